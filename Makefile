@@ -1,0 +1,43 @@
+# `make help` lists the targets. Everything runs inside .venv, built from requirements.lock.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+INSTALLED := .venv/installed.lock
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help env repro test lint check-lock bench lock
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# The copy of the lock is written last: a changed lock and an install that broke off are both told by it.
+env: ## build .venv from requirements.lock, if that has changed
+	@cmp -s requirements.lock $(INSTALLED) || { \
+	  set -e; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=...")'; \
+	  echo "installing the packages of requirements.lock into .venv (6.4 GB, some minutes) ..."; \
+	  .venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
+	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  cp requirements.lock $(INSTALLED); }
+
+repro: env ## run the whole pipeline: images to tables, figures and reports
+	@dvc repro
+
+test: env ## pass the tests
+	@pytest
+
+lint: env ## check style and types
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+check-lock: env ## check that code, settings, dvc.lock and reports/tables belong together
+	@dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
+	  { echo 'dvc.lock is behind the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
+
+bench: env ## measure the speed; writes benchmarks/results.md
+	@python benchmarks/table1_column.py
+
+lock: ## pin the newest versions that fit pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock

@@ -1,0 +1,28 @@
+"""Stage `baseline@DATASET`: the column BL, one head a run, in models/heads/DATASET.safetensors."""
+
+from tqdm import tqdm
+
+from bla.seeds import derive_seed
+from bla.specs import NoExplanation
+from bla.training import evaluate, initial_head, train
+from pipeline.paths import HEADS
+from pipeline.results import load_features, save_head, save_results
+from pipeline.settings import load_settings
+from pipeline.stage import run_stage
+
+
+def main(dataset: str) -> None:
+    """Train the heads on average-pooled features and evaluate them."""
+    settings = load_settings()
+    (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
+    seeds = [derive_seed(settings.seed, dataset, "bl", run) for run in range(settings.runs)]
+    variant = NoExplanation("none")
+    head = initial_head(seeds, features.shape[2], int(labels.max()) + 1)
+    with tqdm(total=settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
+        trained = train(features, labels, variant, head, seeds, settings.dataset[dataset].training, progress=bar.update)
+    save_head(HEADS / f"{dataset}.safetensors", trained.head)
+    save_results(dataset, "bl", variant, seeds, trained, evaluate(*test, variant, trained, seeds))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,36 @@
+"""Stage `explainer@DATASET-VARIANT`: one column of Table 1, modules and heads, in models/explainers/."""
+
+from tqdm import tqdm
+
+from bla.errors import BlaError
+from bla.seeds import derive_seed
+from bla.specs import L2XF
+from bla.training import evaluate, train
+from pipeline.paths import EXPLAINERS, HEADS
+from pipeline.results import load_features, load_head, save_results, save_trained
+from pipeline.settings import load_settings
+from pipeline.stage import run_stage
+
+
+def main(dataset: str, variant: str) -> None:
+    """Train run r of the variant from head r of the baseline, and evaluate it."""
+    settings = load_settings()
+    spec, schedule = settings.variant[variant], settings.dataset[dataset].training
+    (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
+    if isinstance(spec, L2XF) and spec.k > features.shape[1]:
+        raise BlaError(f"params.yaml: variant.{variant}.k: {spec.k} cells of a map that has {features.shape[1]}")
+    head = load_head(HEADS / f"{dataset}.safetensors")
+    if len(head.weight) != settings.runs:
+        raise BlaError(f"{HEADS / dataset}.safetensors: not {settings.runs} heads; run dvc repro baseline@{dataset}")
+    seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(settings.runs)]
+    with tqdm(total=settings.runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:
+        try:
+            trained = train(features, labels, spec, head, seeds, schedule, progress=bar.update)
+        except BlaError as error:
+            raise BlaError(f"{dataset}, {variant}: {error}") from error
+    save_trained(EXPLAINERS / f"{dataset}-{variant}.safetensors", trained)
+    save_results(dataset, variant, spec, seeds, trained, evaluate(*test, spec, trained, seeds))
+
+
+if __name__ == "__main__":
+    run_stage(main)

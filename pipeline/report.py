@@ -1,0 +1,60 @@
+"""Stage `report@NAME`: a notebook of reports/notebooks, executed by papermill, as one HTML page that reads offline."""
+
+import re
+import warnings
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+
+from bla.errors import BlaError
+from pipeline.files import replacing, save_text
+from pipeline.paths import HTML, NOTEBOOKS
+from pipeline.settings import load_settings
+from pipeline.stage import WORK, run_stage
+
+REMOTE = ("mathjax_url", "jquery_url", "require_js_url", "widget_renderer_url", "mermaid_js_url")
+
+
+def main(name: str) -> None:
+    """Execute the notebook with the datasets and variants of params.yaml, and write reports/html/NAME.html."""
+    settings = load_settings()
+    notebook = NOTEBOOKS / f"{name}.ipynb"
+    parameters = {"datasets": settings.datasets, "variants": settings.variants}
+    unknown = parameters.keys() - papermill.inspect_notebook(str(notebook)).keys()
+    if unknown:  # papermill only warns
+        raise BlaError(
+            f"{notebook}: has no parameter {', '.join(sorted(unknown))}; add it to the cell tagged parameters"
+        )
+    with replacing(WORK / f"{name}.ipynb") as executed:
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False, log_output=False
+            )
+        except papermill.PapermillExecutionError as error:
+            raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error
+        page = nbformat.read(executed, as_version=4)
+    save_text(HTML / f"{name}.html", to_html(page, name))
+
+
+def to_html(page: nbformat.NotebookNode, name: str) -> str:
+    """The notebook as one page without code, times, random ids, or anything that must be fetched."""
+    page.metadata = {"title": name}
+    for number, cell in enumerate(page.cells):
+        cell.id, cell.metadata = f"cell-{number}", {"tags": cell.metadata.get("tags", [])}
+    exporter = HTMLExporter(
+        exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
+    )
+    for option in REMOTE:
+        if exporter.has_trait(option):
+            exporter.set_trait(option, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        html, _ = exporter.from_notebook_node(page)
+    html = re.sub(r"<script[^>]*>.*?</script>", "", html, flags=re.DOTALL)
+    html = re.sub(r"@import url\([^)]*\);?", "", html)
+    return html.replace("<body", "<body style='max-width:75rem;margin:auto'", 1)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,167 @@
+"""The model of params.yaml, and the stage `settings`, which checks the whole file and writes nothing.
+
+Every stage loads the whole file, so that a wrong setting anywhere stops it before it has touched a result.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from annotated_types import Ge, Le, MinLen
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from bla.errors import BlaError
+from bla.specs import (
+    L2XF,
+    Backbone,
+    BoundedLogits,
+    ClutteredDigits,
+    ImageFolder,
+    Images,
+    NoExplanation,
+    Pretraining,
+    Schedule,
+    Variant,
+)
+
+PARAMS = Path("params.yaml")
+SPECS = (Backbone, BoundedLogits, ClutteredDigits, ImageFolder, L2XF, NoExplanation, Pretraining, Schedule)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+"""Names become parts of file and stage names: lower-case letters, digits and underscores."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetEntry(Strict):
+    """Images, and how a classifier is built on them: one row of Table 1."""
+
+    images: Annotated[Images, Field(discriminator="kind")]
+    backbone: Backbone
+    training: Schedule
+
+
+class Statistics(Strict):
+    alpha: Annotated[float, Ge(0.0001), Le(0.5)]
+    resamples: Annotated[int, Ge(99)]
+
+
+class Settings(Strict):
+    """The whole of params.yaml."""
+
+    datasets: Annotated[list[str], MinLen(1)]
+    variants: Annotated[list[str], MinLen(1)]
+    reports: Annotated[list[str], MinLen(1)]
+    runs: Annotated[int, Ge(2)]
+    seed: Annotated[int, Ge(0)]
+    gallery_images: Annotated[int, Ge(1), Le(50)]
+    dataset: dict[Name, DatasetEntry]
+    variant: dict[Name, Annotated[Variant, Field(discriminator="explanation")]]
+    pretraining: Pretraining
+    statistics: Statistics
+
+    @model_validator(mode="after")
+    def names_exist(self) -> Self:
+        reports = [path.stem for path in sorted(Path("reports/notebooks").glob("*.ipynb"))]
+        for key, names, known in (
+            ("datasets", self.datasets, self.dataset),
+            ("variants", self.variants, self.variant),
+            ("reports", self.reports, reports),
+        ):
+            for name in names:
+                if name not in known:
+                    where = "reports/notebooks" if key == "reports" else f"`{key.removesuffix('s')}`"
+                    raise ValueError(f"{key}: there is no {name} under {where}{_did_you_mean(name, known)}")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: a name stands there twice")
+        if "bl" in self.variant:
+            raise ValueError("variant.bl: the name is taken: BL is the baseline and has no settings of its own")
+        if not isinstance(self.variant.get("bl_plus"), NoExplanation):
+            raise ValueError("variant.bl_plus: must exist, with explanation none; it is the baseline that trains on")
+        for name in self.variants:
+            if isinstance(self.variant[name], NoExplanation):
+                raise ValueError(f"variants: {name} has no explanation; the baselines BL and BL+ always run")
+        for name, entry in self.dataset.items():
+            images = entry.images
+            if isinstance(images, ClutteredDigits):
+                if not images.fragment_size <= images.digit_size <= images.image_size:
+                    raise ValueError(f"dataset.{name}.images: needs fragment_size <= digit_size <= image_size")
+                if len(set(images.classes)) < len(images.classes):
+                    raise ValueError(f"dataset.{name}.images.classes: a digit stands there twice")
+                if len(images.classes) > min(images.train_images, images.test_images):
+                    raise ValueError(f"dataset.{name}.images: fewer images than classes")
+        embedded = self.dataset.get("cluttered_digits")
+        if embedded is None or not isinstance(embedded.images, ClutteredDigits):
+            raise ValueError(
+                "dataset.cluttered_digits: must stay, of kind cluttered_digits: it trains the embedded backbone"
+            )
+        return self
+
+    def digits(self) -> ClutteredDigits:
+        """The images that the embedded backbone is trained on."""
+        images = self.dataset["cluttered_digits"].images
+        assert isinstance(images, ClutteredDigits)  # names_exist
+        return images
+
+
+def load_settings(path: Path = PARAMS) -> Settings:
+    """Read and check params.yaml; BlaError lists every wrong setting, one line each, by its full name."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise BlaError(f"{path}: no such file; run this in the root of the repository") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BlaError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise BlaError(f"{path}: must hold settings by name")
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise BlaError("\n".join(f"{path}: {_explain(e, raw)}" for e in error.errors())) from error
+
+
+def _explain(error: Any, raw: Any) -> str:
+    """One line for a pydantic error: the setting's full name in params.yaml, and what is wrong with it."""
+    names, here = [], raw
+    for step in error["loc"]:
+        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int)):
+            here = here[step]
+            names.append(str(step))
+    missing = error["type"] == "missing"
+    names += [str(error["loc"][-1])] if missing else []
+    name = ".".join(names)
+    if error["type"] == "extra_forbidden":
+        return f"{name}: unknown setting{_did_you_mean(names[-1], _field_names())}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    if missing:
+        return f"{name}: this setting is missing"
+    if error["type"].startswith("union_tag"):
+        return f"{name}.{error['ctx']['discriminator'].strip(chr(39))}: must be one of {error['ctx'].get('expected_tags', 'the kinds in the README')}"
+    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
+
+
+def _field_names() -> set[str]:
+    models = (Settings, DatasetEntry, Statistics)
+    return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), 1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def main() -> None:
+    """Check params.yaml."""
+    load_settings()
+
+
+if __name__ == "__main__":
+    from pipeline.stage import run_stage
+
+    run_stage(main)

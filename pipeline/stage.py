@@ -1,0 +1,78 @@
+"""How every stage runs: its arguments, its exit code, its device, its record."""
+
+import inspect
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bla.errors import BlaError
+
+if TYPE_CHECKING:
+    import torch
+
+WORK = Path(".work")
+"""Checkpoints and provenance; ignored by git and DVC, safe to delete."""
+
+
+def run_stage(main: Callable[..., None]) -> None:
+    """Run a stage with the command line's words as its arguments, and exit.
+
+    0: done. 1: one message says what is wrong and what to do. 130: interrupted. Nothing that was there is lost, since
+    outputs are replaced only when they are complete. A mistake in the program itself shows its traceback.
+    """
+    name, words = Path(sys.argv[0]).stem, sys.argv[1:]
+    wanted = list(inspect.signature(main).parameters)
+    started = time.perf_counter()
+    try:
+        if len(words) != len(wanted):
+            raise BlaError(f"usage: python -m pipeline.{name} {' '.join(wanted).upper()}")
+        main(*words)
+        _record(name, words, time.perf_counter() - started)
+    except BlaError as error:
+        sys.exit(_message(name, words, str(error)))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "free some space and run again" if error.errno in (27, 28) else "mend that and run again"
+        sys.exit(_message(name, words, f"{where}{error.strerror or error}; {remedy}"))
+    except KeyboardInterrupt:
+        print(_message(name, words, "interrupted; run again to continue"), file=sys.stderr)
+        sys.exit(130)
+
+
+def _message(name: str, words: list[str], text: str) -> str:
+    return f"error in {' '.join([name, *words])}: {text}"
+
+
+def _record(name: str, words: list[str], seconds: float) -> None:
+    """Append where and how long the stage ran to .work/provenance.jsonl."""
+    record: dict[str, Any] = {"stage": name, "arguments": words, "seconds": round(seconds, 2)}
+    record |= {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": platform.machine(), "cores": os.cpu_count()}
+    record |= {"python": platform.python_version(), "numpy": version("numpy"), "torch": version("torch")}
+    if torch := sys.modules.get("torch"):
+        record |= {"device": str(choose_device()), "threads": torch.get_num_threads()}
+    WORK.mkdir(exist_ok=True)
+    with (WORK / "provenance.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def choose_device() -> "torch.device":
+    """The device of the environment variable BLA_DEVICE: auto (the default), cpu, or cuda."""
+    import torch
+
+    wanted = os.environ.get("BLA_DEVICE", "auto")
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {wanted}")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise BlaError("BLA_DEVICE: cuda is asked for, but PyTorch finds no GPU; set it to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def data_path(path: str) -> Path:
+    """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw)."""
+    return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()

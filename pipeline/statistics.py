@@ -1,0 +1,96 @@
+"""Stage `statistics`: every comparison with its tests, and every claim with its answer, in reports/tables/."""
+
+import numpy as np
+import pandas as pd
+
+from bla.claims import Dataset, judge_claims
+from bla.seeds import derive_seed
+from bla.specs import ClutteredDigits
+from bla.statistics import Measure, bootstrap, crossed_bootstrap, holm, wilcoxon
+from pipeline.files import save_table, save_text
+from pipeline.paths import EVALUATION, PUBLISHED, TABLES
+from pipeline.results import load_column
+from pipeline.settings import Settings, load_settings
+from pipeline.stage import run_stage
+
+MEASURES: tuple[Measure, Measure] = ("accuracy", "loss")
+
+
+def main() -> None:
+    """Write runs.csv, tests.csv, claims.csv and claims.md."""
+    settings = load_settings()
+    keys = ["bl", *settings.variants, "bl_plus"]
+    runs = pd.concat([pd.read_csv(EVALUATION / d / f"{v}.csv") for d in settings.datasets for v in keys])
+    save_table(TABLES / "runs.csv", runs)
+
+    datasets = []
+    for name in settings.datasets:
+        columns = {key: load_column(name, key) for key in keys}
+        images = settings.dataset[name].images
+        classes = int(runs.loc[runs["dataset"] == name, "n_classes"].iloc[0])
+        datasets.append(Dataset(name, images.kind, classes, columns))
+    save_table(TABLES / "tests.csv", _tests(settings, datasets))
+
+    published = pd.read_csv(PUBLISHED)
+    level, resamples = settings.statistics.alpha, settings.statistics.resamples
+    claims = judge_claims(datasets, published, level, resamples, derive_seed(settings.seed, "claims"))
+    save_table(TABLES / "claims.csv", claims)
+    shown = claims.assign(p=[_p(p) for p in claims["p"]], p_holm=[_p(p) for p in claims["p_holm"]])
+    save_text(TABLES / "claims.md", shown.to_markdown(index=False, disable_numparse=True) + "\n")
+    print(claims.groupby(["holds_here", "verdict"]).size().to_string())
+
+
+def _p(p: float) -> str:
+    return "" if pd.isna(p) else f"{p:.2g}"
+
+
+def _tests(settings: Settings, datasets: list[Dataset]) -> pd.DataFrame:
+    """Paired comparisons of every column with BL, with its left neighbour and with BL+.
+
+    Holm corrects within a family: Table 1's comparisons on all photographs, those on all embedded datasets, and the
+    comparisons with BL+ of each.
+    """
+    rows = []
+    resamples = settings.statistics.resamples
+    for dataset in datasets:
+        embedded = isinstance(settings.dataset[dataset.name].images, ClutteredDigits)
+        left = dict(zip(settings.variants[1:], settings.variants, strict=False))
+        pairs = [(v, "bl") for v in settings.variants] + list(left.items())
+        pairs += [("bl", "bl_plus")] + [(v, "bl_plus") for v in settings.variants]
+        for measure in MEASURES:
+            columns = dataset.columns
+            differences = [columns[x].per_image(measure) - columns[y].per_image(measure) for x, y in pairs]
+            seed = derive_seed(settings.seed, "bootstrap", dataset.name, measure)
+            crossed = crossed_bootstrap(np.stack(differences), resamples, seed)
+            for (variant, against), difference, over_both in zip(pairs, differences, crossed, strict=True):
+                test = wilcoxon(columns[variant].paired(measure), columns[against].paired(measure))
+                over_runs = bootstrap(difference.mean(axis=1), resamples, seed)
+                group = "embedded" if embedded else "photographs"
+                rows.append(
+                    {
+                        "family": f"{group}, {'BL+' if against == 'bl_plus' else 'Table 1'}",
+                        "dataset": dataset.name,
+                        "measure": measure,
+                        "variant": variant,
+                        "against": against,
+                        "to_the_left": against == left.get(variant),
+                        "test": "Wilcoxon signed-rank, exact, two-sided",
+                        "n_runs": len(difference),
+                        "nonzero_pairs": test.nonzero_pairs,
+                        "n_images": difference.shape[1],
+                        "mean_difference": difference.mean(),
+                        "runs_low": over_runs.low,
+                        "runs_high": over_runs.high,
+                        "runs_images_low": over_both.low,
+                        "runs_images_high": over_both.high,
+                        "rank_biserial": test.effect_size,
+                        "p": test.p,
+                    }
+                )
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("family")["p"].transform(lambda p: holm(p.to_numpy()))
+    return table
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,272 @@
+"""The paper's claims, each judged by a rule that was fixed before any number was seen.
+
+Rules (see `Verdict`): a claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and
+not if in the other. A claim of *no difference* holds only if p >= alpha and the 95 % interval of the paired difference
+lies within +-delta; it does not hold if p < alpha. Everything else is inconclusive.
+
+A claim about cats vs. dogs (A) is tried on datasets of two classes, a claim about dogs or birds (B, C) on the others.
+Only the paper's datasets at the paper's settings can get a verdict: stand-ins can neither reproduce nor refute.
+
+Source: Baumhauer et al. 2021, sections 3 and 4; numbering as in the report.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bla.statistics import (
+    Column,
+    Interval,
+    Measure,
+    bootstrap,
+    bootstrap_spread_ratio,
+    brown_forsythe,
+    holm,
+    standard_error,
+    wilcoxon,
+)
+
+DELTA_ACCURACY = 0.005
+"""Largest difference in accuracy that counts as none."""
+DELTA_LOSS = 0.05
+"""Largest difference in loss that counts as none, as a share of BL's mean loss."""
+LARGEST_COST = 0.015
+"""Largest accuracy BL - BLA that counts as little (claim 2; published: at most 0.0123)."""
+
+COLUMNS = {"bl": "BL", "bl_plus": "BL+", "l2x_f": "L2X-F", "bla": "BLA", "bla_t": "BLA-T", "bla_ph": "BLA-PH"}
+"""How the paper prints the columns; BL+ is ours."""
+
+PAPER_DATASETS = {"cats_vs_dogs": "A", "stanford_dogs": "B", "caltech_birds": "C"}
+
+NOT_RUN = {
+    8: ("on MNIST BLA does not differ from BL", "the MNIST experiment is not part of the pipeline yet"),
+    9: ("two-network L2X: soft explanations work, hard ones fall to chance", "two-network L2X is not implemented yet"),
+    10: ("BLA-T's correlation with LIME is comparable to CAM's on A and B, larger on C", "LIME is not implemented yet"),
+    11: ("with a concept vector the explanation collapses to one cell", "the concept vector is not implemented yet"),
+    12: ("pointwise attention is unfocused", "pointwise attention is not implemented yet"),
+    13: ("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring"),
+    15: ("BLA beats pixel-level L2X on MNIST", "the MNIST experiment is not part of the pipeline yet"),
+    18: ("people prefer BLA-T to CAM", "needs participants"),
+    19: ("people prefer BLA-T to L2X-F", "needs participants"),
+    20: ("people prefer BLA-T to a random explanation", "needs participants"),
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset's columns by key, and what kind of images it has (a key of PAPER_DATASETS, or a stand-in)."""
+
+    name: str
+    kind: str
+    classes: int
+    columns: Mapping[str, Column]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer of one test: what was found, how, and whether the claim holds here (yes, no, inconclusive)."""
+
+    ours: str
+    test: str
+    p: float
+    holds_here: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim about some columns, and the rule that judges it on one dataset and, where it has one, one measure."""
+
+    number: int
+    text: str
+    needs: tuple[str, ...]
+    judge: "Callable[[Judge, Measure], Finding]"
+    measures: tuple[Measure, ...] = ("accuracy",)
+    applies: "Callable[[Dataset, Measure], bool]" = lambda dataset, measure: True
+    published: bool = True
+
+
+class Judge:
+    """The rules, applied to one dataset."""
+
+    def __init__(self, dataset: Dataset, alpha: float, resamples: int, seed: int) -> None:
+        self.dataset, self.alpha, self.resamples, self.seed = dataset, alpha, resamples, seed
+
+    def difference(self, higher: str, lower: str, measure: Measure) -> Finding:
+        """Whether column `higher` has the larger values of the measure than `lower`, in every pair of runs alike."""
+        x, y = self.dataset.columns[higher], self.dataset.columns[lower]
+        test = wilcoxon(x.paired(measure), y.paired(measure))
+        mean = float(np.mean(x.measure(measure) - y.measure(measure)))
+        holds = "inconclusive" if test.p >= self.alpha else "yes" if mean > 0 else "no"
+        how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs, rank-biserial {test.effect_size:+.2f}"
+        return Finding(self.values(measure, higher, lower), how, test.p, holds)
+
+    def no_difference(self, first: str, second: str, measure: Measure) -> Finding:
+        """Whether two columns have the same mean of the measure, within +-delta."""
+        x, y = self.dataset.columns[first], self.dataset.columns[second]
+        test = wilcoxon(x.paired(measure), y.paired(measure))
+        interval = self._interval(x.measure(measure) - y.measure(measure))
+        reference = float(self.dataset.columns["bl"].measure("loss").mean())
+        delta = DELTA_ACCURACY if measure == "accuracy" else DELTA_LOSS * reference
+        within = -delta < interval.low and interval.high < delta
+        holds = "no" if test.p < self.alpha else "yes" if within else "inconclusive"
+        how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs; {_show(interval)} within ±{delta:.4f}"
+        return Finding(self.values(measure, first, second), how, test.p, holds)
+
+    def little_cost(self, baseline: str) -> Finding:
+        """Claim 2: baseline - BLA is at most LARGEST_COST and below half of baseline - L2X-F, by their intervals."""
+        columns = self.dataset.columns
+        bl, bla, l2x = (columns[key].measure("accuracy") for key in (baseline, "bla", "l2x_f"))
+        cost, half = self._interval(bl - bla), self._interval((bl - bla) - (bl - l2x) / 2)
+        yes, no = cost.high <= LARGEST_COST and half.high < 0, cost.low > LARGEST_COST or half.low > 0
+        p = wilcoxon(columns[baseline].paired("accuracy"), columns["bla"].paired("accuracy")).p
+        how = (
+            f"bootstrap: cost {_show(cost)} at most {LARGEST_COST}, cost - half of L2X-F's {_show(half)} below 0; "
+            f"p of cost = 0 by Wilcoxon signed-rank"
+        )
+        holds = "yes" if yes else "no" if no else "inconclusive"
+        return Finding(self.values("accuracy", baseline, "bla", "l2x_f"), how, p, holds)
+
+    def more_spread(self, more: str, less: str, measure: Measure) -> Finding:
+        """Whether the runs of column `more` vary more than those of `less`."""
+        x, y = self.dataset.columns[more].measure(measure), self.dataset.columns[less].measure(measure)
+        p = brown_forsythe(x, y)
+        ratio = bootstrap_spread_ratio(x, y, self.resamples, self.seed)
+        holds = "inconclusive" if p >= self.alpha else "yes" if x.std() > y.std() else "no"
+        ours = f"sd {COLUMNS[more]} {x.std(ddof=1):.5f}, {COLUMNS[less]} {y.std(ddof=1):.5f} (n = {len(x)})"
+        return Finding(ours, f"Brown-Forsythe; ratio of standard deviations {_show(ratio)}", p, holds)
+
+    def varying_size(self, key: str) -> Finding:
+        """Claim 14: over images and runs the interquartile range is above 0 and no size holds 90 %."""
+        size = self.dataset.columns[key].size
+        assert size is not None
+        low, high = np.quantile(size, [0.25, 0.75])
+        commonest = float(np.unique(size, return_counts=True)[1].max() / size.size)
+        ours = f"quartiles {low:g} and {high:g} cells, commonest size {commonest:.1%} (n = {size.shape[1]} images)"
+        holds = "yes" if high > low and commonest < 0.9 else "no"
+        return Finding(ours, "interquartile range > 0 and no size holds 90 %; a description, no test", np.nan, holds)
+
+    def values(self, measure: Measure, *keys: str) -> str:
+        """The columns' means with standard errors."""
+        parts = []
+        for key in keys:
+            runs = self.dataset.columns[key].measure(measure)
+            parts.append(f"{COLUMNS[key]} {runs.mean():.4f} ± {float(standard_error(runs)):.4f}")
+        return f"{', '.join(parts)} (n = {len(runs)})"
+
+    def _interval(self, differences: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Interval:
+        return bootstrap(differences, self.resamples, self.seed)
+
+
+def _show(interval: Interval) -> str:
+    return f"[{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _like_a(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.classes == 2
+
+
+def _like_b_or_c(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.classes > 2
+
+
+def _better(judge: Judge, better: str, worse: str, measure: Measure) -> Finding:
+    return judge.difference(*((better, worse) if measure == "accuracy" else (worse, better)), measure)
+
+
+BOTH: tuple[Measure, Measure] = ("accuracy", "loss")
+CLAIMS = (
+    Claim(1, "BLA beats L2X-F", ("bla", "l2x_f"), lambda j, m: _better(j, "bla", "l2x_f", m), BOTH),
+    Claim(2, "BLA costs little against BL", ("bla", "l2x_f"), lambda j, m: j.little_cost("bl")),
+    Claim(2, "BLA costs little against BL+", ("bla", "l2x_f"), lambda j, m: j.little_cost("bl_plus")),
+    Claim(
+        3, "thresholding leaves the accuracy on A", ("bla", "bla_t"),
+        lambda j, m: j.no_difference("bla_t", "bla", m), applies=_like_a,
+    ),
+    Claim(
+        3, "thresholding raises the accuracy on B and C", ("bla", "bla_t"),
+        lambda j, m: j.difference("bla_t", "bla", m), applies=_like_b_or_c,
+    ),
+    Claim(4, "thresholding raises the loss", ("bla", "bla_t"), lambda j, m: j.difference("bla_t", "bla", m), ("loss",)),
+    Claim(
+        5, "freezing the head does not change the mean (except the loss on A)", ("bla_t", "bla_ph"),
+        lambda j, m: j.no_difference("bla_ph", "bla_t", m), BOTH,
+        lambda dataset, measure: measure == "accuracy" or _like_b_or_c(dataset, measure),
+    ),
+    Claim(
+        6, "freezing the head raises the variance over runs", ("bla_t", "bla_ph"),
+        lambda j, m: j.more_spread("bla_ph", "bla_t", m), BOTH,
+    ),
+    Claim(
+        7, "on birds BLA-T does not differ from BL", ("bla_t",),
+        lambda j, m: j.no_difference("bla_t", "bl", m), applies=_like_b_or_c,
+    ),
+    Claim(
+        7, "on birds BLA-T does not differ from BL+", ("bla_t",),
+        lambda j, m: j.no_difference("bla_t", "bl_plus", m), applies=_like_b_or_c,
+    ),
+    Claim(14, "explanation size varies from image to image", ("bla",), lambda j, m: j.varying_size("bla"), published=False),
+    Claim(
+        16, "BLA-T's loss stays below L2X-F's", ("bla_t", "l2x_f"),
+        lambda j, m: j.difference("l2x_f", "bla_t", m), ("loss",),
+    ),
+    Claim(17, "L2X-F is worse than BL", ("l2x_f",), lambda j, m: _better(j, "bl", "l2x_f", m), BOTH),
+)  # fmt: skip
+"""The claims that Table 1 can judge, in the paper's order."""
+
+
+def judge_claims(
+    datasets: list[Dataset], published: pd.DataFrame, alpha: float, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Every claim of the paper, judged on every dataset it can be tried on: one row a claim, dataset and measure.
+
+    Columns: claim, text, dataset, paper (the published values), ours, test, p, p_holm (over all rows with a p),
+    holds_here (yes, no, inconclusive; empty if not run), verdict (reproduced, not reproduced, inconclusive, not run)
+    and reason.
+    """
+    rows = []
+    for claim in CLAIMS:
+        for dataset in datasets:
+            judge = Judge(dataset, alpha, resamples, seed)
+            for measure in claim.measures:
+                if claim.applies(dataset, measure):
+                    rows.append(_row(claim, dataset, measure, judge, published))
+    rows += [
+        {"claim": number, "text": text, "verdict": "not run", "reason": reason}
+        for number, (text, reason) in NOT_RUN.items()
+    ]
+    table = pd.DataFrame(rows).sort_values("claim", kind="stable", ignore_index=True)
+    for column in ("dataset", "paper", "ours", "test", "holds_here"):
+        table[column] = table[column].fillna("")
+    tested = table["p"].notna()
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
+    order = ["claim", "text", "dataset", "paper", "ours", "test", "p", "p_holm", "holds_here", "verdict", "reason"]
+    return table[order]
+
+
+def _row(claim: Claim, dataset: Dataset, measure: Measure, judge: Judge, published: pd.DataFrame) -> dict[str, object]:
+    text = f"{claim.text}: {measure}" if len(claim.measures) > 1 else claim.text
+    row: dict[str, object] = {"claim": claim.number, "text": text, "dataset": dataset.name}
+    kinds = [dataset.kind] if dataset.kind in PAPER_DATASETS else list(PAPER_DATASETS)
+    if claim.published:
+        row["paper"] = _published(published, claim.needs, measure, kinds)
+    absent = [COLUMNS[key] for key in claim.needs if key not in dataset.columns]
+    if absent:
+        return row | {"verdict": "not run", "reason": f"{' and '.join(absent)} not among the variants"}
+    finding = claim.judge(judge, measure)
+    row |= {"ours": finding.ours, "test": finding.test, "p": finding.p, "holds_here": finding.holds_here}
+    if dataset.kind not in PAPER_DATASETS:
+        return row | {"verdict": "not run", "reason": "a stand-in, not the paper's dataset"}
+    answers = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
+    return row | {"verdict": answers[finding.holds_here], "reason": ""}
+
+
+def _published(published: pd.DataFrame, keys: tuple[str, ...], measure: Measure, kinds: Iterable[str]) -> str:
+    """The paper's values of the columns ± standard errors, BL's in front: `A: BL 0.9912 ± 0.0001, ...; B: ...`."""
+    table = published[(published["where"] == "Table 1") & (published["quantity"] == measure)]
+    rows = {(row.dataset, row.method): f"{row.value:.4f} ± {row.spread:.4f}" for row in table.itertuples()}
+    names = [COLUMNS[key] for key in ("bl", *keys)]
+    return "; ".join(
+        f"{PAPER_DATASETS[kind]}: {', '.join(f'{name} {rows[kind, name]}' for name in names)}" for kind in kinds
+    )

@@ -1,0 +1,116 @@
+"""Cluttered digits: a whole handwritten digit among pieces of others, on a smooth coloured background.
+
+Drawn from the 1,797 real 8x8 digits that scikit-learn ships (Alpaydin and Kaynak, UCI), so nothing is downloaded. The
+composition follows the "translated cluttered MNIST" of the attention literature (Mnih et al. 2014): only one cell
+region of the image decides its class, the rest distracts. Fragments come from digits of *every* class and fade out at
+their edges, so that neither their content nor their outline gives the label away.
+
+    train = generate(ClutteredDigits("cluttered_digits", (3, 8), 3000, 750, 112, 36, 16, 14), "train", seed=0)
+    train.images.shape  # (3000, 112, 112, 3)
+
+The handwritten sources are split once, by `source_split`, for every dataset drawn here and for the backbone's training.
+"""
+
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import zoom
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+from bla.datasets import Split
+from bla.specs import ClutteredDigits
+
+TEST_SHARE = 0.2
+"""Share of the handwritten sources of each class that only test images are drawn from."""
+
+
+@cache
+def source_split() -> dict[str, NDArray[np.int64]]:
+    """The one split of the 1,797 handwritten digits: indices into `load_digits`, by class 80 to 20.
+
+    It takes no argument on purpose: whatever is drawn from a training source is training data everywhere.
+    """
+    labels = load_digits().target
+    rng = np.random.default_rng(1797)
+    test = np.concatenate(
+        [(own := rng.permutation(np.flatnonzero(labels == c)))[: round(TEST_SHARE * len(own))] for c in range(10)]
+    )
+    return {"train": np.setdiff1d(np.arange(len(labels)), test), "test": np.sort(test)}
+
+
+@cache
+def _inks(size: int) -> NDArray[np.float32]:
+    """All 1,797 digits enlarged to `[1797, size, size]`, 1 where there is ink."""
+    images = load_digits().images
+    enlarged = zoom(images / 16, (1, size / 8, size / 8), order=3, mode="grid-constant", grid_mode=True)
+    ink: NDArray[np.float32] = np.clip((enlarged - 0.25) * 2, 0, 1).astype(np.float32)
+    return ink
+
+
+def _fade(size: int) -> NDArray[np.float32]:
+    """A window `[size, size]`, 1 in the middle, that fades to 0 at the edges."""
+    edge = np.clip(np.sin(np.pi * (np.arange(size) + 0.5) / size) * 1.2, 0, 1)
+    return np.outer(edge, edge).astype(np.float32)
+
+
+def _spread(count: int, size: int) -> NDArray[np.float32]:
+    """The matrix `[size, count]` that interpolates `count` points smoothly (cosine) to `size` pixels."""
+    at = np.linspace(0, count - 1, size)
+    left = np.minimum(at.astype(int), count - 2)
+    share = (1 - np.cos(np.pi * (at - left))) / 2
+    matrix = np.zeros((size, count), np.float32)
+    matrix[np.arange(size), left] = 1 - share
+    matrix[np.arange(size), left + 1] = share
+    return matrix
+
+
+def _paint(canvas: NDArray[np.float32], ink: NDArray[np.float32], rng: np.random.Generator) -> tuple[slice, slice]:
+    """Paint `ink` at a random place of `canvas` in a random colour that stands out there; return the place."""
+    size = len(ink)
+    top, left = rng.integers(0, len(canvas) - size + 1, 2)
+    place = slice(top, top + size), slice(left, left + size)
+    ground = canvas[place].mean((0, 1))
+    colour = rng.random(3, dtype=np.float32)
+    while abs((colour - ground).mean()) < 0.25:
+        colour = rng.random(3, dtype=np.float32)
+    canvas[place] += ink[..., None] * (colour - canvas[place])
+    return place
+
+
+def generate(spec: ClutteredDigits, split: Literal["train", "test"], seed: int) -> Split:
+    """Draw the images of a split, the classes in equal shares; image i depends on (seed, split, i) and the sizes alone.
+
+    Labels are positions in `spec.classes`; `masks` covers the ink of the whole digit.
+    """
+    count, classes, image_size = (
+        spec.train_images if split == "train" else spec.test_images,
+        spec.classes,
+        spec.image_size,
+    )
+    digits = load_digits().target
+    sources = source_split()[split]
+    by_class = [sources[digits[sources] == c] for c in classes]
+    inks, fade, spread = _inks(spec.digit_size), _fade(spec.fragment_size), _spread(4, image_size)
+
+    images = np.empty((count, image_size, image_size, 3), np.uint8)
+    masks = np.zeros((count, image_size, image_size), np.bool_)
+    labels = np.arange(count, dtype=np.int64) % len(classes)
+    chosen = []
+    for i in tqdm(range(count), desc=f"draw {split} images", unit="img", disable=None):
+        rng = np.random.default_rng([seed, split == "train", i])
+        base = rng.uniform(0.3, 0.7, 3)
+        corners = (base + rng.uniform(-0.2, 0.2, (4, 4, 3))).astype(np.float32)
+        canvas = np.einsum("yi,ijc,xj->yxc", spread, corners, spread, optimize=True)
+        for source in rng.choice(sources, spec.fragments):
+            top, left = rng.integers(0, spec.digit_size - spec.fragment_size + 1, 2)
+            piece = inks[source, top : top + spec.fragment_size, left : left + spec.fragment_size]
+            _paint(canvas, piece * fade, rng)
+        source = rng.choice(by_class[labels[i]])
+        masks[i][_paint(canvas, inks[source], rng)] = inks[source] > 0.5
+        canvas += rng.normal(0, 0.02, canvas.shape).astype(np.float32)
+        images[i] = np.clip(canvas * 255 + 0.5, 0, 255)
+        chosen.append(str(source))
+    return Split(images, labels, masks, chosen)

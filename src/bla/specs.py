@@ -1,0 +1,141 @@
+"""What an experiment is made of, as plain data: images, backbone, schedule, and the columns of Table 1.
+
+These are the sections of params.yaml and the arguments of the library. The module imports nothing heavy.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Lt, MinLen
+
+FORBID_EXTRA = {"extra": "forbid"}
+"""For pydantic, which validates these classes in `pipeline.settings`: an unknown field is an error."""
+
+Positive = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
+
+Normalisation = Literal["imagenet", "keras_2021", "half"]
+Resize = Literal["bilinear", "bilinear_antialias"]
+ThresholdRule = Literal["subtract", "renormalise", "indicator"]
+
+HeadSetting = Literal["trained", "frozen", "trained_reloaded"]
+"""What becomes of the baseline's head while an explanation module trains.
+
+`trained`: it trains along (for BLA-PH: what the authors' released code does). `frozen`: it stays (the paper's text).
+`trained_reloaded`: it trains along, then the module is evaluated with the baseline's head.
+"""
+
+
+@dataclass(frozen=True)
+class ClutteredDigits:
+    """Images drawn from scikit-learn's handwritten digits; sizes in pixels (see `bla.datasets.cluttered_digits`)."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["cluttered_digits"]
+    classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
+    train_images: Count
+    test_images: Count
+    image_size: Annotated[int, Ge(32)]
+    digit_size: Annotated[int, Ge(8)]
+    fragments: Annotated[int, Ge(0)]
+    fragment_size: Annotated[int, Ge(4)]
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images in `path/{train,test}/<class>/*.jpg`, squashed to a square of `image_size` pixels.
+
+    A relative `path` starts at the data root. `train_images_per_class` keeps the first so many of every class.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["image_folder"]
+    path: Annotated[str, MinLen(1)]
+    image_size: Annotated[int, Ge(32)] = 224
+    resize: Resize = "bilinear"
+    train_images_per_class: Count | None = None
+
+
+Images = ClutteredDigits | ImageFolder
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen timm model: its name, its weights and what it expects of an image.
+
+    `weights` is the path of a .safetensors file, or `pretrained_on_digits`. `output_stride` is pixels per cell, None for
+    the model's own.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    architecture: Annotated[str, MinLen(1)]
+    weights: Annotated[str, MinLen(1)]
+    normalisation: Normalisation
+    output_stride: Count | None = None
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How the embedded backbone is trained: AdamW with a one-cycle schedule."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Annotated[float, Ge(0)]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2)."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    batch_size: Count
+    epochs: Count
+    learning_rate: Positive
+    dropout: Annotated[float, Ge(0), Lt(1)]
+    adam_epsilon: Positive
+
+
+@dataclass(frozen=True)
+class NoExplanation:
+    """BL and BL+: no module, every cell weighs 1/n. BL+ trains BL's head on for as long as the variants train."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["none"]
+    head: Literal["trained"] = "trained"
+
+
+@dataclass(frozen=True)
+class BoundedLogits:
+    """BLA, and with a threshold BLA-T (head trained) and BLA-PH (head frozen); Baumhauer et al. 2021, section 3.1."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["bounded_logits"]
+    head: HeadSetting
+    temperature: Positive
+    threshold_factor: Annotated[float, Ge(0)]
+    threshold_rule: ThresholdRule = "subtract"
+
+
+@dataclass(frozen=True)
+class L2XF:
+    """L2X-F: learning to explain (Chen et al. 2018) on the feature map, always k cells; section 3.3."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["l2x_f"]
+    head: HeadSetting
+    temperature: Positive
+    k: Count
+
+
+Explaining = BoundedLogits | L2XF
+Variant = NoExplanation | Explaining

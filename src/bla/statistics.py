@@ -1,0 +1,140 @@
+"""The tests and intervals behind every comparison: paired runs, corrected p, effect sizes, two bootstraps.
+
+    a, b = Column(...), Column(...)                 # 20 runs each, run r of both from the same head
+    wilcoxon(a.measure("accuracy"), b.measure("accuracy")).p
+
+Run r of a column and run r of another are a pair. Runs on one split say nothing about other images, so an interval over
+runs stands beside one over runs and images.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Measure = Literal["accuracy", "loss"]
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What R runs did on N images: `correct` bool `[R, N]`, `loss` `[R, N]` in nats, `size` int `[R, N]` or None."""
+
+    correct: NDArray[np.bool_]
+    loss: Array
+    size: NDArray[np.int16] | None = None
+
+    def measure(self, measure: Measure) -> Array:
+        """Accuracy or mean loss of each run `[R]`."""
+        means: Array = self.per_image(measure).mean(axis=1)
+        return means
+
+    def per_image(self, measure: Measure) -> Array:
+        """Correctness (0 or 1) or loss of each run and image `[R, N]`."""
+        return self.correct.astype(np.float64) if measure == "accuracy" else self.loss
+
+    def paired(self, measure: Measure) -> Array:
+        """The values that paired tests compare `[R]`: counts of correct images, which tie exactly, or mean losses."""
+        return self.correct.sum(axis=1).astype(np.float64) if measure == "accuracy" else self.measure("loss")
+
+
+class PairedTest(NamedTuple):
+    """A paired comparison: its p, the pairs that differ, and the matched-pairs rank-biserial correlation."""
+
+    p: float
+    nonzero_pairs: int
+    effect_size: float
+
+
+class Interval(NamedTuple):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def standard_error(values: Array) -> Array:
+    """Standard error of the mean over the first axis, `s / sqrt(n)` with n - 1 in s."""
+    result: Array = np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+    return result
+
+
+def wilcoxon(x: Array, y: Array) -> PairedTest:
+    """Wilcoxon's signed-rank test of paired runs, two-sided and exact.
+
+    Zero differences are dropped; ties get average ranks, and p comes from all 2^n sign patterns (scipy's exact method
+    allows no ties). p is 1 when no pair differs. The effect size is (W+ - W-) / (W+ + W-), positive where x is larger.
+    """
+    difference = np.asarray(x) - np.asarray(y)
+    difference = difference[difference != 0]
+    if len(difference) == 0:
+        return PairedTest(1.0, 0, 0.0)
+    ranks = np.rint(2 * stats.rankdata(np.abs(difference))).astype(int)  # doubled, so that average ranks are integers
+    positive, total = int(ranks[difference > 0].sum()), int(ranks.sum())
+    patterns = np.ones(1)  # share of the sign patterns that give each value of W+
+    for rank in ranks:
+        patterns = (np.pad(patterns, (0, rank)) + np.pad(patterns, (rank, 0))) / 2
+    extreme = min(positive, total - positive)
+    p = min(1.0, 2 * float(patterns[: extreme + 1].sum()))
+    return PairedTest(p, len(difference), (2 * positive - total) / total)
+
+
+def holm(p: Array) -> Array:
+    """Holm's correction of a family of p values."""
+    from statsmodels.stats.multitest import multipletests
+
+    return np.asarray(multipletests(p, method="holm")[1], dtype=np.float64) if len(p) else np.asarray(p)
+
+
+def bootstrap(values: Array, resamples: int, seed: int) -> Interval:
+    """Percentile bootstrap of the mean over runs `[R]`."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
+    return _percentiles(means)
+
+
+def crossed_bootstrap(values: Array, resamples: int, seed: int) -> list[Interval]:
+    """Percentile bootstrap of the mean over runs and images, both resampled at once (Owen 2007).
+
+    `values` is `[K, R, N]`, K quantities of the same runs and images; all K see the same resamples.
+    """
+    quantities, runs, images = values.shape
+    rng = np.random.default_rng(seed)
+    means = np.empty((quantities, resamples))
+    for start in range(0, resamples, 500):
+        chosen = slice(start, min(start + 500, resamples))
+        count = chosen.stop - start
+        run_share, image_share = _resample(runs, count, rng), _resample(images, count, rng)
+        over_images = values @ image_share.T  # [K, R, count]
+        means[:, chosen] = np.einsum("krs,sr->ks", over_images, run_share)
+    return [_percentiles(row) for row in means]
+
+
+def _resample(size: int, count: int, rng: np.random.Generator) -> Array:
+    """`count` bootstrap samples of `size` things, as the share `[count, size]` that each has in each sample."""
+    chosen = rng.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
+    return np.bincount(chosen.ravel(), minlength=count * size).reshape(count, size) / size
+
+
+def bootstrap_spread_ratio(x: Array, y: Array, resamples: int, seed: int) -> Interval:
+    """Percentile bootstrap of the ratio of standard deviations sd(x) / sd(y) over paired runs `[R]`."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(0, len(x), (resamples, len(x)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = x[chosen].std(axis=1, ddof=1) / y[chosen].std(axis=1, ddof=1)
+    return _percentiles(ratios[np.isfinite(ratios)])
+
+
+def brown_forsythe(x: Array, y: Array) -> float:
+    """p of the Brown-Forsythe test that two groups of runs vary equally (Levene's test around the medians).
+
+    1 if neither varies at all.
+    """
+    return float(stats.levene(x, y, center="median").pvalue) if np.ptp(x) or np.ptp(y) else 1.0
+
+
+def _percentiles(values: Array) -> Interval:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Interval(float(low), float(high))

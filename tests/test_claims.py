@@ -1,0 +1,108 @@
+"""The rules that judge the paper's claims, on columns whose answer is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bla.claims import CLAIMS, NOT_RUN, Dataset, judge_claims
+from bla.statistics import Column
+
+PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
+RUNS, IMAGES = 20, 1000
+
+
+def column(accuracy: float, loss: float, spread: float = 0.002, seed: int = 0, sizes=(3, 9)) -> Column:
+    rng = np.random.default_rng(seed)
+    correct = np.zeros((RUNS, IMAGES), bool)
+    for run, count in enumerate(np.round((accuracy + rng.normal(0, spread, RUNS)) * IMAGES).astype(int)):
+        correct[run, : min(count, IMAGES)] = True
+    losses = np.repeat(loss * (1 + rng.normal(0, 5 * spread, (RUNS, 1))), IMAGES, axis=1)
+    return Column(correct, losses, rng.integers(*sizes, (RUNS, IMAGES)).astype(np.int16))
+
+
+def like_the_paper() -> dict[str, Column]:
+    """Columns as Table 1 has them on birds, with a post-hoc variant that varies more."""
+    return {
+        "bl": column(0.68, 1.3, seed=1),
+        "bl_plus": column(0.68, 1.3, seed=2),
+        "l2x_f": column(0.64, 2.3, seed=3),
+        "bla": column(0.673, 1.78, 0.0004, seed=4),
+        "bla_t": column(0.68, 2.0, 0.0004, seed=5),
+        "bla_ph": column(0.68, 2.0, 0.02, seed=6),
+    }
+
+
+def judge(columns: dict[str, Column], kind: str = "caltech_birds", classes: int = 200) -> pd.DataFrame:
+    return judge_claims([Dataset("birds", kind, classes, columns)], PUBLISHED, 0.05, 999, 0)
+
+
+def answers(table: pd.DataFrame, number: int) -> list[str]:
+    return table.loc[table["claim"] == number, "holds_here"].tolist()
+
+
+def test_columns_like_the_papers_reproduce_its_claims():
+    table = judge(like_the_paper())
+    for number in (1, 2, 3, 4, 7, 14, 16, 17):
+        assert set(answers(table, number)) == {"yes"}, number
+    assert set(answers(table, 6)) == {"yes"}
+    judged = table[table["holds_here"] != ""]
+    verdicts = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
+    assert (judged["verdict"] == judged["holds_here"].map(verdicts)).all()
+
+
+def test_columns_turned_around_refute_them():
+    columns = like_the_paper()
+    columns |= {"bl": columns["l2x_f"], "bl_plus": columns["l2x_f"], "l2x_f": columns["bl"]}
+    columns |= {"bla": column(0.6, 2.2, sizes=(5, 6)), "bla_t": column(0.55, 1.5), "bla_ph": column(0.3, 1.0, 1e-5)}
+    table = judge(columns)
+    for number in (1, 2, 3, 4, 5, 6, 7, 14, 17):
+        assert "no" in answers(table, number), number
+    assert set(table.loc[table["holds_here"] == "no", "verdict"]) == {"not reproduced"}
+
+
+def test_no_difference_needs_a_narrow_interval_and_is_inconclusive_with_a_wide_one():
+    columns = like_the_paper()
+    assert answers(judge(columns), 7) == ["yes", "yes"]
+    columns["bla_t"] = column(0.68, 2.0, spread=0.03, seed=7)
+    assert "inconclusive" in answers(judge(columns), 7)
+
+
+def test_equal_columns_are_inconclusive_for_a_difference():
+    columns = like_the_paper()
+    columns["l2x_f"] = columns["bla"]
+    table = judge(columns)
+    assert answers(table, 1) == ["inconclusive", "inconclusive"]
+    assert table.loc[table["claim"] == 1, "p"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("classes", "text"), [(2, "leaves the accuracy on A"), (10, "raises the accuracy on B and C")])
+def test_stand_ins_get_answers_but_no_verdict_and_stand_for_a_by_two_classes(classes, text):
+    table = judge(like_the_paper(), "cluttered_digits", classes)
+    judged = table[table["holds_here"] != ""]
+    assert set(table["verdict"]) == {"not run"}
+    assert set(judged["reason"]) == {"a stand-in, not the paper's dataset"}
+    assert judged.loc[judged["claim"] == 3, "text"].str.contains(text).tolist() == [True]
+
+
+def test_the_papers_values_stand_beside_ours():
+    row = judge(like_the_paper()).query("claim == 1").iloc[0]
+    assert row["paper"] == "C: BL 0.6794 ± 0.0007, BLA 0.6722 ± 0.0009, L2X-F 0.6451 ± 0.0012"
+    assert "n = 20" in row["ours"]
+
+
+def test_a_column_that_was_not_run_is_named():
+    columns = like_the_paper()
+    del columns["bla_ph"]
+    row = judge(columns).query("claim == 5").iloc[0]
+    assert (row["verdict"], row["reason"], row["holds_here"]) == ("not run", "BLA-PH not among the variants", "")
+
+
+def test_all_twenty_claims_are_there_and_holm_is_never_below_p():
+    table = judge(like_the_paper())
+    assert sorted(set(table["claim"])) == list(range(1, 21))
+    assert {c.number for c in CLAIMS} | set(NOT_RUN) == set(range(1, 21))
+    assert not {c.number for c in CLAIMS} & set(NOT_RUN)
+    tested = table[table["p"].notna()]
+    assert (tested["p_holm"] >= tested["p"]).all()

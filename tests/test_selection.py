@@ -1,0 +1,183 @@
+"""The paper's equations against hand-computed values, the authors' numbers, and mathematics."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from bla.selection import (
+    bounded_logits,
+    cells_at_maximum,
+    gumbel,
+    hard_explanation,
+    hard_weights,
+    l2x_weights,
+    largest_cells,
+    logits_of,
+    noise_shape,
+    soft_explanation,
+    soft_weights,
+    threshold,
+)
+from bla.specs import L2XF, BoundedLogits
+
+GOLDEN = np.load(Path(__file__).with_name("bla_reference.npz"), allow_pickle=False)
+CASES = ["a", "b", "allneg"]
+BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
+BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
+L2X_F = L2XF("l2x_f", "trained", 0.1, 8)
+
+scores = hnp.arrays(np.float32, (3, 9), elements=st.floats(-50, 50, width=32)).map(torch.from_numpy)
+
+
+def golden(case: str, what: str) -> torch.Tensor:
+    return torch.from_numpy(GOLDEN[f"{case}__{what}"]).reshape(5, 49)
+
+
+def golden_scores(case: str) -> torch.Tensor:
+    """g = u.f + b with u = -w and bias -b: the authors' score is s = -g."""
+    features = torch.from_numpy(GOLDEN[f"{case}__features"]).reshape(5, 49, 24)
+    weight = torch.from_numpy(GOLDEN[f"{case}__ref_conv_w"]).reshape(24)
+    return -(features @ weight + float(GOLDEN[f"{case}__ref_conv_b"]))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (L2X_F, "l2x_f")])
+def test_logits_are_those_of_the_authors_code(case, variant, name):
+    wanted = golden(case, f"{name}__logits")
+    torch.testing.assert_close(
+        logits_of(variant, golden_scores(case)), wanted, atol=1e-6 * float(wanted.abs().max()), rtol=0
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (BLA_T, "bla_t")])
+def test_soft_weights_are_those_of_the_authors_code(case, variant, name):
+    logits = bounded_logits(golden_scores(case))
+    torch.testing.assert_close(
+        soft_explanation(variant, logits, None), golden(case, f"{name}__soft"), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (L2X_F, "l2x_f")])
+def test_hard_explanations_are_those_of_the_authors_code(case, variant, name):
+    hard = hard_explanation(variant, golden(case, f"{name}__logits"))
+    assert torch.equal(hard, golden(case, f"{name}__hard") > 0)
+    torch.testing.assert_close(hard_weights(hard), golden(case, f"{name}__hard"), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_hard_explanations_from_our_own_scores_too(case):
+    assert torch.equal(hard_explanation(BLA, bounded_logits(golden_scores(case))), golden(case, "bla__hard") > 0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_l2x_samples_have_the_mean_and_spread_of_the_authors_code(case):
+    draws = 4000
+    uniform = torch.rand(draws, 5, 8, 49, generator=torch.Generator().manual_seed(0))
+    soft = soft_explanation(L2X_F, golden(case, "l2x_f__logits").expand(draws, 5, 49), uniform)
+    spread = golden(case, "l2x_f__soft_sd400")
+    combined = spread * (1 / 400 + 1 / draws) ** 0.5
+    assert ((soft.mean(dim=0) - golden(case, "l2x_f__soft_mean400")).abs() <= 4 * combined + 1e-7).all()
+    ratio = soft.std(dim=0) / spread  # heavy-tailed in a single cell, so judged over the 245 cells
+    assert abs(float(ratio.mean()) - 1) < 0.03
+
+
+def test_a_small_example_by_hand():
+    logits = bounded_logits(torch.tensor([[0.3, 2.0, -1.0]]))
+    assert logits.tolist() == [[0, 0, -1]]
+    q = soft_weights(logits, 0.1)
+    e = np.exp(-0.1)
+    np.testing.assert_allclose(q.numpy(), [[1 / (2 + e), 1 / (2 + e), e / (2 + e)]], rtol=1e-6)
+    np.testing.assert_allclose(threshold(q, 1, "subtract").numpy(), np.maximum(q.numpy() - 1 / 3, 0), atol=1e-7)
+    np.testing.assert_allclose(threshold(q, 1, "renormalise").numpy(), [[0.5, 0.5, 0]], atol=1e-6)
+    assert threshold(q, 1, "indicator").tolist() == [[1, 1, 0]]
+    assert threshold(q, 0, "indicator") is q
+    assert cells_at_maximum(logits).tolist() == [[True, True, False]]
+    assert hard_weights(cells_at_maximum(logits)).tolist() == [[0.5, 0.5, 0]]
+
+
+def test_all_cells_at_the_bound_lose_all_weight_and_gradient_at_factor_one():
+    scores = torch.ones(1, 4, requires_grad=True)
+    cut = threshold(soft_weights(bounded_logits(scores), 0.1), 1, "subtract")
+    cut.sum().backward()
+    assert cut.sum() == 0
+    assert scores.grad is not None
+    assert not scores.grad.any()
+
+
+def test_the_indicator_has_no_gradient_and_subtraction_has():
+    for rule, flows in (("indicator", False), ("subtract", True), ("renormalise", True)):
+        logits = torch.tensor([[0.0, -3.0, -1.0]], requires_grad=True)
+        cut = threshold(soft_weights(logits, 1.0), 0.5, rule)
+        assert cut.requires_grad == flows
+        if flows:
+            (gradient,) = torch.autograd.grad(cut[0, 0], logits)
+            assert gradient.any()
+
+
+@given(scores, st.sampled_from([0.02, 0.1, 1.0]))
+def test_soft_weights_sum_to_one_and_are_uniform_on_cells_at_the_bound(g, temperature):
+    logits = bounded_logits(g)
+    q = soft_weights(logits, temperature)
+    torch.testing.assert_close(q.sum(-1), torch.ones(3))
+    for row, at in zip(q, logits == 0, strict=True):
+        assert len(set(row[at].tolist())) <= 1
+
+
+@given(scores)
+def test_hard_explanations_are_never_empty_and_are_the_cells_at_zero_where_there_are_any(g):
+    logits = bounded_logits(g)
+    hard = cells_at_maximum(logits)
+    assert hard.any(-1).all()
+    reached = (logits == 0).any(-1)
+    assert torch.equal(hard[reached], logits[reached] == 0)
+
+
+@given(scores, st.integers(1, 9))
+def test_l2x_f_always_keeps_k_cells_and_none_smaller_than_one_it_drops(g, k):
+    hard = largest_cells(g, k)
+    assert hard.sum(-1).tolist() == [k] * 3
+    if k < 9:
+        assert (g.masked_fill(~hard, torch.inf).amin(-1) >= g.masked_fill(hard, -torch.inf).amax(-1)).all()
+
+
+@given(scores, st.floats(0.1, 1.5))
+def test_thresholded_weights_are_the_larger_ones_and_never_exceed_the_softmax(g, factor):
+    q = soft_weights(bounded_logits(g), 0.1)
+    cut = threshold(q, factor, "subtract")
+    assert (cut <= q).all()
+    assert torch.equal(cut > 0, q > factor / 9)
+    renormalised = threshold(q, factor, "renormalise").sum(-1)
+    assert torch.isclose(renormalised, torch.ones(3), atol=1e-5).logical_or(cut.sum(-1) == 0).all()
+
+
+@given(scores, st.permutations(range(9)))
+def test_selection_does_not_care_where_a_cell_lies(g, order):
+    for variant in (BLA, BLA_T):
+        logits = logits_of(variant, g)
+        moved = logits[:, list(order)]
+        assert torch.equal(hard_explanation(variant, moved), hard_explanation(variant, logits)[:, list(order)])
+        torch.testing.assert_close(
+            soft_explanation(variant, moved, None), soft_explanation(variant, logits, None)[:, list(order)]
+        )
+
+
+def test_gumbel_noise_is_finite_and_has_the_mean_and_variance_of_the_distribution():
+    uniform = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
+    noise = gumbel(torch.cat([uniform, torch.tensor([0.0, 1 - 2**-24])]))
+    assert noise.isfinite().all()
+    assert abs(float(noise.mean()) - np.euler_gamma) < 0.01
+    assert abs(float(noise.var()) - np.pi**2 / 6) < 0.03
+
+
+def test_without_noise_l2x_weights_are_the_softmax_and_only_l2x_f_needs_noise():
+    logits = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(l2x_weights(logits, 0.1, torch.zeros(3, 2, 9)), soft_weights(logits, 0.1))
+    assert noise_shape(L2X_F, 49) == (8, 49)
+    assert noise_shape(BLA, 49) is None

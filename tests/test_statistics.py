@@ -1,0 +1,114 @@
+"""Tests and intervals against scipy, brute force and hand-computed values."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from bla.statistics import (
+    Column,
+    bootstrap,
+    bootstrap_spread_ratio,
+    brown_forsythe,
+    crossed_bootstrap,
+    holm,
+    standard_error,
+    wilcoxon,
+)
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("n", [5, 12, 20])
+def test_wilcoxon_without_ties_is_scipys_exact_test(n):
+    x, y = RNG.normal(0.3, 1, n), RNG.normal(0, 1, n)
+    assert wilcoxon(x, y).p == pytest.approx(stats.wilcoxon(x, y, method="exact").pvalue, rel=1e-12)
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+def test_wilcoxon_with_ties_and_zeros_counts_every_sign_pattern(differences):
+    x = np.array(differences, float)
+    left = x[x != 0]
+    ranks = stats.rankdata(np.abs(left))
+    sums = [ranks @ signs for signs in itertools.product([0, 1], repeat=len(left))]
+    observed = ranks @ (left > 0)
+    low, high = np.mean(np.array(sums) <= observed + 1e-9), np.mean(np.array(sums) >= observed - 1e-9)
+    test = wilcoxon(x, np.zeros(len(x)))
+    assert test.p == pytest.approx(min(1, 2 * min(low, high)))
+    assert test.nonzero_pairs == len(left)
+
+
+def test_wilcoxon_by_hand():
+    assert wilcoxon(np.array([1.0, 2, 3]), np.array([1.0, 2, 3])) == (1.0, 0, 0.0)
+    assert wilcoxon(np.arange(1.0, 21), np.zeros(20)) == (pytest.approx(2 * 2.0**-20), 20, 1.0)
+    # ranks 1, 2, 3 with signs +, +, -: W+ = 3, W- = 3
+    assert wilcoxon(np.array([1.0, 2, -3]), np.zeros(3)) == (1.0, 3, 0.0)
+    # ties of 1, 1 share rank 1.5; W+ = 1.5 + 3, W- = 1.5: (4.5 - 1.5) / 6
+    assert wilcoxon(np.array([1.0, -1, 2]), np.zeros(3)).effect_size == 0.5
+
+
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=25))
+def test_wilcoxon_is_symmetric(differences):
+    x, zero = np.array(differences, float), np.zeros(len(differences))
+    there, back = wilcoxon(x, zero), wilcoxon(zero, x)
+    assert there.p == pytest.approx(back.p)
+    assert there.effect_size == pytest.approx(-back.effect_size)
+    assert 0 < there.p <= 1
+
+
+def test_counts_of_correct_images_tie_exactly_where_float_accuracies_would_not():
+    rows, other = (np.arange(10)[None] < np.array(counts)[:, None] for counts in ([2, 3, 7], [1, 2, 6]))
+    a, b = Column(rows, np.zeros((3, 10))), Column(other, np.zeros((3, 10)))
+    assert len(set(a.paired("accuracy") - b.paired("accuracy"))) == 1
+    assert len(set(a.measure("accuracy") - b.measure("accuracy"))) > 1
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
+    assert len(holm(np.array([]))) == 0
+
+
+def test_standard_error_by_hand():
+    assert standard_error(np.array([1.0, 2, 3, 4])) == pytest.approx(np.sqrt(5 / 3) / 2)
+
+
+def test_bootstrap_over_runs_agrees_with_scipys_percentile_bootstrap():
+    values = RNG.normal(0.01, 0.02, 20)
+    found = bootstrap(values, 9999, 1)
+    wanted = stats.bootstrap((values,), np.mean, n_resamples=9999, method="percentile", rng=2).confidence_interval
+    assert found.low == pytest.approx(wanted.low, abs=5e-4)
+    assert found.high == pytest.approx(wanted.high, abs=5e-4)
+    assert found == bootstrap(values, 9999, 1)
+
+
+def test_crossed_bootstrap_is_the_interval_of_resampled_rows_and_columns():
+    values = RNG.normal(0, 1, (6, 1)) * 0.2 + RNG.normal(0.3, 1, (1, 40)) + RNG.normal(0, 0.5, (6, 40))
+    rng = np.random.default_rng(3)
+    means = [values[np.ix_(rng.integers(0, 6, 6), rng.integers(0, 40, 40))].mean() for _ in range(20_000)]
+    (found,) = crossed_bootstrap(values[None], 20_000, 4)
+    np.testing.assert_allclose(found, np.quantile(means, [0.025, 0.975]), atol=0.02)
+
+
+def test_crossed_bootstrap_is_wider_than_runs_alone_where_images_vary():
+    values = np.tile(RNG.normal(0, 1, (1, 50)), (20, 1))
+    over_runs = bootstrap(values.mean(axis=1), 999, 0)
+    (over_both,) = crossed_bootstrap(values[None], 999, 0)
+    assert over_runs.high - over_runs.low < 1e-9
+    assert over_both.high - over_both.low > 0.3
+
+
+def test_crossed_bootstrap_gives_a_quantity_the_same_interval_in_any_company():
+    values = RNG.normal(0, 1, (3, 5, 30))
+    alone = crossed_bootstrap(values[1:2], 700, 9)[0]
+    np.testing.assert_allclose(crossed_bootstrap(values, 700, 9)[1], alone)
+
+
+def test_spread_ratio_and_brown_forsythe_see_a_tenfold_spread():
+    narrow, wide = RNG.normal(0, 1, 40), RNG.normal(0, 10, 40)
+    ratio = bootstrap_spread_ratio(wide, narrow, 999, 0)
+    assert 4 < ratio.low < ratio.high < 30
+    assert brown_forsythe(wide, narrow) == stats.levene(wide, narrow, center="median").pvalue < 1e-6
+    assert brown_forsythe(np.ones(5), np.ones(5)) == 1

@@ -1,0 +1,64 @@
+"""Table 1: means, standard errors, marks, and the paper's values beside ours."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bla.tables import layout, markdown, table_one
+
+PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
+RUNS = pd.DataFrame(
+    [
+        {"dataset": "d", "variant": v, "run": r, "accuracy": a + r / 100, "loss": 1 - a, "explanation_size": s}
+        for v, a, s in (("bl", 0.9, None), ("bla", 0.8, 7.0), ("bla_hot", 0.7, 8.0))
+        for r in (0, 2)
+    ]
+)
+TESTS = pd.DataFrame(
+    [
+        {"dataset": "d", "measure": "accuracy", "variant": "bla", "against": "bl", "to_the_left": False, "p": 0.05},
+        {"dataset": "d", "measure": "accuracy", "variant": "bla_hot", "against": "bl", "to_the_left": False, "p": 0.04},
+        {"dataset": "d", "measure": "accuracy", "variant": "bla_hot", "against": "bla", "to_the_left": True, "p": 0.5},
+        {"dataset": "d", "measure": "loss", "variant": "bla", "against": "bl_plus", "to_the_left": False, "p": 0.9},
+    ]
+)
+
+
+def rows(kind: str = "image_folder") -> pd.DataFrame:
+    return table_one(RUNS, TESTS, {"d": kind}, PUBLISHED, 0.05).set_index(["variant", "measure"])
+
+
+def test_means_and_standard_errors_by_hand():
+    row = rows().loc["bla", "accuracy"]
+    assert row["mean"] == pytest.approx(0.81)
+    assert row["standard_error"] == pytest.approx(0.01)
+    assert row["n_runs"] == 2
+
+
+def test_marks_are_those_of_the_paper():
+    marks = rows()["mark"]
+    assert marks["bla", "accuracy"] == "†"
+    assert marks["bla_hot", "accuracy"] == "∗"
+    assert marks["bla", "loss"] == ""  # BL+ takes no part
+
+
+def test_the_baseline_has_no_explanation_size():
+    assert ("bl", "explanation_size") not in rows().index
+    assert "–" in layout(rows().reset_index())[2]["BL"].tolist()
+
+
+def test_the_papers_values_stand_beside_ours_on_the_papers_dataset_alone():
+    assert rows()["paper"].isna().all()
+    row = rows("cats_vs_dogs").loc["bla", "accuracy"]
+    assert (row["paper"], row["paper_standard_error"]) == (0.9902, 0.0002)
+    assert row["z"] == pytest.approx((0.81 - 0.9902) / (0.01**2 + 0.0002**2) ** 0.5)
+    assert "d, paper (n = 20)" in markdown(rows("cats_vs_dogs").reset_index(), 0.05)
+
+
+def test_a_column_of_ones_own_is_headed_by_its_key():
+    text = markdown(rows().reset_index(), 0.05)
+    assert "bla_hot" in text
+    assert "| d (n = 2) | 0.9100 ± 0.0100 | 0.8100 ± 0.0100† | 0.7100 ± 0.0100∗ |" in " ".join(text.split()).replace(
+        "  ", " "
+    )
