@@ -115,7 +115,7 @@ def explanations(
             axes[3, i].imshow(hard[i], cmap="gray", vmin=0, vmax=1)
             axes[3, i].set_xlabel(f"{int(hard[i].sum())} of {hard[i].size} cells")
             axes[4, i].imshow(overlay(images[i], hard[i]))
-        for row, label in enumerate(("input", "logits ℓ", "soft weights q", "hard explanation", "overlay")):
+        for row, label in enumerate(("input", "logits ℓ", "soft weights", "hard explanation", "overlay")):
             axes[row, 0].set_ylabel(label)
         _bare(axes)
     return figure
