@@ -53,7 +53,7 @@ class ImageFolder:
 
     kind: Literal["image_folder"]
     path: Annotated[str, MinLen(1)]
-    image_size: Annotated[int, Ge(32)] = 224
+    image_size: Annotated[int, Ge(32)]
     resize: Resize = "bilinear"
     train_images_per_class: Count | None = None
 
