@@ -8,7 +8,7 @@ import papermill
 from nbconvert import HTMLExporter
 
 from bla.errors import BlaError
-from pipeline.files import replacing, save_text
+from pipeline.files import save_text
 from pipeline.paths import HTML, NOTEBOOKS
 from pipeline.settings import load_settings
 from pipeline.stage import WORK, run_stage
@@ -26,14 +26,12 @@ def main(name: str) -> None:
         raise BlaError(
             f"{notebook}: has no parameter {', '.join(sorted(unknown))}; add it to the cell tagged parameters"
         )
-    with replacing(WORK / f"{name}.ipynb") as executed:
-        try:
-            papermill.execute_notebook(
-                str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False, log_output=False
-            )
-        except papermill.PapermillExecutionError as error:
-            raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error
-        page = nbformat.read(executed, as_version=4)
+    executed = WORK / f"{name}.ipynb"
+    try:
+        papermill.execute_notebook(str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False)
+    except papermill.PapermillExecutionError as error:
+        raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error
+    page = nbformat.read(executed, as_version=4)
     save_text(HTML / f"{name}.html", to_html(page, name))
 
 
