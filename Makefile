@@ -5,7 +5,7 @@ INSTALLED := .venv/installed.lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env repro test lint check-lock bench lock
+.PHONY: help env repro test lint check-lock readme bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -34,6 +34,10 @@ lint: env ## check style and types
 check-lock: env ## check that code, settings, dvc.lock and reports/tables belong together
 	@dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
 	  { echo 'dvc.lock is behind the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
+
+readme: ## copy Table 1 into the README
+	@sed -e '/<!-- table1:/,/<!-- \/table1 -->/{//!d;}' -e '/<!-- table1:/r reports/tables/table1.md' README.md > README.md.part
+	@mv README.md.part README.md
 
 bench: env ## measure the speed; writes benchmarks/results.md
 	@python benchmarks/table1_column.py

@@ -1,0 +1,147 @@
+"""Cluttered digits: one split of the sources, reproducible images, masks on the digit, nothing that gives it away."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import chi2_contingency
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from bla.datasets import cluttered_digits
+from bla.datasets.cluttered_digits import generate, source_split
+from bla.specs import ClutteredDigits
+from pipeline.settings import load_settings
+
+TEN = ClutteredDigits("cluttered_digits", tuple(range(10)), 60, 40, 48, 24, 4, 10)
+TWO = replace(TEN, classes=(3, 8))
+DIGITS = load_digits().target
+
+
+def test_every_source_is_on_one_side_of_the_split():
+    train, test = (source_split()[split].tolist() for split in ("train", "test"))
+    assert sorted(train + test) == list(range(1797))
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_a_fifth_of_each_class_is_for_testing(digit):
+    own = DIGITS == digit
+    assert own[source_split()["test"]].sum() == round(0.2 * own.sum())
+
+
+def test_3_vs_8_has_357_sources():
+    assert [int((DIGITS == digit).sum()) for digit in (3, 8)] == [183, 174]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("spec", [TEN, TWO], ids=["ten", "two"])
+def test_images_come_from_their_side_of_the_split_and_their_class(spec, split):
+    data = generate(spec, split, seed=0)
+    sources = [int(source) for source in data.sources]
+    assert set(sources) <= set(source_split()[split].tolist())
+    assert [spec.classes[label] for label in data.labels] == DIGITS[sources].tolist()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_fragments_come_from_their_side_of_the_split(split, monkeypatch):
+    drawn = record_sources(monkeypatch)
+    generate(TWO, split, seed=0)
+    assert {source for source, _, _ in drawn} <= set(source_split()[split].tolist())
+
+
+def test_the_shipped_pretraining_draws_the_training_images_of_cluttered_digits():
+    settings = load_settings()
+    assert settings.digits() == settings.dataset["cluttered_digits"].images
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_image_i_does_not_depend_on_how_many_are_drawn(split):
+    many = generate(TEN, split, seed=3)
+    few = generate(replace(TEN, train_images=20, test_images=20), split, seed=3)
+    for name in ("images", "labels", "masks"):
+        np.testing.assert_array_equal(getattr(few, name), getattr(many, name)[:20])
+    assert few.sources == many.sources[:20]
+
+
+def test_seed_and_split_change_every_image():
+    spec = replace(TEN, train_images=20, test_images=20)
+    sets = [generate(spec, split, seed).images for split, seed in (("train", 0), ("train", 1), ("test", 0))]
+    assert len({image.tobytes() for images in sets for image in images}) == 60
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 60), ("test", 40)])
+def test_shapes_types_and_balance(split, count):
+    data = generate(TEN, split, seed=0)
+    assert (data.images.shape, data.images.dtype) == ((count, 48, 48, 3), np.uint8)
+    assert (data.masks.shape, data.masks.dtype) == ((count, 48, 48), np.bool_)
+    assert (data.labels.dtype, len(data.sources)) == (np.int64, count)
+    assert np.bincount(data.labels).tolist() == [count // 10] * 10
+
+
+@pytest.mark.parametrize("spec", [TEN, replace(TEN, image_size=32, digit_size=8, fragments=0, fragment_size=8)])
+def test_masks_fill_no_more_than_a_digit(spec):
+    for mask in generate(spec, "train", seed=0).masks:
+        rows, columns = np.nonzero(mask)
+        assert len(rows) > 0
+        assert max(np.ptp(rows), np.ptp(columns)) < spec.digit_size
+
+
+def test_the_digit_can_be_as_large_as_the_image():
+    generate(replace(TEN, image_size=32, digit_size=32, fragment_size=32, train_images=10), "train", seed=0)
+
+
+def test_under_the_mask_the_image_differs_from_its_ground():
+    spec = replace(TEN, fragments=0)
+    blank = replace(spec, digit_size=24)
+    data = generate(blank, "train", seed=0)
+    for image, mask in zip(data.images.mean(3), data.masks, strict=True):
+        rows, columns = np.nonzero(mask)
+        box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+        ground = image[box][~mask[box]].mean()
+        assert abs(image[mask].mean() - ground) > 0.1 * 255
+
+
+def record_sources(monkeypatch):
+    """Make `generate` report (source, image, whole) of every piece of ink: ink is the number of its source."""
+    drawn, paint, images = [], cluttered_digits._paint, Counter()
+    numbers = np.arange(1, 1798, dtype=np.float32)[:, None, None]
+    monkeypatch.setattr(cluttered_digits, "_inks", lambda size: np.broadcast_to(numbers, (1797, size, size)))
+    monkeypatch.setattr(cluttered_digits, "_fade", lambda size: np.ones((size, size), np.float32))
+
+    def spy(canvas, ink, rng):
+        whole = len(ink) == TEN.digit_size
+        drawn.append((int(ink[0, 0]) - 1, images["drawn"], whole))
+        images["drawn"] += whole
+        return paint(canvas, ink / 2000, rng)
+
+    monkeypatch.setattr(cluttered_digits, "_paint", spy)
+    return drawn
+
+
+def test_fragments_are_drawn_from_all_classes_whatever_the_label(monkeypatch):
+    drawn = record_sources(monkeypatch)
+    labels = generate(replace(TWO, train_images=400), "train", seed=0).labels
+    table = np.zeros((2, 10), int)
+    for source, image, whole in drawn:
+        if not whole:
+            table[labels[image], DIGITS[source]] += 1
+    assert table.sum() == 400 * TWO.fragments
+    assert table.min() > 40  # of 80
+    assert chi2_contingency(table).pvalue > 0.01
+
+
+@pytest.mark.parametrize("spec", [TEN, TWO], ids=["ten", "two"])
+def test_colours_do_not_tell_the_class(spec):
+    spec = replace(spec, train_images=1000, test_images=500)
+    train, test = (generate(spec, split, seed=0) for split in ("train", "test"))
+
+    def colours(data):
+        flat = data.images.reshape(len(data.images), -1, 3).astype(float)
+        return np.concatenate([flat.mean(1), flat.var(1)], axis=1)
+
+    scale = StandardScaler().fit(colours(train))
+    model = LogisticRegression(max_iter=500).fit(scale.transform(colours(train)), train.labels)
+    right, chance = (model.predict(scale.transform(colours(test))) == test.labels).sum(), 1 / len(spec.classes)
+    assert right < 500 * chance + 4 * np.sqrt(500 * chance * (1 - chance))

@@ -1,0 +1,185 @@
+"""The real pipeline with the real params.yaml, shrunk: what reruns, what comes out, what a kill leaves behind."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ENV = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "BLA_DEVICE": "cpu",
+    "PYTHONUNBUFFERED": "1",
+} | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
+EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
+    "tables", "gallery", "figures", "report", "index",
+}  # fmt: skip
+
+
+def run(project: Path, *words: str) -> str:
+    done = subprocess.run(words, cwd=project, env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def stages(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def edit_params(project: Path, **changes: object) -> None:
+    """Set dotted names (with __ for the dot) in params.yaml."""
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for name, value in changes.items():
+        *parents, last = name.split("__")
+        here = params
+        for parent in parents:
+            here = here[parent]
+        here[last] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def outputs(project: Path) -> dict[str, str]:
+    """The hash of every output in dvc.lock."""
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+
+
+def clone(source: Path, target: Path) -> Path:
+    """The tracked files as they are now, in a repository of their own."""
+    names = run(source, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    for name in filter(None, names):
+        if (source / name).is_file() and not name.startswith("tests/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    run(target, "git", "init", "-q")
+    run(target, "git", "add", "-A")
+    run(target, "git", "commit", "-qm", "start")
+    return target
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with few and small images, two runs and two variants, run once."""
+    target = clone(ROOT, tmp_path_factory.mktemp("project"))
+    images = dict.fromkeys(("train_images", "test_images"), 60) | {"image_size": 64, "digit_size": 24, "fragments": 4}
+    edit_params(
+        target,
+        datasets=["cluttered_digits"],
+        variants=["bla", "bla_t"],
+        runs=3,
+        statistics__resamples=99,
+        pretraining__epochs=1,
+        pretraining__batch_size=30,
+        dataset__cluttered_digits__training__epochs=2,
+        **{f"dataset__cluttered_digits__images__{name}": value for name, value in images.items()},
+    )
+    # Which copy of the library runs? Every stage says so.
+    path = target / "pipeline/settings.py"
+    path.write_text(path.read_text() + "\n\nimport bla\n\nprint('imported', bla.__file__)\n")
+    assert {name.partition("@")[0] for name in stages(run(target, "dvc", "repro"))} == EVERY_STAGE
+    run(target, "git", "add", "-A")
+    run(target, "git", "commit", "-qm", "first run")
+    return target
+
+
+def test_every_promised_output_is_there(project):
+    tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
+    assert tables <= {path.name for path in (project / "reports/tables").iterdir()}
+    figures = {f"explanations_cluttered_digits_{v}.png" for v in ("bla", "bla_t")} | {"figure3.svg", "figure3.png"}
+    assert figures <= {path.name for path in (project / "reports/figures").iterdir()}
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert metrics["cluttered_digits"].keys() == {"bl", "bla", "bla_t", "bl_plus"}
+    assert metrics["cluttered_digits"]["bla"].keys() == {"accuracy", "loss", "explanation_size"}
+
+
+def test_runs_csv_has_one_row_a_run_and_is_what_table_one_averages(project):
+    runs = pd.read_csv(project / "reports/tables/runs.csv")
+    wanted = ["dataset", "variant", "run", "seed", "accuracy", "loss", "soft_accuracy", "soft_loss", "explanation_size"]
+    assert set(wanted) <= set(runs)
+    assert runs.groupby("variant")["run"].apply(list).tolist() == [[0, 1, 2]] * 4
+    assert runs["seed"].is_unique
+    bl = runs[runs["variant"] == "bl"]
+    assert bl[["soft_accuracy", "soft_loss", "explanation_size"]].isna().all(axis=None)
+    table = pd.read_csv(project / "reports/tables/table1.csv").query("measure == 'loss'").set_index("variant")["mean"]
+    means = runs.groupby("variant")["loss"].mean()
+    pd.testing.assert_series_equal(table.sort_index(), means, check_names=False, rtol=1e-4)
+
+
+def test_the_pages_read_offline_and_link_to_each_other(project):
+    pages = {path.name: path.read_text() for path in (project / "reports/html").glob("*.html")}
+    assert pages.keys() == {"index.html", "table1.html", "explanations.html"}
+    for name, text in pages.items():
+        assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
+        assert "@import" not in text, name
+        assert "<script" not in text, name
+        assert all(target in pages for target in re.findall(r'href="([^"#]+)"', text)), name
+    assert "data:image/png" in pages["explanations.html"]
+
+
+def test_nothing_runs_again_when_nothing_has_changed(project):
+    output = run(project, "dvc", "repro")
+    assert not stages(output)
+    assert "Data and pipelines are up to date." in output
+
+
+def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy, symlinks=True)
+    output = run(copy, "dvc", "exp", "run", "-S", "variant.bla_t.threshold_factor=0.5")
+    assert stages(output) == {
+        "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
+        "figures", "report@table1", "report@explanations", "index",
+    }  # fmt: skip
+    difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
+    changed = [name for file in difference.values() for name in file]
+    assert changed
+    assert all(".bla_t." in name for name in changed)
+
+
+def test_a_temporary_experiment_runs_its_own_code_and_shows_up_in_the_comparison(project):
+    output = run(project, "dvc", "exp", "run", "--temp", "-n", "hot", "-S", "variant.bla.temperature=0.2")
+    imported = set(re.findall(r"imported (.*)", output))
+    assert imported
+    assert all(".dvc/tmp/exps" in path for path in imported)
+    assert not run(project, "git", "status", "--porcelain")
+    shown = run(project, "dvc", "exp", "show", "--csv")
+    table = pd.read_csv(io.StringIO(shown))
+    hot = table[table["Experiment"] == "hot"].iloc[0]
+    assert hot["variant.bla.temperature"] == 0.2
+    for measure in ("accuracy", "loss", "explanation_size"):
+        assert f"cluttered_digits.bla.{measure}" in table
+    assert hot["cluttered_digits.bla.loss"] != table["cluttered_digits.bla.loss"].iloc[0]
+
+
+def test_a_kill_in_the_middle_changes_no_byte_of_what_comes_out(project, tmp_path):
+    target = "explainer@cluttered_digits-bla"
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    for copy in (calm, killed):
+        shutil.copytree(project, copy, symlinks=True, ignore=shutil.ignore_patterns(".work"))
+        edit_params(copy, seed=1)
+    run(calm, "dvc", "repro", target)
+    for stage in ("backbone", "baseline"):
+        process = subprocess.Popen(
+            ["dvc", "repro", target], cwd=killed, env=ENV, start_new_session=True, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith(f"> python -m pipeline.{stage}"):
+                break
+        time.sleep(1.5)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    run(killed, "dvc", "repro", target)
+    assert outputs(killed) == outputs(calm) != outputs(project)
