@@ -35,7 +35,8 @@ check-lock: env ## check that code, settings, dvc.lock and reports/tables belong
 	@dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
 	  { echo 'dvc.lock is behind the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
 
-readme: ## copy Table 1 into the README
+readme: ## copy Table 1 and the overview of cluttered_digits into the README
+	@cat reports/figures/overview_cluttered_digits.png > reports/overview.png
 	@sed -e '/<!-- table1:/,/<!-- \/table1 -->/{//!d;}' -e '/<!-- table1:/r reports/tables/table1.md' README.md > README.md.part
 	@mv README.md.part README.md
 

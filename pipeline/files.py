@@ -48,7 +48,7 @@ def load_array(path: Path) -> NDArray[Any]:
     """Memory-map an .npy file; changes to the array never reach the file."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
-    except ValueError as error:
+    except (EOFError, ValueError) as error:
         raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
     return array
 

@@ -25,7 +25,10 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
 def main() -> None:
     """Write the page; it needs no other file but the reports it links to."""
     settings = load_settings()
-    tables = [frame.to_html(index=False, border=0) for frame in layout(pd.read_csv(TABLES / "table1.csv").fillna({"mark": ""}))]
+    tables = [
+        frame.to_html(index=False, border=0)
+        for frame in layout(pd.read_csv(TABLES / "table1.csv").fillna({"mark": ""}))
+    ]
     claims = pd.read_csv(TABLES / "claims.csv", keep_default_na=False)
     answered = claims[claims["holds_here"] != ""][["claim", "text", "dataset", "ours", "holds_here", "verdict"]]
     links = "".join(

@@ -7,11 +7,11 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 
 import yaml
 from annotated_types import Ge, Le, MinLen
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from bla.errors import BlaError
 from bla.specs import (
@@ -32,6 +32,16 @@ SPECS = (Backbone, BoundedLogits, ClutteredDigits, ImageFolder, L2XF, NoExplanat
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 """Names become parts of file and stage names: lower-case letters, digits and underscores."""
+
+
+Entry = TypeVar("Entry")
+
+
+class Entries(dict[str, Entry]):
+    """The entries of `dataset` or `variant` by name; to ask for one that is not there is the user's mistake."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise BlaError(f"{PARAMS}: there is no {name}{_did_you_mean(name, self)}")
 
 
 class Strict(BaseModel):
@@ -60,8 +70,8 @@ class Settings(Strict):
     runs: Annotated[int, Ge(2)]
     seed: Annotated[int, Ge(0)]
     gallery_images: Annotated[int, Ge(1), Le(50)]
-    dataset: dict[Name, DatasetEntry]
-    variant: dict[Name, Annotated[Variant, Field(discriminator="explanation")]]
+    dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
+    variant: Annotated[dict[Name, Annotated[Variant, Field(discriminator="explanation")]], AfterValidator(Entries)]
     pretraining: Pretraining
     statistics: Statistics
 
@@ -135,14 +145,16 @@ def _explain(error: Any, raw: Any) -> str:
     missing = error["type"] == "missing"
     names += [str(error["loc"][-1])] if missing else []
     name = ".".join(names)
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
         return f"{name}: unknown setting{_did_you_mean(names[-1], _field_names())}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if missing:
         return f"{name}: this setting is missing"
     if error["type"].startswith("union_tag"):
-        return f"{name}.{error['ctx']['discriminator'].strip(chr(39))}: must be one of {error['ctx'].get('expected_tags', 'the kinds in the README')}"
+        tag = f"{name}.{error['ctx']['discriminator'].strip(chr(39))}"
+        expected = error["ctx"].get("expected_tags")
+        return f"{tag}: must be one of {expected}" if expected else f"{tag}: this setting is missing"
     return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 
 

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from bla.errors import BlaError
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ def run_stage(main: Callable[..., None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space and run again" if error.errno in (27, 28) else "mend that and run again"
         sys.exit(_message(name, words, f"{where}{error.strerror or error}; {remedy}"))
+    except SafetensorError as error:  # a full disk included
+        text = f"a .safetensors file cannot be read or written ({error}); free some space, or delete a damaged file"
+        sys.exit(_message(name, words, f"{text}, and run again"))
     except KeyboardInterrupt:
         print(_message(name, words, "interrupted; run again to continue"), file=sys.stderr)
         sys.exit(130)

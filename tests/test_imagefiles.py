@@ -1,6 +1,9 @@
 """The one place that opens images: resizing by formula, every colour mode, EXIF, and files that are refused."""
 
+import contextlib
+import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -83,16 +86,101 @@ def test_every_colour_mode_becomes_rgb(name, tmp_path):
     assert np.abs(pixels.astype(int) - colour).max() <= 3
 
 
+STORED = {  # EXIF orientation -> how the camera stored the upright picture
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-@pytest.mark.parametrize(("orientation", "transpose"), enumerate([None, *Image.Transpose], start=1))
-def test_images_are_turned_as_their_exif_says(suffix, orientation, transpose, tmp_path):
-    # EXIF 1 to 8 in the order of Image.Transpose differs: undo what the tag describes.
-    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
-    del transpose
+@pytest.mark.parametrize("orientation", STORED)
+def test_images_are_turned_as_their_exif_says(orientation, suffix, tmp_path):
     upright = Image.fromarray(np.kron([[0, 90], [160, 250]], np.ones((8, 8))).astype(np.uint8)).convert("RGB")
-    stored = upright if undo is None else upright.transpose(Image.Transpose(undo))
+    turn = STORED[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored.save(tmp_path / f"a{suffix}", exif=exif)
+    (upright if turn is None else upright.transpose(turn)).save(tmp_path / f"a{suffix}", exif=exif)
     difference = load_image(tmp_path / f"a{suffix}", 16, "bilinear").astype(int) - np.asarray(upright)
     assert np.abs(difference).max() <= 5
+
+
+def test_a_16_bit_image_is_turned_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.array([[0, 65535], [0, 65535]], np.uint16)).save(tmp_path / "a.png", exif=exif)
+    assert load_image(tmp_path / "a.png", 2, "bilinear")[..., 0].tolist() == [[255, 0], [255, 0]]
+
+
+def jpeg_with_odd_exif():
+    """A JPEG whose EXIF asks for a turn and holds a rational number that is no number: Pillow raises struct.error."""
+    stored = io.BytesIO()
+    RED.save(stored, "JPEG")
+    tags = [(0x0112, 3, 1, struct.pack("<HH", 6, 0)), (0x0100, 2, 4, b"abc\0")]
+    ifd = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in sorted(tags))
+    body = b"Exif\0\0II*\0\x08\0\0\0" + ifd + b"\0\0\0\0"
+    return stored.getvalue()[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + stored.getvalue()[2:]
+
+
+def encoded(image, kind):
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+NOISE = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+BAD = {
+    "gif.jpg": encoded(RED, "GIF"),
+    "bmp.png": encoded(RED, "BMP"),
+    "tiff.jpg": encoded(RED, "TIFF"),
+    "empty.jpg": b"",
+    "text.jpg": b"not an image\n" * 100,
+    "truncated.jpg": encoded(NOISE, "JPEG")[:2000],
+    "truncated.png": encoded(NOISE, "PNG")[:2000],
+    "header_alone.png": encoded(NOISE, "PNG")[:8],
+    "odd_exif.jpg": jpeg_with_odd_exif(),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_no_whole_image_is_refused_by_name(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(BAD[name])
+    with pytest.raises(BlaError) as error:
+        load_image(path, 8, "bilinear")
+    assert str(error.value).startswith(f"{path}: not a readable image (")
+    assert str(error.value).endswith("; replace or remove the file")
+
+
+def test_damaged_bytes_never_raise_anything_else(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "a camera", 72.0
+    file = io.BytesIO()
+    NOISE.resize((16, 16)).save(file, "JPEG", exif=exif)
+    for _ in range(2000):
+        damaged = bytearray(file.getvalue())
+        for position in RNG.integers(0, 120, 3):
+            damaged[position] = RNG.integers(0, 256)
+        (tmp_path / "a.jpg").write_bytes(damaged)
+        with contextlib.suppress(BlaError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            load_image(tmp_path / "a.jpg", 8, "bilinear")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BlaError, match=r"a\.jpg: no such image$"):
+        load_image(tmp_path / "a.jpg", 8, "bilinear")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("limit", "refused"), [(64, False), (63, True), (31, True), (None, False)])
+def test_a_decompression_bomb_is_refused(limit, refused, tmp_path, monkeypatch):
+    RED.save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(BlaError, match=r"a\.png: not a readable image") if refused else contextlib.nullcontext():
+        load_image(tmp_path / "a.png", 8, "bilinear")

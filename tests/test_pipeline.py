@@ -22,7 +22,7 @@ ENV = os.environ | {
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
-    "tables", "gallery", "figures", "report", "index",
+    "tables", "gallery", "overview", "figures", "report", "index",
 }  # fmt: skip
 
 
@@ -97,7 +97,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_promised_output_is_there(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
     assert tables <= {path.name for path in (project / "reports/tables").iterdir()}
-    figures = {f"explanations_cluttered_digits_{v}.png" for v in ("bla", "bla_t")} | {"figure3.svg", "figure3.png"}
+    figures = {f"explanations_cluttered_digits_{v}.png" for v in ("bla", "bla_t")} | {
+        "figure3.svg",
+        "figure3.png",
+        "overview_cluttered_digits.png",
+    }
     assert figures <= {path.name for path in (project / "reports/figures").iterdir()}
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["cluttered_digits"].keys() == {"bl", "bla", "bla_t", "bl_plus"}
@@ -140,7 +144,7 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
     output = run(copy, "dvc", "exp", "run", "-S", "variant.bla_t.threshold_factor=0.5")
     assert stages(output) == {
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
-        "figures", "report@table1", "report@explanations", "index",
+        "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "index",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
     changed = [name for file in difference.values() for name in file]

@@ -1,5 +1,6 @@
 """The README tells the truth: its table is the pipeline's, its files and stages exist."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -13,6 +14,11 @@ README = (ROOT / "README.md").read_text()
 def test_the_table_is_the_one_the_pipeline_wrote():
     (shown,) = re.findall(r"<!-- table1:.*?-->\n(.*?)<!-- /table1 -->", README, re.DOTALL)
     assert shown == (ROOT / "reports/tables/table1.md").read_text(), "run make readme"
+
+
+def test_the_picture_is_the_one_the_pipeline_drew():
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["overview@cluttered_digits"]["outs"][0]
+    assert hashlib.md5((ROOT / "reports/overview.png").read_bytes()).hexdigest() == lock["md5"], "run make readme"
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))

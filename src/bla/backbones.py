@@ -1,11 +1,14 @@
 """Frozen feature extractors: any timm model whose features form a spatial map.
 
-spec = Backbone("tf_efficientnetv2_b0", "tf_efficientnetv2_b0.safetensors", "imagenet")
-extractor = load_backbone(spec, Path(spec.weights), image_size=224)
-f = extractor(images)          # uint8 [B, 224, 224, 3] -> [B, 49, 1280]
+    spec = Backbone("tf_efficientnetv2_b0", "tf_efficientnetv2_b0.safetensors", "imagenet")
+    extractor = load_backbone(spec, Path(spec.weights), image_size=224)
+    f = extractor(images)          # uint8 [B, 224, 224, 3] -> [B, 49, 1280]
+
+Weights are safetensors files on disk; nothing is downloaded here, and pickled weights are never loaded.
 """
 
 import difflib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,9 +76,12 @@ def build_backbone(spec: Backbone) -> Extractor:
     stride: dict[str, Any] = {} if spec.output_stride is None else {"output_stride": spec.output_stride}
     try:
         model = timm.create_model(spec.architecture, pretrained=False, num_classes=0, **stride)
-    except (TypeError, NotImplementedError, AssertionError, ValueError) as error:
+    except (TypeError, AssertionError, ValueError, RuntimeError) as error:
+        reason = f" ({error})" if str(error) else ""
+        if spec.output_stride is None:
+            raise BlaError(f"architecture: timm cannot build {spec.architecture}{reason}") from error
         raise BlaError(
-            f"output_stride: {spec.architecture} cannot use {spec.output_stride} ({error}); try null"
+            f"output_stride: {spec.architecture} cannot use {spec.output_stride}{reason}; try null"
         ) from error
     return Extractor(model.to(memory_format=torch.channels_last), spec.normalisation)
 
@@ -107,9 +113,15 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int) -> Extractor:
     extractor.model.load_state_dict(found)
     extractor.eval().requires_grad_(False)
     try:
-        extractor(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8))
+        side = extractor.feature_map(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[3]
     except (RuntimeError, AssertionError) as error:
         raise BlaError(f"{spec.architecture} cannot take images of {image_size} pixels ({error})") from error
+    stride = spec.output_stride
+    if stride and side not in (image_size // stride, math.ceil(image_size / stride)):  # timm rounds some silently
+        raise BlaError(
+            f"output_stride: {spec.architecture} cannot use {stride}: {image_size} pixels give {side} cells a side; "
+            "try null"
+        )
     return extractor
 
 

@@ -1,6 +1,6 @@
 """The paper's claims, each judged by a rule that was fixed before any number was seen.
 
-Rules (see `Verdict`): a claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and
+Rules: a claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and
 not if in the other. A claim of *no difference* holds only if p >= alpha and the 95 % interval of the paired difference
 lies within +-delta; it does not hold if p < alpha. Everything else is inconclusive.
 

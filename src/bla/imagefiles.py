@@ -1,9 +1,11 @@
 """The one place that opens image files: decode, orient, convert to RGB, resize.
 
-pixels = load_image(Path("cat.jpg"), size=224, resize="bilinear")  # uint8 [224, 224, 3]
+    pixels = load_image(Path("cat.jpg"), size=224, resize="bilinear")  # uint8 [224, 224, 3]
+
+Grey, palette, transparent, CMYK and 16-bit images become RGB; what cannot be read is an error that names the file.
 """
 
-import warnings
+import math
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,16 @@ def load_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
     Raises BlaError, naming the file, if it is empty, truncated, not a JPEG or PNG, or suspiciously large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
-                rgb = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        with Image.open(path, formats=sorted(set(FORMATS.values()))) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # at which Pillow only warns
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            rgb = np.array(upright.convert("RGB"))
     except FileNotFoundError as error:
         raise BlaError(f"{path}: no such image") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged bytes make Pillow raise anything, struct.error and TypeError included
         raise BlaError(f"{path}: not a readable image ({error}); replace or remove the file") from error
     return resize_image(rgb, size, resize)
 

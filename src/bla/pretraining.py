@@ -4,6 +4,7 @@ A small timm network learns to classify cluttered digits; its classifier is then
 from (seed, epoch), so that training resumes after any epoch and ends with the same bytes.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -91,7 +92,8 @@ def _restore(
         if key.startswith("optimiser."):
             _, number, name = key.split(".")
             slots.setdefault(int(number), {})[name] = value
-    for _ in range(epochs * steps):
-        cycle.step()  # the schedule depends on the number of steps alone
+    with warnings.catch_warnings(action="ignore"):  # that the optimiser has not stepped: it has, before
+        for _ in range(epochs * steps):
+            cycle.step()  # the schedule depends on the number of steps alone
     optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
     return epochs

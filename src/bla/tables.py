@@ -1,7 +1,9 @@
 """Table 1: accuracy and loss of every column on every dataset, with the paper's marks and values.
 
-table = table_one(runs, tests, datasets, published, alpha=0.05)
-print(markdown(table))
+    table = table_one(runs, tests, kinds, published, alpha=0.05)
+    print(markdown(table, alpha=0.05))
+
+Numbers stay numbers in the long form; the layout and the Markdown hold texts.
 """
 
 from collections.abc import Mapping
