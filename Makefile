@@ -10,15 +10,17 @@ export PYTHONUNBUFFERED := 1
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-# The copy of the lock is written last: a changed lock and an install that broke off are both told by it.
+# The copy of the lock is written last, so a changed lock shows. An install that broke off leaves `installing` behind,
+# and then .venv starts anew: pip takes a half-written package for an installed one.
 env: ## build .venv from requirements.lock, if that has changed
 	@cmp -s requirements.lock $(INSTALLED) || { \
 	  set -e; \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=...")'; \
 	  echo "installing the packages of requirements.lock into .venv (6.4 GB, some minutes) ..."; \
-	  .venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
+	  { [ ! -e .venv/installing ] && .venv/bin/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
+	  touch .venv/installing; \
 	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
-	  cp requirements.lock $(INSTALLED); }
+	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
 repro: env ## run the whole pipeline: images to tables, figures and reports
 	@dvc repro
