@@ -122,7 +122,9 @@ def main() -> None:
     chip = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     commit = found.stdout.strip() or "unknown"
-    heading = f"## {time.strftime('%Y-%m-%d')}, {chip} ({platform.machine()}), torch {torch.__version__}, commit {commit}"
+    heading = (
+        f"## {time.strftime('%Y-%m-%d')}, {chip} ({platform.machine()}), torch {torch.__version__}, commit {commit}"
+    )
     table = ["| work | cached features | backbone in the loop, or whole column | ratio |", "|---|---|---|---|", *rows]
     text = "\n".join([heading, "", *table, ""])
     print(text)

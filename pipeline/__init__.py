@@ -6,6 +6,18 @@ runs the code of the experiment's tree and not that of the main one.
 
 import sys
 from pathlib import Path
+from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
+
+
+def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Ctrl-C while torch is still being imported, before `run_stage` can catch it."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted; run again to continue", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _without_traceback

@@ -21,7 +21,7 @@ def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8
     classes = pd.read_csv(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
     by_class = np.argsort(labels, kind="stable")
     numbers = [int(by_class[(2 * i + 1) * len(labels) // (2 * count)]) for i in range(count)]
-    return numbers, images[numbers], [classes[int(labels[n])].replace("_", " ") for n in numbers]
+    return numbers, images[numbers], [classes[int(labels[n])].replace("_", " ").replace("$", r"\$") for n in numbers]
 
 
 def main(dataset: str, variant: str) -> None:

@@ -32,6 +32,8 @@ def main(dataset: str) -> None:
         save_array(out / f"{split}_labels.npy", data.labels)
         if data.masks is not None:
             save_array(out / f"{split}_masks.npy", data.masks)
+        else:  # a dataset with masks may have had this name before
+            (out / f"{split}_masks.npy").unlink(missing_ok=True)
         print(f"{dataset}: {len(data.labels)} {split} images of {len(classes)} classes")
     save_table(out / "classes.csv", pd.DataFrame({"label": range(len(classes)), "name": classes}))
     save_table(out / "manifest.csv", pd.concat(_manifest(split, data) for split, data in splits.items()))

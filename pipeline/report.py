@@ -26,9 +26,17 @@ def main(name: str) -> None:
         raise BlaError(
             f"{notebook}: has no parameter {', '.join(sorted(unknown))}; add it to the cell tagged parameters"
         )
+    WORK.mkdir(exist_ok=True)
     executed = WORK / f"{name}.ipynb"
     try:
-        papermill.execute_notebook(str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False)
+        papermill.execute_notebook(
+            str(notebook),
+            str(executed),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
     except papermill.PapermillExecutionError as error:
         raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error
     page = nbformat.read(executed, as_version=4)

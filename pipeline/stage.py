@@ -1,5 +1,6 @@
 """How every stage runs: its arguments, its exit code, its device, its record."""
 
+import errno
 import inspect
 import json
 import os
@@ -34,13 +35,18 @@ def run_stage(main: Callable[..., None]) -> None:
     try:
         if len(words) != len(wanted):
             raise BlaError(f"usage: python -m pipeline.{name} {' '.join(wanted).upper()}")
+        _wanted_device()
         main(*words)
         _record(name, words, time.perf_counter() - started)
     except BlaError as error:
         sys.exit(_message(name, words, str(error)))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        remedy = "free some space and run again" if error.errno in (27, 28) else "mend that and run again"
+        remedy = (
+            "free some space and run again"
+            if error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
+            else "mend that and run again"
+        )
         sys.exit(_message(name, words, f"{where}{error.strerror or error}; {remedy}"))
     except SafetensorError as error:  # a full disk included
         text = f"a .safetensors file cannot be read or written ({error}); free some space, or delete a damaged file"
@@ -70,12 +76,17 @@ def choose_device() -> "torch.device":
     """The device of the environment variable BLA_DEVICE: auto (the default), cpu, or cuda."""
     import torch
 
-    wanted = os.environ.get("BLA_DEVICE", "auto")
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {wanted}")
+    wanted = _wanted_device()
     if wanted == "cuda" and not torch.cuda.is_available():
         raise BlaError("BLA_DEVICE: cuda is asked for, but PyTorch finds no GPU; set it to auto or cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _wanted_device() -> str:
+    wanted = os.environ.get("BLA_DEVICE", "auto")
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {wanted}")
+    return wanted
 
 
 def data_path(path: str) -> Path:

@@ -54,7 +54,7 @@ def weights(tmp_path):
 )
 def test_what_timm_cannot_build_is_refused(spec, message):
     with pytest.raises(BlaError, match=message):
-        build_backbone(spec)
+        build_backbone(spec, 64)
 
 
 @pytest.mark.parametrize(("architecture", "stride"), [("test_efficientnet", 7), ("test_byobnet", 64)])

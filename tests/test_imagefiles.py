@@ -118,7 +118,7 @@ def test_a_16_bit_image_is_turned_too(tmp_path):
 
 
 def jpeg_with_odd_exif():
-    """A JPEG whose EXIF asks for a turn and holds a rational number that is no number: Pillow raises struct.error."""
+    """A JPEG whose EXIF asks for a turn and calls its width a text: Pillow raises struct.error."""
     stored = io.BytesIO()
     RED.save(stored, "JPEG")
     tags = [(0x0112, 3, 1, struct.pack("<HH", 6, 0)), (0x0100, 2, 4, b"abc\0")]

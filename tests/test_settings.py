@@ -78,7 +78,8 @@ MISSING += ["variant.bla.explanation", "dataset.photos.training", "dataset.photo
 MISSING += ["dataset.photos.images.kind", "dataset.photos.images.path", "dataset.cluttered_digits.images.classes"]
 WRONG = [
     ("variant.bla.temperature", 0, f"{MUST_BE} 0, not 0"),
-    ("variant.bla.temperature", float("nan"), f"{MUST_BE} 0, not nan"),
+    ("variant.bla.temperature", float("nan"), "input should be less than inf, not nan"),
+    ("variant.bla.temperature", float("inf"), "input should be less than inf, not inf"),
     ("variant.bla.threshold_factor", -0.1, f"{MUST_BE} or equal to 0, not -0.1"),
     ("variant.l2x_f.k", 0, f"{MUST_BE} or equal to 1, not 0"),
     ("runs", 1, f"{MUST_BE} or equal to 2, not 1"),

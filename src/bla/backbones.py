@@ -66,8 +66,11 @@ class Extractor(nn.Module):
         return self.feature_map(images).flatten(2).transpose(1, 2)
 
 
-def build_backbone(spec: Backbone) -> Extractor:
-    """The architecture with random weights, trainable; BlaError names an unknown architecture or output stride."""
+def build_backbone(spec: Backbone, image_size: int) -> Extractor:
+    """The architecture with random weights, in training mode.
+
+    Raises BlaError if timm does not know it, cannot give it the output stride, or has no spatial map for the image size.
+    """
     if not timm.is_model(spec.architecture):
         near = difflib.get_close_matches(spec.architecture, timm.list_models(), 3)
         raise BlaError(
@@ -83,7 +86,19 @@ def build_backbone(spec: Backbone) -> Extractor:
         raise BlaError(
             f"output_stride: {spec.architecture} cannot use {spec.output_stride}{reason}; try null"
         ) from error
-    return Extractor(model.to(memory_format=torch.channels_last), spec.normalisation)
+    extractor = Extractor(model.to(memory_format=torch.channels_last), spec.normalisation).eval()
+    try:
+        with torch.inference_mode():
+            side = extractor.feature_map(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[3]
+    except (RuntimeError, AssertionError) as error:
+        raise BlaError(f"{spec.architecture} cannot take images of {image_size} pixels ({error})") from error
+    wanted = spec.output_stride
+    if wanted and side not in (image_size // wanted, math.ceil(image_size / wanted)):  # timm rounds some silently
+        raise BlaError(
+            f"output_stride: {spec.architecture} cannot use {wanted}: {image_size} pixels give {side} cells a side; "
+            "try null"
+        )
+    return extractor.train()
 
 
 def load_backbone(spec: Backbone, weights: Path, image_size: int) -> Extractor:
@@ -91,7 +106,7 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int) -> Extractor:
 
     `weights` is a safetensors file; a classifier in it is left out, everything else must fit exactly.
     """
-    extractor = build_backbone(spec)
+    extractor = build_backbone(spec, image_size)
     try:
         found = load_file(weights)
     except (OSError, SafetensorError) as error:
@@ -111,18 +126,7 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int) -> Extractor:
             f"of another shape ({', '.join(odd[:3])}, ...); name the architecture that these weights belong to"
         )
     extractor.model.load_state_dict(found)
-    extractor.eval().requires_grad_(False)
-    try:
-        side = extractor.feature_map(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[3]
-    except (RuntimeError, AssertionError) as error:
-        raise BlaError(f"{spec.architecture} cannot take images of {image_size} pixels ({error})") from error
-    stride = spec.output_stride
-    if stride and side not in (image_size // stride, math.ceil(image_size / stride)):  # timm rounds some silently
-        raise BlaError(
-            f"output_stride: {spec.architecture} cannot use {stride}: {image_size} pixels give {side} cells a side; "
-            "try null"
-        )
-    return extractor
+    return extractor.eval().requires_grad_(False)
 
 
 def extract(

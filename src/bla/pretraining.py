@@ -31,7 +31,7 @@ def pretrain(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "pretraining"))
-        extractor = build_backbone(backbone)
+        extractor = build_backbone(backbone, data.images.shape[1])
         classifier = nn.Linear(int(extractor.model.num_features), int(data.labels.max()) + 1)  # type: ignore[arg-type]
     network = nn.ModuleList([extractor, classifier]).to(device).train()
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)

@@ -3,6 +3,7 @@
 These are the sections of params.yaml and the arguments of the library. The module imports nothing heavy.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 FORBID_EXTRA = {"extra": "forbid"}
 """For pydantic, which validates these classes in `pipeline.settings`: an unknown field is an error."""
 
-Positive = Annotated[float, Gt(0)]
+Positive = Annotated[float, Gt(0), Lt(math.inf)]
 Count = Annotated[int, Ge(1)]
 
 Normalisation = Literal["imagenet", "keras_2021", "half"]

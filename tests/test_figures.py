@@ -1,0 +1,70 @@
+"""What the pictures show, checked by numbers where numbers can tell."""
+
+import hashlib
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import interpolate
+
+from bla.figures import _upsample, explanations, figure_three, overlay, overview, save_figure
+
+RNG = np.random.default_rng(0)
+RUNS = pd.DataFrame(
+    [
+        {"dataset": d, "variant": v, "run": r, "accuracy": 0.9 - i / 50 + r / 1000, "loss": 0.3 + i / 10 + r / 100}
+        for d in ("a", "b")
+        for i, v in enumerate(("bl", "bla", "bla_hot", "bl_plus"))
+        for r in range(5)
+    ]
+)
+
+
+def test_masks_are_upsampled_as_torch_does_bilinearly():
+    small = RNG.random((7, 7))
+    wanted = interpolate(torch.from_numpy(small)[None, None], (112, 112), mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(_upsample(small, 112), wanted[0, 0].numpy(), atol=1e-12)
+
+
+def test_an_overlay_is_half_image_and_half_turbo_of_the_mask_scaled_to_its_maximum():
+    image = RNG.integers(0, 256, (14, 14, 3), dtype=np.uint8)
+    everywhere = overlay(image, np.full((7, 7), 0.25))
+    np.testing.assert_allclose(everywhere, 0.5 * image / 255 + 0.5 * np.array(matplotlib.colormaps["turbo"](1.0)[:3]))
+
+
+def test_figure_three_shows_every_run_and_the_baselines_median():
+    figure = figure_three(RUNS)
+    assert len(figure.axes) == 4
+    for axis, (dataset, measure) in zip(figure.axes, [("a", 0), ("b", 0), ("a", 1), ("b", 1)], strict=True):
+        own = RUNS[(RUNS["dataset"] == dataset) & (RUNS["variant"] != "bl")]
+        values = 1 - own["accuracy"] if measure == 0 else own["loss"]
+        dots = np.concatenate(
+            [np.asarray(c.get_offsets())[:, 1] for c in axis.collections if len(c.get_offsets()) == 5]
+        )
+        np.testing.assert_allclose(np.sort(dots), np.sort(values))
+        bl = RUNS[(RUNS["dataset"] == dataset) & (RUNS["variant"] == "bl")]
+        median = (1 - bl["accuracy"] if measure == 0 else bl["loss"]).median()
+        assert any(line.get_linestyle() == "--" and np.allclose(line.get_ydata(), median) for line in axis.lines)
+        assert "n = 5 runs" in axis.get_title()
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["BLA", "bla_hot", "BL+"]
+
+
+def test_pictures_have_a_row_a_map_and_a_colour_bar_for_logits_and_weights():
+    images = RNG.integers(0, 256, (3, 28, 28, 3), dtype=np.uint8)
+    logits, hard = -RNG.random((3, 7, 7)), (RNG.random((3, 7, 7)) > 0.5).astype(float)
+    figure = explanations(images, logits, RNG.random((3, 7, 7)), hard, ["x", "y", "z"], "heading")
+    assert len(figure.axes) == 5 * 3 + 2
+    sizes = [axis.get_xlabel() for axis in figure.axes if "cells" in axis.get_xlabel()]
+    assert sizes == [f"{int(mask.sum())} of 49 cells" for mask in hard]
+    assert len(overview(images, {"bla": hard, "own": hard}, ["x", "y", "z"]).axes) == 3 * 3
+
+
+def test_equal_figures_are_equal_bytes(tmp_path):
+    for kind in ("svg", "png"):
+        hashes = set()
+        for number in range(2):
+            path = tmp_path / f"{number}.{kind}"
+            save_figure(figure_three(RUNS), path, kind)
+            hashes.add(hashlib.sha256(path.read_bytes()).hexdigest())
+        assert len(hashes) == 1
