@@ -44,7 +44,9 @@ class Module:
     bias: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Scores g `[R, B, n]` of the features `[R, B, n, C]` (or `[1, B, n, C]`, the same images for every run)."""
+        """Scores g `[R, B, n]` of each run's features `[R, B, n, C]`, or of the same features `[B, n, C]` for every run."""
+        if features.ndim == 3:
+            return torch.einsum("bnc,rc->rbn", features, self.weight) + self.bias[:, None, None]
         return torch.matmul(features, self.weight[:, None, :, None])[..., 0] + self.bias[:, None, None]
 
 
@@ -139,11 +141,11 @@ def train(
 
 
 def _cpu_group(features: Tensor, batch_size: int) -> int:
-    """As many runs as keep the single-precision features of one step within 8 MiB, about a core's cache.
+    """As many runs as keep the single-precision features of one step within 16 MiB.
 
-    Measured on two cores: 13 runs for a 7x7x96 map (2.5 times faster than one by one), 1 for a 7x7x1280 map.
+    Measured on two cores: all 20 runs for a 7x7x96 map (2.5 times faster than one by one), 2 for a 7x7x1280 map.
     """
-    return max(1, 2**23 // (4 * batch_size * features[0].numel()))
+    return max(1, 2**24 // (4 * batch_size * features[0].numel()))
 
 
 def _train_group(
@@ -164,11 +166,19 @@ def _train_group(
         parameter.requires_grad_(True)
     optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon, foreach=True)
 
+    # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
+    largest = runs * min(schedule.batch_size, images)
+    gathered = torch.empty(largest, cells, channels, dtype=features.dtype, device=device)
+    converted = torch.empty(largest, cells, channels, device=device)
+
     losses = torch.zeros(runs, schedule.epochs, device=device)
     for epoch in range(schedule.epochs):
         orders = torch.stack([torch.randperm(images, generator=g) for g in generators]).to(device)
         for batch in orders.split(schedule.batch_size, dim=1):
-            x, y = features[batch].float(), labels[batch]  # [R, B, n, C], [R, B]
+            rows = slice(batch.numel())
+            torch.index_select(features, 0, batch.flatten(), out=gathered[rows])
+            x = converted[rows].copy_(gathered[rows]).view(*batch.shape, cells, channels)
+            y = labels[batch]
             if isinstance(variant, NoExplanation):
                 v = x[:, :, 0]
             else:
@@ -235,7 +245,7 @@ def _explain(
     x: Tensor, y: Tensor, variant: Explaining, head: Head, module: Module, noise: Tensor | None
 ) -> tuple[Tensor, ...]:
     """For the images `[B, n, C]`: correct and loss with hard explanations, then the fields of `Explained`."""
-    logits = logits_of(variant, module(x[None]))  # [R, B, n]
+    logits = logits_of(variant, module(x))  # [R, B, n]
     hard, soft = hard_explanation(variant, logits), soft_explanation(variant, logits, noise)
     by_hard, by_soft = (_score(head, torch.einsum("rbn,bnc->rbc", w, x), y) for w in (hard_weights(hard), soft))
     return *by_hard, logits, soft, hard, *by_soft
