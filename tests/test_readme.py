@@ -16,9 +16,12 @@ def test_the_table_is_the_one_the_pipeline_wrote():
     assert shown == (ROOT / "reports/tables/table1.md").read_text(), "run make readme"
 
 
-def test_the_picture_is_the_one_the_pipeline_drew():
-    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["overview@cluttered_digits"]["outs"][0]
-    assert hashlib.md5((ROOT / "reports/overview.png").read_bytes()).hexdigest() == lock["md5"], "run make readme"
+@pytest.mark.parametrize(("picture", "drawn"), [("overview", "overview_cluttered_digits"), ("figure3", "figure3")])
+def test_the_pictures_are_those_the_pipeline_drew(picture, drawn):
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].values()
+    hashes = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    found = hashlib.md5((ROOT / f"reports/{picture}.png").read_bytes()).hexdigest()
+    assert found == hashes[f"reports/figures/{drawn}.png"], "run make readme"
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
