@@ -138,6 +138,21 @@ def test_nothing_runs_again_when_nothing_has_changed(project):
     assert "Data and pipelines are up to date." in output
 
 
+def test_a_fresh_clone_knows_whether_lock_code_settings_and_tables_belong_together(project, tmp_path):
+    copy = tmp_path / "copy"
+    run(tmp_path, "git", "clone", "-q", str(project), str(copy))
+    up_to_date = "Data and pipelines are up to date."
+    check = ("dvc", "repro", "--allow-missing", "--dry")
+    assert up_to_date in run(copy, *check)
+    for name in ("src/bla/selection.py", "pipeline/tables.py", "params.yaml", "reports/tables/table1.md"):
+        path = copy / name
+        before = path.read_text()
+        path.write_text(before + "\n# changed\n")
+        done = subprocess.run(check, cwd=copy, env=ENV, capture_output=True, text=True, check=False)
+        assert up_to_date not in done.stdout, name
+        path.write_text(before)
+
+
 def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy, symlinks=True)
