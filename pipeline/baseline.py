@@ -17,7 +17,8 @@ def main(dataset: str) -> None:
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
     seeds = [derive_seed(settings.seed, dataset, "bl", run) for run in range(settings.runs)]
     variant = NoExplanation("none")
-    head = initial_head(seeds, features.shape[2], int(labels.max()) + 1)
+    initial = [derive_seed(seed, "initial head") for seed in seeds]
+    head = initial_head(initial, features.shape[2], int(labels.max()) + 1)
     with tqdm(total=settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
         trained = train(features, labels, variant, head, seeds, settings.dataset[dataset].training, progress=bar.update)
     save_head(HEADS / f"{dataset}.safetensors", trained.head)

@@ -29,7 +29,8 @@ def main(dataset: str, variant: str) -> None:
         except BlaError as error:
             raise BlaError(f"{dataset}, {variant}: {error}") from error
     save_trained(EXPLAINERS / f"{dataset}-{variant}.safetensors", trained)
-    save_results(dataset, variant, spec, seeds, trained, evaluate(*test, spec, trained, seeds))
+    result = evaluate(*test, spec, trained, [derive_seed(seed, "evaluation") for seed in seeds])
+    save_results(dataset, variant, spec, seeds, trained, result)
 
 
 if __name__ == "__main__":

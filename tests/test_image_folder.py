@@ -51,13 +51,15 @@ def test_a_limit_on_the_images_of_a_class_applies_to_training_alone(folder, limi
     assert len(load(spec, folder, "test").sources) == 3
 
 
-def test_hidden_and_other_files_are_ignored(folder):
+def test_hidden_files_are_ignored_and_other_files_named(folder, capsys):
     (folder / "train/.ipynb_checkpoints").mkdir()
     for name in ("._a.jpg", ".hidden.png", "Thumbs.db", "notes.txt"):
         (folder / "train/cat" / name).write_bytes(b"no image")
     (folder / "train/README").write_text("no class")
     assert class_names(folder) == ["cat", "dog"]
     assert len(load(SPEC, folder, "train").labels) == 6
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert said.endswith("only .jpg, .jpeg, .png are read: Thumbs.db, notes.txt")
 
 
 def remove(folder, name):

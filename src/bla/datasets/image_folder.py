@@ -40,7 +40,11 @@ def image_files(folder: Path, split: str, images_per_class: int | None = None) -
     """
     files: list[tuple[Path, int]] = []
     for label, name in enumerate(class_names(folder)):
-        own = sorted(p for p in (folder / split / name).iterdir() if p.suffix.lower() in FORMATS and p.name[0] != ".")
+        present = sorted(p for p in (folder / split / name).iterdir() if p.name[0] != ".")
+        own = [path for path in present if path.suffix.lower() in FORMATS]
+        others = [path.name for path in present if path.suffix.lower() not in FORMATS]
+        if others:
+            print(f"{folder / split / name}: left out, since only {', '.join(FORMATS)} are read: {', '.join(others)}")
         if not own:
             raise BlaError(f"{folder / split / name}: no {', '.join(FORMATS)} image in this class folder")
         files += [(path, label) for path in own[:images_per_class]]
