@@ -2,6 +2,7 @@
 
 from tqdm import tqdm
 
+from bla.errors import BlaError
 from bla.seeds import derive_seed
 from bla.specs import NoExplanation
 from bla.training import evaluate, initial_head, train
@@ -19,8 +20,12 @@ def main(dataset: str) -> None:
     variant = NoExplanation("none")
     initial = [derive_seed(seed, "initial head") for seed in seeds]
     head = initial_head(initial, features.shape[2], int(labels.max()) + 1)
+    schedule = settings.dataset[dataset].training
     with tqdm(total=settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
-        trained = train(features, labels, variant, head, seeds, settings.dataset[dataset].training, progress=bar.update)
+        try:
+            trained = train(features, labels, variant, head, seeds, schedule, progress=bar.update)
+        except BlaError as error:
+            raise BlaError(f"params.yaml: dataset.{dataset}: bl: {error}") from error
     save_head(HEADS / f"{dataset}.safetensors", trained.head)
     save_results(dataset, "bl", variant, seeds, trained, evaluate(*test, variant, trained, seeds))
 

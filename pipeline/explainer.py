@@ -27,7 +27,7 @@ def main(dataset: str, variant: str) -> None:
         try:
             trained = train(features, labels, spec, head, seeds, schedule, progress=bar.update)
         except BlaError as error:
-            raise BlaError(f"{dataset}, {variant}: {error}") from error
+            raise BlaError(f"params.yaml: dataset.{dataset}: {variant}: {error}") from error
     save_trained(EXPLAINERS / f"{dataset}-{variant}.safetensors", trained)
     result = evaluate(*test, spec, trained, [derive_seed(seed, "evaluation") for seed in seeds])
     save_results(dataset, variant, spec, seeds, trained, result)

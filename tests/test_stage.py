@@ -134,7 +134,8 @@ def test_a_device_that_is_not_there(device, message, project):
 def test_features_that_are_not_finite_stop_the_training(project):
     save_features(project, value=np.nan)
     done = run(project, "baseline", "cluttered_digits")
-    message = "the training loss is not finite in epoch 1; lower training.learning_rate"
+    message = "params.yaml: dataset.cluttered_digits: bl: the training loss is not finite in epoch 1; "
+    message += "lower training.learning_rate"
     assert_one_message(done, f"baseline cluttered_digits: {message}")
     assert not (project / "models").exists()
 

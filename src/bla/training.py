@@ -177,7 +177,7 @@ def _train_group(
         for batch in orders.split(schedule.batch_size, dim=1):
             rows = slice(batch.numel())
             torch.index_select(features, 0, batch.flatten(), out=gathered[rows])
-            x = converted[rows].copy_(gathered[rows]).view(*batch.shape, cells, channels)
+            x = converted[rows].copy_(gathered[rows]).view(*batch.shape, cells, channels)  # [R, B, n, C]
             y = labels[batch]
             if isinstance(variant, NoExplanation):
                 v = x[:, :, 0]
