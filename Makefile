@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help env repro test lint check-lock readme bench lock
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
 
 # The copy of the lock is written last, so a changed lock shows. An install that broke off leaves `installing` behind,
 # and then .venv starts anew: pip takes a half-written package for an installed one.
@@ -23,18 +23,18 @@ env: ## build .venv from requirements.lock, if that has changed
 	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
 repro: env ## run the whole pipeline: images to tables, figures and reports
-	@dvc repro
+	@.venv/bin/dvc repro
 
 test: env ## pass the tests
-	@pytest
+	@.venv/bin/pytest
 
 lint: env ## check style and types
-	@ruff check .
-	@ruff format --check .
-	@mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
 
 check-lock: env ## check that code, settings, dvc.lock and reports/tables belong together
-	@dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
+	@.venv/bin/dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
 	  { echo 'dvc.lock is behind the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
 
 readme: ## copy Table 1 and its pictures to where the README shows them
@@ -44,7 +44,7 @@ readme: ## copy Table 1 and its pictures to where the README shows them
 	@mv README.md.part README.md
 
 bench: env ## measure the speed; writes benchmarks/results.md
-	@python benchmarks/table1_column.py
+	@.venv/bin/python benchmarks/table1_column.py
 
 lock: ## pin the newest versions that fit pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

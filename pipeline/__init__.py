@@ -4,6 +4,7 @@
 runs the code of the experiment's tree and not that of the main one.
 """
 
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,8 @@ def _without_traceback(kind: type[BaseException], error: BaseException, trace: T
     """Ctrl-C while torch is still being imported, before `run_stage` can catch it."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted; run again to continue", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
+        os._exit(130)
+    sys.__excepthook__(kind, error, trace)
 
 
 sys.excepthook = _without_traceback

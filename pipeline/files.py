@@ -53,10 +53,10 @@ def load_array(path: Path) -> NDArray[Any]:
     return array
 
 
-def save_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV; floats keep six digits, so that equal results are equal bytes."""
+def save_table(path: Path, table: pd.DataFrame, floats: str | None = "%.6g") -> None:
+    """Write a table as CSV; floats keep six digits, or all with `floats=None`, where a page is made of the CSV."""
     with replacing(path) as part:
-        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
+        table.to_csv(part, index=False, float_format=floats, lineterminator="\n")
 
 
 def save_text(path: Path, text: str) -> None:

@@ -35,7 +35,7 @@ def main(name: str) -> None:
             parameters,
             kernel_name="python3",
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     except papermill.PapermillExecutionError as error:
         raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error

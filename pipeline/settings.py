@@ -96,6 +96,13 @@ class Settings(Strict):
         for name in self.variants:
             if isinstance(self.variant[name], NoExplanation):
                 raise ValueError(f"variants: {name} has no explanation; the baselines BL and BL+ always run")
+        for name, variant in self.variant.items():
+            if (
+                isinstance(variant, BoundedLogits)
+                and variant.threshold_rule == "indicator"
+                and variant.head == "frozen"
+            ):
+                raise ValueError(f"variant.{name}: the indicator has no gradient, so with a frozen head nothing trains")
         for name, entry in self.dataset.items():
             images = entry.images
             if isinstance(images, ClutteredDigits):

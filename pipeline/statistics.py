@@ -35,7 +35,7 @@ def main() -> None:
     level, resamples = settings.statistics.alpha, settings.statistics.resamples
     claims = judge_claims(datasets, published, level, resamples, derive_seed(settings.seed, "claims"))
     save_table(TABLES / "claims.csv", claims)
-    shown = claims.assign(p=[_p(p) for p in claims["p"]], p_holm=[_p(p) for p in claims["p_holm"]])
+    shown = claims.assign(p=[_p(p) for p in claims["p"]])
     save_text(TABLES / "claims.md", shown.to_markdown(index=False, disable_numparse=True) + "\n")
     print(claims.groupby(["holds_here", "verdict"]).size().to_string())
 

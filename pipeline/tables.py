@@ -18,7 +18,7 @@ def main() -> None:
     kinds = {name: settings.dataset[name].images.kind for name in settings.datasets}
     alpha = settings.statistics.alpha
     table = table_one(runs, tests, kinds, pd.read_csv(PUBLISHED), alpha)
-    save_table(TABLES / "table1.csv", table)
+    save_table(TABLES / "table1.csv", table, floats=None)
     save_text(TABLES / "table1.md", markdown(table, alpha))
     metrics: dict[str, dict[str, dict[str, float]]] = {}
     for row in table.to_dict("records"):

@@ -7,12 +7,13 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 FORBID_EXTRA = {"extra": "forbid"}
 """For pydantic, which validates these classes in `pipeline.settings`: an unknown field is an error."""
 
 Positive = Annotated[float, Gt(0), Lt(math.inf)]
+LearningRate = Annotated[float, Gt(0), Le(10)]
 Count = Annotated[int, Ge(1)]
 
 Normalisation = Literal["imagenet", "keras_2021", "half"]
@@ -86,8 +87,8 @@ class Pretraining:
 
     epochs: Count
     batch_size: Count
-    learning_rate: Positive
-    weight_decay: Annotated[float, Ge(0)]
+    learning_rate: LearningRate
+    weight_decay: Annotated[float, Ge(0), Lt(math.inf)]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Schedule:
 
     batch_size: Count
     epochs: Count
-    learning_rate: Positive
+    learning_rate: LearningRate
     dropout: Annotated[float, Ge(0), Lt(1)]
     adam_epsilon: Positive
 
@@ -122,7 +123,7 @@ class BoundedLogits:
     explanation: Literal["bounded_logits"]
     head: HeadSetting
     temperature: Positive
-    threshold_factor: Annotated[float, Ge(0)]
+    threshold_factor: Annotated[float, Ge(0), Lt(math.inf)]
     threshold_rule: ThresholdRule = "subtract"
 
 

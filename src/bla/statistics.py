@@ -119,12 +119,15 @@ def _resample(size: int, count: int, rng: np.random.Generator) -> Array:
 
 
 def bootstrap_spread_ratio(x: Array, y: Array, resamples: int, seed: int) -> Interval:
-    """Percentile bootstrap of the ratio of standard deviations sd(x) / sd(y) over paired runs `[R]`."""
+    """Percentile bootstrap of the ratio of standard deviations sd(x) / sd(y) over paired runs `[R]`.
+
+    NaN if some resample has no spread in y, so that the ratio has no interval.
+    """
     rng = np.random.default_rng(seed)
     chosen = rng.integers(0, len(x), (resamples, len(x)))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = x[chosen].std(axis=1, ddof=1) / y[chosen].std(axis=1, ddof=1)
-    return _percentiles(ratios[np.isfinite(ratios)])
+    return _percentiles(ratios) if np.isfinite(ratios).all() else Interval(np.nan, np.nan)
 
 
 def brown_forsythe(x: Array, y: Array) -> float:
