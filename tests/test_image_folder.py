@@ -1,75 +1,99 @@
-"""Folders of images: what is read, in which order, and every way in which a folder can be wrong."""
+"""Folders of images: what is listed, in which order, and every way in which a folder can be wrong."""
 
-import numpy as np
+import shutil
+from collections import Counter
+
 import pytest
-from PIL import Image
 
-from bla.datasets.image_folder import class_names, image_files, load
+from bla.datasets import ImageFile, split_by_name
+from bla.datasets.image_folder import find
 from bla.errors import BlaError
 from bla.specs import ImageFolder
 
 SPEC = ImageFolder("image_folder", "photos", image_size=32)
+SHARED = ImageFolder("image_folder", "photos", image_size=32, test_share=0.25)
 
 
-def save(path, grey):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 20), (grey, grey, grey)).save(path, {".png": "PNG"}.get(path.suffix.lower(), "JPEG"))
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def names(listing, split):
+    return [file.name for file in listing.splits[split]]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of three training images and one test image; the grey level tells them apart."""
-    names = ["train/cat/b.jpg", "train/cat/a.png", "train/cat/C.JPG", "train/dog/x.jpeg", "train/dog/z.PNG"]
-    for number, name in enumerate([*names, "train/dog/y.jpg", "test/cat/1.jpg", "test/dog/1.jpg"]):
-        save(tmp_path / name, 10 + 30 * number)
+    """Two classes of three training images and one test image; `find` opens none, so they are empty."""
+    touch(tmp_path, *(f"train/{name}" for name in ("cat/b.jpg", "cat/a.png", "cat/C.JPG")))
+    touch(tmp_path, *(f"train/{name}" for name in ("dog/x.jpeg", "dog/z.PNG", "dog/y.jpg")))
+    touch(tmp_path, "test/cat/1.jpg", "test/dog/1.jpg")
     return tmp_path
 
 
-def test_reads_in_the_order_of_the_paths(folder):
-    train = load(SPEC, folder, "train")
-    names = ["cat/C.JPG", "cat/a.png", "cat/b.jpg", "dog/x.jpeg", "dog/y.jpg", "dog/z.PNG"]
-    assert train.sources == [f"train/{name}" for name in names]
-    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert train.masks is None
-    assert (train.images.shape, train.images.dtype, train.labels.dtype) == ((6, 32, 32, 3), np.uint8, np.int64)
-    assert train.images.mean((1, 2, 3)) == pytest.approx([70, 40, 10, 100, 160, 130], abs=1)
+@pytest.fixture
+def shared(tmp_path):
+    """Two classes of twenty images each, without a split."""
+    touch(tmp_path, *(f"{animal}/{number}.jpg" for animal in ("cat", "dog") for number in range(20)))
+    return tmp_path
+
+
+def test_lists_in_the_order_of_the_paths(folder):
+    listing = find(SPEC, folder)
+    own = ["cat/C.JPG", "cat/a.png", "cat/b.jpg", "dog/x.jpeg", "dog/y.jpg", "dog/z.PNG"]
+    labels = [0, 0, 0, 1, 1, 1]
+    assert listing.folder == folder
+    assert listing.splits["train"] == [
+        ImageFile(f"train/{name}", label) for name, label in zip(own, labels, strict=True)
+    ]
+    assert listing.splits["test"] == [ImageFile("test/cat/1.jpg", 0), ImageFile("test/dog/1.jpg", 1)]
+    assert listing.masks is None
 
 
 def test_classes_are_the_sorted_folders(folder):
-    save(folder / "train/Zebra/1.jpg", 0)
-    save(folder / "test/Zebra/1.jpg", 0)
-    assert class_names(folder) == ["Zebra", "cat", "dog"]
-    assert [label for _, label in image_files(folder, "test")] == [0, 1, 2]
+    touch(folder, "train/Zebra/1.jpg", "test/Zebra/1.jpg", "train/masks/1.jpg", "test/masks/1.jpg")
+    listing = find(SPEC, folder)
+    assert listing.classes == ["Zebra", "cat", "dog", "masks"]
+    assert [file.label for file in listing.splits["test"]] == [0, 1, 2, 3]
+
+
+def test_links_are_followed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.move(folder / "train/cat", elsewhere / "cats")
+    (folder / "train/cat").symlink_to(elsewhere / "cats")
+    (folder / "train/dog/link.jpg").symlink_to(elsewhere / "cats/b.jpg")
+    assert names(find(SPEC, folder), "train")[:4] == [
+        "train/cat/C.JPG",
+        "train/cat/a.png",
+        "train/cat/b.jpg",
+        "train/dog/link.jpg",
+    ]
 
 
 @pytest.mark.parametrize(("limit", "train"), [(1, ["C.JPG", "x.jpeg"]), (9, None), (None, None)])
 def test_a_limit_on_the_images_of_a_class_applies_to_training_alone(folder, limit, train):
-    save(folder / "test/cat/2.jpg", 0)
-    spec = ImageFolder("image_folder", "photos", 32, train_images_per_class=limit)
-    read = [source.split("/")[-1] for source in load(spec, folder, "train").sources]
-    assert read == train if train else len(read) == 6
-    assert len(load(spec, folder, "test").sources) == 3
+    touch(folder, "test/cat/2.jpg")
+    listing = find(ImageFolder("image_folder", "photos", 32, train_images_per_class=limit), folder)
+    kept = [name.split("/")[-1] for name in names(listing, "train")]
+    assert kept == train if train else len(kept) == 6
+    assert len(listing.splits["test"]) == 3
 
 
 def test_hidden_files_are_ignored_and_other_files_named(folder, capsys):
     (folder / "train/.ipynb_checkpoints").mkdir()
-    for name in ("._a.jpg", ".hidden.png", "Thumbs.db", "notes.txt"):
-        (folder / "train/cat" / name).write_bytes(b"no image")
-    (folder / "train/README").write_text("no class")
-    assert class_names(folder) == ["cat", "dog"]
-    assert len(load(SPEC, folder, "train").labels) == 6
+    touch(folder / "train/cat", "._a.jpg", ".hidden.png", "Thumbs.db", "notes.txt")
+    touch(folder, "train/README")
+    listing = find(SPEC, folder)
+    assert listing.classes == ["cat", "dog"]
+    assert len(listing.splits["train"]) == 6
     (said,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
     assert said.endswith("only .jpg, .jpeg, .png are read: Thumbs.db, notes.txt")
 
 
-def remove(folder, name):
-    for path in sorted((folder / name).rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    (folder / name).rmdir()
-
-
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("removed", "message"),
     [
         (["train"], "{0}/train: no such folder; images belong in {0}/{{train,test}}/<class>/*.jpg"),
         (["test"], "{0}/test: no such folder; images belong in {0}/{{train,test}}/<class>/*.jpg"),
@@ -78,45 +102,78 @@ def remove(folder, name):
         (["test/cat"], "{0}: train and test must have the same class folders; only one of them has cat"),
     ],
 )
-def test_missing_folders(folder, names, message):
-    for name in names:
-        remove(folder, name)
+def test_missing_folders(folder, removed, message):
+    for name in removed:
+        shutil.rmtree(folder / name)
     with pytest.raises(BlaError) as error:
-        load(SPEC, folder, "train")
+        find(SPEC, folder)
     assert str(error.value) == message.format(folder)
 
 
-def test_the_whole_folder_is_missing(tmp_path):
-    with pytest.raises(BlaError, match="no such folder"):
-        load(SPEC, tmp_path / "photos", "train")
+@pytest.mark.parametrize(("spec", "layout"), [(SPEC, "{train,test}/<class>"), (SHARED, "<class>")])
+def test_the_whole_folder_is_missing(tmp_path, spec, layout):
+    with pytest.raises(BlaError) as error:
+        find(spec, tmp_path / "photos")
+    assert str(error.value).endswith(f"no such folder; images belong in {tmp_path}/photos/{layout}/*.jpg")
 
 
 def test_a_class_folder_without_images(folder):
     (folder / "test/cat/1.jpg").rename(folder / "test/cat/1.gif")
     with pytest.raises(BlaError, match=r"test/cat: no \.jpg, \.jpeg, \.png image in this class folder$"):
-        load(SPEC, folder, "test")
+        find(SPEC, folder)
 
 
-def test_every_bad_file_is_named_and_none_is_skipped(folder):
-    whole = (folder / "train/cat/b.jpg").read_bytes()
-    bad = {"cat/b.jpg": whole[:400], "cat/empty.jpg": b"", "dog/text.jpg": b"a text\n" * 99, "dog/a.png": whole[:9]}
-    for name, content in bad.items():
-        (folder / "train" / name).write_bytes(content)
-    (folder / "train/dog/folder.jpg").mkdir()
+def test_a_test_share_splits_by_a_hash_of_the_names(shared):
+    listing = find(SHARED, shared)
+    ordered = sorted(f"{animal}/{number}.jpg" for animal in ("cat", "dog") for number in range(20))
+    expected = split_by_name(ordered, 0.25)
+    assert listing.classes == ["cat", "dog"]
+    for split in ("train", "test"):
+        own = [name for name, part in zip(ordered, expected, strict=True) if part == split]
+        assert listing.splits[split] == [ImageFile(name, int(name.startswith("dog"))) for name in own]
+    assert len(listing.splits["test"]) == 10
+
+
+def test_a_limit_keeps_the_first_training_images_of_every_class_of_a_split_by_share(shared):
+    limited = find(ImageFolder("image_folder", "photos", 32, test_share=0.25, train_images_per_class=3), shared)
+    whole = find(SHARED, shared)
+    assert Counter(file.label for file in limited.splits["train"]) == {0: 3, 1: 3}
+    assert limited.splits["train"][3:] == [file for file in whole.splits["train"] if file.label == 1][:3]
+    assert limited.splits["test"] == whole.splits["test"]
+
+
+def test_a_class_that_a_share_leaves_out_of_a_split(shared):
+    touch(shared, "emu/1.jpg")
+    with pytest.raises(BlaError, match=r"with test_share 0\.25 no image falls into the (train|test) split of emu; add"):
+        find(SHARED, shared)
+
+
+@pytest.mark.parametrize("spec", [SPEC, SHARED])
+def test_masks_lie_beside_the_images(spec, tmp_path):
+    images = [f"{animal}/{number}.jpg" for animal in ("cat", "dog") for number in range(20)]
+    if spec is SPEC:
+        images = [f"{split}/{name}" for split in ("train", "test") for name in images]
+    touch(tmp_path, *images, *(f"masks/{name.removesuffix('.jpg')}.png" for name in images))
+    with_masks = ImageFolder("image_folder", "photos", 32, test_share=spec.test_share, masks="trimap")
+    listing = find(with_masks, tmp_path)
+    assert listing.masks == "trimap"
+    assert listing.classes == ["cat", "dog"]
+    found = [file for files in listing.splits.values() for file in files]
+    assert sorted(file.name for file in found) == sorted(images)
+    assert all(file.mask == f"masks/{file.name.removesuffix('.jpg')}.png" for file in found)
+    assert {file.mask for files in find(spec, tmp_path).splits.values() for file in files} == {None}
+
+
+def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
+    touch(folder, "masks/train/cat/a.png", *(f"train/dog/{number:02}.jpg" for number in range(20)))
     with pytest.raises(BlaError) as error:
-        load(SPEC, folder, "train")
-    lines = str(error.value).splitlines()
-    assert [line.split(": not a readable image (")[0] for line in lines] == [
-        str(folder / "train" / name) for name in sorted([*bad, "dog/folder.jpg"])
-    ]
-    assert all(line.endswith("; replace or remove the file") for line in lines)
+        find(ImageFolder("image_folder", "photos", 32, masks="binary"), folder)
+    first = ["cat/C", "cat/b", *(f"dog/{number:02}" for number in range(8))]
+    named = ", ".join(f"masks/train/{name}.png" for name in first)
+    assert str(error.value) == f"{folder}: 27 of 28 masks are missing: {named}, ..."
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_every_decompression_bomb_is_named_whichever_thread_reads_it(folder, monkeypatch):
-    for number in range(40):
-        save(folder / f"train/cat/{number}.png", 0)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # Pillow itself refuses twice as many: 1,400 of 800
-    with pytest.raises(BlaError) as error:
-        load(SPEC, folder, "train")
-    assert len(str(error.value).splitlines()) == 46
+def test_masks_are_asked_for_the_kept_images_alone(folder):
+    touch(folder, *(f"masks/{name}.png" for name in ("train/cat/C", "train/dog/x", "test/cat/1", "test/dog/1")))
+    listing = find(ImageFolder("image_folder", "photos", 32, train_images_per_class=1, masks="binary"), folder)
+    assert [file.mask for file in listing.splits["train"]] == ["masks/train/cat/C.png", "masks/train/dog/x.png"]

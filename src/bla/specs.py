@@ -16,15 +16,22 @@ Positive = Annotated[float, Gt(0), Lt(math.inf)]
 LearningRate = Annotated[float, Gt(0), Le(10)]
 Count = Annotated[int, Ge(1)]
 
+Share = Annotated[float, Gt(0), Lt(1)]
+ImageSize = Annotated[int, Ge(32)]
+
 Normalisation = Literal["imagenet", "keras_2021", "half"]
 Resize = Literal["bilinear", "bilinear_antialias"]
+MaskFormat = Literal["binary", "trimap"]
+"""What a mask file means: `binary`, the object is where it is at least half white, or 1 in a mask of zeros and ones;
+`trimap`, where it is 1 (Oxford-IIIT Pet: 2 is background, 3 the border)."""
 ThresholdRule = Literal["subtract", "renormalise", "indicator"]
 
-HeadSetting = Literal["trained", "frozen", "trained_reloaded"]
+HeadSetting = Literal["trained", "frozen", "trained_as_released", "trained_reloaded"]
 """What becomes of the baseline's head while an explanation module trains.
 
-`trained`: it trains along (for BLA-PH: what the authors' released code does). `frozen`: it stays (the paper's text).
-`trained_reloaded`: it trains along, then the module is evaluated with the baseline's head.
+`trained`: it trains along. `frozen`: it stays (BLA-PH in the paper's text). `trained_as_released`: it trains along although
+the column says that it does not, as in the authors' code, which freezes it too late. `trained_reloaded`: it trains along,
+then the module is evaluated with the baseline's head.
 """
 
 
@@ -38,37 +45,91 @@ class ClutteredDigits:
     classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
     train_images: Count
     test_images: Count
-    image_size: Annotated[int, Ge(32)]
+    image_size: ImageSize
     digit_size: Annotated[int, Ge(8)]
     fragments: Annotated[int, Ge(0)]
     fragment_size: Annotated[int, Ge(4)]
 
 
 @dataclass(frozen=True)
+class Photographs:
+    """One of the paper's datasets, downloaded to the data root, squashed to a square of `image_size` pixels."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["cats_vs_dogs", "stanford_dogs", "caltech_birds"]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
+class OxfordPet:
+    """Oxford-IIIT Pet, downloaded: cat against dog (`species`) or the 37 `breeds`; its trimaps become masks."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["oxford_pet"]
+    classes: Literal["species", "breeds"]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """Handwritten digits of some classes, downloaded; grey repeated to RGB and resized."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["mnist"]
+    classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
+    image_size: Annotated[int, Ge(28)]
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
+class ImageNet:
+    """ImageNet as its owner has it: `path` holds the official archives, or `{train,val}/<wnid>/*.JPEG`."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["imagenet"]
+    path: Annotated[str, MinLen(1)]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
 class ImageFolder:
     """Images in `path/{train,test}/<class>/*.jpg`, squashed to a square of `image_size` pixels.
 
-    A relative `path` starts at the data root. `train_images_per_class` keeps the first so many of every class.
+    A relative `path` starts at the data root. With a `test_share` the classes lie in `path/<class>` and the split goes by
+    a hash of the file names. `train_images_per_class` keeps the first so many of every class. `masks` says how to read
+    `path/masks/{train,test}/<class>/<name>.png`, None that there are none.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["image_folder"]
     path: Annotated[str, MinLen(1)]
-    image_size: Annotated[int, Ge(32)]
+    image_size: ImageSize
     resize: Resize = "bilinear"
+    test_share: Share | None = None
     train_images_per_class: Count | None = None
+    masks: MaskFormat | None = None
 
 
-Images = ClutteredDigits | ImageFolder
+Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A frozen timm model: its name, its weights and what it expects of an image.
 
-    `weights` is the path of a .safetensors file, or `pretrained_on_digits`. `output_stride` is pixels per cell, None for
-    the model's own.
+    `weights` is the path of a .safetensors file, `pretrained_on_digits`, or a name on the timm hub that is pinned in
+    `bla.backbones`. `output_stride` is pixels per cell, None for the model's own.
+
+    With `stochastic_depth` above 0 the *training* features are noisy, as they were in Keras: its frozen extractor kept
+    dropping residual branches, the last with about this probability. `draws` noisy versions are stored.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
@@ -77,6 +138,8 @@ class Backbone:
     weights: Annotated[str, MinLen(1)]
     normalisation: Normalisation
     output_stride: Count | None = None
+    stochastic_depth: Annotated[float, Ge(0), Lt(1)] = 0
+    draws: Count = 1
 
 
 @dataclass(frozen=True)

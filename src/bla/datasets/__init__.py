@@ -1,21 +1,93 @@
-"""One module per dataset; each yields images, labels, class names, split and, where there are any, masks."""
+"""One module per dataset: where its images come from, their labels, classes, split and, where there are any, masks and boxes.
 
+A module of image files has `find(spec, folder) -> Listing`, which downloads and unpacks what is missing in `folder` and
+opens no image (`bla.imagefiles.read_images` does). A module that draws or decodes its images itself returns a `Split`.
+"""
+
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bla.specs import MaskFormat
+
+SplitName = Literal["train", "test"]
+SPLITS: tuple[SplitName, SplitName] = ("train", "test")
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom edge of an object, in pixels of the image file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image file by its name relative to the dataset's folder, with its label and what else is known of it."""
+
+    name: str
+    label: int
+    mask: str | None = None
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a dataset in a fixed order, none of them opened; `masks` says how mask files are to be read."""
+
+    folder: Path
+    classes: list[str]
+    splits: dict[SplitName, list[ImageFile]]
+    masks: MaskFormat | None = None
+
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one split, in a fixed order.
+    """Some images of a split, in a fixed order.
 
     `images` is uint8 `[N, H, W, 3]`, `labels` int64 `[N]`; `masks` is bool `[N, H, W]`, true on the object to be
-    classified, or None where the dataset has no masks. `sources` says where each image comes from: a file relative
-    to the dataset's folder, or the number of the handwritten digit.
+    classified, or None where the dataset has no masks. `shapes` int32 `[N, 2]` is the height and width of each image
+    before it was resized.
+
+    `sources` says where each image comes from: a file relative to the dataset's folder, or the number of the handwritten
+    digit; `sha256` is the hash of that file, or of the pixels where there is none; `treatment` says what made the file
+    plain upright RGB, and is empty for most.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     masks: NDArray[np.bool_] | None
+    shapes: NDArray[np.int32]
     sources: list[str]
+    sha256: list[str]
+    treatment: list[str]
+
+
+def drawn(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], masks: NDArray[np.bool_] | None, sources: list[str]
+) -> Split:
+    """A split whose images come from no files of their own."""
+    hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    shapes = np.full((len(images), 2), images.shape[1:3], np.int32)
+    return Split(images, labels, masks, shapes, sources, hashes, [""] * len(images))
+
+
+def scale_boxes(files: Sequence[ImageFile], shapes: NDArray[np.int32], size: int) -> NDArray[np.float64]:
+    """The objects' boxes in pixels of images of `size`: `[M, 5]`, the number of the image, left, top, right, bottom."""
+    rows = [
+        (number, left * size / width, top * size / height, right * size / width, bottom * size / height)
+        for number, (file, (height, width)) in enumerate(zip(files, shapes, strict=True))
+        for left, top, right, bottom in file.boxes
+    ]
+    return np.array(rows, np.float64).reshape(-1, 5)
+
+
+def split_by_name(names: Sequence[str], test_share: float) -> list[SplitName]:
+    """A split of files that come without one: in the order of the SHA-256 of their names, the first are for testing.
+
+    Of 23,262 names with a test share of 0.2 that is the paper's 18,609 to 4,653, if not the same images.
+    """
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
+    test = set(order[: len(names) - int(len(names) * (1 - test_share))])
+    return ["test" if i in test else "train" for i in range(len(names))]

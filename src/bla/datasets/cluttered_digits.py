@@ -20,7 +20,7 @@ from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from bla.datasets import Split
+from bla.datasets import Split, drawn
 from bla.specs import ClutteredDigits
 
 TEST_SHARE = 0.2
@@ -113,4 +113,4 @@ def generate(spec: ClutteredDigits, split: Literal["train", "test"], seed: int) 
         canvas += rng.normal(0, 0.02, canvas.shape).astype(np.float32)
         images[i] = np.clip(canvas * 255 + 0.5, 0, 255)
         chosen.append(str(source))
-    return Split(images, labels, masks, chosen)
+    return drawn(images, labels, masks, chosen)

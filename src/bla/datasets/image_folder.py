@@ -1,71 +1,107 @@
-"""Your own images: a folder laid out as `{train,test}/<class>/*.jpg` (or .jpeg, .png).
+"""Your own images: a folder laid out as `{train,test}/<class>/*.jpg` (or .jpeg, .png), or as `<class>/*.jpg`.
 
-    test = load(ImageFolder("image_folder", "photos", image_size=224), Path("photos"), "test")
+    listing = find(ImageFolder("image_folder", "photos", image_size=224), Path("photos"))
+    listing.splits["test"][0]  # ImageFile(name="test/cat/1.jpg", label=0)
 
-Classes are the sorted names of the folders under `train`; images are read in the sorted order of their paths.
+Classes are the sorted names of the folders; the images of a class are sorted by name. With a `test_share` the classes lie
+in the folder itself and the split goes by a hash of `<class>/<file>`, so it stays when the folder moves. With `masks` the
+mask of `train/cat/1.jpg` is `masks/train/cat/1.png`, and that of `cat/1.jpg` is `masks/cat/1.png`.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
 
-import numpy as np
-from tqdm import tqdm
-
-from bla.datasets import Split
+from bla.datasets import SPLITS, ImageFile, Listing, SplitName, split_by_name
 from bla.errors import BlaError
-from bla.imagefiles import FORMATS, load_image
+from bla.imagefiles import FORMATS
 from bla.specs import ImageFolder
 
-
-def class_names(folder: Path) -> list[str]:
-    """The sorted class folders under `folder/train`; BlaError if there are fewer than two, or `test` has others."""
-    found = {}
-    for split in ("train", "test"):
-        if not (folder / split).is_dir():
-            raise BlaError(f"{folder / split}: no such folder; images belong in {folder}/{{train,test}}/<class>/*.jpg")
-        found[split] = sorted(p.name for p in (folder / split).iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(found["train"]) < 2:
-        raise BlaError(f"{folder / 'train'}: {len(found['train'])} class folders; a classifier needs at least two")
-    if found["train"] != found["test"]:
-        odd = ", ".join(sorted(set(found["train"]) ^ set(found["test"])))
-        raise BlaError(f"{folder}: train and test must have the same class folders; only one of them has {odd}")
-    return found["train"]
+Named = list[tuple[int, str]]
+"""Labels and names of images, class by class."""
 
 
-def image_files(folder: Path, split: str, images_per_class: int | None = None) -> list[tuple[Path, int]]:
-    """The image files of a split with their labels; BlaError for a class folder that holds no image.
+def find(spec: ImageFolder, folder: Path) -> Listing:
+    """The images of a folder with their labels and, if the spec says so, masks.
 
-    `images_per_class` keeps the first that many of every class (sorted by name); None keeps all.
+    Raises BlaError for a missing folder, fewer than two classes, splits with other classes, a class without an image in
+    a split, and missing masks.
     """
-    files: list[tuple[Path, int]] = []
-    for label, name in enumerate(class_names(folder)):
-        present = sorted(p for p in (folder / split / name).iterdir() if p.name[0] != ".")
-        own = [path for path in present if path.suffix.lower() in FORMATS]
-        others = [path.name for path in present if path.suffix.lower() not in FORMATS]
-        if others:
-            print(f"{folder / split / name}: left out, since only {', '.join(FORMATS)} are read: {', '.join(others)}")
-        if not own:
-            raise BlaError(f"{folder / split / name}: no {', '.join(FORMATS)} image in this class folder")
-        files += [(path, label) for path in own[:images_per_class]]
-    return files
+    if spec.test_share is None:
+        classes = class_names(folder, SPLITS)
+        named = {split: _images(folder, f"{split}/", classes) for split in SPLITS}
+    else:
+        classes = class_names(folder, ())
+        named = _divide(folder, classes, spec.test_share)
+    if spec.train_images_per_class is not None:
+        by_class = [[row for row in named["train"] if row[0] == label] for label in range(len(classes))]
+        named["train"] = [row for rows in by_class for row in rows[: spec.train_images_per_class]]
+
+    def image(label: int, name: str) -> ImageFile:
+        return ImageFile(name, label, f"masks/{PurePosixPath(name).with_suffix('.png')}" if spec.masks else None)
+
+    splits = {split: [image(*row) for row in rows] for split, rows in named.items()}
+    masks = [file.mask for files in splits.values() for file in files if file.mask]
+    missing = [mask for mask in masks if not (folder / mask).is_file()]
+    if missing:
+        told = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")
+        raise BlaError(f"{folder}: {len(missing):,} of {len(masks):,} masks are missing: {told}")
+    return Listing(folder, classes, splits, spec.masks)
 
 
-def load(spec: ImageFolder, folder: Path, split: Literal["train", "test"]) -> Split:
-    """Read a split of `folder`; BlaError names every unreadable image (none is skipped or replaced)."""
-    files = image_files(folder, split, spec.train_images_per_class if split == "train" else None)
-    images = np.empty((len(files), spec.image_size, spec.image_size, 3), np.uint8)
-    problems: list[str] = []
+def class_names(folder: Path, splits: tuple[str, ...]) -> list[str]:
+    """The sorted class folders in each of the splits or, without splits, in the folder itself.
 
-    def read(i: int) -> None:
-        try:
-            images[i] = load_image(files[i][0], spec.image_size, spec.resize)
-        except BlaError as error:
-            problems.append(str(error))
+    Raises BlaError if there are fewer than two, or if the splits have others.
+    """
+    layout = f"{folder}/{{{','.join(splits)}}}/<class>/*.jpg" if splits else f"{folder}/<class>/*.jpg"
+    found: list[list[str]] = []
+    places = [folder / split for split in splits] or [folder]
+    for place in places:
+        if not place.is_dir():
+            raise BlaError(f"{place}: no such folder; images belong in {layout}")
+        folders = [path for path in place.iterdir() if path.is_dir() and path != folder / "masks"]
+        found.append(sorted(path.name for path in folders if path.name[0] != "."))
+    if len(found[0]) < 2:
+        raise BlaError(f"{places[0]}: {len(found[0])} class folders; a classifier needs at least two")
+    odd = sorted(set(found[0]) ^ set(found[-1]))
+    if odd:
+        told = ", ".join(odd[:10]) + (", ..." if odd[10:] else "")
+        raise BlaError(
+            f"{folder}: {' and '.join(splits)} must have the same class folders; only one of them has {told}"
+        )
+    return found[0]
 
-    with ThreadPoolExecutor() as pool:
-        list(tqdm(pool.map(read, range(len(files))), f"read {split} images", len(files), unit="img", disable=None))
-    if problems:
-        raise BlaError("\n".join(sorted(problems)))
-    labels = np.array([label for _, label in files], np.int64)
-    return Split(images, labels, None, [path.relative_to(folder).as_posix() for path, _ in files])
+
+def _images(folder: Path, place: str, classes: list[str]) -> Named:
+    """The images of every class in `folder/place`, sorted by name; what else is there is printed.
+
+    Raises BlaError for a class folder without an image.
+    """
+    rows: Named = []
+    for label, name in enumerate(classes):
+        own = folder / place / name
+        present = sorted(path.name for path in own.iterdir() if path.name[0] != ".")
+        images = [file for file in present if PurePosixPath(file).suffix.lower() in FORMATS]
+        if len(images) < len(present):
+            others = ", ".join(sorted(set(present) - set(images)))
+            print(f"{own}: left out, since only {', '.join(FORMATS)} are read: {others}")
+        if not images:
+            raise BlaError(f"{own}: no {', '.join(FORMATS)} image in this class folder")
+        rows += [(label, f"{place}{name}/{file}") for file in images]
+    return rows
+
+
+def _divide(folder: Path, classes: list[str], test_share: float) -> dict[SplitName, Named]:
+    """The images of a folder without splits, split by a hash of their names; BlaError if a class is in one split alone."""
+    rows = _images(folder, "", classes)
+    named: dict[SplitName, Named] = {split: [] for split in SPLITS}
+    for row, split in zip(rows, split_by_name([name for _, name in rows], test_share), strict=True):
+        named[split].append(row)
+    for split, kept in named.items():
+        lacking = sorted(set(range(len(classes))) - {label for label, _ in kept})
+        if lacking:
+            told = ", ".join(classes[label] for label in lacking)
+            raise BlaError(
+                f"{folder}: with test_share {test_share} no image falls into the {split} split of {told}; add images, change "
+                "test_share, or lay the folder out as {train,test}/<class>"
+            )
+    return named

@@ -1,0 +1,47 @@
+"""What the official datasets have in common: the format of their boxes, and that nothing may be missing."""
+
+from pathlib import Path
+from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
+
+from bla.datasets import Box, Listing, SplitName
+from bla.errors import BlaError
+
+
+class _WithoutDoctype(TreeBuilder):
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError("it has a document type")  # with which come entities, external files among them
+
+
+def object_boxes(path: Path) -> tuple[Box, ...]:
+    """The boxes of all objects in a PASCAL VOC annotation; BlaError, naming the file, if it cannot be read."""
+    parser = XMLParser(target=_WithoutDoctype())
+    try:
+        parser.feed(path.read_bytes())
+        boxes = [
+            [float(box.findtext(edge, "")) for edge in ("xmin", "ymin", "xmax", "ymax")]
+            for box in parser.close().iterfind("object/bndbox")
+        ]
+    except (OSError, ParseError, ValueError) as error:
+        raise BlaError(
+            f"{path}: not a readable annotation ({error}); delete the folder it was unpacked to and run again"
+        ) from error
+    return tuple((left, top, right, bottom) for left, top, right, bottom in boxes)
+
+
+def complete(listing: Listing, counts: dict[SplitName, int], unpacked: Path) -> Listing:
+    """The listing of official data, if nothing is missing from it.
+
+    Raises BlaError if a split has another number of images than `counts`, which names the folder `unpacked`, or if a
+    listed image or mask is not there.
+    """
+    for split, count in counts.items():
+        if len(listing.splits[split]) != count:
+            found = f"{len(listing.splits[split]):,} {split} images where the official data has {count:,}"
+            raise BlaError(f"{unpacked}: {found}; delete this folder and run again")
+    names = [name for files in listing.splits.values() for file in files for name in (file.name, file.mask) if name]
+    missing = [name for name in names if not (listing.folder / name).is_file()]
+    if missing:
+        folders = " and ".join(sorted({str(listing.folder / name.split("/")[0]) for name in missing}))
+        told = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")
+        raise BlaError(f"{listing.folder}: {len(missing):,} files are missing: {told}; delete {folders} and run again")
+    return listing

@@ -1,0 +1,581 @@
+"""The public datasets: small archives in the official layouts, served from this machine, and what is made of them."""
+
+import gzip
+import hashlib
+import io
+import re
+import shutil
+import tarfile
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from bla.datasets import (
+    ImageFile,
+    caltech_birds,
+    cats_vs_dogs,
+    imagenet,
+    mnist,
+    oxford_pet,
+    split_by_name,
+    stanford_dogs,
+)
+from bla.download import Source
+from bla.errors import BlaError
+from bla.imagefiles import resize_image
+from bla.specs import ImageNet, Mnist, OxfordPet, Photographs
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def picture(kind="JPEG", mode="RGB"):
+    file = io.BytesIO()
+    Image.new(mode, (40, 30)).save(file, kind)
+    return file.getvalue()
+
+
+def matlab(**values):
+    file = io.BytesIO()
+    savemat(file, values)
+    return file.getvalue()
+
+
+def pascal(*boxes):
+    edges = ("xmin", "ymin", "xmax", "ymax")
+    objects = "".join(
+        f"<object><name>dog</name><bndbox>{''.join(f'<{e}>{v}</{e}>' for e, v in zip(edges, box, strict=True))}</bndbox>"
+        "</object>"
+        for box in boxes
+    )
+    size = "<size><width>500</width><height>333</height><depth>3</depth></size>"
+    return f"<annotation><folder>02085620</folder>{size}{objects}</annotation>\n".encode()
+
+
+def pack(path, members):
+    """An archive of the kind that the name of `path` says, with the members in the order given."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return
+    with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """`serve(module, {archive: members or bytes})` makes the module download these; it returns the requests so far."""
+    site, requests = tmp_path / "site", []
+    site.mkdir()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            requests.append(self.path)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=site))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    def start(module, archives):
+        sources = []
+        for source in module.SOURCES:
+            path, content = site / source.name, archives[source.name]
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                pack(path, content)
+            checksum = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+            url = f"http://127.0.0.1:{server.server_port}/{source.name}"
+            sources.append(Source(source.name, (url,), path.stat().st_size, checksum))
+        monkeypatch.setattr(module, "SOURCES", tuple(sources))
+        return requests
+
+    yield start
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def cats_vs_dogs_archives():
+    whole = picture()
+    members = {f"PetImages/{animal}/{number}.jpg": whole for animal in ("Cat", "Dog") for number in range(10)}
+    members |= {"PetImages/Cat/666.jpg": b"", "PetImages/Dog/11702.jpg": whole.replace(b"JFIF", b"Exif")}
+    members |= {"PetImages/Cat/10.jpg": b"." * 508 + b"JFIF", "PetImages/Cat/11.jpg": b"." * 509 + b"JFIF"}
+    strays = ("PetImages/Cat/Thumbs.db", "PetImages/Dog/Thumbs.db", "readme[1].txt", "MSR-LA - 3467.docx")
+    return {"kagglecatsanddogs_5340.zip": members | dict.fromkeys(strays, b"JFIF")}
+
+
+DOGS = {
+    "n02085620-Chihuahua/n02085620_5927": [(108, 87, 405, 303)],
+    "n02085620-Chihuahua/n02085620_10621": [(1, 2, 30, 40), (50, 60, 70, 80)],
+    "n02089078-black-and-tan_coonhound/n02089078_1": [(0, 0, 500, 333)],
+    "n02085620-Chihuahua/n02085620_7": [(5, 6, 7, 8)],
+    "n02089078-black-and-tan_coonhound/n02089078_2": [(9, 10, 11, 12)],
+}
+
+
+def stanford_dogs_archives():
+    cells = np.array([[f"{name}.jpg"] for name in DOGS], object)
+    return {
+        "images.tar": {f"Images/{name}.jpg": picture() for name in [*DOGS, "n02085620-Chihuahua/n02085620_99"]},
+        "lists.tar": {
+            "file_list.mat": matlab(file_list=cells),
+            "test_list.mat": matlab(file_list=cells[3:], labels=np.array([[1], [2]])),
+            "train_list.mat": matlab(file_list=cells[:3], labels=np.array([[1], [1], [2]])),
+        },
+        "annotation.tar": {f"Annotation/{name}": pascal(*boxes) for name, boxes in DOGS.items()},
+    }
+
+
+BIRDS = [
+    "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18",
+    "001.Black_footed_Albatross/Black_Footed_Albatross_0009_34",
+    "002.Laysan_Albatross/Laysan_Albatross_0002_1027",
+]
+
+
+def caltech_birds_archives():
+    top = "CUB_200_2011"
+    lists = {
+        "images": "".join(f"{i} {name}.jpg\n" for i, name in enumerate(BIRDS, 1)),
+        "image_class_labels": "1 1\n2 1\n3 2\n",
+        "train_test_split": "1 0\n2 1\n3 1\n",
+        "bounding_boxes": "1 60.0 27.0 325.0 304.0\n2 139.0 30.0 153.0 264.0\n3 0.0 14.5 148.0 112.0\n",
+        "classes": "1 001.Black_footed_Albatross\n2 002.Laysan_Albatross\n",
+    }
+    members = {f"{top}/{name}.txt": text.encode() for name, text in lists.items()}
+    members |= {f"{top}/images/{name}.jpg": picture() for name in BIRDS}
+    strays = ("attributes.txt", f"{top}/images/001.Black_footed_Albatross/._stray.jpg", f"{top}/images/stray.jpg")
+    masks = {f"segmentations/{name}.png": picture("PNG", "L") for name in BIRDS}
+    return {"CUB_200_2011.tgz": members | dict.fromkeys(strays, b"stray"), "segmentations.tgz": masks}
+
+
+PETS = {
+    "train": ["Abyssinian_100 1 1 1", "american_bulldog_2 2 2 1", "american_pit_bull_terrier_33 3 2 2"],
+    "test": ["american_bulldog_7 2 2 1", "Abyssinian_201 1 1 1"],
+}
+
+
+def oxford_pet_archives():
+    names = [line.split()[0] for lines in PETS.values() for line in lines]
+    members = {f"annotations/{oxford_pet.LISTS[split]}": "\n".join(lines).encode() for split, lines in PETS.items()}
+    members |= {f"annotations/trimaps/{name}.png": picture("PNG", "L") for name in names}
+    members |= {f"annotations/trimaps/._{name}.png": b"macOS" for name in names}
+    members |= {"annotations/README": b"", "annotations/list.txt": b"#Image CLASS-ID SPECIES BREED ID\n"}
+    members |= {"annotations/xmls/Abyssinian_100.xml": pascal((333, 72, 425, 158))}
+    strays = ("images/Abyssinian_101.mat", "images/Egyptian_Mau_14.jpg")
+    images = {f"images/{name}.jpg": picture() for name in names} | dict.fromkeys(strays, b"stray")
+    return {"images.tar.gz": images, "annotations.tar.gz": members}
+
+
+DATASETS = {
+    "cats_vs_dogs": (cats_vs_dogs, Photographs("cats_vs_dogs", 224), cats_vs_dogs_archives, (16, 5)),
+    "stanford_dogs": (stanford_dogs, Photographs("stanford_dogs", 224), stanford_dogs_archives, (3, 2)),
+    "caltech_birds": (caltech_birds, Photographs("caltech_birds", 224), caltech_birds_archives, (2, 1)),
+    "oxford_pet": (oxford_pet, OxfordPet("oxford_pet", "species", 224), oxford_pet_archives, (3, 2)),
+}
+
+
+@pytest.fixture
+def finder(serve, tmp_path, monkeypatch):
+    """`finder(kind)`: the dataset's `find` on its small archives, the folder that it downloads to, the requests so far."""
+
+    def start(kind, spec=None):
+        module, own, archives, (train, test) = DATASETS[kind]
+        requests, folder = serve(module, archives()), tmp_path / "raw" / kind
+        monkeypatch.setattr(module, "COUNTS", {"train": train, "test": test})
+        return partial(module.find, spec or own, folder), folder, requests
+
+    return start
+
+
+@pytest.mark.parametrize("module", [cats_vs_dogs, stanford_dogs, caltech_birds, oxford_pet, mnist])
+def test_sources_are_protected_addresses_and_pinned_files(module):
+    assert len({source.name for source in module.SOURCES}) == len(module.SOURCES)
+    for source in module.SOURCES:
+        assert source.size
+        assert source.urls
+        assert all(re.fullmatch(r"https://[\w.-]+/\S+", url) and url.endswith(source.name) for url in source.urls)
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", source.checksum)
+
+
+@pytest.mark.parametrize("kind", DATASETS)
+def test_a_dataset_is_downloaded_once(kind, finder):
+    find, folder, requests = finder(kind)
+    listing = find()
+    assert sorted(requests) == sorted(f"/{source.name}" for source in DATASETS[kind][0].SOURCES)
+    assert find() == listing
+    assert len(requests) == len(DATASETS[kind][0].SOURCES)
+    assert listing.folder == folder
+    files = [file for split in ("train", "test") for file in listing.splits[split]]
+    assert len({file.name for file in files}) == len(files)
+    assert all((folder / name).is_file() for file in files for name in (file.name, file.mask) if name)
+
+
+@pytest.mark.parametrize("kind", DATASETS)
+def test_another_number_of_images_is_refused(kind, finder, monkeypatch):
+    find, folder, _ = finder(kind)
+    train, _ = DATASETS[kind][3]
+    monkeypatch.setitem(DATASETS[kind][0].COUNTS, "train", 18_609)
+    with pytest.raises(BlaError) as error:
+        find()
+    unpacked = str(error.value).partition(": ")[0]
+    assert str(error.value) == (
+        f"{unpacked}: {train} train images where the official data has 18,609; delete this folder and run again"
+    )
+    assert Path(unpacked).parent == folder
+    assert Path(unpacked).is_dir()
+
+
+@pytest.mark.parametrize("kind", ["stanford_dogs", "caltech_birds", "oxford_pet"])
+def test_a_listed_image_that_is_missing_is_named(kind, finder):
+    find, folder, _ = finder(kind)
+    name = find().splits["test"][0].name
+    (folder / name).unlink()
+    with pytest.raises(BlaError) as error:
+        find()
+    told = f"1 files are missing: {name}; delete {folder / name.split('/')[0]} and run again"
+    assert str(error.value) == f"{folder}: {told}"
+    shutil.rmtree(folder / name.split("/")[0])  # as the message says
+    find()
+
+
+@pytest.mark.parametrize("kind", ["caltech_birds", "oxford_pet"])
+def test_a_mask_that_is_missing_is_named(kind, finder):
+    find, folder, _ = finder(kind)
+    mask = find().splits["train"][1].mask
+    (folder / mask).unlink()
+    with pytest.raises(BlaError, match=re.escape(f"1 files are missing: {mask}; delete {folder}")):
+        find()
+
+
+def test_cats_vs_dogs_keeps_what_has_jfif_among_the_first_512_bytes(finder, capsys):
+    find, _, _ = finder("cats_vs_dogs")
+    listing = find()
+    kept = ["Cat/0.jpg", "Cat/1.jpg", "Cat/10.jpg", *(f"Cat/{n}.jpg" for n in range(2, 10))]
+    kept += [f"Dog/{n}.jpg" for n in range(10)]
+    expected = {"train": [], "test": []}
+    for name, split in zip(kept, split_by_name(kept, 0.2), strict=True):
+        path = f"kagglecatsanddogs_5340/PetImages/{name}"
+        expected[split].append(ImageFile(path, int(name.startswith("Dog"))))
+    assert listing.classes == ["cat", "dog"]
+    assert listing.splits == expected
+    assert listing.masks is None
+    assert "left out 3 of 24 files, which have no JFIF header" in capsys.readouterr().out
+
+
+def test_a_fifth_of_the_cats_and_dogs_are_the_paper_s_numbers():
+    splits = split_by_name([str(number) for number in range(23_262)], cats_vs_dogs.TEST_SHARE)
+    assert {split: splits.count(split) for split in ("train", "test")} == cats_vs_dogs.COUNTS
+
+
+def test_stanford_dogs_follows_the_lists_and_has_every_dog_s_box(finder):
+    find, _, _ = finder("stanford_dogs")
+    listing = find()
+    assert listing.classes == ["Chihuahua", "black-and-tan_coonhound"]
+    files = [
+        ImageFile(f"images/Images/{name}.jpg", int("coonhound" in name), boxes=tuple(boxes))
+        for name, boxes in DOGS.items()
+    ]
+    assert listing.splits == {"train": files[:3], "test": files[3:]}
+    assert listing.masks is None
+
+
+def test_caltech_birds_follows_the_lists_and_has_masks_and_boxes(finder):
+    find, _, _ = finder("caltech_birds")
+    listing = find()
+    assert listing.classes == ["Black_footed_Albatross", "Laysan_Albatross"]
+    assert listing.masks == "binary"
+    boxes = [(60, 27, 385, 331), (139, 30, 292, 294), (0, 14.5, 148, 126.5)]
+    files = [
+        ImageFile(
+            f"CUB_200_2011/CUB_200_2011/images/{name}.jpg", label, f"segmentations/segmentations/{name}.png", (box,)
+        )
+        for name, label, box in zip(BIRDS, [0, 0, 1], boxes, strict=True)
+    ]
+    assert listing.splits == {"train": files[1:], "test": files[:1]}
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "train", "test"),
+    [
+        ("species", ["cat", "dog"], [0, 1, 1], [1, 0]),
+        ("breeds", ["Abyssinian", "american_bulldog", "american_pit_bull_terrier"], [0, 1, 2], [1, 0]),
+    ],
+)
+def test_oxford_pet_is_labelled_by_species_or_breed(finder, classes, names, train, test):
+    find, _, _ = finder("oxford_pet", OxfordPet("oxford_pet", classes, 224))
+    listing = find()
+    assert listing.classes == names
+    assert listing.masks == "trimap"
+    for split, labels in (("train", train), ("test", test)):
+        own = [line.split()[0] for line in PETS[split]]
+        assert listing.splits[split] == [
+            ImageFile(
+                f"images/images/{name}.jpg",
+                label,
+                f"annotations/annotations/trimaps/{name}.png",
+                ((333, 72, 425, 158),) if name == "Abyssinian_100" else (),
+            )
+            for name, label in zip(own, labels, strict=True)
+        ]
+
+
+LAUGHS = b"""<!DOCTYPE a [<!ENTITY a "1"><!ENTITY b "&a;&a;&a;&a;">]>
+<annotation><object><bndbox><xmin>&b;</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object></annotation>"""
+EXTERNAL = b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>'
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no element found"),
+        (pascal((1, 2, 3, 4))[:-9], "unclosed token"),
+        (pascal((1, 2, 3, "wide")), "could not convert string to float: 'wide'"),
+        (pascal((1, 2, 3, 4)).replace(b"<xmax>3</xmax>", b""), "could not convert string to float: ''"),
+        (LAUGHS, "it has a document type"),
+        (EXTERNAL, "it has a document type"),
+        (LAUGHS.decode().encode("utf-16"), "it has a document type"),
+        (pascal((1, 2, 3, "&b;")), "undefined entity"),
+        (None, "No such file"),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_is_named(content, reason, tmp_path):
+    path = tmp_path / "n02085620_5927"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BlaError) as error:
+        stanford_dogs.object_boxes(path)
+    assert str(error.value).startswith(f"{path}: not a readable annotation (")
+    assert reason in str(error.value)
+
+
+def idx(values):
+    header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return header + values.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def digits(serve, monkeypatch):
+    """MNIST as ten training and five test images, whose grey levels are their numbers; their labels; the requests."""
+    labels = {"train": np.array([3, 8, 1, 3, 0, 8, 8, 9, 3, 5]), "t10k": np.array([8, 1, 3, 3, 2])}
+    contents = {}
+    for split, own in labels.items():
+        grey = np.arange(len(own))[:, None, None] + np.zeros((1, 28, 28))
+        contents |= {f"{split}-images-idx3-ubyte.gz": idx(grey), f"{split}-labels-idx1-ubyte.gz": idx(own)}
+    requests = serve(mnist, {name: gzip.compress(content) for name, content in contents.items()})
+    hashes = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+    monkeypatch.setattr(mnist, "CONTENTS", hashes)
+    return contents, requests
+
+
+def test_mnist_keeps_the_digits_of_the_classes(digits, tmp_path):
+    _, requests = digits
+    spec = Mnist("mnist", (8, 3), 28)
+    train = mnist.load(spec, tmp_path / "raw", "train")
+    assert train.sources == ["0", "1", "3", "5", "6", "8"]
+    assert train.labels.tolist() == [1, 0, 1, 0, 0, 1]
+    assert (train.images.shape, train.images.dtype, train.labels.dtype) == ((6, 28, 28, 3), np.uint8, np.int64)
+    assert (train.images == np.array([0, 1, 3, 5, 6, 8])[:, None, None, None]).all()
+    assert train.masks is None
+    assert requests == ["/train-images-idx3-ubyte.gz", "/train-labels-idx1-ubyte.gz"]
+    assert mnist.load(spec, tmp_path / "raw", "test").sources == ["0", "2", "3"]
+    mnist.load(spec, tmp_path / "raw", "train")
+    assert len(requests) == 4
+
+
+@pytest.mark.parametrize("resize", ["bilinear", "bilinear_antialias"])
+def test_mnist_is_resized_as_every_image_is(resize, tmp_path, digits, monkeypatch):
+    grey = np.random.default_rng(0).integers(0, 256, (5, 28, 28))
+    name = "t10k-images-idx3-ubyte.gz"
+    (tmp_path / name).write_bytes(gzip.compress(idx(grey)))
+    monkeypatch.setitem(mnist.CONTENTS, name, hashlib.md5(idx(grey)).hexdigest())
+    test = mnist.load(Mnist("mnist", (1, 2), 45, resize), tmp_path, "test")
+    assert test.images.shape == (2, 45, 45, 3)
+    for image, number in zip(test.images, (1, 4), strict=True):
+        rgb = np.repeat(grey[number].astype(np.uint8)[..., None], 3, axis=2)
+        assert (image == resize_image(rgb, 45, resize)).all()
+
+
+def test_mnist_in_another_compression_is_taken(digits, tmp_path):
+    contents, requests = digits
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(gzip.compress(content, compresslevel=0))
+    assert len(mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test").labels) == 3
+    assert requests == []
+
+
+def test_mnist_with_other_content_is_refused_with_both_hashes(digits, tmp_path):
+    contents, _ = digits
+    name = "t10k-labels-idx1-ubyte.gz"
+    other = idx(np.array([8, 1, 3, 3, 3]))
+    (tmp_path / name).write_bytes(gzip.compress(other))
+    with pytest.raises(BlaError) as error:
+        mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
+    found, right = (hashlib.md5(content).hexdigest() for content in (other, contents[name]))
+    assert str(error.value) == (
+        f"{tmp_path / name}: its content has the MD5 {found}, MNIST's is {right}; delete it and run again"
+    )
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[5:], lambda data: b""])
+def test_mnist_that_is_cut_off_is_refused(digits, damage, tmp_path):
+    contents, _ = digits
+    path = tmp_path / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(damage(gzip.compress(contents[path.name])))
+    with pytest.raises(BlaError, match=re.escape(str(path))):
+        mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\0\x09\x01" + bytes(4), "not an idx file of unsigned bytes"),
+        (b"", "not an idx file of unsigned bytes"),
+        (idx(np.zeros((5, 28, 28)))[:-1], r"3,919 values, but its header says \(5, 28, 28\)"),
+    ],
+)
+def test_an_idx_header_must_fit_the_file(digits, content, message, tmp_path, monkeypatch):
+    path = tmp_path / "t10k-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(content))
+    monkeypatch.setitem(mnist.CONTENTS, path.name, hashlib.md5(content).hexdigest())
+    with pytest.raises(BlaError, match=f"^{re.escape(str(path))}: {message}$"):
+        mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
+
+
+@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"the real MNIST is not in {DATA / 'mnist'}")
+@pytest.mark.parametrize(("split", "count"), [("train", 11_982), ("test", 1_984)])
+def test_the_real_mnist_has_the_paper_s_numbers(split, count):
+    digits = mnist.load(Mnist("mnist", (3, 8), 28), DATA / "mnist", split)
+    assert len(digits.labels) == count
+    assert set(digits.labels.tolist()) == {0, 1}
+    ink = digits.images[..., 0].mean((1, 2))
+    assert ink[digits.labels == 1].mean() > ink[digits.labels == 0].mean()  # an 8 takes more ink than a 3
+
+
+WNIDS = ["n01440764", "n01443537", "n02085620"]
+SPEC = ImageNet("imagenet", "imagenet", 224)
+
+
+def tar(members):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.fixture
+def official(tmp_path):
+    """The three archives of ImageNet with two training images a class and five validation images."""
+    folder = tmp_path / "imagenet"
+    folder.mkdir()
+    classes = {f"{wnid}.tar": tar({f"{wnid}_{i}.JPEG": picture() for i in (18, 10026)}) for wnid in WNIDS}
+    pack(folder / "ILSVRC2012_img_train.tar", classes)
+    # The devkit numbers classes in another order than their wnids', and knows inner nodes of WordNet beside them.
+    fields = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object), ("num_children", object)]
+    rows = [(1, WNIDS[2], "Chihuahua", 0), (2, WNIDS[0], "tench", 0), (3, WNIDS[1], "goldfish", 0)]
+    synsets = np.array([*rows, (1001, "n00001740", "entity", 3)], fields)[:, None]
+    inside = "ILSVRC2012_devkit_t12/data"
+    pack(
+        folder / "ILSVRC2012_devkit_t12.tar.gz",
+        {
+            f"{inside}/meta.mat": matlab(synsets=synsets),
+            f"{inside}/ILSVRC2012_validation_ground_truth.txt": b"3\n1\n2\n1\n3\n",
+        },
+    )
+    validation = {f"ILSVRC2012_val_{i:08}.JPEG": picture() for i in (2, 1, 3, 5, 4)}
+    pack(folder / "ILSVRC2012_img_val.tar", validation)
+    return folder
+
+
+TRAIN = [ImageFile(f"train/{w}/{w}_{i}.JPEG", label) for label, w in enumerate(WNIDS) for i in (10026, 18)]
+VALIDATION = [
+    ImageFile(f"val/{WNIDS[label]}/ILSVRC2012_val_{number:08}.JPEG", label)
+    for label, number in ((0, 3), (1, 1), (1, 5), (2, 2), (2, 4))
+]
+
+
+def test_imagenet_s_archives_are_unpacked_once(official, capsys):
+    listing = imagenet.find(SPEC, official)
+    assert listing.classes == WNIDS
+    assert listing.splits == {"train": TRAIN, "test": VALIDATION}
+    said = capsys.readouterr().out
+    assert "6 train images; the whole ImageNet 2012 has 1,281,167" in said
+    assert "5 test images; the whole ImageNet 2012 has 50,000" in said
+    for archive in official.glob("ILSVRC*"):
+        archive.unlink()
+    assert sorted(path.name for path in official.iterdir()) == ["train", "val"]
+    assert imagenet.find(SPEC, official) == listing
+
+
+@pytest.mark.parametrize("broken", ["n01440764.tar", "n01443537.tar", "ILSVRC2012_img_val.tar"])
+def test_unpacking_imagenet_goes_on_where_it_stopped(official, broken, monkeypatch):
+    unpack, done = imagenet.unpack, []
+
+    def failing(archive, folder):
+        if archive.name == broken and broken not in done:
+            done.append(broken)
+            raise KeyboardInterrupt
+        assert archive.name not in done
+        unpack(archive, folder)
+        done.append(archive.name)
+
+    monkeypatch.setattr(imagenet, "unpack", failing)
+    with pytest.raises(KeyboardInterrupt):
+        imagenet.find(SPEC, official)
+    done.remove(broken)
+    monkeypatch.setattr(
+        imagenet, "unpack", lambda archive, folder: (done.append(archive.name), unpack(archive, folder))
+    )
+    assert imagenet.find(SPEC, official).splits == {"train": TRAIN, "test": VALIDATION}
+    assert len(set(done)) == len(done) == 6
+    assert sorted(path.name for path in official.iterdir() if path.is_dir()) == ["train", "val"]
+
+
+def test_imagenet_says_what_is_missing(official):
+    (official / "ILSVRC2012_devkit_t12.tar.gz").unlink()
+    with pytest.raises(BlaError) as error:
+        imagenet.find(SPEC, official)
+    assert str(error.value).startswith(
+        f"{official}: no train/ and no val/, and no ILSVRC2012_devkit_t12.tar.gz to unpack;"
+    )
+    assert not (official / "train").exists()
+    with pytest.raises(BlaError, match=r"put here \{train,val\}/<wnid>/\*\.JPEG or the official archives"):
+        imagenet.find(SPEC, official / "elsewhere")
+
+
+def unpacked(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_a_part_of_imagenet_will_do(tmp_path):
+    names = [f"{part}/{wnid}/{wnid}_1.JPEG" for part in ("train", "val") for wnid in WNIDS[:2]]
+    unpacked(tmp_path, *names, "train/n01440764/._n01440764_1.JPEG", "train/n01440764/notes.txt")
+    listing = imagenet.find(SPEC, tmp_path)
+    assert [file.name for split in ("train", "test") for file in listing.splits[split]] == names
+
+
+def test_imagenet_s_splits_must_have_the_same_classes(tmp_path):
+    names = [f"{part}/{wnid}/1.JPEG" for part in ("train", "val") for wnid in WNIDS]
+    unpacked(tmp_path, *names[:-1])
+    with pytest.raises(BlaError, match=r"must have the same class folders; only one of them has n02085620$"):
+        imagenet.find(SPEC, tmp_path)
+    (tmp_path / "val/n02085620").mkdir()
+    with pytest.raises(BlaError, match=r"val/n02085620: no \.JPEG image in this class folder"):
+        imagenet.find(SPEC, tmp_path)
