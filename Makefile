@@ -5,7 +5,10 @@ INSTALLED := .venv/installed.lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env repro test lint check-lock readme bench lock
+comma := ,
+PAPER := cats_vs_dogs,stanford_dogs,caltech_birds
+
+.PHONY: help env repro paper test lint check-lock readme bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
@@ -15,7 +18,7 @@ help: ## list the targets
 env: ## build .venv from requirements.lock, if that has changed
 	@cmp -s requirements.lock $(INSTALLED) || { \
 	  set -e; \
-	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say make PYTHON=...")'; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "Python 3.11.4 or newer is needed; say make PYTHON=...")'; \
 	  echo "installing the packages of requirements.lock into .venv (6.4 GB, some minutes) ..."; \
 	  { [ ! -e .venv/installing ] && .venv/bin/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
 	  touch .venv/installing; \
@@ -24,6 +27,12 @@ env: ## build .venv from requirements.lock, if that has changed
 
 repro: env ## run the whole pipeline: images to tables, figures and reports
 	@.venv/bin/dvc repro
+
+# `dvc exp run` writes the settings to params.yaml; `git checkout . && dvc checkout --force` comes back.
+paper: env ## Table 1 on the paper's three datasets: says what it downloads and how long it takes, then does it
+	@.venv/bin/python -m pipeline.plan $(subst $(comma), ,$(PAPER))
+	@.venv/bin/dvc exp run -S 'datasets=[$(PAPER)]' -S 'fidelity.datasets=[]' \
+	  -S 'variants=[l2x_f,bla,bla_t,bla_ph,bla_ph_released,bla_ph_reloaded]'
 
 test: env ## pass the tests
 	@.venv/bin/pytest

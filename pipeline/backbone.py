@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from bla import backbones, pretraining
 from bla.datasets import cluttered_digits
+from bla.download import fetch
 from bla.errors import BlaError
 from pipeline.files import replacing
 from pipeline.paths import BACKBONES
@@ -23,10 +24,13 @@ def main(dataset: str) -> None:
     try:
         if entry.backbone.weights == "pretrained_on_digits":
             source = _pretrained(settings, dataset)
+        elif entry.backbone.weights in backbones.HUB:
+            source = fetch(backbones.HUB[entry.backbone.weights], data_path("weights"))
         else:
             source = data_path(entry.backbone.weights)
             if not source.is_file():
-                raise BlaError(f"weights: {source}: no such file; relative paths start at $BLA_DATA_ROOT")
+                known = ", ".join(["pretrained_on_digits", *backbones.HUB])
+                raise BlaError(f"weights: {source}: no such file (relative paths start at $BLA_DATA_ROOT), nor {known}")
         extractor = backbones.load_backbone(entry.backbone, source, entry.images.image_size)
     except BlaError as error:
         raise BlaError(f"params.yaml: dataset.{dataset}.backbone: {error}") from error
@@ -39,7 +43,9 @@ def _pretrained(settings: Settings, dataset: str) -> Path:
 
     The file's name is a hash of all that decides its bytes, the code included.
     """
-    backbone, digits = settings.dataset[dataset].backbone, settings.digits()
+    # Stochastic depth is for extraction: it does not change what is trained here.
+    backbone = replace(settings.dataset[dataset].backbone, stochastic_depth=0, draws=1)
+    digits = settings.digits()
     told = [asdict(backbone), asdict(digits), asdict(settings.pretraining), settings.seed, str(choose_device())]
     code = [Path(module.__file__ or "").read_text() for module in (backbones, pretraining, cluttered_digits)]
     key = hashlib.sha256(json.dumps([told, code]).encode()).hexdigest()[:16]

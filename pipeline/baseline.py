@@ -19,7 +19,7 @@ def main(dataset: str) -> None:
     seeds = [derive_seed(settings.seed, dataset, "bl", run) for run in range(settings.runs)]
     variant = NoExplanation("none")
     initial = [derive_seed(seed, "initial head") for seed in seeds]
-    head = initial_head(initial, features.shape[2], int(labels.max()) + 1)
+    head = initial_head(initial, features.shape[3], int(labels.max()) + 1)
     schedule = settings.dataset[dataset].training
     with tqdm(total=settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
         try:

@@ -17,8 +17,8 @@ def main(dataset: str, variant: str) -> None:
     settings = load_settings()
     spec, schedule = settings.variant[variant], settings.dataset[dataset].training
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
-    if isinstance(spec, L2XF) and spec.k > features.shape[1]:
-        raise BlaError(f"params.yaml: variant.{variant}.k: {spec.k} cells of a map that has {features.shape[1]}")
+    if isinstance(spec, L2XF) and spec.k > features.shape[2]:
+        raise BlaError(f"params.yaml: variant.{variant}.k: {spec.k} cells of a map that has {features.shape[2]}")
     head = load_head(HEADS / f"{dataset}.safetensors")
     if len(head.weight) != settings.runs:
         raise BlaError(f"{HEADS / dataset}.safetensors: not {settings.runs} heads; run dvc repro baseline@{dataset}")

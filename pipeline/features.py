@@ -1,35 +1,73 @@
 """Stage `features@DATASET`: the extractor's feature maps, once for all trainings, in data/features/DATASET/."""
 
-import math
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from bla.backbones import extract, load_backbone
+from bla import backbones
+from bla.backbones import batch_size_for, extract, fold_batch_norm, load_backbone
 from bla.errors import BlaError
-from pipeline.files import load_array, save_array, save_chunks
+from bla.seeds import derive_seed
+from bla.specs import Backbone
+from pipeline.files import fill_store, load_array, save_array, settle_store
 from pipeline.paths import BACKBONES, FEATURES, IMAGES
 from pipeline.settings import load_settings
-from pipeline.stage import choose_device, run_stage
+from pipeline.stage import WORK, choose_device, run_stage
 
 
 def main(dataset: str) -> None:
-    """Write `{train,test}_features.npy`, half precision `[N, n, C]`, and `{train,test}_labels.npy` beside them."""
-    entry = load_settings().dataset[dataset]
-    extractor = load_backbone(entry.backbone, BACKBONES / f"{dataset}.safetensors", entry.images.image_size)
-    device = choose_device()
-    batch_size = 32 if device.type == "cpu" else 512
-    cells, channels = extractor(torch.zeros(1, *[entry.images.image_size] * 2, 3, dtype=torch.uint8)).shape[1:]
-    for split in ("train", "test"):
-        images = load_array(IMAGES / dataset / f"{split}_images.npy")
-        batches = math.ceil(len(images) / batch_size)
-        chunks = tqdm(extract(extractor, images, device, batch_size), f"{split} features", batches, disable=None)
+    """Write `train_features.npy` `[D, N, n, C]`, `test_features.npy` `[N, n, C]`, both half precision, and the labels."""
+    settings = load_settings()
+    stores = fill_features(dataset, settings.dataset[dataset].backbone, settings.seed)
+    for split, store in stores.items():
+        settle_store(store, {"features": FEATURES / dataset / f"{split}_features.npy"})
+        save_array(FEATURES / dataset / f"{split}_labels.npy", load_array(IMAGES / dataset / f"{split}_labels.npy"))
+    shape = load_array(FEATURES / dataset / "train_features.npy").shape
+    print(f"{dataset}: {shape[2]} cells of {shape[3]} channels, {shape[0]} draws of the training features")
+
+
+def fill_features(dataset: str, backbone: Backbone, seed: int) -> dict[str, Path]:
+    """Extract the features of both splits to stores (`features.npy` in each), going on where a killed stage was."""
+    device, weights = choose_device(), BACKBONES / f"{dataset}.safetensors"
+    images = {split: load_array(IMAGES / dataset / f"{split}_images.npy") for split in ("train", "test")}
+    extractor = fold_batch_norm(load_backbone(backbone, weights, images["train"].shape[1]))
+    _, cells, channels = extractor(torch.from_numpy(images["train"][:1])).shape
+    seeds = [derive_seed(seed, dataset, "stochastic depth", draw) for draw in range(backbone.draws)]
+
+    manifest = (IMAGES / dataset / "manifest.csv").read_bytes() + weights.read_bytes()
+    told: list[object] = [hashlib.sha256(manifest).hexdigest(), asdict(backbone), seeds, str(device)]
+    told += [
+        batch_size_for(device, images["train"].shape[1]),
+        images["train"].shape,
+        Path(backbones.__file__).read_text(),
+        torch.__version__,
+    ]
+    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    stores = {split: WORK / f"features-{key}-{split}" for split in images}
+    for split, store in stores.items():
+        count = len(images[split])
+        # Evaluation features are clean: the authors' code drops nothing when it predicts.
+        draws = seeds if split == "train" and backbone.stochastic_depth else []
+        rows = count * max(1, len(draws))
+        shape = (backbone.draws, count, cells, channels) if split == "train" else (count, cells, channels)
+
+        def chunks(start: int, split: str = split, draws: list[int] = draws, rows: int = rows) -> Iterator[Any]:
+            with tqdm(total=rows, initial=start, desc=f"{dataset} {split} features", unit="img", disable=None) as bar:
+                for part in extract(extractor, images[split], device, draws, start):
+                    yield [part], []
+                    bar.update(len(part))
+
         try:
-            save_chunks(FEATURES / dataset / f"{split}_features.npy", chunks, (len(images), cells, channels), "float16")
+            fill_store(store, {"features": (shape, "float16")}, rows, chunks)
         except BlaError as error:
             raise BlaError(f"{dataset}, {split}: {error}") from error
-        save_array(FEATURES / dataset / f"{split}_labels.npy", load_array(IMAGES / dataset / f"{split}_labels.npy"))
-    print(f"{dataset}: {cells} cells of {channels} channels")
+    return stores
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """Files that are never half-written: each is written beside its place and renamed when it is complete."""
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -26,22 +30,64 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write one array as .npy."""
-    save_chunks(path, [array], array.shape, array.dtype)
-
-
-def save_chunks(path: Path, chunks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> None:
-    """Write an array that arrives in chunks along its first axis as .npy, so that it need never be in memory whole.
-
-    Sequential writes on purpose: a memory map on a full disk kills the process instead of raising an error.
-    """
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with replacing(path) as part, part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        rows = 0
-        for chunk in chunks:
-            file.write(np.ascontiguousarray(chunk, dtype).data)
-            rows += len(chunk)
-        assert rows == shape[0], f"{path}: {rows} rows written, {shape[0]} announced"
+        _write_header(file, array.shape, array.dtype)
+        file.write(np.ascontiguousarray(array).data)
+
+
+def fill_store(
+    store: Path,
+    arrays: dict[str, tuple[tuple[int, ...], Any]],
+    rows: int,
+    chunks: Callable[[int], Iterable[tuple[list[NDArray[Any]], list[Any]]]],
+) -> list[Any]:
+    """Write arrays that grow together, chunk by chunk, to `store/NAME.npy`, so that they need never be in memory whole.
+
+    `arrays` gives the shape and dtype of each; `chunks(start)` yields what comes after the first `start` of `rows` rows:
+    a part of each array, and what else is to be known of these rows, as a list for JSON. Those lists are returned as one.
+    A killed stage leaves the store as it is, and the next goes on after its last whole chunk; so the store's name must
+    tell apart whatever decides a byte of the arrays. `settle_store` moves the arrays to their places.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    counter, diary = store / "done.json", store / "known.jsonl"
+    whole = counter.exists() and all((store / f"{name}.npy").exists() for name in arrays)
+    done, lines = json.loads(counter.read_text()) if whole else (0, 0)
+    known = diary.read_text().splitlines()[:lines] if done else []
+    save_text(diary, "".join(f"{line}\n" for line in known))
+    files = []
+    # Sequential writes on purpose: a memory map on a full disk kills the process instead of raising an error.
+    with contextlib.ExitStack() as stack:
+        for name, (shape, dtype) in arrays.items():
+            file = stack.enter_context((store / f"{name}.npy").open("r+b" if done else "wb"))
+            _write_header(file, shape, dtype)
+            file.seek(file.tell() + math.prod(shape) // rows * done * np.dtype(dtype).itemsize)
+            file.truncate()
+            files.append(file)
+        writer = stack.enter_context(diary.open("a"))
+        for parts, more in chunks(done):
+            for file, part, (_, dtype) in zip(files, parts, arrays.values(), strict=True):
+                file.write(np.ascontiguousarray(part, dtype).data)
+                file.flush()
+            done += len(parts[0])
+            known.append(json.dumps(more))
+            writer.write(f"{known[-1]}\n")
+            writer.flush()
+            save_text(counter, json.dumps([done, len(known)]))
+    assert done == rows, f"{done} rows written, {rows} announced"
+    return [row for line in known for row in json.loads(line)]
+
+
+def settle_store(store: Path, places: dict[str, Path]) -> None:
+    """Move the arrays of a filled store to their places, and remove it."""
+    for name, path in places.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (store / f"{name}.npy").replace(path)
+    shutil.rmtree(store)
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
 def load_array(path: Path) -> NDArray[Any]:

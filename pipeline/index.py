@@ -14,6 +14,7 @@ from pipeline.stage import run_stage
 REPORTS = {
     "table1": "Table 1 and Figure 3: accuracy, loss, every test and every claim",
     "explanations": "Explanations: what each column looks at, and how many cells it needs",
+    "fidelity": "What the paper does not say: five silent choices, each made both ways and tested",
 }
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

@@ -24,7 +24,8 @@ SIZE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def load_features(dataset: str, split: str) -> "tuple[Tensor, Tensor]":
-    """Features `[N, n, C]`, half precision, and labels `[N]`: memory-mapped on a CPU, resident on a GPU."""
+    """Features, `[D, N, n, C]` of train, `[N, n, C]` of test, half precision, and labels `[N]`: memory-mapped on a CPU,
+    resident on a GPU."""
     import torch
 
     device = choose_device()

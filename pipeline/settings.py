@@ -20,15 +20,22 @@ from bla.specs import (
     BoundedLogits,
     ClutteredDigits,
     ImageFolder,
+    ImageNet,
     Images,
+    Mnist,
     NoExplanation,
+    OxfordPet,
+    Photographs,
     Pretraining,
     Schedule,
     Variant,
 )
 
 PARAMS = Path("params.yaml")
-SPECS = (Backbone, BoundedLogits, ClutteredDigits, ImageFolder, L2XF, NoExplanation, Pretraining, Schedule)
+SPECS = (
+    *(Backbone, BoundedLogits, ClutteredDigits, ImageFolder, ImageNet, L2XF),
+    *(Mnist, NoExplanation, OxfordPet, Photographs, Pretraining, Schedule),
+)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 """Names become parts of file and stage names: lower-case letters, digits and underscores."""
@@ -61,6 +68,14 @@ class Statistics(Strict):
     resamples: Annotated[int, Ge(99)]
 
 
+class Fidelity(Strict):
+    """Which datasets the ablation of the paper's silent choices runs on, and how often."""
+
+    datasets: list[str]
+    runs: Annotated[int, Ge(2)]
+    draws: Annotated[int, Ge(2)]
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -72,21 +87,24 @@ class Settings(Strict):
     gallery_images: Annotated[int, Ge(1), Le(50)]
     dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
     variant: Annotated[dict[Name, Annotated[Variant, Field(discriminator="explanation")]], AfterValidator(Entries)]
+    fidelity: Fidelity
     pretraining: Pretraining
     statistics: Statistics
 
     @model_validator(mode="after")
     def names_exist(self) -> Self:
         reports = [path.stem for path in sorted(Path("reports/notebooks").glob("*.ipynb"))]
+        places = {"datasets": "`dataset`", "variants": "`variant`", "reports": "reports/notebooks"}
+        places["fidelity.datasets"] = "`datasets`"
         for key, names, known in (
             ("datasets", self.datasets, self.dataset),
+            ("fidelity.datasets", self.fidelity.datasets, self.datasets),
             ("variants", self.variants, self.variant),
             ("reports", self.reports, reports),
         ):
             for name in names:
                 if name not in known:
-                    where = "reports/notebooks" if key == "reports" else f"`{key.removesuffix('s')}`"
-                    raise ValueError(f"{key}: there is no {name} under {where}{_did_you_mean(name, known)}")
+                    raise ValueError(f"{key}: there is no {name} under {places[key]}{_did_you_mean(name, known)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: a name stands there twice")
         if "bl" in self.variant:
@@ -108,10 +126,16 @@ class Settings(Strict):
             if isinstance(images, ClutteredDigits):
                 if not images.fragment_size <= images.digit_size <= images.image_size:
                     raise ValueError(f"dataset.{name}.images: needs fragment_size <= digit_size <= image_size")
-                if len(set(images.classes)) < len(images.classes):
-                    raise ValueError(f"dataset.{name}.images.classes: a digit stands there twice")
                 if len(images.classes) > min(images.train_images, images.test_images):
                     raise ValueError(f"dataset.{name}.images: fewer images than classes")
+            if isinstance(images, ClutteredDigits | Mnist) and len(set(images.classes)) < len(images.classes):
+                raise ValueError(f"dataset.{name}.images.classes: a digit stands there twice")
+            noisy, draws = entry.backbone.stochastic_depth > 0, entry.backbone.draws
+            if (noisy and draws < 5) or (not noisy and draws > 1):
+                raise ValueError(
+                    f"dataset.{name}.backbone.draws: needs {'at least 5' if noisy else '1'}, not {draws}, "
+                    f"with stochastic_depth {entry.backbone.stochastic_depth:g}"
+                )
         embedded = self.dataset.get("cluttered_digits")
         if embedded is None or not isinstance(embedded.images, ClutteredDigits):
             raise ValueError(
@@ -166,7 +190,7 @@ def _explain(error: Any, raw: Any) -> str:
 
 
 def _field_names() -> set[str]:
-    models = (Settings, DatasetEntry, Statistics)
+    models = (Settings, DatasetEntry, Fidelity, Statistics)
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 
 

@@ -30,11 +30,14 @@ def run_stage(main: Callable[..., None]) -> None:
     outputs are replaced only when they are complete. A mistake in the program itself shows its traceback.
     """
     name, words = Path(sys.argv[0]).stem, sys.argv[1:]
-    wanted = list(inspect.signature(main).parameters)
+    signature = inspect.signature(main)
     started = time.perf_counter()
     try:
-        if len(words) != len(wanted):
-            raise BlaError(f"usage: python -m pipeline.{name} {' '.join(wanted).upper()}")
+        try:
+            signature.bind(*words)
+        except TypeError as error:
+            wanted = " ".join(map(str, signature.parameters)).upper()
+            raise BlaError(f"usage: python -m pipeline.{name} {wanted}") from error
         _wanted_device()
         main(*words)
         _record(name, words, time.perf_counter() - started)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bla.claims import COLUMNS
+from bla.paper import COLUMNS, PUBLISHED_AS
 from bla.statistics import standard_error
 
 MEASURES = ("accuracy", "loss", "explanation_size")
@@ -47,7 +47,7 @@ def table_one(
             row: dict[str, Any] = {"dataset": dataset, "variant": variant, "measure": measure, "n_runs": len(values)}
             row |= {"mean": values.mean(), "standard_error": float(standard_error(values))}
             row["mark"] = _mark(tests, str(dataset), str(variant), measure, alpha)
-            key = (kinds[str(dataset)], title(str(variant)), measure)
+            key = (kinds[str(dataset)], PUBLISHED_AS.get(str(variant), ""), measure)
             if key in paper.index:
                 row |= {"paper": paper.loc[key, "value"], "paper_standard_error": paper.loc[key, "spread"]}
                 spread = np.hypot(row["standard_error"], row["paper_standard_error"])

@@ -5,8 +5,8 @@ from its own generator, so it is the same run in any group. Runs of one group tr
 a GPU takes all of them, a CPU as many as its cache holds.
 
     head = initial_head(seeds, channels=1280, classes=20)
-    trained = train(features, labels, NoExplanation("none"), head, seeds, schedule)     # BL
-    trained = train(features, labels, bla_t, trained.head, seeds, schedule)             # BLA-T, from BL's heads
+    trained = train(features[None], labels, NoExplanation("none"), head, seeds, schedule)     # BL
+    trained = train(features[None], labels, bla_t, trained.head, seeds, schedule)             # BLA-T, from BL's heads
     result = evaluate(test_features, test_labels, bla_t, trained, seeds)
 
 Source: Baumhauer et al. 2021, section 4.2; optimiser and initialisation as in the authors' code (Keras).
@@ -100,11 +100,12 @@ def initial_head(seeds: Sequence[int], channels: int, classes: int) -> Head:
 
 
 def pooled(features: Tensor) -> Tensor:
-    """Average-pool half-precision features `[N, n, C]` to single-precision `[N, 1, C]`, summing in single precision.
+    """Average-pool half-precision features `[..., n, C]` to single-precision `[..., 1, C]`, summing in single precision.
 
     What every cell weighing 1/n sees; a map of one cell that trains BL and BL+ n times faster.
     """
-    return torch.cat([chunk.float().mean(dim=1, keepdim=True) for chunk in features.split(1024)])
+    chunks = features.flatten(0, -3).split(1024)
+    return torch.cat([chunk.float().mean(dim=1) for chunk in chunks]).view(*features.shape[:-2], 1, features.shape[-1])
 
 
 def train(
@@ -119,18 +120,19 @@ def train(
 ) -> Trained:
     """Train one run for each seed, starting from its head; nothing that is passed in changes.
 
-    `features` `[N, n, C]` and `labels` `[N]` may be half precision and lie anywhere; batches are computed in single
-    precision on their device. `group` runs train together (default: what suits the device). `progress` is called with
-    the number of runs after each group. Raises BlaError if a loss is not finite.
+    `features` `[D, N, n, C]` are D draws of the same N images, of which run r reads draw (r + epoch) mod D. They and
+    `labels` `[N]` may be half precision and lie anywhere; batches are computed in single precision on their device.
+    `group` runs train together (default: what suits the device). `progress` is called with the number of runs after each
+    group. Raises BlaError if a loss is not finite.
     """
-    if isinstance(variant, NoExplanation) and features.shape[1] > 1:
+    if isinstance(variant, NoExplanation) and features.shape[2] > 1:
         features = pooled(features)
     group = group or (len(seeds) if features.is_cuda else _cpu_group(features, schedule.batch_size))
     parts = []
     for start in range(0, len(seeds), group):
         runs = slice(start, start + group)
         own = Head(head.weight[runs], head.bias[runs])
-        parts.append(_train_group(features, labels, variant, own, seeds[runs], schedule))
+        parts.append(_train_group(features, labels, variant, own, seeds[runs], schedule, start))
         progress(len(seeds[runs]))
     modules = [part.module for part in parts if part.module is not None]
     return Trained(
@@ -145,13 +147,20 @@ def _cpu_group(features: Tensor, batch_size: int) -> int:
 
     Measured on two cores: all 20 runs for a 7x7x96 map (2.5 times faster than one by one), 2 for a 7x7x1280 map.
     """
-    return max(1, 2**24 // (4 * batch_size * features[0].numel()))
+    return max(1, 2**24 // (4 * batch_size * features[0, 0].numel()))
 
 
 def _train_group(
-    features: Tensor, labels: Tensor, variant: Variant, head: Head, seeds: Sequence[int], schedule: Schedule
+    features: Tensor,
+    labels: Tensor,
+    variant: Variant,
+    head: Head,
+    seeds: Sequence[int],
+    schedule: Schedule,
+    first_run: int,
 ) -> Trained:
-    device, (images, cells, channels), runs = features.device, features.shape, len(seeds)
+    device, (draws, images, cells, channels), runs = features.device, features.shape, len(seeds)
+    features = features.flatten(0, 1)
     generators = _generators(seeds)
     start = head
     head = Head(head.weight.to(device).clone(), head.bias.to(device).clone())
@@ -174,9 +183,10 @@ def _train_group(
     losses = torch.zeros(runs, schedule.epochs, device=device)
     for epoch in range(schedule.epochs):
         orders = torch.stack([torch.randperm(images, generator=g) for g in generators]).to(device)
+        draw = (torch.arange(first_run, first_run + runs, device=device) + epoch) % draws
         for batch in orders.split(schedule.batch_size, dim=1):
             rows = slice(batch.numel())
-            torch.index_select(features, 0, batch.flatten(), out=gathered[rows])
+            torch.index_select(features, 0, (draw[:, None] * images + batch).flatten(), out=gathered[rows])
             x = converted[rows].copy_(gathered[rows]).view(*batch.shape, cells, channels)  # [R, B, n, C]
             y = labels[batch]
             if isinstance(variant, NoExplanation):
@@ -219,7 +229,7 @@ def _noise(
 
 @torch.no_grad()
 def evaluate(features: Tensor, labels: Tensor, variant: Variant, trained: Trained, seeds: Sequence[int]) -> Evaluation:
-    """Evaluate every run on the images `[N, n, C]`, without dropout, with hard and with soft explanations.
+    """Evaluate every run on the clean features of images `[N, n, C]`, without dropout, with hard and soft explanations.
 
     `seeds`, one for each run, fix the samples of L2X-F's soft explanations: they stay random in evaluation (code).
     """

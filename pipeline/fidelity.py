@@ -1,0 +1,109 @@
+"""Stage `fidelity`: what each choice that the paper leaves open changes, in reports/tables/ and a figure."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bla import backbones, selection, training
+from bla.errors import BlaError
+from bla.fidelity import COLUMNS, cells, effects, preparations
+from bla.figures import choices, save_figure
+from bla.seeds import derive_seed
+from bla.specs import Backbone, NoExplanation
+from bla.training import Evaluation, evaluate, initial_head, train
+from pipeline.features import fill_features
+from pipeline.files import load_array, replacing, save_table
+from pipeline.paths import BACKBONES, FIGURES, IMAGES, TABLES
+from pipeline.settings import Settings, load_settings
+from pipeline.stage import WORK, choose_device, run_stage
+
+RUN = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run", "n_images", "accuracy", "loss"]
+
+
+def main() -> None:
+    """Write fidelity_runs.csv, fidelity.csv (means), fidelity_effects.csv (paired tests) and figures/fidelity.png."""
+    settings = load_settings()
+    datasets = [name for name in settings.fidelity.datasets if name in settings.datasets]
+    if not datasets:
+        print("fidelity: none of fidelity.datasets is among the datasets that run, so there is nothing to compare")
+    empty = pd.DataFrame(columns=[*RUN, "explanation_size"])
+    tables = [
+        _measure(settings, dataset, backbone)
+        for dataset in datasets
+        for backbone in preparations(settings.dataset[dataset].backbone, settings.fidelity.draws)
+    ]
+    runs = pd.concat(tables) if tables else empty
+    changes = effects(runs, settings.statistics.resamples, derive_seed(settings.seed, "fidelity"))
+    save_table(TABLES / "fidelity_runs.csv", runs)
+    save_table(TABLES / "fidelity.csv", cells(runs))
+    save_table(TABLES / "fidelity_effects.csv", changes)
+    with replacing(FIGURES / "fidelity.png") as part:
+        save_figure(choices(changes), part, "png")
+
+
+def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFrame:
+    """All columns on one preparation of a dataset: a row a run.
+
+    Kept in .work under a hash of all that decides it, so that a kill loses one preparation at most.
+    """
+    schedule, device, runs = settings.dataset[dataset].training, choose_device(), settings.fidelity.runs
+    data = (IMAGES / dataset / "manifest.csv").read_bytes() + (BACKBONES / f"{dataset}.safetensors").read_bytes()
+    told: list[object] = [hashlib.sha256(data).hexdigest(), asdict(settings.dataset[dataset].images), asdict(backbone)]
+    told += [asdict(schedule), runs, settings.seed, str(device), torch.__version__]
+    told += [Path(module.__file__ or "").read_text() for module in (backbones, selection, training)]
+    told += [{key: asdict(column) for key, column in COLUMNS.items()}, Path(__file__).read_text()]
+    kept = WORK / f"fidelity-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.csv"
+    if kept.exists():
+        return pd.read_csv(kept)
+    stores = fill_features(dataset, backbone, settings.seed)
+    (features, labels), (test_features, test_labels) = (
+        (
+            torch.from_numpy(load_array(stores[split] / "features.npy")).to(device),
+            torch.from_numpy(load_array(IMAGES / dataset / f"{split}_labels.npy")).to(device),
+        )
+        for split in ("train", "test")
+    )
+    # The same random numbers for every column and preparation, so that only the choice differs within a pair.
+    seeds = [derive_seed(settings.seed, dataset, "fidelity", run) for run in range(runs)]
+    first, second = ([derive_seed(seed, phase) for seed in seeds] for phase in ("baseline", "variant"))
+    initial = initial_head(seeds, features.shape[3], int(labels.max()) + 1)
+    head, tables = train(features, labels, NoExplanation("none"), initial, first, schedule).head, []
+    name = f"{dataset}, {backbone.normalisation}, stochastic depth {backbone.stochastic_depth:g}"
+    for key, column in tqdm(COLUMNS.items(), name, unit="column", disable=None):
+        try:
+            start, phase = (initial, first) if key == "bl" else (head, second)
+            trained = train(features, labels, column, start, phase, schedule)
+        except BlaError as error:
+            raise BlaError(f"fidelity: {name}: {key}: {error}") from error
+        result = evaluate(
+            test_features, test_labels, column, trained, [derive_seed(seed, "evaluation") for seed in seeds]
+        )
+        tables.append(_table(result).assign(column=key))
+    table = pd.concat(tables).assign(dataset=dataset, normalisation=backbone.normalisation)
+    table = table.assign(stochastic_depth=float(backbone.stochastic_depth), draws=backbone.draws)
+    with replacing(kept) as part:
+        table[[*RUN, "explanation_size"]].to_csv(part, index=False)
+    for store in stores.values():
+        shutil.rmtree(store)
+    return pd.read_csv(kept)
+
+
+def _table(result: Evaluation) -> pd.DataFrame:
+    """Accuracy, loss and explanation size of each run."""
+    table = pd.DataFrame({"run": range(len(result.loss)), "n_images": result.loss.shape[1]})
+    table["accuracy"] = result.correct.double().mean(dim=1).numpy()
+    table["loss"] = result.loss.double().mean(dim=1).numpy()
+    table["explanation_size"] = float("nan")
+    if result.explained:
+        table["explanation_size"] = result.explained.hard.sum(dim=2).double().mean(dim=1).numpy()
+    return table
+
+
+if __name__ == "__main__":
+    run_stage(main)
