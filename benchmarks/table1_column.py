@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import pipeline  # noqa: F401  puts src on the path
-from bla.backbones import extract, load_backbone
+from bla.backbones import extract, fold_batch_norm, load_backbone
 from bla.specs import BoundedLogits, NoExplanation, Schedule
 from bla.training import initial_head, train
 from pipeline.files import load_array
@@ -51,7 +51,7 @@ def columns(features, labels, classes: int, schedule: Schedule, runs: int, devic
     seeds = list(range(runs))
     head = initial_head(seeds, features.shape[2], classes)
     return tuple(
-        seconds(lambda variant=variant: train(features, labels, variant, head, seeds, schedule), device)
+        seconds(lambda variant=variant: train(features[None], labels, variant, head, seeds, schedule), device)
         for variant in (BL, BLA_T)
     )
 
@@ -61,9 +61,10 @@ def embedded(runs: int, steps: int, device: torch.device) -> list[str]:
     entry = load_settings().dataset["cluttered_digits"]
     images = load_array(IMAGES / "cluttered_digits/train_images.npy")
     labels = torch.from_numpy(load_array(IMAGES / "cluttered_digits/train_labels.npy")).to(device)
-    extractor = load_backbone(entry.backbone, BACKBONES / "cluttered_digits.safetensors", entry.images.image_size)
+    weights = BACKBONES / "cluttered_digits.safetensors"
+    extractor = fold_batch_norm(load_backbone(entry.backbone, weights, entry.images.image_size))
     chunks: list[np.ndarray] = []
-    extraction = seconds(lambda: chunks.extend(extract(extractor, images, device, 32)), device)
+    extraction = seconds(lambda: chunks.extend(extract(extractor, images, device)), device)
     features = torch.from_numpy(np.concatenate(chunks)).to(device)
     _, cached = columns(features, labels, 10, entry.training, runs, device)
 
@@ -73,8 +74,8 @@ def embedded(runs: int, steps: int, device: torch.device) -> list[str]:
 
     def in_the_loop(step: int) -> None:
         rows = slice(step * batch % len(images), step * batch % len(images) + batch)
-        (found,) = extract(extractor, images[rows], device, batch)
-        train(torch.from_numpy(found).to(device), labels[rows], BLA_T, head, [0], one_epoch)
+        found = np.concatenate(list(extract(extractor, images[rows], device)))
+        train(torch.from_numpy(found)[None].to(device), labels[rows], BLA_T, head, [0], one_epoch)
 
     in_the_loop(0)  # warm up
     # The median, since a busy machine doubles single steps.
@@ -119,13 +120,18 @@ def main() -> None:
         rows = synthetic(arguments.runs, device)
     else:
         rows = embedded(arguments.runs, arguments.steps, device)
+    record(["work", "cached features", "backbone in the loop, or whole column", "ratio"], rows, device)
+
+
+def record(columns: list[str], rows: list[str], device: torch.device) -> None:
+    """Print a table, and append it to benchmarks/results.md with the machine, versions and commit."""
     chip = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
     found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     commit = found.stdout.strip() or "unknown"
     heading = (
         f"## {time.strftime('%Y-%m-%d')}, {chip} ({platform.machine()}), torch {torch.__version__}, commit {commit}"
     )
-    table = ["| work | cached features | backbone in the loop, or whole column | ratio |", "|---|---|---|---|", *rows]
+    table = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *rows]
     text = "\n".join([heading, "", *table, ""])
     print(text)
     with RESULTS.open("a") as file:

@@ -29,7 +29,10 @@ def main(dataset: str) -> None:
         settle_store(store, {"features": FEATURES / dataset / f"{split}_features.npy"})
         save_array(FEATURES / dataset / f"{split}_labels.npy", load_array(IMAGES / dataset / f"{split}_labels.npy"))
     shape = load_array(FEATURES / dataset / "train_features.npy").shape
-    print(f"{dataset}: {shape[2]} cells of {shape[3]} channels, {shape[0]} draws of the training features")
+    precision = "half precision (autocast)" if choose_device().type == "cuda" else "single precision"
+    print(
+        f"{dataset}: {shape[2]} cells of {shape[3]} channels in {precision}, {shape[0]} draws of the training features"
+    )
 
 
 def fill_features(dataset: str, backbone: Backbone, seed: int) -> dict[str, Path]:
@@ -42,6 +45,8 @@ def fill_features(dataset: str, backbone: Backbone, seed: int) -> dict[str, Path
 
     manifest = (IMAGES / dataset / "manifest.csv").read_bytes() + weights.read_bytes()
     told: list[object] = [hashlib.sha256(manifest).hexdigest(), asdict(backbone), seeds, str(device)]
+    # The manifest says which files were read, not how they were resized.
+    told += [(IMAGES / dataset / f"{split}_images.npy").stat().st_mtime_ns for split in images]
     told += [
         batch_size_for(device, images["train"].shape[1]),
         images["train"].shape,

@@ -53,6 +53,8 @@ def fill_store(
     whole = counter.exists() and all((store / f"{name}.npy").exists() for name in arrays)
     done, lines = json.loads(counter.read_text()) if whole else (0, 0)
     known = diary.read_text().splitlines()[:lines] if done else []
+    if not done:  # else a kill before the first chunk would leave the count of the arrays that were here before
+        counter.unlink(missing_ok=True)
     save_text(diary, "".join(f"{line}\n" for line in known))
     files = []
     # Sequential writes on purpose: a memory map on a full disk kills the process instead of raising an error.

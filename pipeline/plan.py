@@ -24,8 +24,9 @@ from bla.imagefiles import read_images
 from bla.paper import VARIANTS
 from bla.specs import Photographs
 from bla.training import initial_head, train
+from pipeline.paths import FEATURES, IMAGES
 from pipeline.settings import DatasetEntry, load_settings
-from pipeline.stage import choose_device, data_path, run_stage
+from pipeline.stage import WORK, choose_device, data_path, run_stage
 
 MEGABYTES_A_SECOND = 10
 """Assumed speed of the connection."""
@@ -52,6 +53,9 @@ def main(*datasets: str) -> None:
     where.mkdir(parents=True, exist_ok=True)
     free = min(shutil.disk_usage(place).free for place in (where, Path()))
     download, disk, seconds = total
+    # Arrays of an earlier start, which is gone on with.
+    places = [WORK, *(folder / name for folder in (IMAGES, FEATURES) for name in entries)]
+    disk -= min(disk, sum(path.stat().st_size for place in places for path in place.rglob("*.npy")))
     print(
         f"in all: {download / 1e9:.1f} GB to download to {where}, {disk / 1e9:.0f} GB of disk ({free / 1e9:.0f} GB are "
         f"free), roughly {_told(seconds + download / MEGABYTES_A_SECOND / 1e6)} on this machine ({device}) if the "

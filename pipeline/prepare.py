@@ -99,7 +99,9 @@ def _read(dataset: str, spec: Files, listing: Listing) -> list[tuple[pd.DataFram
     size, names = spec.image_size, ["images", "masks"] if listing.masks else ["images"]
     filled, problems = [], []
     for split, files in listing.splits.items():
-        told = [str(listing.folder.resolve()), asdict(spec), split, [(f.name, f.label, f.mask) for f in files]]
+        told: list[object] = [str(listing.folder.resolve()), asdict(spec), split]
+        told.append([(f.name, f.label, f.mask) for f in files])
+        told.append([_state(listing.folder / name) for f in files for name in (f.name, f.mask) if name])
         told.append(Path(imagefiles.__file__).read_text())
         store = WORK / f"images-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
         arrays: dict[str, tuple[tuple[int, ...], Any]] = {"images": ((len(files), size, size, 3), np.uint8)}
@@ -108,9 +110,12 @@ def _read(dataset: str, spec: Files, listing: Listing) -> list[tuple[pd.DataFram
         def chunks(start: int, split: SplitName = split) -> Iterator[tuple[list[Any], list[Any]]]:
             total = len(listing.splits[split])
             with tqdm(total=total, initial=start, desc=f"read {split} images", unit="img", disable=None) as bar:
+                usable = True
                 for part in imagefiles.read_images(listing, split, size, spec.resize, start):
-                    pixels = [part.images] if part.masks is None else [part.images, part.masks]
-                    yield pixels, [*zip(part.sha256, part.treatment, part.shapes.tolist(), strict=True)]
+                    usable = usable and all(part.sha256)
+                    if usable:  # the store holds nothing but good images, so a killed stage tries the bad ones again
+                        pixels = [part.images] if part.masks is None else [part.images, part.masks]
+                        yield pixels, [*zip(part.sha256, part.treatment, part.shapes.tolist(), strict=True)]
                     bar.update(len(part.images))
 
         try:
@@ -135,6 +140,15 @@ def _read(dataset: str, spec: Files, listing: Listing) -> list[tuple[pd.DataFram
         labels, names_of = [file.label for file in files], [file.name for file in files]
         written.append((_manifest(split, labels, names_of, hashes, treatments), boxes))
     return written
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """By which a file that was replaced differs from what it was; None for one that is missing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
 
 
 def _manifest(

@@ -1,16 +1,20 @@
-"""The one place that opens images: resizing by formula, every colour mode, EXIF, and files that are refused."""
+"""The one place that opens images: resizing by formula, every colour mode, EXIF, masks, and files that are refused."""
 
 import contextlib
+import hashlib
 import io
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bla import imagefiles
+from bla.datasets import ImageFile, Listing, Split, scale_boxes
 from bla.errors import BlaError
-from bla.imagefiles import load_image, resize_image
+from bla.imagefiles import load_image, load_mask, read_images, resize_image
 
 RNG = np.random.default_rng(0)
 
@@ -127,26 +131,34 @@ def jpeg_with_odd_exif():
     return stored.getvalue()[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + stored.getvalue()[2:]
 
 
-def encoded(image, kind):
+def encoded(image, kind, **options):
     file = io.BytesIO()
-    image.save(file, kind)
+    image.save(file, kind, **options)
     return file.getvalue()
+
+
+def oriented(image, kind, orientation):
+    """The image with an EXIF that asks for this turn."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, kind, exif=exif)
 
 
 NOISE = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
 BAD = {
-    "gif.jpg": encoded(RED, "GIF"),
-    "bmp.png": encoded(RED, "BMP"),
     "tiff.jpg": encoded(RED, "TIFF"),
+    "webp.jpg": encoded(RED, "WEBP"),
+    "truncated_gif.jpg": encoded(NOISE, "GIF")[:2000],
     "empty.jpg": b"",
     "text.jpg": b"not an image\n" * 100,
     "truncated.jpg": encoded(NOISE, "JPEG")[:2000],
     "truncated.png": encoded(NOISE, "PNG")[:2000],
     "header_alone.png": encoded(NOISE, "PNG")[:8],
-    "odd_exif.jpg": jpeg_with_odd_exif(),
+    "bomb.png": encoded(Image.new("1", (9500, 9500)), "PNG"),
 }
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", BAD)
 def test_a_file_that_is_no_whole_image_is_refused_by_name(name, tmp_path):
     path = tmp_path / name
@@ -184,3 +196,250 @@ def test_a_decompression_bomb_is_refused(limit, refused, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(BlaError, match=r"a\.png: not a readable image") if refused else contextlib.nullcontext():
         load_image(tmp_path / "a.png", 8, "bilinear")
+
+
+def test_of_a_moving_gif_the_first_picture_is_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(RED, "GIF", save_all=True, append_images=[GREY.convert("RGB")]))
+    assert np.unique(load_image(tmp_path / "a.jpg", 8, "bilinear").reshape(-1, 3), axis=0).tolist() == [[200, 30, 40]]
+
+
+def test_pixels_under_a_damaged_exif_stay_as_they_are_stored(tmp_path):
+    (tmp_path / "odd.jpg").write_bytes(jpeg_with_odd_exif())
+    (tmp_path / "plain.jpg").write_bytes(encoded(RED, "JPEG"))
+    odd, plain = (load_image(tmp_path / name, 8, "bilinear") for name in ("odd.jpg", "plain.jpg"))
+    np.testing.assert_array_equal(odd, plain)
+
+
+def listing(folder, files, masks=None):
+    """A listing of training images; `files` maps the name of each to its bytes, or to None for one that is missing."""
+    for name, content in files.items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+    named = [ImageFile(name, i % 3, f"{Path(name).stem}.mask" if masks else None) for i, name in enumerate(files)]
+    return Listing(folder, ["a", "b", "c"], {"train": named}, masks)
+
+
+def joined(parts):
+    """One split of the chunks of many."""
+    parts = list(parts)
+    arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "shapes")]
+    lists = [[row for part in parts for row in getattr(part, name)] for name in ("sources", "sha256", "treatment")]
+    masks = None if parts[0].masks is None else np.concatenate([part.masks for part in parts])
+    return Split(*arrays[:2], masks, arrays[2], *lists)
+
+
+SIXTEEN = MODES["16_bit.png"][0]
+TREATED = {  # what is stored -> what is said of it
+    "plain.jpg": (encoded(RED, "JPEG"), ""),
+    "plain.png": (encoded(RED, "PNG"), ""),
+    "grey.jpg": (encoded(GREY, "JPEG"), "grey"),
+    "grey.png": (encoded(GREY, "PNG"), "grey"),
+    "black_and_white.png": (encoded(MODES["black_and_white.png"][0], "PNG"), "black and white"),
+    "palette.png": (encoded(MODES["palette.png"][0], "PNG"), "palette"),
+    "transparent.png": (encoded(RED.convert("RGBA"), "PNG"), "transparent"),
+    "grey_transparent.png": (encoded(GREY.convert("LA"), "PNG"), "grey, transparent"),
+    "cmyk.jpg": (encoded(RED.convert("CMYK"), "JPEG"), "CMYK"),
+    "16_bit.png": (encoded(SIXTEEN, "PNG"), "16-bit"),
+    "turned.jpg": (oriented(RED, "JPEG", 6), "turned"),
+    "turned.png": (oriented(RED, "PNG", 2), "turned"),
+    "upright.jpg": (oriented(RED, "JPEG", 1), ""),
+    "orientation_unknown.jpg": (oriented(RED, "JPEG", 0), ""),
+    "orientation_9.jpg": (oriented(RED, "JPEG", 9), ""),
+    "damaged_exif.jpg": (jpeg_with_odd_exif(), "damaged EXIF"),
+    "gif.jpg": (encoded(RED, "GIF"), "GIF inside, palette"),
+    "bmp.png": (encoded(RED, "BMP"), "BMP inside"),
+    "grey_turned.jpg": (oriented(GREY, "JPEG", 3), "grey, turned"),
+    "16_bit_turned.png": (oriented(SIXTEEN, "PNG", 8), "16-bit, turned"),
+    "grey_bmp.jpg": (encoded(GREY, "BMP"), "BMP inside, grey"),
+}
+
+
+@pytest.mark.parametrize("name", TREATED)
+def test_what_was_done_to_an_image_is_said(name, tmp_path):
+    content, treatment = TREATED[name]
+    (part,) = read_images(listing(tmp_path, {name: content}), "train", 8, "bilinear")
+    assert (part.sources, part.treatment) == ([name], [treatment])
+
+
+def test_the_hash_is_that_of_the_file_and_the_shape_that_of_the_upright_image(tmp_path):
+    images = {"a.png": encoded(RED.resize((30, 20)), "PNG"), "b.jpg": oriented(RED.resize((30, 20)), "JPEG", 6)}
+    (part,) = read_images(listing(tmp_path, images), "train", 8, "bilinear")
+    assert part.sha256 == [hashlib.sha256(content).hexdigest() for content in images.values()]
+    assert (part.shapes.dtype, part.shapes.tolist()) == (np.int32, [[20, 30], [30, 20]])
+    assert (part.labels.dtype, part.labels.tolist()) == (np.int64, [0, 1])
+    assert part.masks is None
+
+
+COUNT = 515  # in 9 chunks, for which two processes are started
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Tiny images with masks, more than 512."""
+    folder, masks = tmp_path_factory.mktemp("many"), RNG.integers(0, 2, (COUNT, 4, 4), dtype=np.uint8)
+    masks[:, 0, 0] = 1
+    for number, mask in enumerate(masks):
+        Image.fromarray(mask).save(folder / f"{number}.mask", "PNG")
+    pixels = RNG.integers(0, 256, (COUNT, 4, 4, 3), dtype=np.uint8)
+    files = {f"{number}.png": encoded(Image.fromarray(image), "PNG") for number, image in enumerate(pixels)}
+    return listing(folder, files, "binary"), pixels, masks
+
+
+@pytest.mark.parametrize(
+    ("start", "processes"), [(0, 1), (0, 2), (3, 2), (1, 1), (64, 1), (COUNT - 1, 1), (COUNT, 1), (COUNT, None)]
+)
+def test_images_come_in_order_whatever_the_start_and_the_processes(start, processes, many):
+    files, pixels, masks = many
+    parts = list(read_images(files, "train", 4, "bilinear", start, processes))
+    assert [len(part.images) for part in parts] == [min(64, COUNT - i) for i in range(start, COUNT, 64)]
+    if parts:
+        whole, named = joined(parts), files.splits["train"][start:]
+        np.testing.assert_array_equal(whole.images, pixels[start:])
+        np.testing.assert_array_equal(whole.masks, masks[start:] == 1)
+        assert whole.sources == [file.name for file in named]
+        assert whole.labels.tolist() == [file.label for file in named]
+        assert whole.sha256 == [hashlib.sha256((files.folder / n).read_bytes()).hexdigest() for n in whole.sources]
+
+
+def test_two_processes_name_the_bad_files_in_order(many):
+    files = list(many[0].splits["train"])
+    bad = [5, 66, 300, 513]
+    for number in bad:
+        files[number] = ImageFile(f"{number}.jpg", 0)
+    with pytest.raises(BlaError) as error:
+        list(read_images(Listing(many[0].folder, ["a"], {"train": files}), "train", 4, "bilinear", processes=2))
+    first, *lines = str(error.value).splitlines()
+    assert first == f"4 of {COUNT} train images cannot be used:"
+    assert lines == [f"{many[0].folder}/{number}.jpg: no such image" for number in bad]
+
+
+def test_processes_end_when_the_rest_is_not_wanted(many):
+    parts = read_images(many[0], "train", 4, "bilinear", processes=2)
+    np.testing.assert_array_equal(next(parts).images, many[1][:64])
+    parts.close()
+
+
+GOOD = encoded(RED, "PNG")
+
+
+@pytest.mark.parametrize(("start", "chunks"), [(0, [2, 2, 2, 1]), (1, [2, 2, 2])])
+def test_every_unreadable_file_is_named_after_all_were_tried(start, chunks, tmp_path, monkeypatch):
+    monkeypatch.setattr(imagefiles, "CHUNK", 2)
+    files = {"0.png": GOOD, "1.png": b"", "2.png": GOOD, "3.png": GOOD, "4.png": GOOD, "5.png": BAD["text.jpg"]}
+    parts, seen = read_images(listing(tmp_path, files | {"6.png": GOOD}), "train", 8, "bilinear", start), []
+    with pytest.raises(BlaError) as error:
+        seen.extend(len(part.images) for part in parts)
+    first, *lines = str(error.value).splitlines()
+    assert first == "2 of 7 train images cannot be used:"
+    assert [line.split(": not a readable image (")[0] for line in lines] == [f"{tmp_path}/1.png", f"{tmp_path}/5.png"]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_every_kind_of_bad_file_is_in_the_message(tmp_path):
+    files = {"good.png": GOOD} | BAD | {"missing.jpg": None}
+    with pytest.raises(BlaError) as error:
+        list(read_images(listing(tmp_path, files), "train", 8, "bilinear"))
+    first, *lines = str(error.value).splitlines()
+    assert first == f"{len(BAD) + 1} of {len(BAD) + 2} train images cannot be used:"
+    assert [line.split(":")[0] for line in lines] == [f"{tmp_path}/{name}" for name in files if name != "good.png"]
+
+
+def test_an_image_that_cannot_be_used_has_no_hash(tmp_path):
+    """By which whoever keeps the chunks can tell: its pixels and mask are zero."""
+    files = {"good.png": GOOD, "empty.png": b"", "maskless.png": GOOD}
+    save_mask(tmp_path / "good.mask", np.ones((8, 8)))
+    parts = read_images(listing(tmp_path, files, "binary"), "train", 8, "bilinear")
+    part = next(parts)
+    assert part.sha256 == [hashlib.sha256(GOOD).hexdigest(), "", ""]
+    with pytest.raises(BlaError, match=r"^2 of 3 train images cannot be used:\n.*\n.*/maskless.mask: no such mask$"):
+        next(parts)
+
+
+def save_mask(path, values, mode="L"):
+    """A PNG of these pixels, which are colour numbers for the mode P."""
+    image = Image.fromarray(np.asarray(values, np.uint8))
+    if mode == "P":
+        image.putpalette([0, 0, 0, 128, 0, 0, 255, 255, 255])
+    (image if mode == "P" else image.convert(mode)).save(path, "PNG")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "masks", "object_at"),
+    [
+        ([0, 255, 0, 255], "L", "binary", [0, 1, 0, 1]),
+        ([0, 255, 0, 255], "1", "binary", [0, 1, 0, 1]),
+        ([0, 255, 0, 255], "RGB", "binary", [0, 1, 0, 1]),
+        ([0, 51, 102, 153], "L", "binary", [0, 0, 0, 1]),
+        ([1, 127, 128, 204], "L", "binary", [0, 0, 1, 1]),
+        ([0, 1, 1, 0], "L", "binary", [0, 1, 1, 0]),
+        ([0, 1, 1, 0], "P", "binary", [0, 1, 1, 0]),
+        ([1, 1, 1, 1], "L", "binary", [1, 1, 1, 1]),
+        ([1, 2, 3, 1], "L", "trimap", [1, 0, 0, 1]),
+        ([0, 1, 2, 255], "L", "trimap", [0, 1, 0, 0]),
+        ([0, 1, 2, 2], "P", "trimap", [0, 1, 0, 0]),
+    ],
+)
+def test_what_a_mask_marks(values, mode, masks, object_at, tmp_path):
+    path = save_mask(tmp_path / "a.png", np.reshape(values, (2, 2)), mode)
+    mask = load_mask(path, 2, masks, (2, 2))
+    assert (mask.dtype, mask.ravel().tolist()) == (np.bool_, object_at)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "rows", "columns"),
+    [
+        ((2, 2), 4, [0, 0, 1, 1], [0, 0, 1, 1]),
+        ((4, 4), 2, [1, 3], [1, 3]),  # the centre of a new pixel is a border of old ones, the later of which counts
+        ((3, 3), 2, [0, 2], [0, 2]),
+        ((5, 2), 2, [1, 3], [0, 1]),
+        ((2, 7), 3, [0, 1, 1], [1, 3, 5]),
+    ],
+)
+def test_a_mask_is_resized_by_the_pixel_nearest_to_each_new_centre(shape, size, rows, columns, tmp_path):
+    for number in range(shape[0] * shape[1]):
+        marked = np.zeros(shape)
+        marked.flat[number] = 255
+        mask = load_mask(save_mask(tmp_path / "a.png", marked), size, "binary", shape)
+        np.testing.assert_array_equal(mask, marked[np.ix_(rows, columns)] == 255)
+
+
+@pytest.mark.parametrize(
+    ("values", "masks", "message"),
+    [
+        (np.ones((3, 2)), "binary", "a mask of (3, 2) pixels for an image of (2, 3) (height, width)"),
+        (np.ones((4, 6)), "trimap", "a mask of (4, 6) pixels for an image of (2, 3) (height, width)"),
+        (np.zeros((2, 3)), "binary", "the mask marks no object"),
+        (np.full((2, 3), 127), "binary", "the mask marks no object"),
+        (np.full((2, 3), 2), "trimap", "the mask marks no object"),
+        (None, "binary", "no such mask"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused_by_name(values, masks, message, tmp_path):
+    path = tmp_path / "a.png" if values is None else save_mask(tmp_path / "a.png", values)
+    with pytest.raises(BlaError) as error:
+        load_mask(path, 2, masks, (2, 3))
+    assert str(error.value) == f"{tmp_path}/a.png: {message}"
+
+
+@pytest.mark.parametrize("content", [b"", b"text", encoded(GREY, "JPEG"), encoded(NOISE, "PNG")[:2000]])
+def test_a_mask_that_cannot_be_read_is_refused_by_name(content, tmp_path):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(BlaError) as error:
+        load_mask(tmp_path / "a.png", 8, "binary", (64, 64))
+    assert str(error.value).startswith(f"{tmp_path}/a.png: not a readable PNG mask (")
+
+
+def test_a_mask_is_that_of_the_upright_image(tmp_path):
+    save_mask(tmp_path / "a.mask", np.repeat([[255], [0]], 15, axis=0).repeat(20, axis=1))
+    content = oriented(RED.resize((30, 20)), "JPEG", 6)
+    (part,) = read_images(listing(tmp_path, {"a.jpg": content}, "binary"), "train", 2, "bilinear")
+    assert part.masks.tolist() == [[[True, True], [False, False]]]
+
+
+def test_boxes_are_scaled_with_their_images():
+    two = ImageFile("a.jpg", 0, boxes=((20, 10, 120, 60), (0, 0, 200, 100)))
+    files = [two, ImageFile("b.jpg", 0), ImageFile("c.jpg", 1, boxes=((5, 5, 10, 50),))]
+    shapes = np.array([[100, 200], [10, 10], [50, 25]], np.int32)
+    assert scale_boxes(files, shapes, 10).tolist() == [[0, 1, 1, 6, 6], [0, 0, 0, 10, 10], [2, 2, 1, 4, 10]]
+    assert scale_boxes(files[1:2], shapes[1:2], 10).shape == (0, 5)

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn.functional import interpolate
 
 from bla.datasets import ImageFile, Listing, Split, SplitName
@@ -76,7 +76,7 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], str, str]:
             image.load()
             try:
                 upright = ImageOps.exif_transpose(image)
-                if image.getexif().get(0x0112, 1) != 1:
+                if image.getexif().get(0x0112) in range(2, 9):  # what else stands there turns nothing
                     treatment.append("turned")
             except Exception:  # damaged bytes make Pillow raise anything; the pixels are whole
                 upright = image
@@ -87,7 +87,9 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], str, str]:
     except FileNotFoundError as error:
         raise BlaError(f"{path}: no such image") from error
     except Exception as error:  # struct.error and TypeError included
-        raise BlaError(f"{path}: not a readable image ({error}); replace or remove the file") from error
+        # Pillow names the address of the bytes in memory.
+        reason = f"no {', '.join(READABLE)}" if isinstance(error, UnidentifiedImageError) else error
+        raise BlaError(f"{path}: not a readable image ({reason}); replace or remove the file") from error
 
 
 def resize_image(rgb: NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
@@ -133,7 +135,7 @@ def read_images(
     """Read the images of a split from number `start` on, in order, in chunks that fit in memory.
 
     Many images are read in parallel processes (default: one a core); the result does not depend on how many. Raises
-    BlaError when all have been tried, naming every unreadable image; none is skipped or replaced.
+    BlaError when all have been tried, naming every image that cannot be used; in its chunk it is zero and has no hash.
     """
     files = listing.splits[split][start:]
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
@@ -148,14 +150,15 @@ def read_images(
         problems += wrong
         yield part
     if problems:
-        raise BlaError(f"{len(problems)} of {len(files)} {split} images cannot be used:\n" + "\n".join(problems))
+        count = len(listing.splits[split])
+        raise BlaError(f"{len(problems)} of {count} {split} images cannot be used:\n" + "\n".join(problems))
 
 
 def _in_processes(
     chunks: list[list[ImageFile]], how: tuple[Path, int, Resize, MaskFormat | None], processes: int
 ) -> Iterator[tuple[Split, list[str]]]:
     context = multiprocessing.get_context("forkserver")  # `fork` would inherit torch's threads
-    context.set_forkserver_preload(["bla.imagefiles"])
+    context.set_forkserver_preload(["torch", "PIL.Image"])  # the server cannot import `bla`: it does not get sys.path
     with ProcessPoolExecutor(processes, context, _start_process) as pool:
         waiting: deque[Future[tuple[Split, list[str]]]] = deque()
         rest = iter(chunks)
@@ -178,18 +181,19 @@ def _start_process() -> None:
 def _read_chunk(
     files: Sequence[ImageFile], folder: Path, size: int, resize: Resize, masks: MaskFormat | None
 ) -> tuple[Split, list[str]]:
-    """Read some images, in order; the pixels of those that have a problem are zero."""
+    """Read some images, in order; those that have a problem get zeros for pixels and no hash."""
     images = np.zeros((len(files), size, size, 3), np.uint8)
     marked = np.zeros((len(files), size, size), np.bool_) if masks else None
     shapes = np.zeros((len(files), 2), np.int32)
     hashes, treatments, problems = [""] * len(files), [""] * len(files), []
     for i, file in enumerate(files):
         try:
-            pixels, hashes[i], treatments[i] = _decode(folder / file.name)
-            images[i] = resize_image(pixels, size, resize)
-            shapes[i] = height, width = pixels.shape[:2]
+            pixels, sha256, treatment = _decode(folder / file.name)
+            height, width = pixels.shape[:2]
             if marked is not None and masks and file.mask:
                 marked[i] = load_mask(folder / file.mask, size, masks, (height, width))
+            images[i] = resize_image(pixels, size, resize)
+            shapes[i], hashes[i], treatments[i] = (height, width), sha256, treatment
         except BlaError as error:
             problems.append(str(error))
     labels = np.array([file.label for file in files], np.int64)
