@@ -1,16 +1,21 @@
-"""Frozen extractors and the training of the embedded one, on timm's test models with random weights."""
+"""Frozen extractors, their stochastic depth, and the training of the embedded one, on timm's models with random weights."""
 
+import re
 import shutil
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import stats
+from timm.layers.drop import DropPath
+from torch import nn
 
-from bla import pretraining
-from bla.backbones import build_backbone, extract, load_backbone
+from bla import backbones, pretraining
+from bla.backbones import HUB, Extractor, ResidualDrop, build_backbone, extract, fold_batch_norm, load_backbone
 from bla.datasets import cluttered_digits
 from bla.errors import BlaError
 from bla.specs import Backbone, ClutteredDigits, Pretraining
@@ -19,6 +24,7 @@ from pipeline.settings import load_settings
 
 CPU = torch.device("cpu")
 RESNET = Backbone("test_resnet", "w", "half", 16)
+B0 = Backbone("tf_efficientnet_b0", "w", "keras_2021", None, 0.2, 5)
 STATISTICS = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "keras_2021": ([0.485, 0.456, 0.406], np.sqrt([0.229, 0.224, 0.225])),
@@ -73,6 +79,9 @@ def test_an_output_stride_that_timm_rounds_is_refused(architecture, stride, tmp_
         ("test_efficientnet", 16, 64, 16),
         ("test_convnext", 8, 70, 64),
         ("test_mambaout", None, 64, 4),
+        ("tf_efficientnet_b0", None, 224, 49),
+        ("tf_efficientnet_b0", None, 64, 4),
+        ("tf_efficientnet_b0", 16, 64, 16),
     ],
 )
 def test_output_stride_is_pixels_per_cell(architecture, stride, size, cells, tmp_path):
@@ -151,16 +160,16 @@ def test_the_extractor_is_frozen_and_in_evaluation_mode(weights):
     assert not any(module.training for module in extractor.modules())
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
     before = {name: value.clone() for name, value in extractor.state_dict().items()}
-    list(extract(extractor, IMAGES, CPU, 4))
+    list(extract(extractor, IMAGES, CPU, batch_size=4))
     assert all(torch.equal(value, before[name]) for name, value in extractor.state_dict().items())
 
 
 def test_features_do_not_depend_on_the_batch_or_the_order(weights):
     extractor = load_backbone(RESNET, weights, 64)
-    wanted = np.concatenate(list(extract(extractor, IMAGES, CPU, 7)))
+    wanted = np.concatenate(list(extract(extractor, IMAGES, CPU, batch_size=7)))
     assert (wanted.shape, wanted.dtype) == ((7, 16, 96), np.float16)
     for size, order in ((1, range(7)), (3, range(7)), (4, [3, 1, 6, 0, 2, 5, 4])):
-        chunks = list(extract(extractor, IMAGES[list(order)], CPU, size))
+        chunks = list(extract(extractor, IMAGES[list(order)], CPU, batch_size=size))
         assert [len(chunk) for chunk in chunks[:-1]] == [size] * (len(chunks) - 1)
         np.testing.assert_allclose(np.concatenate(chunks), wanted[list(order)], rtol=1e-3, atol=1e-3)
 
@@ -171,7 +180,273 @@ def test_features_that_are_not_finite_are_refused(value, weights):
     name = next(k for k in reversed(state) if k.endswith("weight") and state[k].ndim == 4)
     save_file(state | {name: torch.full_like(state[name], value)}, weights)
     with pytest.raises(BlaError, match=r"^the features of images 0 to 3 hold NaN or exceed half precision"):
-        list(extract(load_backbone(RESNET, weights, 64), IMAGES, CPU, 4))
+        list(extract(load_backbone(RESNET, weights, 64), IMAGES, CPU, batch_size=4))
+
+
+class Pixels(nn.Module):
+    """A model whose features are what the normalisation makes of the pixels."""
+
+    num_features = 3
+
+    def forward_features(self, pixels):
+        return pixels
+
+
+def test_keras_2021_halves_the_contrast():
+    images = torch.from_numpy(IMAGES)
+    right, wrong = (Extractor(Pixels(), name)(images).std(dim=(0, 1)) for name in ("imagenet", "keras_2021"))
+    torch.testing.assert_close(wrong / right, torch.tensor([0.4785, 0.4733, 0.4743]), rtol=1e-4, atol=0)
+    torch.testing.assert_close(right / wrong, torch.tensor([0.229, 0.224, 0.225]).rsqrt())
+
+
+def test_weights_of_the_hub_are_pinned_by_hash_and_come_over_https():
+    named = {entry.backbone.weights for entry in load_settings().dataset.values()}
+    assert {name for name in named if name.startswith("timm/")} <= HUB.keys()
+    for source in HUB.values():
+        assert {urlsplit(url).scheme for url in source.urls} == {"https"}
+        assert re.fullmatch("sha256:[0-9a-f]{64}", source.checksum)
+        assert source.name.endswith(".safetensors")
+
+
+def randomise(model, seed=0):
+    """Weights and running statistics of the batch norms as after training: none is 0 or 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in ((module.weight.data, 0.5, 1.5), (module.bias.data, -0.2, 0.2)):
+                tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
+            module.running_mean.copy_(0.3 * torch.randn(module.running_mean.shape, generator=generator))
+            module.running_var.copy_(0.5 + 1.5 * torch.rand(module.running_var.shape, generator=generator))
+    return model
+
+
+def built(spec, size=64):
+    """The architecture of a specification with random weights, frozen."""
+    torch.manual_seed(0)
+    return randomise(build_backbone(spec, size)).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def b0():
+    return built(B0)
+
+
+@pytest.fixture
+def noisy(weights):
+    """A residual network that drops every other of its last branch."""
+    return load_backbone(replace(RESNET, stochastic_depth=0.5, draws=5), weights, 64)
+
+
+def test_the_nine_residual_branches_of_efficientnet_b0_have_keras_drop_rates(b0):
+    blocks = [block for stage in b0.model.blocks for block in stage]
+    applied = [block.drop_path.drop for block in blocks if block.has_skip]
+    # Keras: rate 0.2 * i / 16 in block i; the first block of a stage has no shortcut and drops nothing.
+    wanted = [0.2 * i / 16 for i in (2, 4, 6, 7, 9, 10, 12, 13, 14)]
+    assert applied == pytest.approx(wanted)
+    assert (len(applied), applied[0], applied[-1]) == (9, pytest.approx(0.025), pytest.approx(0.175))
+    assert not any(isinstance(module, DropPath) for module in b0.modules())
+
+
+def timms_own_noise(architecture, pixels):
+    """timm's features with its stochastic depth alone in training mode, its weights, and the factors that it drew."""
+    torch.manual_seed(0)
+    model = randomise(timm.create_model(architecture, num_classes=0, drop_path_rate=0.2)).eval()
+    factors = {}
+
+    def record(name):
+        def hook(module, inputs, output):
+            branch = inputs[0].flatten(1).double()
+            factors[name] = ((output.flatten(1) * branch).sum(1) / (branch * branch).sum(1)).float()
+
+        return hook
+
+    for name, module in model.named_modules():
+        if isinstance(module, DropPath):
+            module.train()
+            module.register_forward_hook(record(name))
+    with torch.no_grad():
+        return model.forward_features(pixels), model.state_dict(), factors
+
+
+@pytest.mark.parametrize(("architecture", "branches"), [("tf_efficientnet_b0", 9), ("test_resnet", 3)])
+def test_noisy_features_are_timms_with_its_drop_path_in_training_mode(architecture, branches):
+    images = np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255 * 2 - 1
+    wanted, state, drawn = timms_own_noise(architecture, pixels)
+    extractor = build_backbone(Backbone(architecture, "w", "half", None, 0.2, 5), 64).eval()
+    extractor.model.load_state_dict(state)
+    assert len(drawn) == branches
+    places = {name: module for name, module in extractor.model.named_modules() if isinstance(module, ResidualDrop)}
+    factors = torch.full((len(images), len(extractor.drops)), torch.nan)  # a branch that timm never drops takes none
+    for name, factor in drawn.items():
+        rate = places[name].drop
+        assert (
+            torch.isclose(factor, torch.tensor(0.0), atol=1e-6)
+            .logical_or(factor.isclose(torch.tensor(1 / (1 - rate))))
+            .all()
+        )
+        factors[:, extractor.drops.index(places[name])] = factor
+    assert (factors == 0).any()
+    with torch.no_grad():
+        clean, found = (extractor(torch.from_numpy(images), f) for f in (None, factors))
+    wanted = wanted.flatten(2).transpose(1, 2)
+    assert (found - wanted).norm() < 1e-5 * wanted.norm()
+    assert (clean - wanted).norm() > 1e-2 * wanted.norm()
+
+
+def test_factors_are_zero_or_keep_the_mean_with_the_right_frequency(b0):
+    images = 4000
+    factors = b0.drop_factors(images, seed=3)
+    assert factors.shape == (images, len(b0.drops))
+    for drop, own in zip(b0.drops, factors.T, strict=True):
+        assert own[own > 0].unique().tolist() == pytest.approx([1 / (1 - drop.drop)])
+        low, high = stats.binom.interval(1 - 1e-4, images, drop.drop)
+        assert low <= int((own == 0).sum()) <= high
+    # Drawn for each image and branch by itself: no branch knows of another.
+    correlations = np.corrcoef((factors == 0).numpy().T) - np.eye(len(b0.drops))
+    assert np.abs(correlations).max() < 5 / images**0.5
+
+
+def test_a_draw_is_reproducible_from_its_seed_and_another_seed_differs(b0):
+    torch.rand(1)  # what others draw does not matter
+    assert torch.equal(b0.drop_factors(50, 1), b0.drop_factors(50, 1))
+    assert not torch.equal(b0.drop_factors(50, 1), b0.drop_factors(50, 2))
+
+
+def test_factors_of_one_are_clean_features_and_a_draw_leaves_nothing_behind(b0):
+    images = torch.from_numpy(IMAGES)
+    with torch.no_grad():
+        clean, ones = b0(images), b0(images, torch.ones(len(images), len(b0.drops)))
+        zeros, after = b0(images, torch.zeros(len(images), len(b0.drops))), b0(images)
+    assert torch.equal(ones, clean)
+    assert torch.equal(after, clean)
+    assert (zeros - clean).norm() > 0.1 * clean.norm()
+
+
+def test_noise_drops_residual_branches_and_nothing_else(b0):
+    before = {name: value.clone() for name, value in b0.state_dict().items()}
+    once, again = (np.concatenate(list(extract(b0, IMAGES, CPU, draws=[1, 2], batch_size=4))) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    assert all(torch.equal(value, before[name]) for name, value in b0.state_dict().items())
+    assert not any(module.training for module in b0.modules())
+
+
+def rows(extractor, images=IMAGES, **options):
+    """Everything that `extract` yields, as one array."""
+    return np.concatenate(list(extract(extractor, images, CPU, **options)))
+
+
+def test_draws_follow_one_another_and_each_is_that_of_its_seed(noisy):
+    found = rows(noisy, draws=[5, 6, 7]).reshape(3, len(IMAGES), 16, 96)
+    for seed, draw in zip((5, 6, 7), found, strict=True):
+        with torch.no_grad():
+            wanted = noisy(torch.from_numpy(IMAGES), noisy.drop_factors(len(IMAGES), seed)).numpy()
+        np.testing.assert_allclose(draw, wanted, rtol=1e-3, atol=1e-3)
+    assert not np.allclose(found[0], found[1], atol=0.01)
+    assert not np.allclose(found[0], rows(noisy), atol=0.01)
+    turned = rows(noisy, draws=[7, 5, 6]).reshape(found.shape)
+    np.testing.assert_allclose(turned, found[[2, 0, 1]], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100, None])
+def test_noisy_features_do_not_depend_on_the_batch(size, noisy):
+    wanted = rows(noisy, draws=[1, 2], batch_size=2)
+    np.testing.assert_allclose(rows(noisy, draws=[1, 2], batch_size=size), wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("draws", [(), (4,), (4, 8, 9)], ids=len)
+@pytest.mark.parametrize("size", [3, 7])
+def test_an_extraction_goes_on_from_any_row(draws, size, noisy):
+    whole = rows(noisy, draws=draws, batch_size=size)
+    assert len(whole) == len(IMAGES) * max(1, len(draws))
+    for start in range(1, len(whole)):
+        left = rows(noisy, draws=draws, batch_size=size, start=start)
+        np.testing.assert_allclose(left, whole[start:], rtol=1e-3, atol=1e-3)
+    assert list(extract(noisy, IMAGES, CPU, draws=draws, start=len(whole))) == []
+
+
+def test_a_batch_never_spans_two_draws(noisy):
+    parts = list(extract(noisy, IMAGES, CPU, draws=[1, 2, 3], start=5, batch_size=4))
+    assert [len(part) for part in parts] == [2, 4, 3, 4, 3]
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "ghostnet_050"])
+def test_stochastic_depth_of_a_model_that_has_none_is_refused(architecture):
+    spec = Backbone(architecture, "w", "half", None, 0.2, 5)
+    with pytest.raises(BlaError, match=f"^stochastic_depth: {architecture} has none; set it to 0$"):
+        build_backbone(spec, 64)
+    build_backbone(replace(spec, stochastic_depth=0, draws=1), 64)
+
+
+def test_a_model_that_takes_the_rate_but_drops_nothing_is_refused(monkeypatch):
+    plain = timm.create_model
+    monkeypatch.setattr(backbones.timm, "create_model", lambda name, drop_path_rate, **rest: plain(name, **rest))
+    with pytest.raises(BlaError, match=r"^stochastic_depth: test_resnet has none; set it to 0$"):
+        build_backbone(replace(RESNET, stochastic_depth=0.2, draws=5), 64)
+
+
+def norms(model):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+FOLDED = {"tf_efficientnet_b0": 0, "test_efficientnet": 0, "mobilenetv3_small_050": 0, "test_byobnet": 0}
+FOLDED |= {"test_resnet": 1, "densenet121": 62}  # what stands before its convolution cannot be folded into it
+
+
+@pytest.mark.parametrize(("architecture", "left"), FOLDED.items())
+def test_folding_batch_norm_changes_no_feature(architecture, left):
+    depth = 0 if architecture == "densenet121" else 0.2
+    extractor = built(Backbone(architecture, "w", "imagenet", None, depth, 5))
+    before = {name: value.clone() for name, value in extractor.state_dict().items()}
+    count, images = norms(extractor), torch.from_numpy(IMAGES)
+    folded = fold_batch_norm(extractor)
+    assert (norms(folded), norms(extractor)) == (left, count)
+    assert left < count
+    noise = extractor.drop_factors(len(images), 0) if depth else None
+    for factors in (None, noise):
+        with torch.no_grad():
+            wanted, found = extractor(images, factors), folded(images, factors)
+        assert (found - wanted).norm() <= 1e-4 * wanted.norm()
+    assert before.keys() == extractor.state_dict().keys()
+    assert all(torch.equal(value, before[name]) for name, value in extractor.state_dict().items())
+    assert folded.drops == [m for m in folded.modules() if isinstance(m, ResidualDrop)]
+    assert not set(folded.drops) & set(extractor.drops)
+
+
+class OtherOrder(nn.Module):
+    """Lists a convolution and then its batch norm, and applies them in another order, or something in between."""
+
+    num_features = 3
+
+    def __init__(self, order):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 8, 8)
+        self.norm = nn.BatchNorm2d(3)
+        self.order = order
+
+    def forward_features(self, x):
+        layers = {"c": self.convolution, "n": self.norm, "r": nn.functional.relu}
+        for letter in self.order:
+            x = layers[letter](x)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("order", "folds"), [("cn", True), ("cnr", True), ("nc", False), ("crn", False), ("cnn", False)]
+)
+def test_a_model_whose_order_forbids_folding_is_left_alone(order, folds):
+    torch.manual_seed(0)
+    extractor = Extractor(randomise(OtherOrder(order)), "imagenet").eval()
+    with torch.no_grad():
+        wanted = extractor(torch.from_numpy(IMAGES))
+        found = fold_batch_norm(extractor)
+        assert (found is not extractor) == folds
+        torch.testing.assert_close(found(torch.from_numpy(IMAGES)), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_cannot_be_checked_is_left_unfolded():
+    extractor = built(Backbone("test_coatnet", "w", "half"), 160)  # it takes no other size
+    assert fold_batch_norm(extractor) is extractor
 
 
 DIGITS = ClutteredDigits("cluttered_digits", (3, 8), 64, 32, 32, 16, 2, 8)

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bla import paper
 from bla.claims import CLAIMS, NOT_RUN, Dataset, judge_claims
+from bla.specs import Photographs
 from bla.statistics import Column
 
 PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
@@ -34,8 +36,8 @@ def like_the_paper() -> dict[str, Column]:
     }
 
 
-def judge(columns: dict[str, Column], kind: str = "caltech_birds", classes: int = 200) -> pd.DataFrame:
-    return judge_claims([Dataset("birds", kind, classes, columns)], PUBLISHED, 0.05, 999, 0)
+def judge(columns: dict[str, Column], kind: str = "caltech_birds", classes: int = 200, **settings) -> pd.DataFrame:
+    return judge_claims([Dataset("birds", kind, classes, columns, **settings)], PUBLISHED, 0.05, 999, 0)
 
 
 def answers(table: pd.DataFrame, number: int) -> list[str]:
@@ -50,6 +52,88 @@ def test_columns_like_the_papers_reproduce_its_claims():
     judged = table[table["holds_here"] != ""]
     verdicts = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
     assert (judged["verdict"] == judged["holds_here"].map(verdicts)).all()
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of claims that were tested."""
+    return table[table["holds_here"] != ""]
+
+
+def test_the_papers_birds_at_the_papers_settings_get_verdicts():
+    images, schedule = Photographs("caltech_birds", **paper.IMAGES), paper.SCHEDULES["caltech_birds"]
+    settings = {
+        "departures": paper.departures(images, paper.BACKBONE, schedule, RUNS),
+        "variant_departures": paper.variant_departures(paper.VARIANTS),
+    }
+    table = judge(like_the_paper(), **settings)
+    assert (judged(table)["verdict"] != "not run").all()
+    assert (judged(table)["reason"] == "").all()
+    pd.testing.assert_frame_equal(table, judge(like_the_paper()))
+
+
+def test_departures_leave_answers_and_take_verdicts_away_and_the_reason_lists_them():
+    odd = ["epochs 3 (paper: 5)", "19 runs (paper: 20)"]
+    wanted, table = judge(like_the_paper()), judge(like_the_paper(), departures=odd)
+    assert set(judged(table)["reason"]) == {"not the paper's settings: epochs 3 (paper: 5), 19 runs (paper: 20)"}
+    assert set(table["verdict"]) == {"not run"}
+    answers_alone = ["claim", "text", "dataset", "paper", "ours", "test", "p", "holds_here"]
+    pd.testing.assert_frame_equal(table[answers_alone], wanted[answers_alone])
+
+
+@pytest.mark.parametrize(
+    ("key", "spoilt"), [("l2x_f", {1, 2, 16, 17}), ("bla", {1, 2, 3, 4, 14}), ("bla_t", {3, 4, 5, 6, 7, 16}), ("bla_ph", {5, 6})]
+)  # fmt: skip
+def test_a_variant_that_departs_spoils_the_claims_about_it_alone(key, spoilt):
+    told = f"{key}: temperature 0.5 (paper: 0.1)"
+    table = judged(judge(like_the_paper(), variant_departures={"bla": [], key: [told]}))
+    assert set(table.loc[table["verdict"] == "not run", "claim"]) == spoilt
+    assert set(table.loc[table["verdict"] == "not run", "reason"]) == {f"not the paper's settings: {told}"}
+    assert set(table.loc[table["verdict"] != "not run", "claim"]) == {1, 2, 3, 4, 5, 6, 7, 14, 16, 17} - spoilt
+
+
+def test_departures_of_dataset_and_variants_are_told_one_after_the_other():
+    settings = {
+        "departures": ["epochs 3"],
+        "variant_departures": {"l2x_f": ["k 3"], "bla": ["theta 1"], "bla_t": ["x"]},
+    }
+    row = judge(like_the_paper(), **settings).query("claim == 1").iloc[0]
+    assert row["reason"] == "not the paper's settings: epochs 3, theta 1, k 3"
+
+
+@pytest.mark.parametrize(
+    "present", [(), ("bla_ph_released",), ("bla_ph_reloaded",), ("bla_ph_released", "bla_ph_reloaded")]
+)
+def test_claims_about_the_frozen_head_are_judged_for_every_reading_of_it_that_is_there(present):
+    columns = like_the_paper() | {key: column(0.68, 2.0, 0.02, seed=8) for key in present}
+    table = judge(columns).query("claim in (5, 6)")
+    titles = {"bla_ph": "(BLA-PH)", "bla_ph_released": "(BLA-PH (released))", "bla_ph_reloaded": "(BLA-PH (reloaded))"}
+    for key, title in titles.items():
+        own = table[table["text"].str.contains(title, regex=False)]
+        wanted = [5, 5, 6, 6] if key in ("bla_ph", *present) else []  # accuracy and loss
+        assert own["claim"].tolist() == wanted
+        # Which reading was published is not known: each stands beside the same value.
+        assert own["paper"].str.contains("BLA-PH 0.6650 ± 0.0062").sum() == len(wanted) / 2
+    assert len(table) == 4 + 4 * len(present)
+
+
+def test_readings_of_the_frozen_head_get_answers_of_their_own():
+    columns = like_the_paper()
+    columns["bla_ph_released"] = columns["bla_t"]  # its head trains: the same runs
+    table = judge(columns)
+    rows = {
+        title: table[table["text"].str.contains(f"({title})", regex=False)] for title in ("BLA-PH", "BLA-PH (released)")
+    }
+    assert set(rows["BLA-PH (released)"].query("claim == 5")["holds_here"]) == {"yes"}
+    assert set(rows["BLA-PH (released)"].query("claim == 6")["holds_here"]) == {"inconclusive"}
+    assert set(rows["BLA-PH"].query("claim == 6")["holds_here"]) == {"yes"}
+
+
+def test_a_reading_that_departs_spoils_its_own_rows():
+    columns = like_the_paper() | {"bla_ph_released": column(0.68, 2.0, 0.02, seed=8)}
+    table = judge(columns, variant_departures={"bla_ph_released": ["odd"]}).query("claim in (5, 6)")
+    spoilt = table["text"].str.contains("(BLA-PH (released))", regex=False)
+    assert set(table.loc[spoilt, "verdict"]) == {"not run"}
+    assert "not run" not in set(table.loc[~spoilt, "verdict"])
 
 
 def test_columns_turned_around_refute_them():

@@ -5,10 +5,13 @@ import hashlib
 import matplotlib
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from bla.figures import _upsample, explanations, figure_three, overlay, overview, save_figure
+from bla import fidelity
+from bla.figures import _upsample, choices, explanations, figure_three, overlay, overview, save_figure
+from bla.paper import COLUMNS
 
 RNG = np.random.default_rng(0)
 RUNS = pd.DataFrame(
@@ -60,11 +63,62 @@ def test_pictures_have_a_row_a_map_and_a_colour_bar_for_logits_and_weights():
     assert len(overview(images, {"bla": hard, "own": hard}, ["x", "y", "z"]).axes) == 3 * 3
 
 
-def test_equal_figures_are_equal_bytes(tmp_path):
-    for kind in ("svg", "png"):
-        hashes = set()
-        for number in range(2):
-            path = tmp_path / f"{number}.{kind}"
-            save_figure(figure_three(RUNS), path, kind)
-            hashes.add(hashlib.sha256(path.read_bytes()).hexdigest())
-        assert len(hashes) == 1
+def changes(*datasets):
+    """Effects of every choice on random runs of some columns of these datasets."""
+    names = ("bl", "bl_plus", "bla_t", "bla_t_renormalise", "bla_t_indicator", "bla_ph", "bla_ph_reloaded")
+    rows = [
+        {"dataset": d, "normalisation": n, "stochastic_depth": s, "draws": 1, "column": c, "run": r}
+        | dict(zip(fidelity.MEASURES, RNG.random(3), strict=True))
+        | ({"explanation_size": np.nan} if c.startswith("bl_") or c == "bl" else {})
+        for d in datasets for n in fidelity.NORMALISATIONS for s in fidelity.STOCHASTIC_DEPTHS for c in names for r in range(4)
+    ]  # fmt: skip
+    keys = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run"]
+    return fidelity.effects(pd.DataFrame(rows, columns=[*keys, *fidelity.MEASURES]), 99, 0)
+
+
+@pytest.mark.parametrize("datasets", [("a",), ("a", "b")], ids=len)
+def test_choices_have_a_row_a_dataset_and_show_every_main_effect(datasets):
+    effects = changes(*datasets)
+    figure = choices(effects)
+    assert len(figure.axes) == 3 * len(datasets)
+    labels = ["change in accuracy", "change in loss (nats)", "change in explanation size (cells)"]
+    for number, axis in enumerate(figure.axes):
+        dataset, measure = datasets[number // 3], fidelity.MEASURES[number % 3]
+        main = effects[
+            (effects["dataset"] == dataset) & (effects["measure"] == measure) & (effects["setting"] == "all")
+        ]
+        assert axis.get_xlabel() == labels[number % 3]
+        drawn = np.concatenate([bar.lines[0].get_xdata(orig=False) for bar in axis.containers])
+        np.testing.assert_allclose(np.sort(drawn), np.sort(main["difference"]))
+        ends = [bar.lines[2][0].get_segments()[0][:, 0] for bar in axis.containers]
+        np.testing.assert_allclose(np.sort(ends, axis=0), np.sort(main[["low", "high"]], axis=0))
+        assert axis.get_title() == (f"{dataset} (n = 4 runs)" if number % 3 == 1 else "")
+    told = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert len(told) == len(fidelity.CHOICES)
+    assert told[1] == "stochastic depth:\n0.0 → 0.2"
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {COLUMNS[c] for c in set(effects["column"])}
+
+
+def test_choices_say_so_where_there_is_nothing_to_show():
+    figure = choices(changes())
+    assert figure.get_suptitle() == "None of fidelity.datasets is among the datasets that ran"
+    assert not any(axis.containers for axis in figure.axes)
+
+
+def test_choices_draw_what_the_csv_holds(tmp_path):
+    effects = changes("a")
+    effects.to_csv(tmp_path / "effects.csv", index=False)
+    save_figure(choices(effects), tmp_path / "a.png", "png")
+    save_figure(choices(pd.read_csv(tmp_path / "effects.csv")), tmp_path / "b.png", "png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+@pytest.mark.parametrize("drawn", [figure_three, choices], ids=lambda f: f.__name__)
+def test_equal_figures_are_equal_bytes(kind, drawn, tmp_path):
+    hashes, shown = set(), RUNS if drawn is figure_three else changes("a")
+    for number in range(2):
+        path = tmp_path / f"{number}.{kind}"
+        save_figure(drawn(shown), path, kind)
+        hashes.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(hashes) == 1

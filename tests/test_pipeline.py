@@ -22,7 +22,7 @@ ENV = os.environ | {
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
-    "tables", "gallery", "overview", "figures", "report", "index",
+    "tables", "gallery", "overview", "figures", "fidelity", "report", "index",
 }  # fmt: skip
 
 
@@ -80,6 +80,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         variants=["bla", "bla_t"],
         runs=3,
         statistics__resamples=99,
+        fidelity__datasets=["cluttered_digits"],
+        fidelity__runs=2,
+        fidelity__draws=2,
         pretraining__epochs=1,
         pretraining__batch_size=30,
         dataset__cluttered_digits__training__epochs=2,
@@ -96,10 +99,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_promised_output_is_there(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
+    tables |= {"fidelity.csv", "fidelity_effects.csv", "fidelity_runs.csv"}
     assert tables <= {path.name for path in (project / "reports/tables").iterdir()}
     figures = {f"explanations_cluttered_digits_{v}.png" for v in ("bla", "bla_t")} | {
         "figure3.svg",
         "figure3.png",
+        "fidelity.png",
         "overview_cluttered_digits.png",
     }
     assert figures <= {path.name for path in (project / "reports/figures").iterdir()}
@@ -121,9 +126,20 @@ def test_runs_csv_has_one_row_a_run_and_is_what_table_one_averages(project):
     pd.testing.assert_series_equal(table.sort_index(), means, check_names=False, rtol=1e-4)
 
 
+def test_fidelity_crosses_its_choices_and_tests_them(project):
+    runs = pd.read_csv(project / "reports/tables/fidelity_runs.csv")
+    cells = runs.groupby(["normalisation", "stochastic_depth", "column"]).size()
+    assert len(cells) == 2 * 2 * len(set(runs["column"]))
+    assert set(cells) == {2}
+    assert set(runs.loc[runs["stochastic_depth"] > 0, "draws"]) == {2}
+    effects = pd.read_csv(project / "reports/tables/fidelity_effects.csv")
+    assert {"normalisation", "stochastic_depth", "threshold rule", "head of BLA-PH"} < set(effects["choice"])
+    assert effects["p_holm"].ge(effects["p"] - 1e-9).all()
+
+
 def test_the_pages_read_offline_and_link_to_each_other(project):
     pages = {path.name: path.read_text() for path in (project / "reports/html").glob("*.html")}
-    assert pages.keys() == {"index.html", "table1.html", "explanations.html"}
+    assert pages.keys() == {"index.html", "table1.html", "explanations.html", "fidelity.html"}
     for name, text in pages.items():
         assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
         assert "@import" not in text, name
@@ -159,7 +175,7 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
     output = run(copy, "dvc", "exp", "run", "-S", "variant.bla_t.threshold_factor=0.5")
     assert stages(output) == {
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
-        "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "index",
+        "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "report@fidelity", "index",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
     changed = [name for file in difference.values() for name in file]

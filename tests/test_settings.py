@@ -7,10 +7,20 @@ import pytest
 import yaml
 
 from bla.errors import BlaError
-from bla.specs import BoundedLogits, ClutteredDigits, ImageFolder, NoExplanation
+from bla.specs import (
+    BoundedLogits,
+    ClutteredDigits,
+    ImageFolder,
+    ImageNet,
+    Mnist,
+    NoExplanation,
+    OxfordPet,
+    Photographs,
+)
 from pipeline.settings import load_settings
 
-SHIPPED = yaml.safe_load(Path("params.yaml").read_text())
+TEXT = Path("params.yaml").read_text()
+SHIPPED = yaml.safe_load(TEXT)
 BLA, PHOTOS = SHIPPED["variant"]["bla"], SHIPPED["dataset"]["photos"]
 GONE = object()
 
@@ -31,6 +41,18 @@ def edited(*edits):
 
 
 @pytest.fixture
+def accepted(tmp_path):
+    """A function from settings, which must be valid, to what is loaded."""
+
+    def load(settings, **style):
+        text = settings if isinstance(settings, str) else yaml.safe_dump(settings, sort_keys=False, **style)
+        (tmp_path / "params.yaml").write_text(text)
+        return load_settings(tmp_path / "params.yaml")
+
+    return load
+
+
+@pytest.fixture
 def complaints(tmp_path, monkeypatch):
     """A function from settings to the lines of the error; reports are looked up in the repository."""
 
@@ -47,10 +69,61 @@ def complaints(tmp_path, monkeypatch):
 def test_the_shipped_file_is_valid():
     settings = load_settings()
     kinds = {name: type(entry.images) for name, entry in settings.dataset.items()}
-    assert kinds == {"cluttered_digits": ClutteredDigits, "cluttered_3_vs_8": ClutteredDigits, "photos": ImageFolder}
+    paper = ("cats_vs_dogs", "stanford_dogs", "caltech_birds")
+    assert kinds == {"cluttered_digits": ClutteredDigits, "cluttered_3_vs_8": ClutteredDigits, "photos": ImageFolder} | {
+        name: Photographs for kind in paper for name in (kind, f"{kind}_clean")
+    } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist, "imagenet": ImageNet}  # fmt: skip
+    assert all(
+        settings.dataset[name].images.kind == name.removesuffix("_clean")
+        for kind in paper
+        for name in (kind, f"{kind}_clean")
+    )
     assert isinstance(settings.variant["bla_t"], BoundedLogits)
     assert isinstance(settings.variant["bl_plus"], NoExplanation)
     assert settings.digits() is settings.dataset["cluttered_digits"].images
+
+
+@pytest.mark.parametrize("flow", [False, True, None], ids=["block style", "flow style", "mixed"])
+def test_the_style_of_yaml_does_not_matter(flow, accepted):
+    assert accepted(SHIPPED, default_flow_style=flow) == accepted(TEXT) == load_settings()
+
+
+@pytest.mark.parametrize("name", SHIPPED["dataset"])
+def test_every_entry_of_dataset_can_be_run(name, accepted):
+    assert accepted(edited(("datasets", [name]), ("fidelity.datasets", [name]))).datasets == [name]
+    assert accepted(edited(("datasets", [name]), ("fidelity.datasets", []))).fidelity.datasets == []
+
+
+def test_settings_with_a_default_may_be_left_out(accepted):
+    gone = ("images.resize", "images.test_share", "images.train_images_per_class", "images.masks")
+    gone += ("backbone.output_stride", "backbone.stochastic_depth", "backbone.draws")
+    settings = accepted(edited(*((f"dataset.photos.{key}", GONE) for key in gone)))
+    assert settings.dataset["photos"] == load_settings().dataset["photos"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("variant.bla_ph.head", head) for head in ("trained", "frozen", "trained_as_released", "trained_reloaded")),
+        *(("variant.bla_t.threshold_rule", rule) for rule in ("subtract", "renormalise", "indicator")),
+        *(("dataset.photos.images.test_share", share) for share in (None, 0.001, 0.2, 0.999)),
+        *(("dataset.photos.images.masks", masks) for masks in (None, "binary", "trimap")),
+        *(("dataset.photos.images.train_images_per_class", count) for count in (None, 1, 500)),
+        *(("dataset.photos.images.resize", resize) for resize in ("bilinear", "bilinear_antialias")),
+        *(("dataset.photos.backbone.normalisation", name) for name in ("imagenet", "keras_2021", "half")),
+        *(("dataset.oxford_pet.images.classes", classes) for classes in ("species", "breeds")),
+        *(("dataset.cats_vs_dogs.backbone.draws", draws) for draws in (5, 20)),
+        *(("dataset.cats_vs_dogs.backbone.stochastic_depth", depth) for depth in (0.001, 0.2, 0.999)),
+        ("dataset.mnist_3_vs_8.images.image_size", 28),
+        ("fidelity.runs", 2),
+        ("fidelity.draws", 2),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_accepted(key, value, accepted):
+    found = accepted(edited((key, value)))
+    for name in key.split("."):
+        found = found[name] if isinstance(found, dict) else getattr(found, name)
+    assert found == value
 
 
 @pytest.mark.parametrize("value", [1.0e-3, "1e-3"], ids=["number", "the string that YAML makes of 1e-3"])
@@ -72,10 +145,29 @@ UNKNOWN = {
     "dataset.photos.backbone.architekture": "architecture",
     "dataset.photos.training.drop_out": "dropout",
     "dataset.cluttered_digits.images.fragment": "fragments",
+    "fidelity.run": "runs",
+    "fidelity.dataset_names": "datasets",
+    "dataset.photos.images.testshare": "test_share",
+    "dataset.photos.images.mask": "masks",
+    "dataset.cats_vs_dogs.images.imagesize": "image_size",
+    "dataset.oxford_pet.images.class": "classes",
+    "dataset.mnist_3_vs_8.images.resise": "resize",
+    "dataset.imagenet.images.paths": "path",
+    "dataset.imagenet.backbone.draw": "draws",
+    "dataset.caltech_birds.backbone.stochastic_dept": "stochastic_depth",
+    "variant.bla_ph_released.treshold_rule": "threshold_rule",
 }
 MISSING = ["runs", "variant", "statistics.alpha", "pretraining.epochs", "variant.bla_t.head", "variant.l2x_f.k"]
 MISSING += ["variant.bla.explanation", "dataset.photos.training", "dataset.photos.backbone.weights"]
+MISSING += ["fidelity", "fidelity.datasets", "fidelity.runs", "fidelity.draws", "dataset.oxford_pet.images.classes"]
+MISSING += [
+    "dataset.cats_vs_dogs.images.image_size",
+    "dataset.imagenet.images.path",
+    "dataset.mnist_3_vs_8.images.classes",
+]
 MISSING += ["dataset.photos.images.kind", "dataset.photos.images.path", "dataset.cluttered_digits.images.classes"]
+RUN = "under `datasets`"
+HEADS = "'trained', 'frozen', 'trained_as_released' or 'trained_reloaded'"
 WRONG = [
     ("variant.bla.temperature", 0, f"{MUST_BE} 0, not 0"),
     ("variant.bla.temperature", float("nan"), "input should be less than inf, not nan"),
@@ -90,7 +182,7 @@ WRONG = [
     ("dataset.photos.images.resize", "cubic", "input should be 'bilinear' or 'bilinear_antialias', not 'cubic'"),
     ("dataset.photos.images", None, "input should be a valid dictionary or object to extract fields from, not None"),
     ("dataset.photos.images.path", "", "string should have at least 1 character, not ''"),
-    ("variant.bla.head", "trainde", "input should be 'trained', 'frozen' or 'trained_reloaded', not 'trainde'"),
+    ("variant.bla.head", "trainde", f"input should be {HEADS}, not 'trainde'"),
     ("variant.bl_plus.head", "frozen", "input should be 'trained', not 'frozen'"),
     ("runs", 2.5, "input should be a valid integer, got a number with a fractional part, not 2.5"),
     ("runs", "many", "input should be a valid integer, unable to parse string as an integer, not 'many'"),
@@ -109,6 +201,32 @@ WRONG = [
     ("variants", ["bla", "bl_plus"], "bl_plus has no explanation; the baselines BL and BL+ always run"),
     ("variant.bla_ph.threshold_factor", float("inf"), "input should be less than inf, not inf"),
     ("dataset.photos.training.learning_rate", 1e9, "input should be less than or equal to 10, not 1000000000.0"),
+    ("dataset.photos.images.test_share", 0, f"{MUST_BE} 0, not 0"),
+    ("dataset.photos.images.test_share", 1, "input should be less than 1, not 1"),
+    ("dataset.photos.images.masks", "png", "input should be 'binary' or 'trimap', not 'png'"),
+    ("dataset.photos.images.train_images_per_class", 0, f"{MUST_BE} or equal to 1, not 0"),
+    ("dataset.oxford_pet.images.classes", "cats", "input should be 'species' or 'breeds', not 'cats'"),
+    ("dataset.mnist_3_vs_8.images.image_size", 27, f"{MUST_BE} or equal to 28, not 27"),
+    ("dataset.mnist_3_vs_8.images.classes", [3, 3], "a digit stands there twice"),
+    ("dataset.cats_vs_dogs.images.image_size", 31, f"{MUST_BE} or equal to 32, not 31"),
+    (
+        "dataset.photos.backbone.normalisation",
+        "keras",
+        "input should be 'imagenet', 'keras_2021' or 'half', not 'keras'",
+    ),
+    ("dataset.photos.backbone.stochastic_depth", 1, "input should be less than 1, not 1"),
+    ("dataset.photos.backbone.stochastic_depth", -0.1, f"{MUST_BE} or equal to 0, not -0.1"),
+    ("dataset.photos.backbone.draws", 0, f"{MUST_BE} or equal to 1, not 0"),
+    ("dataset.photos.backbone.draws", 5, "needs 1, not 5, with stochastic_depth 0"),
+    ("dataset.cats_vs_dogs.backbone.draws", 4, "needs at least 5, not 4, with stochastic_depth 0.2"),
+    ("dataset.cats_vs_dogs.backbone.draws", 1, "needs at least 5, not 1, with stochastic_depth 0.2"),
+    ("dataset.cats_vs_dogs.backbone.draws", GONE, "needs at least 5, not 1, with stochastic_depth 0.2"),
+    ("fidelity.datasets", ["cluttered_3_v_8"], f"there is no cluttered_3_v_8 {RUN} (did you mean cluttered_3_vs_8?)"),
+    ("fidelity.datasets", ["photos"], f"there is no photos {RUN}"),
+    ("fidelity.datasets", ["cluttered_digits", "cluttered_digits"], "a name stands there twice"),
+    ("fidelity.datasets", None, "input should be a valid list, not None"),
+    ("fidelity.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
+    ("fidelity.draws", 1, f"{MUST_BE} or equal to 2, not 1"),
     ("variant.bl", BLA, "the name is taken: BL is the baseline and has no settings of its own"),
     ("variant.bl_plus", GONE, "must exist, with explanation none; it is the baseline that trains on"),
     ("variant.bl_plus", BLA, "must exist, with explanation none; it is the baseline that trains on"),
@@ -120,7 +238,18 @@ ELSEWHERE = [  # the line names another key than the one that was edited
     (
         "dataset.photos.images.kind",
         "x",
-        "dataset.photos.images.kind: must be one of 'cluttered_digits', 'image_folder'",
+        "dataset.photos.images.kind: must be one of 'cluttered_digits', 'cats_vs_dogs', 'stanford_dogs', "
+        "'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder'",
+    ),
+    (
+        "dataset.photos.backbone.stochastic_depth",
+        0.2,
+        "dataset.photos.backbone.draws: needs at least 5, not 1, with stochastic_depth 0.2",
+    ),
+    (
+        "dataset.cats_vs_dogs.backbone.stochastic_depth",
+        0,
+        "dataset.cats_vs_dogs.backbone.draws: needs 1, not 5, with stochastic_depth 0",
     ),
     (
         "variant.bla_ph.threshold_rule",
@@ -138,6 +267,19 @@ NO_DIGITS = [("dataset.cluttered_digits", GONE), ("datasets", ["cluttered_3_vs_8
 @pytest.mark.parametrize(("key", "meant"), UNKNOWN.items(), ids=UNKNOWN.keys())
 def test_a_misspelt_setting(key, meant, complaints):
     assert complaints(edited((key, 1))) == [f"params.yaml: {key}: unknown setting (did you mean {meant}?)"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line"),
+    [
+        ("{kind: cats_vs_dogs, image_size: 224, resize:", "{kind: cats_vs_dogs, image_size: 224, resise:", "dataset.cats_vs_dogs.images.resise: unknown setting (did you mean resize?)"),
+        ("{kind: mnist, classes:", "{kind: mnist, clases:", "dataset.mnist_3_vs_8.images.clases: unknown setting (did you mean classes?)"),
+        ("{explanation: bounded_logits, head: trained_as_released, temperature:", "{explanation: bounded_logits, head: trained_as_released, temprature:", "variant.bla_ph_released.temprature: unknown setting (did you mean temperature?)"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_setting_in_flow_style(right, wrong, line, complaints):
+    assert right in TEXT
+    assert f"params.yaml: {line}" in complaints(TEXT.replace(right, wrong, 1))
 
 
 def test_a_setting_like_no_other(complaints):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bla.tables import layout, markdown, table_one
+from bla.paper import COLUMNS
+from bla.tables import layout, markdown, table_one, title
 
 PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
 RUNS = pd.DataFrame(
@@ -54,6 +55,37 @@ def test_the_papers_values_stand_beside_ours_on_the_papers_dataset_alone():
     assert (row["paper"], row["paper_standard_error"]) == (0.9902, 0.0002)
     assert row["z"] == pytest.approx((0.81 - 0.9902) / (0.01**2 + 0.0002**2) ** 0.5)
     assert "d, paper (n = 20)" in markdown(rows("cats_vs_dogs").reset_index(), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("variant", "published"),
+    [
+        ("bla_ph", (0.6650, 0.0062)),
+        ("bla_ph_released", (0.6650, 0.0062)),
+        ("bla_ph_reloaded", (0.6650, 0.0062)),
+        ("bla_t_renormalise", (0.6801, 0.0006)),
+        ("bla_t_indicator", (0.6801, 0.0006)),
+    ],
+)
+def test_every_reading_of_a_column_stands_beside_the_value_that_may_be_its_own(variant, published):
+    runs = RUNS.replace({"variant": {"bla": variant}})
+    table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05)
+    row = table.set_index(["variant", "measure"]).loc[variant, "accuracy"]
+    assert (row["paper"], row["paper_standard_error"]) == published
+    accuracy = layout(table)[0]
+    assert accuracy[title(variant)].tolist() == [
+        "0.8100 ± 0.0100",
+        f"{published[0]:.4f} ± {published[1]:.4f} (z = {row['z']:+.1f})",
+    ]
+    assert title(variant) == COLUMNS[variant]
+
+
+@pytest.mark.parametrize("variant", ["bl_plus", "bla_hot"])
+def test_a_column_that_the_paper_does_not_have_stands_alone(variant):
+    runs = RUNS.replace({"variant": {"bla_hot": variant}})
+    table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05)
+    assert table.loc[table["variant"] == variant, ["paper", "z"]].isna().all(axis=None)
+    assert layout(table)[0][title(variant)].tolist()[1] == "–"
 
 
 def test_a_column_of_ones_own_is_headed_by_its_key():

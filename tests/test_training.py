@@ -1,5 +1,7 @@
 """The grouped trainer against a plain loop over single models, and against torch's vmap."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,12 +11,13 @@ from bla.errors import BlaError
 from bla.seeds import derive_seed
 from bla.selection import hard_weights, logits_of, noise_shape, soft_explanation
 from bla.specs import L2XF, BoundedLogits, NoExplanation, Schedule
-from bla.training import Head, Module, Trained, evaluate, initial_head, pooled, train
+from bla.training import Head, Module, Trained, _cpu_group, evaluate, initial_head, pooled, train
 
 NONE = NoExplanation("none")
 BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
 BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
 BLA_PH = BoundedLogits("bounded_logits", "frozen", 0.1, 0.98)
+RELEASED = BoundedLogits("bounded_logits", "trained_as_released", 0.1, 0.98)
 RELOADED = BoundedLogits("bounded_logits", "trained_reloaded", 0.1, 0.98)
 INDICATOR = BoundedLogits("bounded_logits", "trained", 0.1, 0.98, "indicator")
 L2X_F = L2XF("l2x_f", "trained", 0.1, 3)
@@ -34,8 +37,20 @@ def data():
 
 
 @pytest.fixture(scope="module")
+def draws(data):
+    """Three draws of the images, each with noise of its own."""
+    noise = torch.rand(3, *data[0].shape, generator=torch.Generator().manual_seed(1))
+    return (data[0] * (noise + 0.5)).half(), data[1]
+
+
+@pytest.fixture(scope="module")
 def head():
     return initial_head(SEEDS, CHANNELS, CLASSES)
+
+
+def fit(data, *rest, **options) -> Trained:
+    """Train on one draw of the images."""
+    return train(data[0][None], data[1], *rest, **options)
 
 
 def tensors(trained: Trained) -> list[torch.Tensor]:
@@ -43,7 +58,7 @@ def tensors(trained: Trained) -> list[torch.Tensor]:
     return [trained.head.weight, trained.head.bias, *module, trained.losses]
 
 
-def reference(features, labels, variant, weight, bias, seed):
+def reference(draws, labels, variant, weight, bias, seed, run):
     """One run as anybody would write it: torch modules, one model, no run dimension; draws in the trainer's order."""
     generator = torch.Generator().manual_seed(seed)
     linear = nn.Linear(CHANNELS, CLASSES)
@@ -57,7 +72,8 @@ def reference(features, labels, variant, weight, bias, seed):
     parameters += [] if variant is NONE else list(convolution.parameters())
     optimiser = torch.optim.Adam(parameters, lr=SCHEDULE.learning_rate, eps=SCHEDULE.adam_epsilon)
     losses = []
-    for _ in range(SCHEDULE.epochs):
+    for epoch in range(SCHEDULE.epochs):
+        features = draws[(run + epoch) % len(draws)]
         order, total = torch.randperm(N, generator=generator), 0.0
         for batch in order.split(SCHEDULE.batch_size):
             f = features[batch].float()
@@ -81,12 +97,13 @@ def reference(features, labels, variant, weight, bias, seed):
     return [*found, torch.tensor(losses)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3], ids=lambda count: f"{count} draws")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_run_is_what_a_plain_loop_over_one_model_computes(name, data, head):
-    variant = VARIANTS[name]
-    together = tensors(train(*data, variant, head, SEEDS, SCHEDULE, group=3))
+def test_every_run_is_what_a_plain_loop_over_one_model_computes(name, count, draws, head):
+    variant, features, labels = VARIANTS[name], draws[0][:count], draws[1]
+    together = tensors(train(features, labels, variant, head, SEEDS, SCHEDULE, group=3))
     for run, seed in enumerate(SEEDS):
-        alone = reference(*data, variant, head.weight[run], head.bias[run], seed)
+        alone = reference(features, labels, variant, head.weight[run], head.bias[run], seed, run)
         for number, (found, wanted) in enumerate(zip(together, alone, strict=True)):
             if variant is L2X_F and number == 3:
                 continue  # a softmax ignores the bias of unbounded logits: its gradient is rounding noise
@@ -94,17 +111,53 @@ def test_every_run_is_what_a_plain_loop_over_one_model_computes(name, data, head
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_groups_of_any_size_train_the_same_runs(name, data, head):
-    wanted = tensors(train(*data, VARIANTS[name], head, SEEDS, SCHEDULE, group=1))
+def test_groups_of_any_size_train_the_same_runs(name, draws, head):
+    wanted = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULE, group=1))
     for group in (2, 3, None):
-        found = tensors(train(*data, VARIANTS[name], head, SEEDS, SCHEDULE, group=group))
+        found = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULE, group=group))
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_run_one_reads_the_draws_as_run_zero_does_one_draw_later(name, draws, head):
+    twice = Head(head.weight[:1].expand(2, -1, -1), head.bias[:1].expand(2, -1))
+    both = tensors(train(*draws, VARIANTS[name], twice, [7, 7], SCHEDULE))
+    rolled = draws[0].roll(-1, dims=0)
+    later = tensors(train(rolled, draws[1], VARIANTS[name], twice, [7, 7], SCHEDULE))
+    torch.testing.assert_close([t[1] for t in both], [t[0] for t in later], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(both[-1][0], both[-1][1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_with_one_epoch_every_run_sees_its_own_draw_alone(name, draws, head):
+    once = replace(SCHEDULE, epochs=1)
+    found = tensors(train(*draws, VARIANTS[name], head, SEEDS, once))
+    for run in range(len(SEEDS)):
+        alone = tensors(fit((draws[0][run], draws[1]), VARIANTS[name], head, SEEDS, once))
+        assert all(torch.equal(mine[run], its[run]) for mine, its in zip(found, alone, strict=True))
+
+
+@pytest.mark.parametrize("count", [2, 5])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_equal_draws_are_one_draw(name, count, data, head):
+    wanted = tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE))
+    found = tensors(train(data[0].expand(count, -1, -1, -1), data[1], VARIANTS[name], head, SEEDS, SCHEDULE))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_the_baseline_trains_on_pooled_features_as_on_whole_maps(draws, head):
+    whole = tensors(train(*draws, NONE, head, SEEDS, SCHEDULE))
+    by_hand = draws[0].float().mean(dim=2, keepdim=True)
+    assert by_hand.shape == (3, N, 1, CHANNELS)
+    torch.testing.assert_close(
+        tensors(train(by_hand, draws[1], NONE, head, SEEDS, SCHEDULE)), whole, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_same_seeds_give_the_same_bytes_and_change_no_input(name, data, head):
     before = [data[0].clone(), head.weight.clone(), head.bias.clone()]
-    once, again = (tensors(train(*data, VARIANTS[name], head, SEEDS, SCHEDULE)) for _ in range(2))
+    once, again = (tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(before, [data[0], head.weight, head.bias], strict=True))
     assert not head.weight.requires_grad
@@ -130,26 +183,31 @@ def test_gradients_of_all_runs_at_once_are_those_of_vmap(data, head):
 
 
 def test_a_frozen_head_stays_and_a_reloaded_head_is_the_one_it_started_from(data, head):
-    frozen = train(*data, BLA_PH, head, SEEDS, SCHEDULE)
+    frozen = fit(data, BLA_PH, head, SEEDS, SCHEDULE)
     assert torch.equal(frozen.head.weight, head.weight)
-    reloaded, moved = (train(*data, v, head, SEEDS, SCHEDULE) for v in (RELOADED, BLA_T))
+    reloaded, moved = (fit(data, v, head, SEEDS, SCHEDULE) for v in (RELOADED, BLA_T))
     assert torch.equal(reloaded.head.weight, head.weight)
     assert torch.equal(reloaded.module.weight, moved.module.weight)
     assert not torch.equal(moved.head.weight, head.weight)
 
 
+def test_a_head_that_is_frozen_as_in_the_released_code_trains(data, head):
+    released, moved = (tensors(fit(data, v, head, SEEDS, SCHEDULE)) for v in (RELEASED, BLA_T))
+    assert all(torch.equal(a, b) for a, b in zip(released, moved, strict=True))
+
+
 def test_the_printed_indicator_leaves_the_module_untrained(data, head):
-    once = train(*data, INDICATOR, head, SEEDS, Schedule(16, 1, 0.01, 0.2, 1e-7))
-    more = train(*data, INDICATOR, head, SEEDS, SCHEDULE)
+    once = fit(data, INDICATOR, head, SEEDS, Schedule(16, 1, 0.01, 0.2, 1e-7))
+    more = fit(data, INDICATOR, head, SEEDS, SCHEDULE)
     assert torch.equal(once.module.weight, more.module.weight)
     assert not torch.equal(once.head.weight, more.head.weight)
 
 
 def test_training_learns_and_bla_t_finds_the_cells_that_show_the_class(data, head):
     schedule = Schedule(16, 60, 0.05, 0.2, 1e-7)
-    base = train(*data, NONE, head, SEEDS, schedule)
+    base = fit(data, NONE, head, SEEDS, schedule)
     assert evaluate(*data, NONE, base, SEEDS).correct.float().mean() > 0.9
-    trained = train(*data, BLA_T, base.head, SEEDS, schedule)
+    trained = fit(data, BLA_T, base.head, SEEDS, schedule)
     explained = evaluate(*data, BLA_T, trained, SEEDS).explained
     informative = explained.hard[:, torch.arange(N), data[1] + 2].float().mean()
     assert informative > 2 * explained.hard.float().mean()
@@ -172,7 +230,7 @@ def test_evaluation_by_hand():
 @pytest.mark.parametrize("name", VARIANTS)
 def test_evaluation_depends_neither_on_chunks_nor_on_the_order_of_images(name, data, head, monkeypatch):
     variant = VARIANTS[name]
-    trained = train(*data, variant, head, SEEDS, SCHEDULE)
+    trained = fit(data, variant, head, SEEDS, SCHEDULE)
     whole = evaluate(*data, variant, trained, SEEDS)
     monkeypatch.setattr("bla.training.EVALUATION_CHUNK", 7)
     pieces = evaluate(*data, variant, trained, SEEDS)
@@ -185,8 +243,24 @@ def test_evaluation_depends_neither_on_chunks_nor_on_the_order_of_images(name, d
     torch.testing.assert_close(mixed.loss, whole.loss[:, order], rtol=1e-5, atol=1e-6)
 
 
+def test_evaluation_drops_nothing_and_draws_nothing_but_the_noise_of_l2x_f(data, head):
+    features, labels = data
+    baseline = fit(data, NONE, head, SEEDS, SCHEDULE)
+    logits = torch.stack(
+        [features.float().mean(1) @ w.T + b for w, b in zip(baseline.head.weight, baseline.head.bias, strict=True)]
+    )
+    wanted = torch.stack([cross_entropy(own, labels, reduction="none") for own in logits])
+    torch.testing.assert_close(evaluate(features, labels, NONE, baseline, SEEDS).loss, wanted, rtol=1e-4, atol=1e-5)
+    for variant in (BLA, L2X_F):
+        trained = fit(data, variant, head, SEEDS, SCHEDULE)
+        one, other = (evaluate(features, labels, variant, trained, seeds) for seeds in (SEEDS, [1, 2, 3]))
+        assert torch.equal(one.loss, other.loss)
+        assert torch.equal(one.explained.hard, other.explained.hard)
+        assert torch.equal(one.explained.soft, other.explained.soft) == (variant is BLA)
+
+
 def test_hard_weights_pool_with_a_mean_over_the_selected_cells(data, head):
-    trained = train(*data, BLA, head, SEEDS, SCHEDULE)
+    trained = fit(data, BLA, head, SEEDS, SCHEDULE)
     explained = evaluate(*data, BLA, trained, SEEDS).explained
     run, image = 1, 4
     mean = data[0][image].float()[explained.hard[run, image]].mean(dim=0)
@@ -204,7 +278,39 @@ def test_a_loss_that_is_not_finite_is_refused(data, head):
     features[3, 2, 1] = torch.nan
     for variant in (NONE, BLA_T):
         with pytest.raises(BlaError, match=r"not finite in epoch 1; .*learning_rate"):
-            train(features, data[1], variant, head, SEEDS, SCHEDULE)
+            fit((features, data[1]), variant, head, SEEDS, SCHEDULE)
+
+
+@pytest.mark.parametrize(("epsilon", "share"), [(1e-7, 1 / 3), (1e-8, 5 / 6), (1.0, 5e-8)])
+def test_adams_epsilon_reaches_the_optimiser(epsilon, share):
+    # One image of 1e-7 in its only channel and an untrained head: each class has probability 1/2, so that the gradient
+    # of its weight is g = +-0.5e-7. Adam's first step is learning rate * g / (|g| + epsilon).
+    start = Head(torch.zeros(1, 2, 1), torch.zeros(1, 2))
+    schedule = Schedule(batch_size=1, epochs=1, learning_rate=0.01, dropout=0, adam_epsilon=epsilon)
+    trained = fit((torch.full((1, 4, 1), 1e-7), torch.tensor([1])), NONE, start, [0], schedule)
+    wanted = 0.01 * share * torch.tensor([[[-1.0], [1.0]]])
+    torch.testing.assert_close(trained.head.weight, wanted, rtol=1e-4, atol=0)
+    step = 0.01 * 0.5 / (0.5 + epsilon)  # the bias has gradient +-0.5
+    torch.testing.assert_close(trained.head.bias, torch.tensor([[-step, step]]), rtol=1e-4, atol=0)
+
+
+def test_a_cpu_trains_as_many_runs_as_its_cache_holds():
+    assert _cpu_group(torch.empty(5, 4, 49, 96), 32) >= 20
+    assert _cpu_group(torch.empty(1, 4, 49, 1280), 32) == 2
+    assert _cpu_group(torch.empty(1, 4, 400, 2048), 32) == 1
+
+
+def test_untrained_modules_are_glorot_uniform_with_zero_bias_and_differ_by_seed():
+    channels, generator = 1280, torch.Generator().manual_seed(0)
+    images = torch.rand(2, 4, channels, generator=generator), torch.tensor([0, 1])
+    # The printed indicator leaves the module untrained, so that training gives it as it was.
+    module = fit(images, INDICATOR, initial_head([1, 2], channels, 2), [1, 2], SCHEDULE).module
+    limit = (6 / (channels + 1)) ** 0.5
+    assert 0.99 * limit < module.weight.abs().max() <= limit
+    assert abs(float(module.weight.std()) - limit / 3**0.5) < 0.03 * limit
+    assert abs(float(module.weight.mean())) < 0.03 * limit
+    assert not module.bias.any()
+    assert not torch.equal(module.weight[0], module.weight[1])
 
 
 def test_untrained_heads_are_glorot_uniform_with_zero_bias_and_differ_by_seed():

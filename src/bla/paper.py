@@ -43,7 +43,8 @@ def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int) -
     """How an entry departs from the paper's settings, in words; empty if it does not, or is no dataset of the paper's."""
     if images.kind not in DATASETS:
         return []
-    kept = {"draws": max(backbone.draws, BACKBONE.draws)}  # more draws are no departure
+    # More draws are no departure, and without stochastic depth there is one.
+    kept = {"draws": max(backbone.draws, BACKBONE.draws) if backbone.stochastic_depth else backbone.draws}
     wanted = IMAGES | asdict(BACKBONE) | kept | asdict(SCHEDULES[images.kind])
     ours = asdict(images) | asdict(backbone) | asdict(schedule)
     odd = [f"{name} {ours[name]} (paper: {value})" for name, value in wanted.items() if ours[name] != value]

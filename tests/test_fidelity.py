@@ -1,0 +1,250 @@
+"""What each choice that the paper leaves open changes: the table of effects against hand-computed values and scipy."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bla import paper
+from bla.fidelity import CHOICES, COLUMNS, MEASURES, NORMALISATIONS, STOCHASTIC_DEPTHS, cells, effects, preparations
+from bla.specs import Backbone
+
+PREPARATIONS = list(product(NORMALISATIONS, STOCHASTIC_DEPTHS))
+KEYS = ["dataset", "choice", "other", "column", "setting", "measure"]
+
+
+def table(accuracy, dataset="d", loss=None, size=None):
+    """Runs from `accuracy[column, normalisation, stochastic depth]`, a list of one value a run; loss and size likewise."""
+    rows = []
+    for (column, normalisation, depth), values in accuracy.items():
+        place = {
+            "dataset": dataset,
+            "normalisation": normalisation,
+            "stochastic_depth": depth,
+            "draws": 5 if depth else 1,
+        }
+        for run, value in enumerate(values):
+            row = place | {"column": column, "run": run, "accuracy": value}
+            row["loss"] = loss[column, normalisation, depth][run] if loss else 1 - value
+            rows.append(row | {"explanation_size": size[column, normalisation, depth][run] if size else np.nan})
+    return pd.DataFrame(rows)
+
+
+def noise(seed, runs=6):
+    """Random runs of every column on every preparation; the baselines have no explanations."""
+    rng = np.random.default_rng(seed)
+    keys = [(column, *preparation) for column in COLUMNS for preparation in PREPARATIONS]
+    values = [{key: rng.random(runs) for key in keys} for _ in MEASURES]
+    values[2] |= {key: np.full(runs, np.nan) for key in keys if key[0] in ("bl", "bl_plus")}
+    return table(values[0], f"d{seed}", *values[1:])
+
+
+def found(runs):
+    return effects(runs, 99, 0)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Random runs, and the effects found in them."""
+    runs = noise(1)
+    return runs, found(runs)
+
+
+def rows(runs, choice, measure="accuracy", **where):
+    """The rows of one choice and measure by setting."""
+    own = found(runs).query("choice == @choice and measure == @measure")
+    for column, value in where.items():
+        own = own[own[column] == value]
+    return own.set_index("setting")
+
+
+SMALL = {  # BL's accuracies; two runs
+    ("bl", "imagenet", 0.0): [0.90, 0.80],
+    ("bl", "imagenet", 0.2): [0.88, 0.79],
+    ("bl", "keras_2021", 0.0): [0.85, 0.77],
+    ("bl", "keras_2021", 0.2): [0.83, 0.70],
+}
+SMALL |= {("bl_plus", *key[1:]): [values[0] + 0.01, values[1] - 0.03] for key, values in SMALL.items()}
+
+
+def test_preparations_are_the_four_combinations_and_noise_alone_has_draws():
+    backbone = Backbone("test_resnet", "w", "half", 16)
+    assert preparations(backbone, 7) == [
+        Backbone("test_resnet", "w", "imagenet", 16, 0.0, 1),
+        Backbone("test_resnet", "w", "imagenet", 16, 0.2, 7),
+        Backbone("test_resnet", "w", "keras_2021", 16, 0.0, 1),
+        Backbone("test_resnet", "w", "keras_2021", 16, 0.2, 7),
+    ]
+
+
+def test_the_papers_own_preparation_is_among_them():
+    assert paper.BACKBONE in preparations(paper.BACKBONE, paper.BACKBONE.draws)
+
+
+def test_every_column_that_a_choice_names_is_trained_and_has_a_title():
+    named = {column for choice in CHOICES if choice.columns for column in choice.columns}
+    assert named <= COLUMNS.keys() <= paper.COLUMNS.keys()
+    levels = {"normalisation": NORMALISATIONS, "stochastic_depth": tuple(map(str, STOCHASTIC_DEPTHS))}
+    assert {c.name: (c.reference, c.other) for c in CHOICES if not c.columns} == levels
+
+
+def test_columns_of_a_choice_differ_in_that_choice_alone():
+    for rule in ("renormalise", "indicator"):
+        assert replace(COLUMNS[f"bla_t_{rule}"], threshold_rule="subtract") == COLUMNS["bla_t"]
+    for key in ("bla_ph", "bla_ph_reloaded"):
+        assert replace(COLUMNS[key], head="trained") == COLUMNS["bla_t"]
+    assert COLUMNS["bl"] == COLUMNS["bl_plus"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "setting", "reference", "other", "difference", "error"),
+    [
+        ("normalisation", "stochastic_depth 0.0", 0.85, 0.81, -0.04, 0.01),  # differences -0.05 and -0.03
+        ("normalisation", "stochastic_depth 0.2", 0.835, 0.765, -0.07, 0.02),  # -0.05 and -0.09
+        ("normalisation", "all", 0.8425, 0.7875, -0.055, 0.005),  # 0.84 - 0.89 and 0.735 - 0.795
+        ("stochastic_depth", "normalisation imagenet", 0.85, 0.835, -0.015, 0.005),  # -0.02 and -0.01
+        ("stochastic_depth", "normalisation keras_2021", 0.81, 0.765, -0.045, 0.025),  # -0.02 and -0.07
+        ("stochastic_depth", "all", 0.83, 0.80, -0.03, 0.01),  # 0.855 - 0.875 and 0.745 - 0.785
+    ],
+)
+def test_effects_by_hand(choice, setting, reference, other, difference, error):
+    row = rows(table(SMALL), choice, column="bl").loc[setting]
+    values = [row["mean_reference"], row["mean_other"], row["difference"], row["standard_error"]]
+    assert values == pytest.approx([reference, other, difference, error])
+    assert (row["n_runs"], row["nonzero_pairs"], row["rank_biserial"], row["p"]) == (2, 2, -1, 0.5)
+    assert min(row["low"], row["high"]) >= difference - error * 1.001  # two runs: resamples lie between them
+    assert max(row["low"], row["high"]) <= difference + error * 1.001
+
+
+def test_a_choice_between_columns_by_hand():
+    table_rows = rows(table(SMALL), "training time of BL")
+    settings = [f"normalisation {n}, stochastic_depth {d}" for n, d in PREPARATIONS]
+    assert list(table_rows.index) == [*settings, "all"]
+    assert table_rows["column"].unique().tolist() == ["bl_plus"]
+    np.testing.assert_allclose(table_rows["difference"], -0.01)  # +0.01 and -0.03 everywhere
+    np.testing.assert_allclose(table_rows["standard_error"], 0.02)
+    assert table_rows["rank_biserial"].tolist() == pytest.approx([-1 / 3] * 5)  # ranks 1 and 2, signs + and -
+
+
+def test_wilcoxon_is_scipys_exact_test_on_runs_that_do_not_tie(measured):
+    runs, result = measured
+    values = runs.set_index(["column", *("normalisation", "stochastic_depth"), "run"])["loss"]
+    for column in ("bl", "bla_t"):
+        own = values[column]
+        for depth in STOCHASTIC_DEPTHS:
+            row = result.query(
+                f"choice == 'normalisation' and setting == 'stochastic_depth {depth}' and measure == 'loss'"
+            )
+            p = stats.wilcoxon(own["keras_2021", depth], own["imagenet", depth], method="exact").pvalue
+            assert row.loc[row["column"] == column, "p"].item() == pytest.approx(p)
+    means = {column: values[column].groupby("run").mean() for column in ("bla_t", "bla_ph_reloaded", "bla_ph")}
+    row = result.query("other == 'trained, reloaded' and setting == 'all' and measure == 'loss'")
+    p = stats.wilcoxon(means["bla_ph_reloaded"], means["bla_ph"], method="exact").pvalue
+    assert (row["p"].item(), row["n_runs"].item()) == (pytest.approx(p), 6)
+
+
+def test_equal_differences_of_accuracies_tie_although_floats_do_not():
+    assert 0.2 - 0.1 != 0.3 - 0.2
+    assert 0.1 + 0.2 != 0.3
+    accuracy = {key: [0.5, 0.5, 0.5] for key in SMALL}
+    accuracy["bl", "imagenet", 0.0], accuracy["bl", "keras_2021", 0.0] = [0.1, 0.3, 0.3], [0.2, 0.2, 0.1 + 0.2]
+    row = rows(table(accuracy), "normalisation", column="bl").loc["stochastic_depth 0.0"]
+    # +0.1 and -0.1 share their rank, and the third pair does not differ
+    assert (row["nonzero_pairs"], row["rank_biserial"], row["p"]) == (2, 0, 1)
+
+
+def by_holm(p):
+    """Step down from the smallest p: the i-th smallest of m times m - i, never below the one before."""
+    adjusted, largest = np.empty(len(p)), 0.0
+    for i, place in enumerate(np.argsort(p, kind="stable")):
+        largest = max(largest, min(1.0, (len(p) - i) * p[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def baselines(seed):
+    """Ten runs of the baselines, on which normalisation does much, noise little and training time something."""
+    rng = np.random.default_rng(seed)
+    values = {
+        (column, name, depth): 0.9
+        + rng.normal(0, 0.02, 10)
+        - 0.1 * (name == "keras_2021")
+        - 0.05 * (column == "bl_plus")
+        for column in ("bl", "bl_plus")
+        for name, depth in PREPARATIONS
+    }
+    return table(values, f"d{seed}")
+
+
+def test_main_effects_and_single_settings_of_each_dataset_are_families_of_their_own():
+    result = found(pd.concat([baselines(1), baselines(2)]))
+    families = result.groupby(["dataset", result["setting"] == "all"])
+    assert [len(family) for _, family in families] == [24, 10, 24, 10]
+    for _, family in families:
+        np.testing.assert_allclose(family["p_holm"], by_holm(family["p"].to_numpy()))
+        assert set(family["p_holm"].between(1e-6, 0.05)) == {True, False}
+    alone = found(baselines(1))
+    assert result.loc[result["dataset"] == "d1", "p_holm"].tolist() == alone["p_holm"].tolist()
+
+
+def test_run_r_pairs_with_run_r_in_whatever_order_the_rows_stand(measured):
+    runs, wanted = measured
+    wanted = wanted.set_index(KEYS).sort_index()
+    shuffled = found(runs.sample(frac=1, random_state=0)).set_index(KEYS).sort_index()
+    pd.testing.assert_frame_equal(shuffled, wanted)
+
+
+def test_runs_of_two_columns_pair_by_their_numbers():
+    paired = table(SMALL | {("bl_plus", *key[1:]): values for key, values in SMALL.items() if key[0] == "bl"})
+    row = rows(paired, "training time of BL").loc["all"]
+    assert (row["difference"], row["nonzero_pairs"]) == (0, 0)
+    turned = paired.assign(run=paired["run"].where(paired["column"] == "bl", 1 - paired["run"]))
+    row = rows(turned, "training time of BL").loc["all"]  # 0.765 - 0.865 and 0.865 - 0.765
+    assert (row["difference"], row["standard_error"]) == (pytest.approx(0), pytest.approx(0.1))
+    assert (row["nonzero_pairs"], row["rank_biserial"]) == (2, 0)
+
+
+def test_every_choice_is_told_for_every_column_setting_and_measure(measured):
+    counts = measured[1].groupby(["choice", "measure", "setting"], sort=False).size()
+    assert counts["normalisation", "accuracy", "all"] == counts["stochastic_depth", "loss", "all"] == len(COLUMNS)
+    assert counts["normalisation", "explanation_size", "all"] == len(COLUMNS) - 2  # not of the baselines
+    assert counts["threshold rule", "loss", "all"] == counts["head of BLA-PH", "explanation_size", "all"] == 2
+    assert ("training time of BL", "explanation_size", "all") not in counts.index
+    settings = counts["training time of BL", "loss"].index
+    assert list(settings) == [*(f"normalisation {n}, stochastic_depth {d}" for n, d in PREPARATIONS), "all"]
+
+
+def test_the_baseline_has_no_explanation_size(measured):
+    for result in (measured[1], cells(measured[0])):
+        sized = set(result.loc[result["measure"] == "explanation_size", "column"])
+        assert sized == COLUMNS.keys() - {"bl", "bl_plus"}
+
+
+def test_a_stored_seed_decides_the_intervals():
+    runs = table(SMALL)
+    pd.testing.assert_frame_equal(effects(runs, 99, 1), effects(runs, 99, 1))
+    low, other = (effects(runs, 9, seed)["low"] for seed in (1, 2))
+    assert not np.allclose(low, other)
+
+
+def test_cells_have_the_mean_and_its_standard_error_over_runs():
+    runs = table(SMALL, size={key: [3, 6] if key[0] == "bl_plus" else [np.nan] * 2 for key in SMALL})
+    result = cells(runs).set_index(["column", "normalisation", "stochastic_depth", "measure"])
+    assert len(result) == 8 * 2 + 4  # accuracy and loss of both columns, and one size
+    row = result.loc["bl", "imagenet", 0.2, "accuracy"]
+    assert (row["n_runs"], row["draws"]) == (2, 5)
+    assert (row["mean"], row["standard_error"]) == pytest.approx((0.835, 0.045))  # |0.88 - 0.79| / 2
+    row = result.loc["bl_plus", "keras_2021", 0.0, "explanation_size"]
+    assert (row["n_runs"], row["draws"]) == (2, 1)
+    assert (row["mean"], row["standard_error"]) == pytest.approx((4.5, 1.5))
+
+
+def test_no_runs_give_empty_tables_with_the_same_columns():
+    runs = table(SMALL)
+    empty = pd.DataFrame(columns=runs.columns)
+    for function in (cells, found):
+        assert list(function(empty).columns) == list(function(runs).columns)
+        assert len(function(empty)) == 0

@@ -1,0 +1,153 @@
+"""The paper's settings: the shipped entries have them, and every departure is told in words."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bla.paper import (
+    BACKBONE,
+    COLUMNS,
+    DATASETS,
+    IMAGES,
+    PUBLISHED_AS,
+    RUNS,
+    SCHEDULES,
+    VARIANTS,
+    departures,
+    variant_departures,
+)
+from bla.specs import NoExplanation, Photographs
+from pipeline.settings import load_settings
+
+PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv").query("where == 'Table 1'")
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load_settings()
+
+
+def told(settings, name, runs=RUNS):
+    entry = settings.dataset[name]
+    return departures(entry.images, entry.backbone, entry.training, runs)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_shipped_entries_have_the_papers_settings(name, settings):
+    assert told(settings, name, settings.runs) == []
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_clean_twins_differ_in_contrast_and_noise_alone(name, settings):
+    wanted = ["normalisation imagenet (paper: keras_2021)", "stochastic_depth 0.0 (paper: 0.2)"]
+    assert told(settings, f"{name}_clean", settings.runs) == wanted
+
+
+def test_other_images_cannot_depart(settings):
+    others = [name for name, entry in settings.dataset.items() if entry.images.kind not in DATASETS]
+    assert len(others) >= 4
+    assert all(told(settings, name, 2) == [] for name in others)
+
+
+CHANGED = {
+    "image_size": 112,
+    "resize": "bilinear_antialias",
+    "architecture": "efficientnet_b0",
+    "weights": "own.safetensors",
+    "normalisation": "half",
+    "output_stride": 16,
+    "stochastic_depth": 0.1,
+    "draws": 4,
+    "batch_size": 64,
+    "epochs": 3,
+    "learning_rate": 0.01,
+    "dropout": 0.5,
+    "adam_epsilon": 1e-8,
+}
+
+
+def of_birds(**changes):
+    """Departures of the paper's birds after some changes."""
+    parts = [Photographs("caltech_birds", **IMAGES), BACKBONE, SCHEDULES["caltech_birds"]]
+    for name, value in changes.items():
+        parts = [replace(part, **{name: value}) if name in asdict(part) else part for part in parts]
+    return departures(*parts, RUNS)
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGED.items(), ids=CHANGED.keys())
+def test_every_changed_setting_is_told_in_words(name, value):
+    published = IMAGES | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
+    assert of_birds(**{name: value}) == [f"{name} {value} (paper: {published[name]})"]
+
+
+def test_no_setting_of_images_backbone_or_schedule_is_forgotten():
+    fields = asdict(Photographs("caltech_birds", **IMAGES)) | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
+    assert CHANGED.keys() == fields.keys() - {"kind"}
+
+
+def test_several_changes_are_told_together():
+    assert of_birds(epochs=6, normalisation="half") == ["normalisation half (paper: keras_2021)", "epochs 6 (paper: 5)"]
+
+
+def test_more_draws_and_more_runs_are_no_departure_and_fewer_runs_are(settings):
+    assert of_birds(draws=7) == []
+    assert told(settings, "caltech_birds", 21) == []
+    assert told(settings, "caltech_birds", 19) == ["19 runs (paper: 20)"]
+
+
+def test_epochs_are_two_on_cats_and_dogs_and_five_on_the_others():
+    assert {kind: schedule.epochs for kind, schedule in SCHEDULES.items()} == {
+        "cats_vs_dogs": 2,
+        "stanford_dogs": 5,
+        "caltech_birds": 5,
+    }
+    assert {replace(schedule, epochs=5) for schedule in SCHEDULES.values()} == {SCHEDULES["stanford_dogs"]}
+
+
+def test_titles_cover_the_published_columns_and_datasets():
+    assert set(PUBLISHED["dataset"]) == DATASETS.keys()
+    assert set(PUBLISHED["method"]) == set(PUBLISHED_AS.values()) - {"BL+"}
+    assert PUBLISHED["n_runs"].unique().tolist() == [RUNS]
+    assert COLUMNS.keys() == PUBLISHED_AS.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "published"),
+    [("bla_ph_released", "BLA-PH"), ("bla_ph_reloaded", "BLA-PH"), ("bla_t_indicator", "BLA-T"), ("l2x_f", "L2X-F")],
+)
+def test_each_reading_of_a_column_stands_beside_the_published_one(key, published):
+    assert PUBLISHED_AS[key] == published
+    assert COLUMNS[key].startswith(published)
+
+
+def test_readings_of_bla_ph_are_bla_t_but_for_the_head():
+    heads = {"bla_ph": "frozen", "bla_ph_released": "trained_as_released", "bla_ph_reloaded": "trained_reloaded"}
+    for key, head in heads.items():
+        assert VARIANTS[key] == replace(VARIANTS["bla_t"], head=head)
+    assert replace(VARIANTS["bla_t"], threshold_factor=0) == VARIANTS["bla"]
+
+
+def test_the_shipped_variants_have_the_papers_settings(settings):
+    assert variant_departures(settings.variant) == {key: [] for key in VARIANTS}
+
+
+def test_a_changed_variant_is_told_and_spoils_no_other(settings):
+    for key, variant in VARIANTS.items():
+        found = variant_departures(settings.variant | {key: replace(variant, temperature=0.5)})
+        assert found == {k: [] for k in VARIANTS} | {key: [f"{COLUMNS[key]}: temperature 0.5 (paper: 0.1)"]}
+
+
+def test_a_variant_of_another_kind_is_told(settings):
+    found = variant_departures(settings.variant | {"bla": NoExplanation("none"), "l2x_f": VARIANTS["bla"]})
+    assert found["bla"] == ["BLA: explanation none (paper: bounded_logits)"]
+    assert found["l2x_f"] == [
+        "L2X-F: explanation bounded_logits (paper: l2x_f)",
+        "L2X-F: threshold_factor 0 (paper: None)",
+        "L2X-F: threshold_rule subtract (paper: None)",
+    ]
+
+
+def test_columns_of_ones_own_and_columns_that_are_not_there_depart_from_nothing():
+    assert variant_departures({}) == variant_departures({"own": NoExplanation("none")}) == {key: [] for key in VARIANTS}
