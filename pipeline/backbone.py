@@ -29,8 +29,11 @@ def main(dataset: str) -> None:
         else:
             source = data_path(entry.backbone.weights)
             if not source.is_file():
-                known = ", ".join(["pretrained_on_digits", *backbones.HUB])
-                raise BlaError(f"weights: {source}: no such file (relative paths start at $BLA_DATA_ROOT), nor {known}")
+                known = ", ".join(backbones.HUB)
+                raise BlaError(
+                    f"weights: {source}: no such file; name a .safetensors file (a relative path starts at $BLA_DATA_ROOT), "
+                    f"weights that can be downloaded ({known}), or pretrained_on_digits"
+                )
         extractor = backbones.load_backbone(entry.backbone, source, entry.images.image_size)
     except BlaError as error:
         raise BlaError(f"params.yaml: dataset.{dataset}.backbone: {error}") from error

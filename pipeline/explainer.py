@@ -25,7 +25,7 @@ def main(dataset: str, variant: str) -> None:
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(settings.runs)]
     with tqdm(total=settings.runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:
         try:
-            trained = train(features, labels, spec, head, seeds, schedule, progress=bar.update)
+            trained = train(features, labels, spec, head, seeds, schedule, schedule.epochs, progress=bar.update)
         except BlaError as error:
             raise BlaError(f"params.yaml: dataset.{dataset}: {variant}: {error}") from error
     save_trained(EXPLAINERS / f"{dataset}-{variant}.safetensors", trained)

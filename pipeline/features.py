@@ -1,9 +1,9 @@
 """Stage `features@DATASET`: the extractor's feature maps, once for all trainings, in data/features/DATASET/."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,16 @@ from bla.backbones import batch_size_for, extract, fold_batch_norm, load_backbon
 from bla.errors import BlaError
 from bla.seeds import derive_seed
 from bla.specs import Backbone
-from pipeline.files import fill_store, load_array, save_array, settle_store
+from pipeline.files import fill_store, load_array, resume_store, save_array, settle_store
 from pipeline.paths import BACKBONES, FEATURES, IMAGES
 from pipeline.settings import load_settings
-from pipeline.stage import WORK, choose_device, run_stage
+from pipeline.stage import choose_device, run_stage
 
 
 def main(dataset: str) -> None:
     """Write `train_features.npy` `[D, N, n, C]`, `test_features.npy` `[N, n, C]`, both half precision, and the labels."""
     settings = load_settings()
-    stores = fill_features(dataset, settings.dataset[dataset].backbone, settings.seed)
+    stores = fill_features(dataset, settings.dataset[dataset].backbone, settings.seed, "features")
     for split, store in stores.items():
         settle_store(store, {"features": FEATURES / dataset / f"{split}_features.npy"})
         save_array(FEATURES / dataset / f"{split}_labels.npy", load_array(IMAGES / dataset / f"{split}_labels.npy"))
@@ -35,8 +35,11 @@ def main(dataset: str) -> None:
     )
 
 
-def fill_features(dataset: str, backbone: Backbone, seed: int) -> dict[str, Path]:
-    """Extract the features of both splits to stores (`features.npy` in each), going on where a killed stage was."""
+def fill_features(dataset: str, backbone: Backbone, seed: int, name: str) -> dict[str, Path]:
+    """Extract the features of both splits to stores called `name` (`features.npy` in each).
+
+    Goes on where a killed stage was.
+    """
     device, weights = choose_device(), BACKBONES / f"{dataset}.safetensors"
     images = {split: load_array(IMAGES / dataset / f"{split}_images.npy") for split in ("train", "test")}
     extractor = fold_batch_norm(load_backbone(backbone, weights, images["train"].shape[1]))
@@ -52,9 +55,9 @@ def fill_features(dataset: str, backbone: Backbone, seed: int) -> dict[str, Path
         images["train"].shape,
         Path(backbones.__file__).read_text(),
         torch.__version__,
+        version("timm"),
     ]
-    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
-    stores = {split: WORK / f"features-{key}-{split}" for split in images}
+    stores = {split: resume_store(f"{name}-{dataset}-{split}", told) for split in images}
     for split, store in stores.items():
         count = len(images[split])
         # Evaluation features are clean: the authors' code drops nothing when it predicts.

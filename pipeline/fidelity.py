@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +40,7 @@ def main() -> None:
         for backbone in preparations(settings.dataset[dataset].backbone, settings.fidelity.draws)
     ]
     runs = pd.concat(tables) if tables else empty
-    changes = effects(runs, settings.statistics.resamples, derive_seed(settings.seed, "fidelity"))
+    changes = effects(runs)
     save_table(TABLES / "fidelity_runs.csv", runs)
     save_table(TABLES / "fidelity.csv", cells(runs))
     save_table(TABLES / "fidelity_effects.csv", changes)
@@ -55,13 +56,14 @@ def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFra
     schedule, device, runs = settings.dataset[dataset].training, choose_device(), settings.fidelity.runs
     data = (IMAGES / dataset / "manifest.csv").read_bytes() + (BACKBONES / f"{dataset}.safetensors").read_bytes()
     told: list[object] = [hashlib.sha256(data).hexdigest(), asdict(settings.dataset[dataset].images), asdict(backbone)]
-    told += [asdict(schedule), runs, settings.seed, str(device), torch.__version__]
+    told += [(IMAGES / dataset / f"{split}_images.npy").stat().st_mtime_ns for split in ("train", "test")]
+    told += [asdict(schedule), runs, settings.seed, str(device), torch.__version__, version("timm")]
     told += [Path(module.__file__ or "").read_text() for module in (backbones, selection, training)]
     told += [{key: asdict(column) for key, column in COLUMNS.items()}, Path(__file__).read_text()]
     kept = WORK / f"fidelity-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.csv"
     if kept.exists():
         return pd.read_csv(kept)
-    stores = fill_features(dataset, backbone, settings.seed)
+    stores = fill_features(dataset, backbone, settings.seed, "fidelity")
     (features, labels), (test_features, test_labels) = (
         (
             torch.from_numpy(load_array(stores[split] / "features.npy")).to(device),
@@ -77,8 +79,8 @@ def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFra
     name = f"{dataset}, {backbone.normalisation}, stochastic depth {backbone.stochastic_depth:g}"
     for key, column in tqdm(COLUMNS.items(), name, unit="column", disable=None):
         try:
-            start, phase = (initial, first) if key == "bl" else (head, second)
-            trained = train(features, labels, column, start, phase, schedule)
+            start, phase, epoch = (initial, first, 0) if key == "bl" else (head, second, schedule.epochs)
+            trained = train(features, labels, column, start, phase, schedule, epoch)
         except BlaError as error:
             raise BlaError(f"fidelity: {name}: {key}: {error}") from error
         result = evaluate(

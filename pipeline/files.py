@@ -1,6 +1,7 @@
 """Files that are never half-written: each is written beside its place and renamed when it is complete."""
 
 import contextlib
+import hashlib
 import json
 import math
 import shutil
@@ -14,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bla.errors import BlaError
+from pipeline.stage import WORK
 
 
 @contextmanager
@@ -35,6 +37,17 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
         file.write(np.ascontiguousarray(array).data)
 
 
+def resume_store(name: str, told: list[Any]) -> Path:
+    """The folder .work/NAME-KEY of a long stage; its key tells apart whatever decides a byte, and is `told` as JSON.
+
+    What an earlier run left under NAME and another key can never be gone on with, and is removed.
+    """
+    store = WORK / f"{name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+    for stale in set(WORK.glob(f"{name}-" + "[0-9a-f]" * 16)) - {store}:
+        shutil.rmtree(stale)
+    return store
+
+
 def fill_store(
     store: Path,
     arrays: dict[str, tuple[tuple[int, ...], Any]],
@@ -45,8 +58,7 @@ def fill_store(
 
     `arrays` gives the shape and dtype of each; `chunks(start)` yields what comes after the first `start` of `rows` rows:
     a part of each array, and what else is to be known of these rows, as a list for JSON. Those lists are returned as one.
-    A killed stage leaves the store as it is, and the next goes on after its last whole chunk; so the store's name must
-    tell apart whatever decides a byte of the arrays. `settle_store` moves the arrays to their places.
+    A killed stage leaves the store as it is, and the next goes on after its last whole chunk. `settle_store` moves the arrays to their places.
     """
     store.mkdir(parents=True, exist_ok=True)
     counter, diary = store / "done.json", store / "known.jsonl"

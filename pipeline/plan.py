@@ -54,7 +54,8 @@ def main(*datasets: str) -> None:
     free = min(shutil.disk_usage(place).free for place in (where, Path()))
     download, disk, seconds = total
     # Arrays of an earlier start, which is gone on with.
-    places = [WORK, *(folder / name for folder in (IMAGES, FEATURES) for name in entries)]
+    places = [folder / name for folder in (IMAGES, FEATURES) for name in entries]
+    places += [store for name in entries for kind in ("images", "features") for store in WORK.glob(f"{kind}-{name}-*")]
     disk -= min(disk, sum(path.stat().st_size for place in places for path in place.rglob("*.npy")))
     print(
         f"in all: {download / 1e9:.1f} GB to download to {where}, {disk / 1e9:.0f} GB of disk ({free / 1e9:.0f} GB are "

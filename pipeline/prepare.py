@@ -1,7 +1,5 @@
 """Stage `prepare@DATASET`: images of any kind to one array a split, in data/images/DATASET/."""
 
-import hashlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,10 +14,10 @@ from tqdm import tqdm
 from bla.datasets import SPLITS, Listing, Split, SplitName, scale_boxes
 from bla.errors import BlaError
 from bla.specs import ClutteredDigits, ImageFolder, ImageNet, Mnist, OxfordPet, Photographs
-from pipeline.files import fill_store, save_array, save_table, settle_store
+from pipeline.files import fill_store, resume_store, save_array, save_table, settle_store
 from pipeline.paths import IMAGES
 from pipeline.settings import load_settings
-from pipeline.stage import WORK, data_path, run_stage
+from pipeline.stage import data_path, run_stage
 
 Files = Photographs | OxfordPet | ImageNet | ImageFolder
 EDGES = ["left", "top", "right", "bottom"]
@@ -103,7 +101,7 @@ def _read(dataset: str, spec: Files, listing: Listing) -> list[tuple[pd.DataFram
         told.append([(f.name, f.label, f.mask) for f in files])
         told.append([_state(listing.folder / name) for f in files for name in (f.name, f.mask) if name])
         told.append(Path(imagefiles.__file__).read_text())
-        store = WORK / f"images-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+        store = resume_store(f"images-{dataset}-{split}", told)
         arrays: dict[str, tuple[tuple[int, ...], Any]] = {"images": ((len(files), size, size, 3), np.uint8)}
         arrays |= {"masks": ((len(files), size, size), np.bool_)} if listing.masks else {}
 
@@ -127,11 +125,11 @@ def _read(dataset: str, spec: Files, listing: Listing) -> list[tuple[pd.DataFram
         raise BlaError("\n".join(problems))
 
     written = []
+    (IMAGES / dataset / "manifest.csv").unlink(missing_ok=True)  # arrays of two preparations have none in common
     for split, store, known in filled:
         files = listing.splits[split]
-        (IMAGES / dataset / f"{split}_masks.npy").unlink(
-            missing_ok=True
-        )  # of another dataset that had this name before
+        # A dataset with masks may have had this name before.
+        (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)
         settle_store(store, {name: IMAGES / dataset / f"{split}_{name}.npy" for name in names})
         save_array(IMAGES / dataset / f"{split}_labels.npy", np.array([file.label for file in files], np.int64))
         hashes, treatments, shapes = zip(*known, strict=True)

@@ -4,6 +4,7 @@ Every stage loads the whole file, so that a wrong setting anywhere stops it befo
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -95,10 +96,10 @@ class Settings(Strict):
     def names_exist(self) -> Self:
         reports = [path.stem for path in sorted(Path("reports/notebooks").glob("*.ipynb"))]
         places = {"datasets": "`dataset`", "variants": "`variant`", "reports": "reports/notebooks"}
-        places["fidelity.datasets"] = "`datasets`"
+        places["fidelity.datasets"] = "`dataset`"
         for key, names, known in (
             ("datasets", self.datasets, self.dataset),
-            ("fidelity.datasets", self.fidelity.datasets, self.datasets),
+            ("fidelity.datasets", self.fidelity.datasets, self.dataset),
             ("variants", self.variants, self.variant),
             ("reports", self.reports, reports),
         ):
@@ -134,7 +135,7 @@ class Settings(Strict):
             if (noisy and draws < 5) or (not noisy and draws > 1):
                 raise ValueError(
                     f"dataset.{name}.backbone.draws: needs {'at least 5' if noisy else '1'}, not {draws}, "
-                    f"with stochastic_depth {entry.backbone.stochastic_depth:g}"
+                    f"with stochastic_depth {entry.backbone.stochastic_depth:g}; or set that to {'0' if noisy else '0.2'}"
                 )
         embedded = self.dataset.get("cluttered_digits")
         if embedded is None or not isinstance(embedded.images, ClutteredDigits):
@@ -185,7 +186,12 @@ def _explain(error: Any, raw: Any) -> str:
     if error["type"].startswith("union_tag"):
         tag = f"{name}.{error['ctx']['discriminator'].strip(chr(39))}"
         expected = error["ctx"].get("expected_tags")
-        return f"{tag}: must be one of {expected}" if expected else f"{tag}: this setting is missing"
+        if not expected:
+            return f"{tag}: this setting is missing"
+        given = str(error["ctx"]["tag"])
+        return (
+            f"{tag}: must be one of {expected}, not {given}{_did_you_mean(given, re.findall(r'[a-z_0-9]+', expected))}"
+        )
     return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bla.claims import Dataset, judge_claims
-from bla.paper import COLUMNS, PUBLISHED_AS, departures, variant_departures
+from bla.paper import COLUMNS, DATASETS, PUBLISHED_AS, departures, variant_departures
 from bla.seeds import derive_seed
 from bla.specs import ClutteredDigits
 from bla.statistics import Measure, bootstrap, crossed_bootstrap, holm, wilcoxon
@@ -25,17 +25,17 @@ def main() -> None:
     runs = pd.concat([pd.read_csv(EVALUATION / d / f"{v}.csv") for d in settings.datasets for v in keys])
     save_table(TABLES / "runs.csv", runs)
 
+    level, resamples = settings.statistics.alpha, settings.statistics.resamples
     datasets = []
     for name in settings.datasets:
         columns = {key: load_column(name, key) for key in keys}
         entry = settings.dataset[name]
         classes = int(runs.loc[runs["dataset"] == name, "n_classes"].iloc[0])
-        odd = departures(entry.images, entry.backbone, entry.training, settings.runs)
+        odd = departures(entry.images, entry.backbone, entry.training, settings.runs, level)
         datasets.append(Dataset(name, entry.images.kind, classes, columns, odd, variant_departures(settings.variant)))
     save_table(TABLES / "tests.csv", _tests(settings, datasets))
 
     published = pd.read_csv(PUBLISHED)
-    level, resamples = settings.statistics.alpha, settings.statistics.resamples
     claims = judge_claims(datasets, published, level, resamples, derive_seed(settings.seed, "claims"))
     save_table(TABLES / "claims.csv", claims)
     shown = claims.assign(p=[_p(p) for p in claims["p"]])
@@ -50,13 +50,15 @@ def _p(p: float) -> str:
 def _tests(settings: Settings, datasets: list[Dataset]) -> pd.DataFrame:
     """Paired comparisons of every column with BL, with its left neighbour and with BL+.
 
-    Holm corrects within a family: Table 1's comparisons on all photographs, those on all embedded datasets, and of each
-    the comparisons with BL+ and those of columns that the paper does not have.
+    Holm corrects within a family: Table 1's comparisons on the paper's datasets at the paper's settings, those on other
+    images, those on the embedded datasets, and of each the comparisons with BL+ and of columns that are not the paper's.
     """
     rows = []
     resamples = settings.statistics.resamples
     for dataset in datasets:
+        paper = dataset.kind in DATASETS and not dataset.departures
         embedded = isinstance(settings.dataset[dataset.name].images, ClutteredDigits)
+        group = "the paper's data" if paper else "embedded" if embedded else "other images"
         left = dict(zip(settings.variants[1:], settings.variants, strict=False))
         pairs = [(v, "bl") for v in settings.variants] + list(left.items())
         pairs += [("bl", "bl_plus")] + [(v, "bl_plus") for v in settings.variants]
@@ -68,7 +70,6 @@ def _tests(settings: Settings, datasets: list[Dataset]) -> pd.DataFrame:
             for (variant, against), difference, over_both in zip(pairs, differences, crossed, strict=True):
                 test = wilcoxon(columns[variant].paired(measure), columns[against].paired(measure))
                 over_runs = bootstrap(difference.mean(axis=1), resamples, seed)
-                group = "embedded" if embedded else "photographs"
                 ours = "BL+" if against == "bl_plus" else "further columns"
                 rows.append(
                     {

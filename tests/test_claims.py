@@ -62,13 +62,18 @@ def judged(table: pd.DataFrame) -> pd.DataFrame:
 def test_the_papers_birds_at_the_papers_settings_get_verdicts():
     images, schedule = Photographs("caltech_birds", **paper.IMAGES), paper.SCHEDULES["caltech_birds"]
     settings = {
-        "departures": paper.departures(images, paper.BACKBONE, schedule, RUNS),
+        "departures": paper.departures(images, paper.BACKBONE, schedule, RUNS, paper.ALPHA),
         "variant_departures": paper.variant_departures(paper.VARIANTS),
     }
     table = judge(like_the_paper(), **settings)
     assert (judged(table)["verdict"] != "not run").all()
     assert (judged(table)["reason"] == "").all()
     pd.testing.assert_frame_equal(table, judge(like_the_paper()))
+
+
+def test_what_is_claimed_of_birds_is_not_judged_on_dogs():
+    assert 7 in set(judged(judge(like_the_paper()))["claim"])
+    assert 7 not in set(judged(judge(like_the_paper(), kind="stanford_dogs"))["claim"])
 
 
 def test_departures_leave_answers_and_take_verdicts_away_and_the_reason_lists_them():

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from bla import paper
+from bla.errors import BlaError
 from bla.fidelity import CHOICES, COLUMNS, MEASURES, NORMALISATIONS, STOCHASTIC_DEPTHS, cells, effects, preparations
 from bla.specs import Backbone
 
@@ -43,7 +44,7 @@ def noise(seed, runs=6):
 
 
 def found(runs):
-    return effects(runs, 99, 0)
+    return effects(runs)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ SMALL |= {("bl_plus", *key[1:]): [values[0] + 0.01, values[1] - 0.03] for key, v
 
 
 def test_preparations_are_the_four_combinations_and_noise_alone_has_draws():
-    backbone = Backbone("test_resnet", "w", "half", 16)
+    backbone = Backbone("test_resnet", "w", "imagenet", 16)
     assert preparations(backbone, 7) == [
         Backbone("test_resnet", "w", "imagenet", 16, 0.0, 1),
         Backbone("test_resnet", "w", "imagenet", 16, 0.2, 7),
@@ -115,8 +116,8 @@ def test_effects_by_hand(choice, setting, reference, other, difference, error):
     values = [row["mean_reference"], row["mean_other"], row["difference"], row["standard_error"]]
     assert values == pytest.approx([reference, other, difference, error])
     assert (row["n_runs"], row["nonzero_pairs"], row["rank_biserial"], row["p"]) == (2, 2, -1, 0.5)
-    assert min(row["low"], row["high"]) >= difference - error * 1.001  # two runs: resamples lie between them
-    assert max(row["low"], row["high"]) <= difference + error * 1.001
+    reach = 12.706 * error  # the 97.5 % quantile of Student's t with one degree of freedom
+    assert (row["low"], row["high"]) == pytest.approx((difference - reach, difference + reach), abs=1e-4)
 
 
 def test_a_choice_between_columns_by_hand():
@@ -223,11 +224,20 @@ def test_the_baseline_has_no_explanation_size(measured):
         assert sized == COLUMNS.keys() - {"bl", "bl_plus"}
 
 
-def test_a_stored_seed_decides_the_intervals():
-    runs = table(SMALL)
-    pd.testing.assert_frame_equal(effects(runs, 99, 1), effects(runs, 99, 1))
-    low, other = (effects(runs, 9, seed)["low"] for seed in (1, 2))
-    assert not np.allclose(low, other)
+def test_a_backbone_with_another_normalisation_is_refused():
+    with pytest.raises(BlaError, match="normalisation imagenet, not half"):
+        preparations(Backbone("test_resnet", "w", "half", 16), 7)
+
+
+def test_what_never_changes_does_not_count_in_holms_families():
+    sizes = {key: [8, 8] for key in SMALL}
+    runs = table(SMALL, size=sizes)
+    result, without = found(runs), found(table(SMALL))
+    flat = result[result["measure"] == "explanation_size"]
+    assert len(flat) > 0
+    assert flat["p_holm"].eq(1).all()
+    others = result[result["measure"] != "explanation_size"]
+    assert others["p_holm"].tolist() == without["p_holm"].tolist()
 
 
 def test_cells_have_the_mean_and_its_standard_error_over_runs():

@@ -73,7 +73,7 @@ def changes(*datasets):
         for d in datasets for n in fidelity.NORMALISATIONS for s in fidelity.STOCHASTIC_DEPTHS for c in names for r in range(4)
     ]  # fmt: skip
     keys = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run"]
-    return fidelity.effects(pd.DataFrame(rows, columns=[*keys, *fidelity.MEASURES]), 99, 0)
+    return fidelity.effects(pd.DataFrame(rows, columns=[*keys, *fidelity.MEASURES]))
 
 
 @pytest.mark.parametrize("datasets", [("a",), ("a", "b")], ids=len)

@@ -5,6 +5,7 @@ import hashlib
 import io
 import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,7 +217,7 @@ def listing(folder, files, masks=None):
         if content is not None:
             (folder / name).write_bytes(content)
     named = [ImageFile(name, i % 3, f"{Path(name).stem}.mask" if masks else None) for i, name in enumerate(files)]
-    return Listing(folder, ["a", "b", "c"], {"train": named}, masks)
+    return Listing(folder, ["a", "b", "c"], {"train": named}, masks, turned=True)
 
 
 def joined(parts):
@@ -259,6 +260,12 @@ def test_what_was_done_to_an_image_is_said(name, tmp_path):
     content, treatment = TREATED[name]
     (part,) = read_images(listing(tmp_path, {name: content}), "train", 8, "bilinear")
     assert (part.sources, part.treatment) == ([name], [treatment])
+
+
+def test_official_images_stay_as_they_are_stored(tmp_path):
+    stored = listing(tmp_path, {"a.jpg": oriented(RED.resize((30, 20)), "JPEG", 6)})
+    (part,) = read_images(replace(stored, turned=False), "train", 8, "bilinear")
+    assert (part.treatment, part.shapes.tolist()) == (["EXIF turn left out"], [[20, 30]])
 
 
 def test_the_hash_is_that_of_the_file_and_the_shape_that_of_the_upright_image(tmp_path):
@@ -404,11 +411,14 @@ def test_a_mask_is_resized_by_the_pixel_nearest_to_each_new_centre(shape, size, 
         np.testing.assert_array_equal(mask, marked[np.ix_(rows, columns)] == 255)
 
 
+NOT = "for an image of (2, 3) (height, width, as its EXIF turns it); save it in the size and position in which the image is shown"
+
+
 @pytest.mark.parametrize(
     ("values", "masks", "message"),
     [
-        (np.ones((3, 2)), "binary", "a mask of (3, 2) pixels for an image of (2, 3) (height, width)"),
-        (np.ones((4, 6)), "trimap", "a mask of (4, 6) pixels for an image of (2, 3) (height, width)"),
+        (np.ones((3, 2)), "binary", f"a mask of (3, 2) pixels {NOT}"),
+        (np.ones((4, 6)), "trimap", f"a mask of (4, 6) pixels {NOT}"),
         (np.zeros((2, 3)), "binary", "the mask marks no object"),
         (np.full((2, 3), 127), "binary", "the mask marks no object"),
         (np.full((2, 3), 2), "trimap", "the mask marks no object"),

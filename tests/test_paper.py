@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bla.paper import (
+    ALPHA,
     BACKBONE,
     COLUMNS,
     DATASETS,
@@ -31,7 +32,7 @@ def settings():
 
 def told(settings, name, runs=RUNS):
     entry = settings.dataset[name]
-    return departures(entry.images, entry.backbone, entry.training, runs)
+    return departures(entry.images, entry.backbone, entry.training, runs, ALPHA)
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -73,7 +74,7 @@ def of_birds(**changes):
     parts = [Photographs("caltech_birds", **IMAGES), BACKBONE, SCHEDULES["caltech_birds"]]
     for name, value in changes.items():
         parts = [replace(part, **{name: value}) if name in asdict(part) else part for part in parts]
-    return departures(*parts, RUNS)
+    return departures(*parts, RUNS, ALPHA)
 
 
 @pytest.mark.parametrize(("name", "value"), CHANGED.items(), ids=CHANGED.keys())
@@ -85,6 +86,13 @@ def test_every_changed_setting_is_told_in_words(name, value):
 def test_no_setting_of_images_backbone_or_schedule_is_forgotten():
     fields = asdict(Photographs("caltech_birds", **IMAGES)) | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
     assert CHANGED.keys() == fields.keys() - {"kind"}
+
+
+def test_another_level_of_the_tests_is_told(settings):
+    entry = settings.dataset["caltech_birds"]
+    parts = (entry.images, entry.backbone, entry.training, RUNS)
+    assert departures(*parts, ALPHA) == []
+    assert departures(*parts, 0.5) == ["alpha 0.5 (paper: 0.05)"]
 
 
 def test_several_changes_are_told_together():

@@ -92,6 +92,7 @@ def test_the_style_of_yaml_does_not_matter(flow, accepted):
 def test_every_entry_of_dataset_can_be_run(name, accepted):
     assert accepted(edited(("datasets", [name]), ("fidelity.datasets", [name]))).datasets == [name]
     assert accepted(edited(("datasets", [name]), ("fidelity.datasets", []))).fidelity.datasets == []
+    assert accepted(edited(("datasets", [name]))).datasets == [name]
 
 
 def test_settings_with_a_default_may_be_left_out(accepted):
@@ -166,7 +167,7 @@ MISSING += [
     "dataset.mnist_3_vs_8.images.classes",
 ]
 MISSING += ["dataset.photos.images.kind", "dataset.photos.images.path", "dataset.cluttered_digits.images.classes"]
-RUN = "under `datasets`"
+RUN = "under `dataset`"
 HEADS = "'trained', 'frozen', 'trained_as_released' or 'trained_reloaded'"
 WRONG = [
     ("variant.bla.temperature", 0, f"{MUST_BE} 0, not 0"),
@@ -217,12 +218,15 @@ WRONG = [
     ("dataset.photos.backbone.stochastic_depth", 1, "input should be less than 1, not 1"),
     ("dataset.photos.backbone.stochastic_depth", -0.1, f"{MUST_BE} or equal to 0, not -0.1"),
     ("dataset.photos.backbone.draws", 0, f"{MUST_BE} or equal to 1, not 0"),
-    ("dataset.photos.backbone.draws", 5, "needs 1, not 5, with stochastic_depth 0"),
-    ("dataset.cats_vs_dogs.backbone.draws", 4, "needs at least 5, not 4, with stochastic_depth 0.2"),
-    ("dataset.cats_vs_dogs.backbone.draws", 1, "needs at least 5, not 1, with stochastic_depth 0.2"),
-    ("dataset.cats_vs_dogs.backbone.draws", GONE, "needs at least 5, not 1, with stochastic_depth 0.2"),
+    ("dataset.photos.backbone.draws", 5, "needs 1, not 5, with stochastic_depth 0; or set that to 0.2"),
+    ("dataset.cats_vs_dogs.backbone.draws", 4, "needs at least 5, not 4, with stochastic_depth 0.2; or set that to 0"),
+    ("dataset.cats_vs_dogs.backbone.draws", 1, "needs at least 5, not 1, with stochastic_depth 0.2; or set that to 0"),
+    (
+        "dataset.cats_vs_dogs.backbone.draws",
+        GONE,
+        "needs at least 5, not 1, with stochastic_depth 0.2; or set that to 0",
+    ),
     ("fidelity.datasets", ["cluttered_3_v_8"], f"there is no cluttered_3_v_8 {RUN} (did you mean cluttered_3_vs_8?)"),
-    ("fidelity.datasets", ["photos"], f"there is no photos {RUN}"),
     ("fidelity.datasets", ["cluttered_digits", "cluttered_digits"], "a name stands there twice"),
     ("fidelity.datasets", None, "input should be a valid list, not None"),
     ("fidelity.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
@@ -234,22 +238,26 @@ WRONG = [
 NAME = "string should match pattern '^[a-z0-9][a-z0-9_]*$'"
 DIGITS = "dataset.cluttered_digits.images"
 ELSEWHERE = [  # the line names another key than the one that was edited
-    ("variant.bla.explanation", "bla", "variant.bla.explanation: must be one of 'none', 'bounded_logits', 'l2x_f'"),
+    (
+        "variant.bla.explanation",
+        "bla",
+        "variant.bla.explanation: must be one of 'none', 'bounded_logits', 'l2x_f', not bla",
+    ),
     (
         "dataset.photos.images.kind",
         "x",
         "dataset.photos.images.kind: must be one of 'cluttered_digits', 'cats_vs_dogs', 'stanford_dogs', "
-        "'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder'",
+        "'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', not x",
     ),
     (
         "dataset.photos.backbone.stochastic_depth",
         0.2,
-        "dataset.photos.backbone.draws: needs at least 5, not 1, with stochastic_depth 0.2",
+        "dataset.photos.backbone.draws: needs at least 5, not 1, with stochastic_depth 0.2; or set that to 0",
     ),
     (
         "dataset.cats_vs_dogs.backbone.stochastic_depth",
         0,
-        "dataset.cats_vs_dogs.backbone.draws: needs 1, not 5, with stochastic_depth 0",
+        "dataset.cats_vs_dogs.backbone.draws: needs 1, not 5, with stochastic_depth 0; or set that to 0.2",
     ),
     (
         "variant.bla_ph.threshold_rule",

@@ -33,7 +33,16 @@ from bla.errors import BlaError
 from bla.imagefiles import load_image, load_mask
 from bla.specs import Backbone
 from pipeline import backbone, features, plan, prepare
-from pipeline.files import fill_store, load_array, replacing, save_array, save_table, save_text, settle_store
+from pipeline.files import (
+    fill_store,
+    load_array,
+    replacing,
+    resume_store,
+    save_array,
+    save_table,
+    save_text,
+    settle_store,
+)
 from pipeline.stage import data_path, run_stage
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,8 +145,8 @@ def save_features(project, value=1.0):
         (
             ["backbone", "photos"],
             "backbone photos: params.yaml: dataset.photos.backbone: weights: data/raw/tf_efficientnetv2_b0.safetensors: "
-            "no such file (relative paths start at $BLA_DATA_ROOT), nor pretrained_on_digits, "
-            "timm/tf_efficientnet_b0.aa_in1k",
+            "no such file; name a .safetensors file (a relative path starts at $BLA_DATA_ROOT), weights that can be "
+            "downloaded (timm/tf_efficientnet_b0.aa_in1k), or pretrained_on_digits",
         ),
     ],
 )
@@ -293,6 +302,19 @@ def test_tables_keep_six_digits(tmp_path):
 
 
 RNG = np.random.default_rng(0)
+
+
+def test_a_store_is_found_again_and_one_that_cannot_be_gone_on_with_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.files.WORK", tmp_path)
+    for path in (first := resume_store("features-a-train", [1])), resume_store("features-a-test", [1]):
+        path.mkdir()
+    assert resume_store("features-a-train", [1]) == first
+    assert first.exists()
+    second = resume_store("features-a-train", [2])
+    assert second != first
+    assert [path.name for path in tmp_path.iterdir()] == [resume_store("features-a-test", [1]).name]
+
+
 GROWING = {  # what fill_store writes together: eight rows, the first array as two draws of four
     "features": RNG.random((2, 4, 3, 5)).astype(np.float16),
     "images": RNG.integers(0, 256, (8, 3, 2), dtype=np.uint8),
@@ -477,7 +499,7 @@ def test_bad_images_of_both_splits_are_one_message_and_leave_the_earlier_images(
     (photos / "test/dog/0.png").mkdir()
     no_image = "not a readable image (no JPEG, PNG, GIF, BMP); replace or remove the file"
     message = f"""prepare photos: params.yaml: dataset.photos.images: 2 of 6 train images cannot be used:
-data/raw/photos/train/cat/2.png: {no_image}
+data/raw/photos/train/cat/2.png: not a readable image (an empty file); replace or remove the file
 data/raw/photos/train/dog/0.png: {no_image}
 2 of 2 test images cannot be used:
 data/raw/photos/masks/test/cat/0.png: the mask marks no object
@@ -784,7 +806,7 @@ def test_a_plan_larger_than_the_free_disk_ends_with_an_error(here, monkeypatch, 
     assert "17 GB of disk (16 GB are free)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("place", ["data/features/cats_vs_dogs/train_features.npy", ".work/features-0-train/a.npy"])
+@pytest.mark.parametrize("place", ["data/features/cats_vs_dogs/train_features.npy", ".work/features-cats_vs_dogs-train-0/a.npy"])
 def test_what_is_on_the_disk_already_needs_no_room(place, here, monkeypatch, capsys):
     Path("data/raw/cats_vs_dogs/kagglecatsanddogs_5340").mkdir(parents=True)
     edit(Path(), "cats_vs_dogs", "images", image_size=32)

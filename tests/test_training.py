@@ -129,6 +129,15 @@ def test_run_one_reads_the_draws_as_run_zero_does_one_draw_later(name, draws, he
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_a_module_goes_on_with_the_draws_after_those_of_its_head(name, draws, head):
+    later = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULE, first_epoch=2))
+    rolled = tensors(train(draws[0].roll(-2, dims=0), draws[1], VARIANTS[name], head, SEEDS, SCHEDULE))
+    assert all(torch.equal(mine, its) for mine, its in zip(later, rolled, strict=True))
+    now = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULE))
+    assert not torch.allclose(later[-1], now[-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_with_one_epoch_every_run_sees_its_own_draw_alone(name, draws, head):
     once = replace(SCHEDULE, epochs=1)
     found = tensors(train(*draws, VARIANTS[name], head, SEEDS, once))

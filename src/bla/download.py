@@ -130,6 +130,7 @@ def _download(source: Source, part: Path, remedy: str) -> None:
                 return
             except _NetworkError as error:
                 reason = f"{url}: {error}"
+                print(reason, flush=True)
                 if error.status == 416:
                     part.unlink(missing_ok=True)
                 elif error.status not in (None, 429) and error.status < 500:

@@ -7,7 +7,7 @@ rule are crossed in full; a comparison always pairs run r with run r, which star
 
     runs                                  # a row a run, column and preparation, as the stage `fidelity` writes them
     cells(runs)                           # means with standard errors
-    effects(runs, resamples=9999, seed=0) # what each choice changes
+    effects(runs)                         # what each choice changes
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,12 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from bla.errors import BlaError
 from bla.paper import VARIANTS
 from bla.specs import Backbone, BoundedLogits, NoExplanation, Normalisation, Variant
-from bla.statistics import bootstrap, holm, standard_error, wilcoxon
+from bla.statistics import holm, standard_error, wilcoxon
 
 NORMALISATIONS: tuple[Normalisation, Normalisation] = ("imagenet", "keras_2021")
 STOCHASTIC_DEPTHS = (0.0, 0.2)
@@ -60,7 +62,12 @@ CHOICES = (
 
 
 def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
-    """Every combination of input normalisation and stochastic depth for a backbone."""
+    """Every combination of input normalisation and stochastic depth for a backbone.
+
+    Raises BlaError if it was trained with another normalisation than ImageNet's: Keras' bug is a wrong ImageNet one.
+    """
+    if backbone.normalisation not in NORMALISATIONS:
+        raise BlaError(f"fidelity.datasets: for backbones with normalisation imagenet, not {backbone.normalisation}")
     return [
         replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws if depth else 1)
         for normalisation, depth in product(NORMALISATIONS, STOCHASTIC_DEPTHS)
@@ -84,12 +91,12 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "measure", "n_runs", "mean", "standard_error"])
 
 
-def effects(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+def effects(runs: pd.DataFrame) -> pd.DataFrame:
     """What each choice changes: other - reference over paired runs, with interval, test and effect size.
 
     A row a dataset, choice, column, setting of the other choices, and measure. Where `setting` is "all", each run was
-    first averaged over those settings: the main effect. Holm corrects the main effects of a dataset as one family, and
-    the single settings as another.
+    first averaged over those settings: the main effect. The interval is Student's. Holm corrects the main effects of a
+    dataset as one family and the single settings as another, without rows in which nothing changes at all.
     """
     rows = []
     for dataset, own in runs.groupby("dataset", sort=False):
@@ -97,18 +104,24 @@ def effects(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
             for column, setting, pairs in _pairs(own, choice, measure):
                 difference = (pairs["other"] - pairs["reference"]).to_numpy()
                 test = wilcoxon(difference.round(9), np.zeros(len(difference)))  # so that equal differences tie
-                interval = bootstrap(difference, resamples, seed)
+                error = float(standard_error(difference))
+                reach = float(stats.t.ppf(0.975, len(difference) - 1)) * error  # a bootstrap of few runs is too narrow
                 row = {"dataset": dataset, "choice": choice.name, "reference": choice.reference, "other": choice.other}
                 row |= {"column": column, "setting": setting, "measure": measure, "n_runs": len(difference)}
                 row |= {"mean_reference": pairs["reference"].mean(), "mean_other": pairs["other"].mean()}
-                row |= {"difference": difference.mean(), "standard_error": float(standard_error(difference))}
-                row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size}
+                row |= {"difference": difference.mean(), "standard_error": error}
+                row |= {
+                    "low": difference.mean() - reach,
+                    "high": difference.mean() + reach,
+                    "rank_biserial": test.effect_size,
+                }
                 rows.append(row | {"nonzero_pairs": test.nonzero_pairs, "p": test.p})
     names = ["dataset", "choice", "reference", "other", "column", "setting", "measure", "n_runs", "mean_reference"]
     names += ["mean_other", "difference", "standard_error", "low", "high", "rank_biserial", "nonzero_pairs", "p"]
     table = pd.DataFrame(rows, columns=names)
-    families = table.groupby(["dataset", table["setting"] == "all"])["p"]
-    table["p_holm"] = families.transform(lambda p: holm(p.to_numpy()))
+    changed = table[table["nonzero_pairs"] > 0]
+    families = changed.groupby(["dataset", changed["setting"] == "all"])["p"]
+    table["p_holm"] = families.transform(lambda p: holm(p.to_numpy())).reindex(table.index, fill_value=1.0)
     return table
 
 

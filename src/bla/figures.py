@@ -86,11 +86,9 @@ def choices(effects: pd.DataFrame) -> Figure:
                     group = own[own["label"] == label]
                     for step, (_, row) in enumerate(group.iterrows()):
                         at = place + (step - (len(group) - 1) / 2) * 0.08
-                        below, above = row["difference"] - row["low"], row["high"] - row["difference"]
+                        reach = row["high"] - row["difference"]
                         look = {"marker": markers[row["column"]], "color": colours[row["column"]], "markersize": 4}
-                        axis.errorbar(
-                            row["difference"], at, xerr=[[max(0, below)], [max(0, above)]], linewidth=1, **look
-                        )
+                        axis.errorbar(row["difference"], at, xerr=reach, linewidth=1, **look)
                 axis.axvline(0, color="0.25", linewidth=1)
                 axis.set(xlabel=f"change in {title}", ylim=(len(labels) - 0.5, -0.5))
                 axis.set_yticks(range(len(labels)), labels if axis is line[0] else [""] * len(labels))

@@ -8,7 +8,7 @@
 | transparent | its colours, as if nothing were transparent (as TensorFlow decodes it) |
 | CMYK | RGB by Pillow's plain conversion |
 | 16-bit | its upper eight bits |
-| turned by its EXIF | upright; a damaged EXIF is passed over |
+| turned by its EXIF | upright in your own folders; as it is stored in the official datasets, whose boxes, masks and published results were made without it; a damaged EXIF is passed over |
 | a GIF or BMP under another name | its first picture (Oxford-IIIT Pet and ImageNet have such files) |
 | truncated, empty, of another format, of more than 89 million pixels | an error that names the file |
 
@@ -21,10 +21,13 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from itertools import islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +61,16 @@ def load_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
 
     Raises BlaError, naming the file, if it cannot be read (see the table above).
     """
-    return resize_image(_decode(path)[0], size, resize)
+    return resize_image(_decode(path, True)[0], size, resize)
 
 
-def _decode(path: Path) -> tuple[NDArray[np.uint8], str, str]:
-    """The upright RGB pixels `[H, W, 3]` of a file, the SHA-256 of its bytes, and its treatment."""
+def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
+    """The RGB pixels `[H, W, 3]` of a file, the SHA-256 of its bytes, and its treatment."""
     treatment = []
     try:
         data = path.read_bytes()
+        if not data:
+            raise ValueError("an empty file")
         with Image.open(io.BytesIO(data), formats=READABLE) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # at which Pillow only warns
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
@@ -74,12 +79,12 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], str, str]:
             if image.mode != "RGB":
                 treatment.append(TREATMENTS.get(image.mode, image.mode))
             image.load()
+            upright: Image.Image = image
             try:
-                upright = ImageOps.exif_transpose(image)
                 if image.getexif().get(0x0112) in range(2, 9):  # what else stands there turns nothing
-                    treatment.append("turned")
+                    upright = ImageOps.exif_transpose(image) if turn else image
+                    treatment.append("turned" if turn else "EXIF turn left out")
             except Exception:  # damaged bytes make Pillow raise anything; the pixels are whole
-                upright = image
                 treatment.append("damaged EXIF")
             if upright.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
@@ -120,7 +125,10 @@ def load_mask(path: Path, size: int, masks: MaskFormat, of: tuple[int, int]) -> 
     except Exception as error:
         raise BlaError(f"{path}: not a readable PNG mask ({error})") from error
     if values.shape != of:
-        raise BlaError(f"{path}: a mask of {values.shape} pixels for an image of {of} (height, width)")
+        raise BlaError(
+            f"{path}: a mask of {values.shape} pixels for an image of {of} (height, width, as its EXIF turns it); save it "
+            "in the size and position in which the image is shown"
+        )
     whole = values == 1 if masks == "trimap" else values >= (1 if values.max() == 1 else 128)
     if not whole.any():
         raise BlaError(f"{path}: the mask marks no object")
@@ -139,7 +147,7 @@ def read_images(
     """
     files = listing.splits[split][start:]
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
-    how = (listing.folder, size, resize, listing.masks)
+    how = (listing.folder, size, resize, listing.masks, listing.turned)
     processes = min(processes or os.cpu_count() or 1, len(chunks) // 4)  # for a few chunks starting them takes longer
     problems: list[str] = []
     if processes < 2:
@@ -155,31 +163,44 @@ def read_images(
 
 
 def _in_processes(
-    chunks: list[list[ImageFile]], how: tuple[Path, int, Resize, MaskFormat | None], processes: int
+    chunks: list[list[ImageFile]], how: tuple[Path, int, Resize, MaskFormat | None, bool], processes: int
 ) -> Iterator[tuple[Split, list[str]]]:
     context = multiprocessing.get_context("forkserver")  # `fork` would inherit torch's threads
     context.set_forkserver_preload(["torch", "PIL.Image"])  # the server cannot import `bla`: it does not get sys.path
-    with ProcessPoolExecutor(processes, context, _start_process) as pool:
-        waiting: deque[Future[tuple[Split, list[str]]]] = deque()
-        rest = iter(chunks)
+    with ExitStack() as stack:
+        with _deaf_to_interrupts():
+            pool = stack.enter_context(ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)))
+            rest = iter(chunks)
+            waiting = deque(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 4 * processes))
+            wait(list(waiting)[:processes])
         try:
-            while True:
-                for chunk in islice(rest, 4 * processes - len(waiting)):  # no more, so that memory stays bounded
-                    waiting.append(pool.submit(_read_chunk, chunk, *how))
-                if not waiting:
-                    return
+            while waiting:  # no more than these at once, so that memory stays bounded
                 yield waiting.popleft().result()
+                waiting.extend(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 1))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _start_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage to answer
-    torch.set_num_threads(1)
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C is heard at the end of the block, and never by the processes that start within it."""
+    resource_tracker.ensure_running()  # now, since it unblocks signals
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the processes inherit
+    heard: list[int] = []
+    alone = threading.current_thread() is not threading.main_thread()  # where no handler can be set, nor is called
+    before = None if alone else signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        if not alone:
+            signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _read_chunk(
-    files: Sequence[ImageFile], folder: Path, size: int, resize: Resize, masks: MaskFormat | None
+    files: Sequence[ImageFile], folder: Path, size: int, resize: Resize, masks: MaskFormat | None, turn: bool
 ) -> tuple[Split, list[str]]:
     """Read some images, in order; those that have a problem get zeros for pixels and no hash."""
     images = np.zeros((len(files), size, size, 3), np.uint8)
@@ -188,7 +209,7 @@ def _read_chunk(
     hashes, treatments, problems = [""] * len(files), [""] * len(files), []
     for i, file in enumerate(files):
         try:
-            pixels, sha256, treatment = _decode(folder / file.name)
+            pixels, sha256, treatment = _decode(folder / file.name, turn)
             height, width = pixels.shape[:2]
             if marked is not None and masks and file.mask:
                 marked[i] = load_mask(folder / file.mask, size, masks, (height, width))

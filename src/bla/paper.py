@@ -26,6 +26,7 @@ DATASETS = {"cats_vs_dogs": "A", "stanford_dogs": "B", "caltech_birds": "C"}
 """The paper's letters, by kind of images."""
 
 RUNS = 20
+ALPHA = 0.05
 IMAGES: dict[str, Any] = {"image_size": 224, "resize": "bilinear"}
 BACKBONE = Backbone("tf_efficientnet_b0", "timm/tf_efficientnet_b0.aa_in1k", "keras_2021", None, 0.2, 5)
 SCHEDULES = {kind: Schedule(32, 2 if kind == "cats_vs_dogs" else 5, 1e-3, 0.2, 1e-7) for kind in DATASETS}
@@ -39,7 +40,7 @@ VARIANTS: dict[str, Explaining] = {
 }
 
 
-def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int) -> list[str]:
+def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int, alpha: float) -> list[str]:
     """How an entry departs from the paper's settings, in words; empty if it does not, or is no dataset of the paper's."""
     if images.kind not in DATASETS:
         return []
@@ -48,7 +49,8 @@ def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int) -
     wanted = IMAGES | asdict(BACKBONE) | kept | asdict(SCHEDULES[images.kind])
     ours = asdict(images) | asdict(backbone) | asdict(schedule)
     odd = [f"{name} {ours[name]} (paper: {value})" for name, value in wanted.items() if ours[name] != value]
-    return [*odd, *([] if runs >= RUNS else [f"{runs} runs (paper: {RUNS})"])]
+    odd += [] if runs >= RUNS else [f"{runs} runs (paper: {RUNS})"]
+    return odd + ([] if alpha == ALPHA else [f"alpha {alpha:g} (paper: {ALPHA})"])
 
 
 def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:

@@ -115,6 +115,7 @@ def train(
     head: Head,
     seeds: Sequence[int],
     schedule: Schedule,
+    first_epoch: int = 0,
     group: int | None = None,
     progress: Callable[[int], object] = lambda runs: None,
 ) -> Trained:
@@ -122,6 +123,7 @@ def train(
 
     `features` `[D, N, n, C]` are D draws of the same N images, of which run r reads draw (r + epoch) mod D. They and
     `labels` `[N]` may be half precision and lie anywhere; batches are computed in single precision on their device.
+    `first_epoch` goes on counting where the head's own training ended, so that a module meets further draws.
     `group` runs train together (default: what suits the device). `progress` is called with the number of runs after each
     group. Raises BlaError if a loss is not finite.
     """
@@ -132,7 +134,7 @@ def train(
     for start in range(0, len(seeds), group):
         runs = slice(start, start + group)
         own = Head(head.weight[runs], head.bias[runs])
-        parts.append(_train_group(features, labels, variant, own, seeds[runs], schedule, start))
+        parts.append(_train_group(features, labels, variant, own, seeds[runs], schedule, start, first_epoch))
         progress(len(seeds[runs]))
     modules = [part.module for part in parts if part.module is not None]
     return Trained(
@@ -158,6 +160,7 @@ def _train_group(
     seeds: Sequence[int],
     schedule: Schedule,
     first_run: int,
+    first_epoch: int,
 ) -> Trained:
     device, (draws, images, cells, channels), runs = features.device, features.shape, len(seeds)
     features = features.flatten(0, 1)
@@ -183,7 +186,7 @@ def _train_group(
     losses = torch.zeros(runs, schedule.epochs, device=device)
     for epoch in range(schedule.epochs):
         orders = torch.stack([torch.randperm(images, generator=g) for g in generators]).to(device)
-        draw = (torch.arange(first_run, first_run + runs, device=device) + epoch) % draws
+        draw = (torch.arange(first_run, first_run + runs, device=device) + first_epoch + epoch) % draws
         for batch in orders.split(schedule.batch_size, dim=1):
             rows = slice(batch.numel())
             torch.index_select(features, 0, (draw[:, None] * images + batch).flatten(), out=gathered[rows])

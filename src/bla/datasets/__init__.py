@@ -34,12 +34,17 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of a dataset in a fixed order, none of them opened; `masks` says how mask files are to be read."""
+    """The image files of a dataset in a fixed order, none of them opened.
+
+    `masks` says how mask files are to be read, `turned` whether an image is to be turned as its EXIF says: official boxes
+    and masks belong to the pixels as they are stored, and TensorFlow, which the authors used, knows no EXIF.
+    """
 
     folder: Path
     classes: list[str]
     splits: dict[SplitName, list[ImageFile]]
     masks: MaskFormat | None = None
+    turned: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
         classes = class_names(folder, SPLITS)
         named = {split: _images(folder, f"{split}/", classes) for split in SPLITS}
     else:
+        if all((folder / split).is_dir() for split in SPLITS):
+            raise BlaError(f"{folder}: has train and test folders, so test_share must be null")
         classes = class_names(folder, ())
         named = _divide(folder, classes, spec.test_share)
     if spec.train_images_per_class is not None:
@@ -44,7 +46,7 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
     if missing:
         told = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")
         raise BlaError(f"{folder}: {len(missing):,} of {len(masks):,} masks are missing: {told}")
-    return Listing(folder, classes, splits, spec.masks)
+    return Listing(folder, classes, splits, spec.masks, turned=True)
 
 
 def class_names(folder: Path, splits: tuple[str, ...]) -> list[str]:
@@ -83,7 +85,9 @@ def _images(folder: Path, place: str, classes: list[str]) -> Named:
         images = [file for file in present if PurePosixPath(file).suffix.lower() in FORMATS]
         if len(images) < len(present):
             others = ", ".join(sorted(set(present) - set(images)))
-            print(f"{own}: left out, since only {', '.join(FORMATS)} are read: {others}")
+            print(
+                f"{own}: {len(present) - len(images)} files left out, since only {', '.join(FORMATS)} are read: {others}"
+            )
         if not images:
             raise BlaError(f"{own}: no {', '.join(FORMATS)} image in this class folder")
         rows += [(label, f"{place}{name}/{file}") for file in images]
