@@ -806,7 +806,9 @@ def test_a_plan_larger_than_the_free_disk_ends_with_an_error(here, monkeypatch, 
     assert "17 GB of disk (16 GB are free)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("place", ["data/features/cats_vs_dogs/train_features.npy", ".work/features-cats_vs_dogs-train-0/a.npy"])
+@pytest.mark.parametrize(
+    "place", ["data/features/cats_vs_dogs/train_features.npy", ".work/features-cats_vs_dogs-train-0/a.npy"]
+)
 def test_what_is_on_the_disk_already_needs_no_room(place, here, monkeypatch, capsys):
     Path("data/raw/cats_vs_dogs/kagglecatsanddogs_5340").mkdir(parents=True)
     edit(Path(), "cats_vs_dogs", "images", image_size=32)
