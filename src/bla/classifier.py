@@ -1,0 +1,36 @@
+"""What is explained: a frozen backbone, average pooling, and linear heads of one or more runs.
+
+    classifier = Classifier(extractor, head)           # R heads on one backbone
+    probabilities = classifier(images).softmax(dim=2)  # uint8 [B, H, W, 3] -> [R, B, K]
+
+All runs share the backbone, so that one pass over masked images serves every head.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from bla.backbones import Extractor
+from bla.training import Head
+
+
+class Classifier(nn.Module):
+    """Backbone and R heads: BL, or any other column's heads on average-pooled features."""
+
+    def __init__(self, extractor: Extractor, head: Head) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.head_weight = nn.Parameter(head.weight, requires_grad=False)
+        self.head_bias = nn.Parameter(head.bias, requires_grad=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The feature map `[B, C, h, w]` of uint8 images `[B, H, W, 3]`."""
+        return self.extractor.feature_map(images)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Class logits `[R, B, K]` of a feature map `[B, C, h, w]`, pooled with equal weights."""
+        pooled = features.float().mean(dim=(2, 3))
+        return torch.einsum("bc,rkc->rbk", pooled, self.head_weight) + self.head_bias[:, None]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits `[R, B, K]` of uint8 images `[B, H, W, 3]`."""
+        return self.logits(self.features(images))

@@ -1,0 +1,18 @@
+"""Spearman's rank correlation between attribution maps: do they order the cells alike? Higher is more alike.
+
+Baumhauer et al. 2021, section 4.3, with ties at average ranks. A constant map orders nothing, so it has none.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+
+def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank correlation of maps `[..., n]` with maps of the same shape: `[...]`, NaN where one of the two is constant."""
+    rows = [rankdata(maps, axis=-1) for maps in (x, y)]
+    a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in rows)
+    norm = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result: NDArray[np.float64] = np.where(norm > 0, (a * b).sum(axis=-1) / norm, np.nan)
+    return result
