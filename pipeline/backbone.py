@@ -1,17 +1,15 @@
 """Stage `backbone@DATASET`: the frozen extractor's weights, checked, in models/backbones/DATASET.safetensors."""
 
-import hashlib
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors.torch import save_file
 
-from bla import backbones, pretraining
+from bla import backbones, patches, pretraining
 from bla.datasets import cluttered_digits
 from bla.download import fetch
 from bla.errors import BlaError
-from pipeline.files import replacing
+from pipeline.files import content_key, replacing
 from pipeline.paths import BACKBONES
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import WORK, choose_device, data_path, run_stage
@@ -50,8 +48,8 @@ def _pretrained(settings: Settings, dataset: str) -> Path:
     backbone = replace(settings.dataset[dataset].backbone, stochastic_depth=0, draws=1)
     digits = settings.digits()
     told = [asdict(backbone), asdict(digits), asdict(settings.pretraining), settings.seed, str(choose_device())]
-    code = [Path(module.__file__ or "").read_text() for module in (backbones, pretraining, cluttered_digits)]
-    key = hashlib.sha256(json.dumps([told, code]).encode()).hexdigest()[:16]
+    code = [Path(module.__file__ or "").read_text() for module in (backbones, pretraining, patches, cluttered_digits)]
+    key = content_key([told, code])
     weights = WORK / f"pretrained-{key}.safetensors"
     if not weights.exists():
         data = cluttered_digits.generate(digits, "train", settings.seed)

@@ -1,7 +1,6 @@
 """Stage `fidelity`: what each choice that the paper leaves open changes, in reports/tables/ and a figure."""
 
 import hashlib
-import json
 import shutil
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,7 +18,7 @@ from bla.seeds import derive_seed
 from bla.specs import Backbone, NoExplanation
 from bla.training import Evaluation, evaluate, initial_head, train
 from pipeline.features import fill_features
-from pipeline.files import load_array, replacing, save_table
+from pipeline.files import content_key, load_array, replacing, save_table
 from pipeline.paths import BACKBONES, FIGURES, IMAGES, TABLES
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import WORK, choose_device, run_stage
@@ -60,7 +59,7 @@ def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFra
     told += [asdict(schedule), runs, settings.seed, str(device), torch.__version__, version("timm")]
     told += [Path(module.__file__ or "").read_text() for module in (backbones, selection, training)]
     told += [{key: asdict(column) for key, column in COLUMNS.items()}, Path(__file__).read_text()]
-    kept = WORK / f"fidelity-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.csv"
+    kept = WORK / f"fidelity-{content_key(told)}.csv"
     if kept.exists():
         return pd.read_csv(kept)
     stores = fill_features(dataset, backbone, settings.seed, "fidelity")

@@ -37,12 +37,17 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
         file.write(np.ascontiguousarray(array).data)
 
 
+def content_key(told: list[Any]) -> str:
+    """Sixteen hexadecimal digits that tell one JSON value from any other."""
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
 def resume_store(name: str, told: list[Any]) -> Path:
-    """The folder .work/NAME-KEY of a long stage; its key tells apart whatever decides a byte, and is `told` as JSON.
+    """The folder .work/NAME-KEY of a long stage; its key tells apart whatever decides a byte (`content_key`).
 
     What an earlier run left under NAME and another key can never be gone on with, and is removed.
     """
-    store = WORK / f"{name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+    store = WORK / f"{name}-{content_key(told)}"
     for stale in set(WORK.glob(f"{name}-" + "[0-9a-f]" * 16)) - {store}:
         shutil.rmtree(stale)
     return store

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bla.datasets import spread_over_classes
 from bla.figures import explanations, save_figure
 from bla.specs import L2XF
 from bla.tables import title
@@ -19,8 +20,7 @@ def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8
     images = load_array(IMAGES / dataset / "test_images.npy")
     labels = load_array(IMAGES / dataset / "test_labels.npy")
     classes = pd.read_csv(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
-    by_class = np.argsort(labels, kind="stable")
-    numbers = [int(by_class[(2 * i + 1) * len(labels) // (2 * count)]) for i in range(count)]
+    numbers = spread_over_classes(labels, count).tolist()
     return numbers, images[numbers], [classes[int(labels[n])].replace("_", " ").replace("$", r"\$") for n in numbers]
 
 

@@ -101,7 +101,11 @@ class Extractor(nn.Module):
         """Features `[B, n, C]` of uint8 images `[B, H, W, 3]`, clean or with the images' `drop_factors` `[B, M]`."""
         for number, drop in enumerate(self.drops):
             drop.factors = None if factors is None else factors[:, number]
-        return self.feature_map(images).flatten(2).transpose(1, 2)
+        try:
+            return self.feature_map(images).flatten(2).transpose(1, 2)
+        finally:  # what calls `feature_map` sees the clean model
+            for drop in self.drops:
+                drop.factors = None
 
     def drop_factors(self, images: int, seed: int) -> Tensor:
         """One draw of stochastic depth for so many images: `[images, M]`, 0 or 1 / (1 - p) for each of M branches."""

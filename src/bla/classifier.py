@@ -21,9 +21,16 @@ class Classifier(nn.Module):
         self.extractor = extractor
         self.head_weight = nn.Parameter(head.weight, requires_grad=False)
         self.head_bias = nn.Parameter(head.bias, requires_grad=False)
+        self.forwards = 0  # images that went through the backbone
+
+    def run(self, number: int) -> "Classifier":
+        """The classifier of one run, R = 1, on the same backbone."""
+        only = slice(number, number + 1)
+        return Classifier(self.extractor, Head(self.head_weight[only], self.head_bias[only])).train(self.training)
 
     def features(self, images: Tensor) -> Tensor:
-        """The feature map `[B, C, h, w]` of uint8 images `[B, H, W, 3]`."""
+        """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
+        self.forwards += len(images)
         return self.extractor.feature_map(images)
 
     def logits(self, features: Tensor) -> Tensor:

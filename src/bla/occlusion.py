@@ -1,61 +1,109 @@
-"""Masked images through the classifier, in batches that mix images and masks.
+"""Partly hidden images through the classifier, in batches that mix images and masks.
 
-    scores = occluded_scores(classifier, images, patterns, targets)   # [R, N, P]
+    masks = patch_masks(patterns, images.shape[1:3], grid=7)          # bool [P, 49] for all images, or [N, P, 49]
+    for logits in occluded_logits(classifier, images, masks, len(patterns)):
+        ...                                                           # one image after the other: [R, P, K]
 
-An image is cut into a grid of patches; a pattern says which of them are shown, the others are black. Masks are built on
-the device, and a batch takes (image, pattern) pairs in a fixed order, so that results do not depend on its size.
+A mask says how much of each pixel is shown; the rest is the background: black, a colour, or another image. Masks are built
+on the device, and a batch takes (image, mask) pairs in a fixed order, so that results do not depend on its size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms.functional import gaussian_blur
 
 from bla.backbones import batch_size_for
 from bla.classifier import Classifier
-from bla.patches import occlude
+from bla.patches import patch_of_pixel
+
+Masks = Callable[[Tensor, Tensor], Tensor]
+"""From the numbers of images `[B]` and of masks `[B]` to how much is shown, `[B, H, W]` in [0, 1], on the classifier's device."""
+
+
+def patch_masks(patterns: Tensor, size: tuple[int, int], grid: int) -> Masks:
+    """Patches are shown or hidden, all of a patch alike: `patterns` bool `[P, grid * grid]`, or `[N, P, grid * grid]`."""
+    rows, columns = (patch_of_pixel(side, grid).to(patterns.device) for side in size)
+    cells = rows[:, None] * grid + columns
+
+    def masks(image: Tensor, number: Tensor) -> Tensor:
+        shown = patterns[number] if patterns.ndim == 2 else patterns[image, number]
+        return shown[:, cells]
+
+    return masks
+
+
+def smooth_masks(maps: Tensor, size: tuple[int, int]) -> Masks:
+    """Maps `[N, P, h, w]` in [0, 1], upsampled bilinearly to the size of the image."""
+    return lambda image, number: interpolate(maps[image, number][:, None], size, mode="bilinear")[:, 0]
+
+
+def blurred(images: Tensor) -> Tensor:
+    """The images `[N, H, W, 3]` blurred beyond recognition, float in [0, 255].
+
+    A Gaussian of 50 pixels, cut to a window of 51, for images of 224 pixels, and in proportion for others (the
+    background of Qi et al. 2020, I-GOS).
+    """
+    kernel = 2 * round(51 * images.shape[1] / 224 / 2 - 0.5) + 1
+    pixels = images.permute(0, 3, 1, 2).float()
+    return gaussian_blur(pixels, kernel, 50 * images.shape[1] / 224).permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
-def occluded_scores(
+def occluded_logits(
     classifier: Classifier,
     images: Tensor,
-    patterns: Tensor,
-    targets: Tensor,
-    grid: int,
-    probabilities: bool = True,
+    masks: Masks,
+    count: int,
+    background: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Iterator[Tensor]:
-    """Score of the target class of each image under each pattern: for one image after the other `[R, P]`.
+    """Logits of each image under `count` masks, for one image after the other `[R, count, K]`, on the classifier's device.
 
-    `images` uint8 `[N, H, W, 3]`; `patterns` bool `[P, grid * grid]` for all images, or `[N, P, grid * grid]`; `targets`
-    `[R, N]`, the class that is explained to each run. Scores are softmax probabilities, or logits. `batch_size` is halved
-    when the device's memory does not suffice; it changes results by rounding alone.
+    `images` uint8 `[N, H, W, 3]`; `background` is None for black, a colour `[3]`, or images `[N, H, W, 3]`, in [0, 255].
+    `batch_size` is halved when the device's memory does not suffice; it changes results by rounding alone.
     """
     device = next(classifier.parameters()).device
-    size = batch_size or batch_size_for(device, images.shape[1])
-    patterns = patterns.expand(len(images), -1, -1) if patterns.ndim == 2 else patterns
-    count = patterns.shape[1]
+    images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1])
+    background = torch.zeros(3, device=device) if background is None else background.to(device)
     done: list[Tensor] = []
-    start = 0
+    start = waiting = 0
     while start < len(images) * count:
-        pairs = torch.arange(start, min(start + size, len(images) * count))
-        image, pattern = pairs // count, pairs % count
+        pairs = torch.arange(start, min(start + size, len(images) * count), device=device)
+        image, number = pairs // count, pairs % count
         try:
-            masked = occlude(images[image].to(device), patterns[image, pattern].to(device), grid)
+            shown = masks(image, number)[..., None]
+            behind = background if background.ndim == 1 else background[image]
+            pixels = images[image] * shown + behind * ~shown if shown.dtype == torch.bool else behind.lerp(images[image].float(), shown)
             with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                features = classifier.features(masked)
-            scores = classifier.logits(features)
+                features = classifier.features(pixels)
+            done.append(classifier.logits(features))
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
             size //= 2
             continue
-        scores = scores.softmax(dim=2) if probabilities else scores
-        wanted = targets.to(device)[:, image][..., None]
-        done.append(scores.gather(2, wanted)[..., 0].cpu())
-        start += len(pairs)
-        while sum(part.shape[1] for part in done) >= count:  # an image is complete
+        start, waiting = start + len(pairs), waiting + len(pairs)
+        while waiting >= count:  # an image is complete
             whole = torch.cat(done, dim=1)
             yield whole[:, :count]
-            done = [whole[:, count:]]
+            done, waiting = [whole[:, count:]], waiting - count
+
+
+def target_scores(logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:
+    """The score `[R, P]` of each run's target class `[R]`, from logits `[R, P, K]`: a softmax probability, or the logit."""
+    scores = logits.softmax(dim=2) if probabilities else logits
+    return scores.gather(2, targets.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
+
+
+def cell_means(values: Tensor, grid: int) -> Tensor:
+    """Means `[B, grid, grid]` of values `[B, H, W]` over the patches; unchanged if they are a map of the grid already."""
+    if values.shape[1:] == (grid, grid):
+        return values
+    for axis in (1, 2):
+        patch = patch_of_pixel(values.shape[axis], grid).to(values.device)
+        share = torch.nn.functional.one_hot(patch, grid).to(values.dtype)
+        values = (values.movedim(axis, 2) @ (share / share.sum(dim=0))).movedim(2, axis)
+    return values

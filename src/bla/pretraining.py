@@ -17,8 +17,12 @@ from tqdm import tqdm
 from bla.backbones import build_backbone
 from bla.datasets import Split
 from bla.errors import BlaError
+from bla.patches import occlude
 from bla.seeds import derive_seed
 from bla.specs import Backbone, Pretraining
+
+GRID = 7
+"""Patches a side that are shown or black."""
 
 
 def pretrain(
@@ -47,7 +51,12 @@ def pretrain(
         order = torch.randperm(len(images), generator=generator)[: steps * spec.batch_size]
         total = 0.0
         for batch in tqdm(order.split(spec.batch_size), f"pretrain {epoch + 1}/{spec.epochs}", disable=None):
-            pooled = extractor.feature_map(images[batch].to(device)).mean((2, 3))
+            # Not from the start: a network that has learned nothing yet learns nothing from images full of black.
+            darkest = spec.occlusion if epoch >= spec.epochs // 2 else 0
+            shown = 1 - darkest * torch.rand(len(batch), 1, generator=generator)
+            patterns = torch.rand(len(batch), GRID * GRID, generator=generator) < shown
+            masked = occlude(images[batch].to(device), patterns.to(device), GRID)
+            pooled = extractor.feature_map(masked).mean((2, 3))
             loss = cross_entropy(classifier(pooled), labels[batch].to(device))
             optimiser.zero_grad()
             loss.backward()

@@ -144,7 +144,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How the embedded backbone is trained: AdamW with a one-cycle schedule."""
+    """How the embedded backbone is trained: AdamW with a one-cycle schedule.
+
+    In the second half of the epochs a share of each image's 7x7 patches is black, drawn anew between 0 and `occlusion`. A
+    network that never met black patches answers LIME's occlusions with one class whatever is shown.
+    """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
@@ -152,6 +156,7 @@ class Pretraining:
     batch_size: Count
     learning_rate: LearningRate
     weight_decay: Annotated[float, Ge(0), Lt(math.inf)]
+    occlusion: Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,12 @@ def scale_boxes(files: Sequence[ImageFile], shapes: NDArray[np.int32], size: int
     return np.array(rows, np.float64).reshape(-1, 5)
 
 
+def spread_over_classes(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The numbers of `count` images, spread evenly over the classes and, within a class, over its images."""
+    by_class = np.argsort(labels, kind="stable").astype(np.int64)
+    return by_class[(2 * np.arange(count) + 1) * len(labels) // (2 * count)]
+
+
 def split_by_name(names: Sequence[str], test_share: float) -> list[SplitName]:
     """A split of files that come without one: in the order of the SHA-256 of their names, the first are for testing.
 

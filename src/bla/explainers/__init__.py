@@ -1,1 +1,1 @@
-"""One module per explanation method."""
+"""One module per explanation method, each with one class (see `bla.explainer`)."""

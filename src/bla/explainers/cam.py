@@ -1,14 +1,26 @@
 """CAM: which cells of the feature map speak for the class?
 
 Zhou et al. 2016, "Learning deep features for discriminative localization". After average pooling the logit of class c is
-the mean over cells of w_c . f_i (plus the bias), so that w_c . f_i is what cell i contributes. Grad-CAM (Selvaraju et al.
-2017) of such a classifier is the positive part of the same map, divided by the number of cells.
-
-    maps = cam(features, head_weight, targets)           # may be negative
-    maps = cam(features, head_weight, targets).relu()    # Grad-CAM, up to a factor
+the mean over cells of w_c . f_i (plus the bias), so that w_c . f_i is what cell i contributes.
 """
 
+import torch
 from torch import Tensor
+
+from bla.explainer import Explainer
+
+
+class CAM(Explainer):
+    """The contributions of the cells, which may be negative."""
+
+    title = "CAM"
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Contributions `[B, h, w]` to the logit, times the number of cells."""
+        features = self.classifier.features(images)
+        maps = cam(features.flatten(2).transpose(1, 2).float(), self.classifier.head_weight, targets[None])[0]
+        return maps.view(len(images), *features.shape[2:])
 
 
 def cam(features: Tensor, head_weight: Tensor, targets: Tensor) -> Tensor:

@@ -1,1 +1,167 @@
-"""One module per family of metrics of explanations."""
+"""How faithful is a map? One module per family of metrics, and what each metric is.
+
+Every metric is of one map of one image, at the resolution of the cells; means and tests come later. The table below is
+what the report prints and the tables take their directions from.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: which direction is better, its unit, its formula, two sentences for readers, and its source."""
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"]
+    unit: str
+    formula: str
+    meaning: str
+    source: str
+
+
+_TIES = "Cells of equal weight are taken in seeded random orders, and the mean over these is the score."
+
+METRICS = (
+    Metric(
+        "lime", "rank correlation with LIME", "higher", "Spearman's ρ", "ρ(map, LIME's coefficients)",
+        "LIME hides random patches and fits by least squares how much each matters for the classifier's output. "
+        "The metric says whether a map orders the patches as LIME does.",
+        "Baumhauer et al. 2021, Table 2",
+    ),
+    *(
+        Metric(
+            f"average_drop_{share}", f"average drop, {share} %", "lower", "%", "100 max(0, Y − O) / Y",
+            "Y is the class's probability on the image, O on the image times the map, scaled to [0, 1] and upsampled"
+            + (". " if share == 100 else f", of which the largest {share} % of the pixels are kept. ")
+            + "What the map dims becomes black; a good map loses little.",
+            "Chattopadhay et al. 2018; as in Gkartzonika et al. 2022",
+        )
+        for share in (100, 50, 15)
+    ),
+    *(
+        Metric(
+            f"increase_{share}", f"increase in confidence, {share} %", "higher", "%", "100 · 1[O > Y]",
+            "The share of images whose class becomes more probable when only the map's part of the image is seen"
+            + (". " if share == 100 else f", the largest {share} % of the pixels. ")
+            + "Equality is no increase.",
+            "Chattopadhay et al. 2018; as in Gkartzonika et al. 2022",
+        )
+        for share in (100, 50, 15)
+    ),
+    *(
+        Metric(
+            f"deletion_{background}", f"deletion, {told}", "lower", "area under the curve", "∫ p(share of cells hidden)",
+            f"The cells are hidden in the map's order, the most important first ({told}), and the class's probability is "
+            "integrated over the share that is hidden. " + _TIES,
+            "Petsiuk et al. 2018; cells and blur as in Qi et al. 2020",
+        )
+        for background, told in (("black", "black"), ("blur", "blurred"))
+    ),
+    *(
+        Metric(
+            f"insertion_{background}", f"insertion, {told}", "higher", "area under the curve", "∫ p(share of cells shown)",
+            f"The cells are shown in the map's order on a hidden image ({told}), and the class's probability is integrated "
+            "over the share that is shown. " + _TIES,
+            "Petsiuk et al. 2018; cells and blur as in Qi et al. 2020",
+        )
+        for background, told in (("black", "black"), ("blur", "blurred"))
+    ),
+    Metric(
+        "accuracy_image", "accuracy, 8 of 49 patches seen", "higher", "share", "1[argmax = true class]",
+        "The classifier sees the image with all but the most important patches black, eight of 49 as L2X-F has. "
+        "It is right if it still names the true class.",
+        "Baumhauer et al. 2021, section 4.2, of images instead of features",
+    ),
+    Metric(
+        "loss_image", "loss, 8 of 49 patches seen", "lower", "nats", "−log p(true class)",
+        "The cross-entropy on the same image of which only the eight most important patches of 49 are seen. "
+        "It also punishes confidence in a wrong class.",
+        "Baumhauer et al. 2021, section 4.2, of images instead of features",
+    ),
+    Metric(
+        "accuracy_features", "accuracy, 8 of 49 cells pooled", "higher", "share", "1[argmax = true class]",
+        "The classifier's head sees the mean of the most important cells of the feature map, eight of 49, as in the paper's "
+        "hard explanations. The backbone has seen the whole image, so that a cell knows of its surroundings.",
+        "Baumhauer et al. 2021, section 4.2",
+    ),
+    Metric(
+        "loss_features", "loss, 8 of 49 cells pooled", "lower", "nats", "−log p(true class)",
+        "The cross-entropy of the head on the mean of the eight most important cells of 49. "
+        "Here it is the baseline's head, which no explanation has trained.",
+        "Baumhauer et al. 2021, section 4.2",
+    ),
+    Metric(
+        "pointing_game", "pointing game", "higher", "share", "1[distance of the maximum to the mask < 15/224 of the side]",
+        "Does the centre of the most important cell lie on the object, or within 15 of 224 pixels of it? "
+        "Of several maxima the expected hit of a random one counts.",
+        "Zhang et al. 2018, tolerance as in Fong et al. 2019",
+    ),
+    Metric(
+        "iou", "intersection over union", "higher", "share", "|E ∩ M| / |E ∪ M|",
+        "E is the hard explanation: a module's own, for other methods the most important 8 cells of 49; M is the object's mask. "
+        "Both are compared pixel by pixel. " + _TIES,
+        "Stalder et al. 2022",
+    ),
+    Metric(
+        "precision", "precision", "higher", "share", "|E ∩ M| / |E|",
+        "The share of the hard explanation that lies on the object. " + _TIES,
+        "Stalder et al. 2022",
+    ),
+    Metric(
+        "recall", "recall", "higher", "share", "|E ∩ M| / |M|",
+        "The share of the object that lies in the hard explanation. " + _TIES,
+        "Stalder et al. 2022",
+    ),
+    Metric(
+        "weight_inside", "weight inside", "higher", "share", "Σ relu(map) M / Σ relu(map)",
+        "The share of the map's positive weight that lies on the object. A map without positive weight has none, and is counted.",
+        "Wang et al. 2020 (energy-based pointing game)",
+    ),
+    Metric(
+        "randomised_head", "similarity, random head", "lower", "Spearman's ρ", "ρ(map, map of the classifier with a random head)",
+        "The head's weights are drawn anew and the same class is explained. "
+        "A map that stays as it was does not depend on what decides the class.",
+        "Adebayo et al. 2018",
+    ),
+    Metric(
+        "randomised_network", "similarity, random network", "lower", "Spearman's ρ", "ρ(map, map of the random classifier)",
+        "The same with every layer of the backbone random too, the end of a cascade from the head downwards. "
+        "A map that stays as it was shows the image and not the classifier.",
+        "Adebayo et al. 2018",
+    ),
+    Metric(
+        "retrained_head", "similarity, random head, retrained", "lower", "Spearman's ρ", "ρ(map, map of a module trained on it)",
+        "A learned explanation never reads the head, so its module is trained anew on the classifier with a random head, which "
+        "stays. If the map stays too, training found it without the classifier's help.",
+        "Adebayo et al. 2018, for learned explanations",
+    ),
+    Metric(
+        "retrained_network", "similarity, random network, retrained", "lower", "Spearman's ρ", "ρ(map, map of a module trained on it)",
+        "The same with every layer of the backbone random too. "
+        "If the map stays as it was, it shows the image and not the classifier.",
+        "Adebayo et al. 2018, for learned explanations",
+    ),
+    Metric(
+        "stability", "stability", "higher", "Spearman's ρ", "ρ(map, map of the image with noise)",
+        "Gaussian noise that hardly shows is added to the pixels and the same class is explained. "
+        "A map that changes its order says more about noise than about the image.",
+        "Yeh et al. 2019, with rank correlation",
+    ),
+    Metric(
+        "forwards", "forward passes", "lower", "images", "images through the backbone for one map",
+        "What a map costs: how often the backbone sees an image, counted while the maps were made. "
+        "Training, which learned methods need once, is not in it.",
+        "counted",
+    ),
+    Metric(
+        "backwards", "backward passes", "lower", "images", "gradients for one map",
+        "Gradients of the class's score for one map. Methods without any treat the classifier as a black box, "
+        "or read its features.",
+        "declared by the method",
+    ),
+)  # fmt: skip
+"""Every metric, in the order of the tables."""
+
+BY_NAME = {metric.name: metric for metric in METRICS}

@@ -1,0 +1,92 @@
+"""What the stages about faithfulness explain: some test images, and the baseline classifiers of all runs."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bla import backbones, occlusion, patches
+from bla.backbones import batch_size_for, fold_batch_norm, load_backbone
+from bla.classifier import Classifier
+from bla.datasets import spread_over_classes
+from bla.errors import BlaError
+from bla.specs import Explaining, NoExplanation
+from bla.training import Module
+from pipeline.files import load_array
+from pipeline.paths import BACKBONES, EXPLAINERS, HEADS, IMAGES
+from pipeline.results import load_head
+from pipeline.settings import Settings
+from pipeline.stage import choose_device
+
+
+@dataclass(frozen=True)
+class Explained:
+    """M test images, spread over the classes, and the classifier of all runs.
+
+    `numbers` int64 `[M]` among the test images, `images` uint8 `[M, H, W, 3]` and `classifier` on the device, `labels`
+    int64 `[M]`. `slow` and `checked` bool `[M]` are the images for methods that need many forward passes, and for what
+    has such a method explain again.
+    """
+
+    numbers: NDArray[np.int64]
+    images: Tensor
+    labels: NDArray[np.int64]
+    slow: NDArray[np.bool_]
+    checked: NDArray[np.bool_]
+    classifier: Classifier
+
+
+def load_explained(dataset: str, settings: Settings) -> Explained:
+    """The images that `faithfulness` asks for, and BL's heads on the backbone."""
+    spec, device = settings.faithfulness, choose_device()
+    all_labels = load_array(IMAGES / dataset / "test_labels.npy")
+    numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
+    slow = _spread(np.ones(len(numbers), bool), spec.slow_images)
+    pixels = torch.from_numpy(load_array(IMAGES / dataset / "test_images.npy")[numbers]).to(device)
+    head = load_head(HEADS / f"{dataset}.safetensors")
+    if spec.run >= len(head.weight):
+        raise BlaError(f"params.yaml: faithfulness.run: there is no run {spec.run}, the last is {len(head.weight) - 1}")
+    entry = settings.dataset[dataset]
+    extractor = fold_batch_norm(load_backbone(entry.backbone, BACKBONES / f"{dataset}.safetensors", pixels.shape[1]))
+    classifier = Classifier(extractor, head).to(device).eval()
+    checked = _spread(slow, spec.check_images)
+    return Explained(numbers, pixels, np.array(all_labels[numbers]), slow, checked, classifier)
+
+
+def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Some of the images that are true, evenly spread."""
+    places = np.nonzero(among)[0]
+    count = min(count, len(places))
+    chosen = np.zeros(len(among), bool)
+    chosen[places[(2 * np.arange(count) + 1) * len(places) // (2 * count)]] = True
+    return chosen
+
+
+@torch.no_grad()
+def predicted_classes(explained: Explained) -> Tensor:
+    """The class that each run predicts for each image, `[R, M]`, on the device: what is explained."""
+    size = batch_size_for(explained.images.device, explained.images.shape[1])
+    return torch.cat([explained.classifier(part).argmax(dim=2) for part in explained.images.split(size)], dim=1)
+
+
+def load_module(dataset: str, key: str, settings: Settings) -> tuple[Explaining, Module]:
+    """A variant's settings and its modules of all runs, `[R, C]`."""
+    spec = settings.variant[key]
+    assert not isinstance(spec, NoExplanation)
+    arrays = load_file(EXPLAINERS / f"{dataset}-{key}.safetensors")
+    return spec, Module(arrays["module.weight"], arrays["module.bias"])
+
+
+def told_of(explained: Explained, dataset: str, settings: Settings) -> list[Any]:
+    """Whatever decides a byte of a map, for `content_key`: images, weights, code, versions, device."""
+    paths = [BACKBONES / f"{dataset}.safetensors", HEADS / f"{dataset}.safetensors"]
+    told: list[Any] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    told += [hashlib.sha256(explained.images.cpu().numpy().tobytes()).hexdigest(), explained.numbers.tolist()]
+    told += [asdict(settings.dataset[dataset].backbone), str(choose_device()), torch.__version__]
+    return told + [Path(code.__file__ or "").read_text() for code in (backbones, occlusion, patches)]

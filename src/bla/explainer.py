@@ -1,0 +1,112 @@
+"""What every explanation method is: from images and classes to maps of what mattered. And the battery that each passes.
+
+    method = explainer_class("grad_cam")(classifier.run(0))
+    maps = method.explain(images, targets, seeds)        # [B, h, w], higher is more important
+    check_explainer(method, images, targets)
+
+A method's name is the name of its module in `bla.explainers`, which is imported when it is asked for.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bla import explainers
+from bla.classifier import Classifier
+from bla.errors import BlaError
+
+
+class Explainer(ABC):
+    """A method that explains the decisions of a classifier of one run."""
+
+    title: ClassVar[str]
+    learned: ClassVar[bool] = False
+    class_specific: ClassVar[bool] = True
+    backwards: ClassVar[int] = 0
+    """Backward passes per explanation; forward passes are counted by the classifier (`Classifier.forwards`)."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        assert len(classifier.head_weight) == 1, "an explainer explains the classifier of one run (Classifier.run)"
+        self.classifier = classifier
+
+    @abstractmethod
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Maps `[B, h, w]`, float, higher is more important, at the method's own resolution.
+
+        `images` are uint8 `[B, H, W, 3]`; `targets` int64 `[B]` are the classes explained, which methods that are not
+        `class_specific` ignore. `seeds` int64 `[B]` belong to the images, so that a method that draws random numbers
+        gives an image the same map in any batch. All tensors are on the classifier's device.
+        """
+
+
+def explainer_names() -> list[str]:
+    """The names of all methods."""
+    return sorted(module.name for module in pkgutil.iter_modules(explainers.__path__))
+
+
+def explainer_class(name: str) -> Any:
+    """The class of a method by its name; BlaError if there is none."""
+    if name not in explainer_names():
+        raise BlaError(f"there is no explanation method {name}; there are {', '.join(explainer_names())}")
+    module = importlib.import_module(f"bla.explainers.{name}")
+    (found,) = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Explainer) and value.__module__ == module.__name__
+    ]
+    return found
+
+
+def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, tolerance: float = 1e-4) -> None:
+    """Raise AssertionError unless the method keeps the promises of `Explainer` on at least three images.
+
+    Shape and finite values; the same maps one by one, in another order and asked again; the targets matter if, and only
+    if, the method is class-specific; inputs, model (mode, gradients, hooks) and random numbers are left as they were.
+    """
+    assert len(images) >= 3, "the battery needs at least three images"
+    model, seeds = explainer.classifier, torch.arange(len(images)) + 11
+    before = _state(model), images.clone(), targets.clone(), torch.get_rng_state()
+    maps = explainer.explain(images, targets, seeds)
+    after = _state(model), images, targets, torch.get_rng_state()
+    for what, old, new in zip(("the model", "the images", "the targets", "the random state"), before, after, strict=True):
+        same = torch.equal(old, new) if isinstance(old, Tensor) else old == new
+        assert same, f"{what} is not as it was before"
+    assert not maps.requires_grad, "the maps carry a graph"
+    assert maps.ndim == 3, f"maps have shape {list(maps.shape)}, not [B, h, w]"
+    assert len(maps) == len(images), f"{len(maps)} maps for {len(images)} images"
+    assert maps.is_floating_point(), f"maps are {maps.dtype}"
+    assert maps.isfinite().all(), "maps are not finite"
+
+    def close(others: Tensor, mine: Tensor, how: str) -> None:
+        scale = mine.abs().amax(dim=(1, 2)).clamp(min=1e-12)
+        error = ((others - mine).abs().amax(dim=(1, 2)) / scale).max().item()
+        assert error <= tolerance, f"maps differ by {error:.2g} of their size {how}"
+
+    alone = [explainer.explain(images[i : i + 1], targets[i : i + 1], seeds[i : i + 1]) for i in range(len(images))]
+    close(torch.cat(alone), maps, "when images come one by one")
+    order = torch.arange(len(images)).flip(0)
+    close(explainer.explain(images[order], targets[order], seeds[order])[order], maps, "in another order")
+    close(explainer.explain(images, targets, seeds), maps, "when asked again")
+    classes = model.head_weight.shape[1]
+    other = explainer.explain(images, (targets + 1) % classes, seeds)
+    if explainer.class_specific:
+        assert not torch.allclose(other, maps), "maps of another class are the same"
+    else:
+        close(other, maps, "for another class")
+
+
+def _state(model: nn.Module) -> list[object]:
+    modules: list[object] = [
+        (name, m.training, len(m._forward_hooks), len(m._backward_hooks), len(m._forward_pre_hooks))
+        for name, m in model.named_modules()
+    ]
+    tensors = [
+        (name, value.requires_grad, value.grad is None, value.double().sum().item())
+        for name, value in [*model.named_parameters(), *model.named_buffers()]
+    ]
+    return [*modules, *tensors]

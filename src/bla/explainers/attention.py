@@ -1,0 +1,39 @@
+"""Maps of a trained explanation module: BLA, BLA-T, BLA-PH and L2X-F.
+
+Baumhauer et al. 2021, section 3: the soft explanation q = softmax(theta l) before any threshold, without L2X-F's noise.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bla.classifier import Classifier
+from bla.explainer import Explainer
+from bla.selection import hard_explanation, logits_of, soft_weights
+from bla.specs import Explaining
+from bla.training import Module
+
+
+class Attention(Explainer):
+    """The module `[1, C]` of one run; it reads the backbone's features alone, and no head."""
+
+    title = "explanation module"
+    learned: ClassVar[bool] = True
+    class_specific: ClassVar[bool] = False
+
+    def __init__(self, classifier: Classifier, variant: Explaining, module: Module) -> None:
+        super().__init__(classifier)
+        self.variant, self.module = variant, module
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Soft weights `[B, h, w]`, which sum to 1."""
+        features = self.classifier.features(images)
+        soft, _ = self.explain_features(features.flatten(2).transpose(1, 2).float())
+        return soft[0].view(len(images), *features.shape[2:])
+
+    def explain_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Soft weights and hard explanation (bool), `[R, B, n]` each, of features `[B, n, C]`."""
+        logits = logits_of(self.variant, self.module(features))
+        return soft_weights(logits.double(), self.variant.temperature), hard_explanation(self.variant, logits)

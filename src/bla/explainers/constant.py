@@ -1,0 +1,17 @@
+"""A map that says nothing: every place matters alike. A control."""
+
+import torch
+from torch import Tensor
+
+from bla.explainer import Explainer
+
+
+class Constant(Explainer):
+    """One everywhere."""
+
+    title = "constant"
+    class_specific = False
+
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Ones `[B, H, W]`."""
+        return torch.ones(images.shape[:3], device=images.device)

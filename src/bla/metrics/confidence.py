@@ -1,0 +1,53 @@
+"""Average drop and increase in confidence: what the class's probability becomes when only the explanation is seen.
+
+Chattopadhay et al. 2018; the explanation image and the shares of 100, 50 and 15 % are those of Gkartzonika et al. 2022.
+
+    kept = keep_largest(explanation_mask(maps, (224, 224)), 0.15)
+    drop = average_drop(probability_of_image, probability_of_explanation)
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+def explanation_mask(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps `[B, h, w]` scaled to [0, 1] by their least and largest value and upsampled bilinearly, `[B, H, W]`.
+
+    A constant map becomes 1 everywhere: it keeps the whole image.
+    """
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    scaled = torch.where(high > low, (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny), 1)
+    return interpolate(scaled[:, None], size, mode="bilinear")[:, 0]
+
+
+def keep_largest(masks: Tensor, share: float) -> Tensor:
+    """The masks `[B, H, W]` with all but the largest `share` of the pixels set to 0; the kept ones stay as they are.
+
+    With t the k-th smallest value, k = floor(HW (1 - share)), values below t become 0; then pixels equal to t, from the
+    first, until ceil(HW share) positive ones are left. Where t is 0 fewer stay. A share of 1 changes nothing.
+    """
+    if share == 1:
+        return masks
+    flat = masks.flatten(1)
+    pixels = flat.shape[1]
+    bound = flat.kthvalue(math.floor(pixels * (1 - share) + 1e-9), dim=1, keepdim=True).values
+    kept = torch.where(flat < bound, 0, flat)
+    surplus = (kept > 0).sum(dim=1, keepdim=True) - math.ceil(pixels * share - 1e-9)
+    tied = (kept == bound) & (kept > 0)
+    kept = torch.where(tied & (tied.cumsum(dim=1) <= surplus), 0, kept)
+    return kept.view(masks.shape)
+
+
+def average_drop(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> NDArray[np.float64]:
+    """100 max(0, Y - O) / Y of the probabilities on the image and on the explanation image, in per cent."""
+    return 100 * np.maximum(0, whole - explained) / whole
+
+
+def increase(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> NDArray[np.float64]:
+    """100 where the explanation image is more probable than the image, else 0."""
+    return 100.0 * (explained > whole)

@@ -1,0 +1,52 @@
+"""Deletion and insertion: the class's probability while cells are hidden or shown in a map's order.
+
+Petsiuk et al. 2018, at the resolution of the cells (Qi et al. 2020).
+
+    ranks = rank_cells(maps, seeds, orders=5)           # [B, Q, n]
+    shown = insertion_patterns(ranks, steps)            # bool [B, Q, S, n]; deletion hides these instead
+    area = area_under_curve(probabilities, steps)
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def rank_cells(maps: NDArray[np.float64], seeds: list[int], orders: int) -> Tensor:
+    """The place of every cell, 0 for the most important, in `orders` orders of each map `[B, n]`: `[B, Q, n]`.
+
+    Cells of equal weight are ordered at random, anew in every order, from the image's seed; others never change places.
+    """
+    ranks = []
+    for values, seed in zip(maps, seeds, strict=True):
+        rng = np.random.default_rng(seed)
+        lots = [rng.permutation(len(values)) for _ in range(orders)]
+        ranks.append([np.argsort(np.lexsort((lot, -values))) for lot in lots])
+    return torch.from_numpy(np.array(ranks))
+
+
+def curve_steps(cells: int, at_once: int) -> list[int]:
+    """How many cells are hidden or shown at each point of a curve: from none to all, so many more each time."""
+    return [*range(0, cells, at_once), cells]
+
+
+def insertion_patterns(ranks: Tensor, steps: list[int]) -> Tensor:
+    """Which cells are shown at each point, bool `[..., S, n]`, of ranks `[..., n]`: the most important ones."""
+    return ranks[..., None, :] < torch.tensor(steps)[:, None]
+
+
+def area_under_curve(values: NDArray[np.float64], steps: list[int]) -> NDArray[np.float64]:
+    """Area under curves `[..., S]` over the share of cells, by the trapezoidal rule, from none to all."""
+    return np.trapezoid(values, np.array(steps) / steps[-1], axis=-1)
+
+
+def pooled_logits(features: Tensor, ranks: Tensor, steps: list[int], weight: Tensor, bias: Tensor) -> Tensor:
+    """Logits `[..., S, K]` of a head `[K, C]` on the mean of the most important cells.
+
+    `features` is `[..., n, C]`, `ranks` `[..., n]`; `steps` are numbers of cells, none of them 0.
+    """
+    order = ranks.argsort(dim=-1)[..., None].expand(*ranks.shape, features.shape[-1])
+    total = features.expand(order.shape).gather(-2, order).cumsum(dim=-2)
+    count = torch.tensor(steps, device=features.device)
+    return (total[..., count - 1, :] / count[:, None]) @ weight.T + bias

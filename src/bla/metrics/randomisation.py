@@ -1,0 +1,46 @@
+"""Sanity checks: does a map change when what the classifier has learned is taken away?
+
+Adebayo et al. 2018. The cascade starts with the head and makes one more layer random at a time, from the last to the
+first. Every parameter is drawn anew from a normal distribution with the mean and spread that it has, so that activations
+keep their size; statistics of batch normalisation stay.
+
+    for level, random in cascade(classifier, seed):     # "head", then the backbone's layers, the last one first
+        maps = type(method)(random).explain(images, targets, seeds)
+"""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from bla.classifier import Classifier
+from bla.seeds import derive_seed
+
+
+def cascade(classifier: Classifier, seed: int) -> Iterator[tuple[str, Classifier]]:
+    """The classifier with a random head, then with one more random layer each time, down to the first; copies."""
+    random = copy.deepcopy(classifier)
+    _randomise([random.head_weight, random.head_bias], derive_seed(seed, "head"))
+    yield "head", copy.deepcopy(random)
+    for name, layer in reversed(layers(random.extractor.model)):
+        _randomise(list(layer.parameters()), derive_seed(seed, name))
+        yield name, copy.deepcopy(random)
+
+
+def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers of a backbone that have parameters, from the first to the last; lists of blocks are opened."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, child in model.named_children():
+        inner = list(child.named_children()) if isinstance(child, nn.Sequential | nn.ModuleList) else []
+        parts = [(f"{name}.{key}", part) for key, part in inner] or [(name, child)]
+        found += [(label, part) for label, part in parts if any(True for _ in part.parameters())]
+    return found
+
+
+@torch.no_grad()
+def _randomise(parameters: list[Tensor], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for values in parameters:
+        noise = torch.randn(values.shape, generator=generator).to(values.device)
+        values.copy_(values.mean() + values.std(correction=0) * noise)
