@@ -50,8 +50,8 @@ def load_explained(dataset: str, settings: Settings) -> Explained:
     slow = _spread(np.ones(len(numbers), bool), spec.slow_images)
     pixels = torch.from_numpy(load_array(IMAGES / dataset / "test_images.npy")[numbers]).to(device)
     head = load_head(HEADS / f"{dataset}.safetensors")
-    if spec.run >= len(head.weight):
-        raise BlaError(f"params.yaml: faithfulness.run: there is no run {spec.run}, the last is {len(head.weight) - 1}")
+    if len(head.weight) != settings.runs:
+        raise BlaError(f"{HEADS / dataset}.safetensors: not {settings.runs} heads; run dvc repro baseline@{dataset}")
     entry = settings.dataset[dataset]
     extractor = fold_batch_norm(load_backbone(entry.backbone, BACKBONES / f"{dataset}.safetensors", pixels.shape[1]))
     classifier = Classifier(extractor, head).to(device).eval()
@@ -79,7 +79,7 @@ def load_module(dataset: str, key: str, settings: Settings) -> tuple[Explaining,
     """A variant's settings and its modules of all runs, `[R, C]`."""
     spec = settings.variant[key]
     assert not isinstance(spec, NoExplanation)
-    arrays = load_file(EXPLAINERS / f"{dataset}-{key}.safetensors")
+    arrays = load_file(EXPLAINERS / dataset / f"{key}.safetensors")
     return spec, Module(arrays["module.weight"], arrays["module.bias"])
 
 

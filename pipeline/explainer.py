@@ -28,7 +28,7 @@ def main(dataset: str, variant: str) -> None:
             trained = train(features, labels, spec, head, seeds, schedule, schedule.epochs, progress=bar.update)
         except BlaError as error:
             raise BlaError(f"params.yaml: dataset.{dataset}: {variant}: {error}") from error
-    save_trained(EXPLAINERS / f"{dataset}-{variant}.safetensors", trained)
+    save_trained(EXPLAINERS / dataset / f"{variant}.safetensors", trained)
     result = evaluate(*test, spec, trained, [derive_seed(seed, "evaluation") for seed in seeds])
     save_results(dataset, variant, spec, seeds, trained, result)
 

@@ -3,6 +3,7 @@
 import inspect
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,10 @@ def main(dataset: str) -> None:
     explained = load_explained(dataset, settings)
     targets, runs, count = predicted_classes(explained), len(explained.classifier.head_weight), len(explained.images)
     method = LIME(explained.classifier, spec.patterns, spec.presence, spec.output)
-    seeds = torch.tensor([lime_seeds(settings.seed, dataset, name, spec.patterns_of, explained.numbers) for name in TWICE])
-    told = [*told_of(explained, dataset, settings), spec.model_dump(), seeds.tolist(), inspect.getsource(lime)]
+    seeds = torch.tensor(
+        [lime_seeds(settings.seed, dataset, name, spec.patterns_of, explained.numbers) for name in TWICE]
+    )
+    told = [*told_of(explained, dataset, settings), asdict(spec), seeds.tolist(), inspect.getsource(lime)]
 
     def chunks(start: int) -> Iterator[tuple[list[Any], list[Any]]]:
         with tqdm(total=count, initial=start, desc=f"{dataset} LIME", unit="img", disable=None) as bar:
@@ -42,7 +45,7 @@ def main(dataset: str) -> None:
                 yield [torch.stack(maps).movedim(2, 0).flatten(3).cpu().numpy()], []
                 bar.update(len(part))
 
-    cells = method.cells(explained.images)
+    cells = method.grid(explained.images) ** 2
     store = resume_store(f"lime-{dataset}", told)
     fill_store(store, {"maps": ((count, len(TWICE), runs, cells), np.float64)}, count, chunks)
     maps = torch.from_numpy(np.array(load_array(store / "maps.npy"))).permute(1, 2, 0, 3)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 import yaml
 from annotated_types import Ge, Le, MinLen
@@ -23,19 +23,23 @@ from bla.specs import (
     ImageFolder,
     ImageNet,
     Images,
+    Lime,
     Mnist,
     NoExplanation,
     OxfordPet,
     Photographs,
     Pretraining,
+    Rise,
     Schedule,
     Variant,
 )
 
 PARAMS = Path("params.yaml")
+GIVEN = ("__init__", "lime", "attention")
+"""What is no name for `explainers`: LIME and the variants' modules always take part."""
 SPECS = (
-    *(Backbone, BoundedLogits, ClutteredDigits, ImageFolder, ImageNet, L2XF),
-    *(Mnist, NoExplanation, OxfordPet, Photographs, Pretraining, Schedule),
+    *(Backbone, BoundedLogits, ClutteredDigits, ImageFolder, ImageNet, L2XF, Lime),
+    *(Mnist, NoExplanation, OxfordPet, Photographs, Pretraining, Rise, Schedule),
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -69,6 +73,27 @@ class Statistics(Strict):
     resamples: Annotated[int, Ge(99)]
 
 
+class Methods(Strict):
+    """Settings of the explanation methods that have any."""
+
+    lime: Lime
+    rise: Rise
+
+
+class Faithfulness(Strict):
+    """On how many images, and how, maps are made and measured."""
+
+    images: Annotated[int, Ge(2)]
+    slow_images: Annotated[int, Ge(2)]
+    check_images: Annotated[int, Ge(2)]
+    run: Annotated[int, Ge(0)]
+    constant_maps: Literal["zero", "leave_out"]
+    cells_at_once: Annotated[int, Ge(1)]
+    orders: Annotated[int, Ge(1)]
+    noise: Annotated[float, Ge(0), Le(1)]
+    retraining_images: Annotated[int, Ge(32)]
+
+
 class Fidelity(Strict):
     """Which datasets the ablation of the paper's silent choices runs on, and how often."""
 
@@ -82,12 +107,15 @@ class Settings(Strict):
 
     datasets: Annotated[list[str], MinLen(1)]
     variants: Annotated[list[str], MinLen(1)]
+    explainers: list[str]
     reports: Annotated[list[str], MinLen(1)]
     runs: Annotated[int, Ge(2)]
     seed: Annotated[int, Ge(0)]
     gallery_images: Annotated[int, Ge(1), Le(50)]
     dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
     variant: Annotated[dict[Name, Annotated[Variant, Field(discriminator="explanation")]], AfterValidator(Entries)]
+    explainer: Methods
+    faithfulness: Faithfulness
     fidelity: Fidelity
     pretraining: Pretraining
     statistics: Statistics
@@ -95,12 +123,14 @@ class Settings(Strict):
     @model_validator(mode="after")
     def names_exist(self) -> Self:
         reports = [path.stem for path in sorted(Path("reports/notebooks").glob("*.ipynb"))]
+        methods = [path.stem for path in sorted(Path("src/bla/explainers").glob("*.py")) if path.stem not in GIVEN]
         places = {"datasets": "`dataset`", "variants": "`variant`", "reports": "reports/notebooks"}
-        places["fidelity.datasets"] = "`dataset`"
+        places |= {"fidelity.datasets": "`dataset`", "explainers": "src/bla/explainers"}
         for key, names, known in (
             ("datasets", self.datasets, self.dataset),
             ("fidelity.datasets", self.fidelity.datasets, self.dataset),
             ("variants", self.variants, self.variant),
+            ("explainers", self.explainers, methods),
             ("reports", self.reports, reports),
         ):
             for name in names:
@@ -122,6 +152,19 @@ class Settings(Strict):
                 and variant.head == "frozen"
             ):
                 raise ValueError(f"variant.{name}: the indicator has no gradient, so with a frozen head nothing trains")
+        for name in self.variant:
+            if name in (*methods, *GIVEN, "mask"):
+                raise ValueError(f"variant.{name}: the name is taken: it is an explanation method (`explainers`)")
+        counts = self.faithfulness
+        for more, fewer in (("images", "slow_images"), ("slow_images", "check_images")):
+            if getattr(counts, fewer) > getattr(counts, more):
+                raise ValueError(
+                    f"faithfulness.{fewer}: {getattr(counts, fewer)} is more than {more}, {getattr(counts, more)}"
+                )
+        if counts.run >= self.runs:
+            raise ValueError(
+                f"faithfulness.run: there is no run {counts.run}; the last of {self.runs} is {self.runs - 1}"
+            )
         for name, entry in self.dataset.items():
             images = entry.images
             if isinstance(images, ClutteredDigits):
@@ -196,12 +239,12 @@ def _explain(error: Any, raw: Any) -> str:
 
 
 def _field_names() -> set[str]:
-    models = (Settings, DatasetEntry, Fidelity, Statistics)
+    models = (Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Statistics)
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 
 
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), 1, cutoff=0.6)
+    near = difflib.get_close_matches(str(name), [other for other in known if other != name], 1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

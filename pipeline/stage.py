@@ -1,5 +1,7 @@
 """How every stage runs: its arguments, its exit code, its device, its record."""
 
+import contextlib
+import ctypes
 import errno
 import inspect
 import json
@@ -32,6 +34,7 @@ def run_stage(main: Callable[..., None]) -> None:
     name, words = Path(sys.argv[0]).stem, sys.argv[1:]
     signature = inspect.signature(main)
     started = time.perf_counter()
+    keep_freed_memory()
     try:
         try:
             signature.bind(*words)
@@ -57,6 +60,19 @@ def run_stage(main: Callable[..., None]) -> None:
     except KeyboardInterrupt:
         print(_message(name, words, "interrupted; run again to continue"), file=sys.stderr)
         sys.exit(130)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the blocks that are freed instead of giving them back to the kernel; nothing on other systems.
+
+    A network's activations are freed and asked for again in every batch. On two cores the page faults of that took half
+    of the time of occluded images (`benchmarks/results.md`).
+    """
+    largest_from_heap, largest_free = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(largest_from_heap, 1 << 25)
+        libc.mallopt(largest_free, (1 << 31) - 1)
 
 
 def _message(name: str, words: list[str], text: str) -> str:

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import load_file
 
 from bla.claims import Dataset, judge_claims
-from bla.paper import COLUMNS, DATASETS, PUBLISHED_AS, departures, variant_departures
+from bla.paper import COLUMNS, DATASETS, PATTERNS, PUBLISHED_AS, departures, variant_departures
 from bla.seeds import derive_seed
 from bla.specs import ClutteredDigits
 from bla.statistics import Measure, bootstrap, crossed_bootstrap, holm, wilcoxon
 from pipeline.files import save_table, save_text
-from pipeline.paths import EVALUATION, PUBLISHED, TABLES
+from pipeline.paths import EVALUATION, FAITHFULNESS, PUBLISHED, TABLES
 from pipeline.results import load_column
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import run_stage
@@ -32,7 +33,20 @@ def main() -> None:
         entry = settings.dataset[name]
         classes = int(runs.loc[runs["dataset"] == name, "n_classes"].iloc[0])
         odd = departures(entry.images, entry.backbone, entry.training, settings.runs, level)
-        datasets.append(Dataset(name, entry.images.kind, classes, columns, odd, variant_departures(settings.variant)))
+        patterns = settings.explainer.lime.patterns
+        fewer = [] if patterns >= PATTERNS else [f"{patterns} patterns of LIME (paper: {PATTERNS})"]
+        datasets.append(
+            Dataset(
+                name,
+                entry.images.kind,
+                classes,
+                columns,
+                odd,
+                variant_departures(settings.variant),
+                load_file(FAITHFULNESS / name / "rank_correlation.safetensors"),
+                fewer,
+            )
+        )
     save_table(TABLES / "tests.csv", _tests(settings, datasets))
 
     published = pd.read_csv(PUBLISHED)

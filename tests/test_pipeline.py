@@ -23,6 +23,7 @@ ENV = os.environ | {
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
     "tables", "gallery", "overview", "figures", "fidelity", "report", "index",
+    "lime", "maps", "faithfulness", "comparison", "comparison_figures",
 }  # fmt: skip
 
 
@@ -78,7 +79,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target,
         datasets=["cluttered_digits"],
         variants=["bla", "bla_t"],
+        explainers=["cam", "score_cam", "rise", "random"],
         runs=3,
+        explainer__lime__patterns=100,
+        explainer__rise__masks=20,
+        faithfulness__images=6,
+        faithfulness__slow_images=4,
+        faithfulness__check_images=2,
+        faithfulness__retraining_images=32,
         statistics__resamples=99,
         fidelity__datasets=["cluttered_digits"],
         fidelity__runs=2,
@@ -100,12 +108,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_promised_output_is_there(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
     tables |= {"fidelity.csv", "fidelity_effects.csv", "fidelity_runs.csv"}
+    tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
+    tables |= {"faithfulness_metrics.csv", "faithfulness_per_image.csv.gz"}
     assert tables <= {path.name for path in (project / "reports/tables").iterdir()}
     figures = {f"explanations_cluttered_digits_{v}.png" for v in ("bla", "bla_t")} | {
         "figure3.svg",
         "figure3.png",
         "fidelity.png",
         "overview_cluttered_digits.png",
+        *(f"{name}_cluttered_digits.png" for name in ("maps", "lime", "curves", "ranks", "cascade")),
     }
     assert figures <= {path.name for path in (project / "reports/figures").iterdir()}
     metrics = json.loads((project / "reports/metrics.json").read_text())
@@ -137,9 +148,40 @@ def test_fidelity_crosses_its_choices_and_tests_them(project):
     assert effects["p_holm"].ge(effects["p"] - 1e-9).all()
 
 
+def test_every_method_has_its_row_and_every_value_its_image(project):
+    means = pd.read_csv(project / "reports/tables/faithfulness.csv")
+    values = pd.read_csv(project / "reports/tables/faithfulness_per_image.csv.gz")
+    assert set(means["method"]) == {"lime", "cam", "score_cam", "rise", "random", "bla", "bla_t", "mask"}
+    again = values.groupby(["method", "metric"])["value"].agg(["mean", "count"])
+    for row in means.itertuples():
+        found = again.loc[(row.method, row.metric)]
+        assert row.mean == pytest.approx(found["mean"], rel=1e-4, abs=1e-5)
+        assert row.n == found["count"]
+    cost = means[means["metric"] == "forwards"].set_index("method")
+    assert cost.loc[["lime", "cam", "rise", "random", "bla"], "mean"].tolist() == [100, 1, 20, 0, 1]
+    assert cost.loc[["lime", "cam", "score_cam", "rise"], "n"].tolist() == [6, 6, 4, 4]
+    assert set(means.query("metric == 'deletion_black'")["n"]) == {4}
+    assert means.query("method == 'random' and metric == 'randomised_network'")["mean"].item() == pytest.approx(1)
+    two = pd.read_csv(project / "reports/tables/table2.csv")
+    assert list(two["method"]) == ["lime", "cam", "grad_cam", "bla", "bla_t", "bla_t, after the threshold"]
+    assert set(two["n_runs"]) == {3}
+
+
+def test_one_more_explainer_makes_no_map_of_the_others_again(project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy, symlinks=True)
+    kept = {path.name: path.stat().st_mtime_ns for path in (copy / ".work").glob("maps-*")}
+    assert len(kept) == 7
+    edit_params(copy, explainers=["cam", "score_cam", "rise", "random", "edges"])
+    assert "lime@cluttered_digits" not in stages(run(copy, "dvc", "repro", "maps@cluttered_digits"))
+    after = {path.name: path.stat().st_mtime_ns for path in (copy / ".work").glob("maps-*")}
+    assert {name: after.get(name) for name in kept} == kept
+    assert len(after) == 8
+
+
 def test_the_pages_read_offline_and_link_to_each_other(project):
     pages = {path.name: path.read_text() for path in (project / "reports/html").glob("*.html")}
-    assert pages.keys() == {"index.html", "table1.html", "explanations.html", "fidelity.html"}
+    assert pages.keys() == {"index.html", "table1.html", "explanations.html", "faithfulness.html", "fidelity.html"}
     for name, text in pages.items():
         assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
         assert "@import" not in text, name
@@ -176,6 +218,8 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
     assert stages(output) == {
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
         "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "report@fidelity", "index",
+        "maps@cluttered_digits", "faithfulness@cluttered_digits", "comparison", "comparison_figures@cluttered_digits",
+        "report@faithfulness",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
     changed = [name for file in difference.values() for name in file]

@@ -7,7 +7,7 @@ lies within +-delta; it does not hold if p < alpha. Everything else is inconclus
 Among stand-ins, a claim about cats vs. dogs (A) is tried on datasets of two classes, a claim about dogs or birds (B, C)
 on the others.
 Only the paper's datasets at the paper's settings (`bla.paper`) can get a verdict: stand-ins can neither reproduce nor
-refute. Claims 5 and 6 are judged for each reading of the "frozen" head that is among the columns.
+refute. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are judged for each reading of the "frozen" head that is among the columns.
 
 Source: Baumhauer et al. 2021, sections 3 and 4; numbering as in the report.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from bla.paper import COLUMNS, DATASETS, PUBLISHED_AS
@@ -27,6 +28,7 @@ from bla.statistics import (
     bootstrap,
     bootstrap_spread_ratio,
     brown_forsythe,
+    crossed_bootstrap,
     standard_error,
     wilcoxon,
 )
@@ -37,11 +39,12 @@ DELTA_LOSS = 0.05
 """Largest difference in loss that counts as none, as a share of BL's mean loss."""
 LARGEST_COST = 0.015
 """Largest accuracy BL - BLA that counts as little (claim 2; published: at most 0.0123)."""
+COMPARABLE = 0.15
+"""Largest difference between rank correlations with LIME that counts as comparable (claim 10; published: at most 0.14)."""
 
 NOT_RUN = {
     8: ("on MNIST BLA does not differ from BL", "the MNIST experiment is not part of the pipeline yet"),
     9: ("two-network L2X: soft explanations work, hard ones fall to chance", "two-network L2X is not implemented yet"),
-    10: ("BLA-T's correlation with LIME is comparable to CAM's on A and B, larger on C", "LIME is not implemented yet"),
     11: ("with a concept vector the explanation collapses to one cell", "the concept vector is not implemented yet"),
     12: ("pointwise attention is unfocused", "pointwise attention is not implemented yet"),
     13: ("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring"),
@@ -56,8 +59,8 @@ NOT_RUN = {
 class Dataset:
     """One dataset's columns by key, and what kind of images it has (a key of `bla.paper.DATASETS`, or a stand-in).
 
-    `departures` say in words how its preparation and training depart from the paper's settings, `variant_departures` how
-    each column does.
+    `with_lime` holds rank correlations with LIME by method, `[R, M]`. `departures` say in words how its preparation and
+    training depart from the paper's settings, `variant_departures` how each column does, `lime_departures` how LIME does.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Dataset:
     columns: Mapping[str, Column]
     departures: Sequence[str] = ()
     variant_departures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    with_lime: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    lime_departures: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class Claim:
     applies: "Callable[[Dataset, Measure], bool]" = lambda dataset, measure: True
     published: bool = True
     optional: bool = False  # no row at all where a column is missing
+    lime: bool = False  # about Table 2
 
 
 class Judge:
@@ -158,6 +164,31 @@ class Judge:
         holds = "inconclusive" if p >= self.alpha else "yes" if passing > len(size) / 2 else "no"
         return Finding(ours, "runs with interquartile range > 0 and no size at 90 %, binomial test", p, holds)
 
+    def comparable_with_lime(self) -> Finding:
+        """Claim 10 on A and B: the 95 % interval of BLA-T - CAM lies within +-COMPARABLE."""
+        ours, difference, p = self._against_cam()
+        interval = crossed_bootstrap(difference[None], self.resamples, self.seed)[0]
+        yes = interval.low > -COMPARABLE and interval.high < COMPARABLE
+        no = interval.low > COMPARABLE or interval.high < -COMPARABLE
+        how = f"crossed bootstrap over runs and images: {_show(interval)} within ±{COMPARABLE}; p of no difference by Wilcoxon signed-rank over images"
+        return Finding(ours, how, p, "yes" if yes else "no" if no else "inconclusive")
+
+    def closer_to_lime(self) -> Finding:
+        """Claim 10 on C: BLA-T correlates more than CAM, image by image, by ranks and mean."""
+        ours, difference, p = self._against_cam()
+        effect = wilcoxon(difference.mean(axis=0), np.zeros(difference.shape[1])).effect_size
+        unclear = p >= self.alpha or difference.mean() * effect <= 0
+        holds = "inconclusive" if unclear else "yes" if difference.mean() > 0 else "no"
+        return Finding(ours, f"Wilcoxon signed-rank over images, rank-biserial {effect:+.2f}", p, holds)
+
+    def _against_cam(self) -> tuple[str, NDArray[np.float64], float]:
+        """What was found, BLA-T - CAM by run and image, and the p of no difference over images."""
+        bla_t, cam = (np.nan_to_num(self.dataset.with_lime[key]) for key in ("bla_t", "cam"))
+        means = {"CAM": cam.mean(axis=0), "BLA-T": bla_t.mean(axis=0)}
+        told = ", ".join(f"{name} {v.mean():.3f} ± {float(standard_error(v)):.3f}" for name, v in means.items())
+        p = wilcoxon(means["BLA-T"], means["CAM"]).p
+        return f"{told} (n = {cam.shape[1]} images, {len(cam)} runs)", bla_t - cam, p
+
     def values(self, measure: Measure, *keys: str) -> str:
         """The columns' means with standard errors."""
         parts = []
@@ -184,6 +215,10 @@ def _like_b_or_c(dataset: Dataset, measure: Measure) -> bool:
 
 def _better(judge: Judge, better: str, worse: str, measure: Measure) -> Finding:
     return judge.difference(*((better, worse) if measure == "accuracy" else (worse, better)), measure)
+
+
+def _like_a_or_b(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.kind != "caltech_birds"
 
 
 def _like_c(dataset: Dataset, measure: Measure) -> bool:
@@ -228,6 +263,14 @@ CLAIMS = (
         7, "on birds BLA-T does not differ from BL+", ("bla_t",),
         lambda j, m: j.no_difference("bla_t", "bl_plus", m), applies=_like_c,
     ),
+    Claim(
+        10, "BLA-T's correlation with LIME is comparable to CAM's on A and B", ("bla_t",),
+        lambda j, m: j.comparable_with_lime(), applies=_like_a_or_b, lime=True,
+    ),
+    Claim(
+        10, "BLA-T's correlation with LIME is larger than CAM's on C", ("bla_t",),
+        lambda j, m: j.closer_to_lime(), applies=_like_c, lime=True,
+    ),
     Claim(14, "explanation size varies from image to image", ("bla",), lambda j, m: j.varying_size("bla"), published=False),
     Claim(
         16, "BLA-T's loss stays below L2X-F's", ("bla_t", "l2x_f"),
@@ -235,7 +278,7 @@ CLAIMS = (
     ),
     Claim(17, "L2X-F is worse than BL", ("l2x_f",), lambda j, m: _better(j, "bl", "l2x_f", m), BOTH),
 )  # fmt: skip
-"""The claims that Table 1 can judge, in the paper's order."""
+"""The claims that Tables 1 and 2 can judge, in the paper's order."""
 
 
 def judge_claims(
@@ -271,16 +314,24 @@ def _row(claim: Claim, dataset: Dataset, measure: Measure, judge: Judge, publish
     row: dict[str, object] = {"claim": claim.number, "text": text, "dataset": dataset.name}
     kinds = [dataset.kind] if dataset.kind in DATASETS else list(DATASETS)
     if claim.published:
-        row["paper"] = _published(published, claim.needs, measure, kinds)
+        row["paper"] = (
+            _published_two(published, kinds) if claim.lime else _published(published, claim.needs, measure, kinds)
+        )
     absent = [COLUMNS[key] for key in claim.needs if key not in dataset.columns]
     if absent:
         return row | {"verdict": "not run", "reason": f"{' and '.join(absent)} not among the variants"}
+    if claim.lime and not dataset.with_lime:
+        return row | {"verdict": "not run", "reason": "no rank correlations with LIME"}
     finding = claim.judge(judge, measure)
     row |= {"ours": finding.ours, "test": finding.test, "p": finding.p, "holds_here": finding.holds_here}
     if dataset.kind not in DATASETS:
         return row | {"verdict": "not run", "reason": "not one of the paper's datasets"}
     used = dict.fromkeys(("bl", "bl_plus", *claim.needs))
-    odd = [*dataset.departures, *(told for key in used for told in dataset.variant_departures.get(key, []))]
+    odd = [
+        *dataset.departures,
+        *(dataset.lime_departures if claim.lime else ()),
+        *(told for key in used for told in dataset.variant_departures.get(key, [])),
+    ]
     if odd:
         return row | {"verdict": "not run", "reason": f"not the paper's settings: {', '.join(odd)}"}
     answers = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
@@ -294,3 +345,10 @@ def _published(published: pd.DataFrame, keys: tuple[str, ...], measure: Measure,
     rows = {(row.dataset, row.method): f"{row.value:.4f} ± {row.spread:.4f}" for row in table.itertuples()}
     names = [PUBLISHED_AS[key] for key in ("bl", *keys)]
     return "; ".join(f"{DATASETS[kind]}: {', '.join(f'{name} {rows[kind, name]}' for name in names)}" for kind in kinds)
+
+
+def _published_two(published: pd.DataFrame, kinds: Iterable[str]) -> str:
+    """The paper's rank correlations with LIME: `A: CAM 0.47, BLA-T 0.37; ...`."""
+    table = published[published["where"] == "Table 2"]
+    rows = {(row.dataset, row.method): f"{row.value:.2f}" for row in table.itertuples()}
+    return "; ".join(f"{DATASETS[kind]}: CAM {rows[kind, 'CAM']}, BLA-T {rows[kind, 'BLA-T']}" for kind in kinds)

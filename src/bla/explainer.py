@@ -1,24 +1,19 @@
 """What every explanation method is: from images and classes to maps of what mattered. And the battery that each passes.
 
-    method = explainer_class("grad_cam")(classifier.run(0))
-    maps = method.explain(images, targets, seeds)        # [B, h, w], higher is more important
-    check_explainer(method, images, targets)
-
-A method's name is the name of its module in `bla.explainers`, which is imported when it is asked for.
+method = explainer_class("grad_cam")(classifier.run(0))
+maps = method.explain(images, targets, seeds)        # [B, h, w], higher is more important
+check_explainer(method, images, targets)
 """
 
-import importlib
-import inspect
-import pkgutil
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bla import explainers
+from bla.backbones import batch_size_for
 from bla.classifier import Classifier
-from bla.errors import BlaError
+from bla.occlusion import cell_means
 
 
 class Explainer(ABC):
@@ -26,7 +21,11 @@ class Explainer(ABC):
 
     title: ClassVar[str]
     learned: ClassVar[bool] = False
+    control: ClassVar[bool] = False
+    """Whether it knows nothing of the classifier, so that others must do better."""
     class_specific: ClassVar[bool] = True
+    slow: ClassVar[bool] = False
+    """Whether a map takes hundreds of forward passes."""
     backwards: ClassVar[int] = 0
     """Backward passes per explanation; forward passes are counted by the classifier (`Classifier.forwards`)."""
 
@@ -43,23 +42,27 @@ class Explainer(ABC):
         gives an image the same map in any batch. All tensors are on the classifier's device.
         """
 
+    @torch.no_grad()
+    def grid(self, images: Tensor) -> int:
+        """Cells a side of the feature map of such images."""
+        return self.classifier.extractor.feature_map(images[:1]).shape[3]
 
-def explainer_names() -> list[str]:
-    """The names of all methods."""
-    return sorted(module.name for module in pkgutil.iter_modules(explainers.__path__))
 
-
-def explainer_class(name: str) -> Any:
-    """The class of a method by its name; BlaError if there is none."""
-    if name not in explainer_names():
-        raise BlaError(f"there is no explanation method {name}; there are {', '.join(explainer_names())}")
-    module = importlib.import_module(f"bla.explainers.{name}")
-    (found,) = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Explainer) and value.__module__ == module.__name__
+def cell_maps(explainer: Explainer, images: Tensor, targets: Tensor, seeds: Tensor, grid: int) -> Tensor:
+    """Maps of any number of images as means over the cells, `[B, grid * grid]` in double precision, on the CPU."""
+    size = batch_size_for(images.device, images.shape[1])
+    parts = [
+        cell_means(explainer.explain(*part).double(), grid).flatten(1).cpu()
+        for part in zip(images.split(size), targets.split(size), seeds.split(size), strict=True)
     ]
-    return found
+    return torch.cat(parts)
+
+
+def add_noise(images: Tensor, deviation: float, seeds: Tensor) -> Tensor:
+    """The uint8 images with Gaussian noise of a standard deviation given for pixels in [0, 1], from the images' seeds."""
+    noise = [torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
+    noisy = images.float() + 255 * deviation * torch.stack(noise).to(images.device)
+    return noisy.round().clamp(0, 255).to(torch.uint8)
 
 
 def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, tolerance: float = 1e-4) -> None:
@@ -73,8 +76,10 @@ def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, toler
     before = _state(model), images.clone(), targets.clone(), torch.get_rng_state()
     maps = explainer.explain(images, targets, seeds)
     after = _state(model), images, targets, torch.get_rng_state()
-    for what, old, new in zip(("the model", "the images", "the targets", "the random state"), before, after, strict=True):
-        same = torch.equal(old, new) if isinstance(old, Tensor) else old == new
+    for what, old, new in zip(
+        ("the model", "the images", "the targets", "the random state"), before, after, strict=True
+    ):
+        same = torch.equal(old, new) if isinstance(old, Tensor) and isinstance(new, Tensor) else old == new
         assert same, f"{what} is not as it was before"
     assert not maps.requires_grad, "the maps carry a graph"
     assert maps.ndim == 3, f"maps have shape {list(maps.shape)}, not [B, h, w]"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.transforms.functional import gaussian_blur
+from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]
 
 from bla.backbones import batch_size_for
 from bla.classifier import Classifier
@@ -48,7 +48,8 @@ def blurred(images: Tensor) -> Tensor:
     """
     kernel = 2 * round(51 * images.shape[1] / 224 / 2 - 0.5) + 1
     pixels = images.permute(0, 3, 1, 2).float()
-    return gaussian_blur(pixels, kernel, 50 * images.shape[1] / 224).permute(0, 2, 3, 1)
+    result: Tensor = gaussian_blur(pixels, kernel, 50 * images.shape[1] / 224)
+    return result.permute(0, 2, 3, 1)
 
 
 @torch.no_grad()
@@ -67,29 +68,35 @@ def occluded_logits(
     """
     device = next(classifier.parameters()).device
     images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1])
-    background = torch.zeros(3, device=device) if background is None else background.to(device)
-    done: list[Tensor] = []
-    start = waiting = 0
+    background = None if background is None else background.to(device)
+    runs, classes, _ = classifier.head_weight.shape
+    start = filled = 0
+    image_logits = torch.empty(runs, count, classes, device=device)
     while start < len(images) * count:
         pairs = torch.arange(start, min(start + size, len(images) * count), device=device)
         image, number = pairs // count, pairs % count
         try:
             shown = masks(image, number)[..., None]
-            behind = background if background.ndim == 1 else background[image]
-            pixels = images[image] * shown + behind * ~shown if shown.dtype == torch.bool else behind.lerp(images[image].float(), shown)
+            pixels = images[image] * shown
+            if background is not None:
+                behind = background if background.ndim == 1 else background[image]
+                pixels = pixels + behind * (~shown if shown.dtype == torch.bool else 1 - shown)
             with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
                 features = classifier.features(pixels)
-            done.append(classifier.logits(features))
+            logits = classifier.logits(features)
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
             size //= 2
             continue
-        start, waiting = start + len(pairs), waiting + len(pairs)
-        while waiting >= count:  # an image is complete
-            whole = torch.cat(done, dim=1)
-            yield whole[:, :count]
-            done, waiting = [whole[:, count:]], waiting - count
+        start += len(pairs)
+        while logits.shape[1]:  # a batch may end one image and begin others
+            part = logits[:, : count - filled]
+            image_logits[:, filled : filled + part.shape[1]] = part
+            logits, filled = logits[:, part.shape[1] :], filled + part.shape[1]
+            if filled == count:
+                yield image_logits
+                image_logits, filled = torch.empty_like(image_logits), 0
 
 
 def target_scores(logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:

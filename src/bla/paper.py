@@ -26,6 +26,8 @@ DATASETS = {"cats_vs_dogs": "A", "stanford_dogs": "B", "caltech_birds": "C"}
 """The paper's letters, by kind of images."""
 
 RUNS = 20
+PATTERNS = 1000
+"""LIME's random occlusion patterns (section 4.3)."""
 ALPHA = 0.05
 IMAGES: dict[str, Any] = {"image_size": 224, "resize": "bilinear"}
 BACKBONE = Backbone("tf_efficientnet_b0", "timm/tf_efficientnet_b0.aa_in1k", "keras_2021", None, 0.2, 5)

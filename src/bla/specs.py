@@ -160,6 +160,33 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
+class Lime:
+    """LIME on the patches (paper, section 4.3; `bla.explainers.lime`).
+
+    `patterns_of`: all images of a dataset share their random patterns, or each has its own. `presence` is the probability
+    that a patch is shown, `output` what is explained of the predicted class.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    patterns: Annotated[int, Ge(100)]
+    patterns_of: Literal["dataset", "image"]
+    presence: Share
+    output: Literal["probability", "logit"]
+
+
+@dataclass(frozen=True)
+class Rise:
+    """RISE (`bla.explainers.rise`): `masks` an image, of `grid` x `grid` cells shown with probability `presence`."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    masks: Annotated[int, Ge(10)]
+    presence: Share
+    grid: Annotated[int, Ge(2), Le(56)]
+
+
+@dataclass(frozen=True)
 class Schedule:
     """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2)."""
 

@@ -55,6 +55,10 @@ class Interval(NamedTuple):
     high: float
 
 
+EXACT = 200
+"""Pairs up to which Wilcoxon's p is exact; runs are fewer, images may be more."""
+
+
 def standard_error(values: Array) -> Array:
     """Standard error of the mean over the first axis, `s / sqrt(n)` with n - 1 in s."""
     result: Array = np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
@@ -62,10 +66,11 @@ def standard_error(values: Array) -> Array:
 
 
 def wilcoxon(x: Array, y: Array) -> PairedTest:
-    """Wilcoxon's signed-rank test of paired runs, two-sided and exact.
+    """Wilcoxon's signed-rank test of paired values, two-sided; exact up to `EXACT` pairs.
 
     Zero differences are dropped; ties get average ranks, and p comes from all 2^n sign patterns (scipy's exact method
-    allows no ties). p is 1 when no pair differs. The effect size is (W+ - W-) / (W+ + W-), positive where x is larger.
+    allows no ties), beyond `EXACT` pairs from scipy's normal approximation. p is 1 when no pair differs. The effect size
+    is (W+ - W-) / (W+ + W-), positive where x is larger.
     """
     difference = np.asarray(x) - np.asarray(y)
     difference = difference[difference != 0]
@@ -73,6 +78,9 @@ def wilcoxon(x: Array, y: Array) -> PairedTest:
         return PairedTest(1.0, 0, 0.0)
     ranks = np.rint(2 * stats.rankdata(np.abs(difference))).astype(int)  # doubled, so that average ranks are integers
     positive, total = int(ranks[difference > 0].sum()), int(ranks.sum())
+    if len(difference) > EXACT:
+        p = float(stats.wilcoxon(difference, method="approx").pvalue)
+        return PairedTest(p, len(difference), (2 * positive - total) / total)
     patterns = np.ones(1)  # share of the sign patterns that give each value of W+
     for rank in ranks:
         patterns = (np.pad(patterns, (0, rank)) + np.pad(patterns, (rank, 0))) / 2

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bla.classifier import Classifier
 from bla.explainer import Explainer
-from bla.selection import hard_explanation, logits_of, soft_weights
+from bla.selection import logits_of, soft_weights
 from bla.specs import Explaining
 from bla.training import Module
 
@@ -30,10 +30,5 @@ class Attention(Explainer):
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Soft weights `[B, h, w]`, which sum to 1."""
         features = self.classifier.features(images)
-        soft, _ = self.explain_features(features.flatten(2).transpose(1, 2).float())
-        return soft[0].view(len(images), *features.shape[2:])
-
-    def explain_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Soft weights and hard explanation (bool), `[R, B, n]` each, of features `[B, n, C]`."""
-        logits = logits_of(self.variant, self.module(features))
-        return soft_weights(logits.double(), self.variant.temperature), hard_explanation(self.variant, logits)
+        logits = logits_of(self.variant, self.module(features.flatten(2).transpose(1, 2).float()))[0]
+        return soft_weights(logits.double(), self.variant.temperature).view(len(images), *features.shape[2:])

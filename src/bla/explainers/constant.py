@@ -10,6 +10,7 @@ class Constant(Explainer):
     """One everywhere."""
 
     title = "constant"
+    control = True
     class_specific = False
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:

@@ -13,10 +13,12 @@ class Edges(Explainer):
     """Sobel's gradient magnitude of the grey image."""
 
     title = "edges"
+    control = True
     class_specific = False
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Magnitudes `[B, H, W]`, in grey levels per two pixels."""
         grey = images.float().mean(dim=3)[:, None]
         kernels = torch.stack([SOBEL, SOBEL.T])[:, None].to(images.device) / 4
-        return conv2d(pad(grey, (1, 1, 1, 1), mode="replicate"), kernels).norm(dim=1)
+        strength: Tensor = conv2d(pad(grey, (1, 1, 1, 1), mode="replicate"), kernels).norm(dim=1)
+        return strength

@@ -22,6 +22,7 @@ class LIME(Explainer):
     """
 
     title = "LIME"
+    slow = True
 
     def __init__(
         self,
@@ -39,10 +40,10 @@ class LIME(Explainer):
 
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` of a classifier of R runs for targets `[R, B]`: one pass over the images serves all runs."""
-        with torch.no_grad():
-            grid = self.classifier.features(images[:1].to(self.classifier.head_weight.device)).shape[3]
+        grid = self.grid(images)
         drawn = {
-            int(seed): draw_patterns(self.patterns, grid * grid, self.presence, int(seed)) for seed in set(seeds.tolist())
+            int(seed): draw_patterns(self.patterns, grid * grid, self.presence, int(seed))
+            for seed in set(seeds.tolist())
         }
         solvers = {seed: solver(patterns).to(targets.device) for seed, patterns in drawn.items()}
         shared = len(drawn) == 1
@@ -72,4 +73,5 @@ def solver(patterns: Tensor) -> Tensor:
     of the smallest norm.
     """
     design = patterns.double()
-    return torch.linalg.pinv(design - design.mean(dim=0))
+    result: Tensor = torch.linalg.pinv(design - design.mean(dim=0))
+    return result

@@ -3,21 +3,18 @@
 import torch
 from torch import Tensor
 
-from bla.classifier import Classifier
 from bla.explainer import Explainer
 
 
 class Random(Explainer):
-    """Uniform random numbers on a grid."""
+    """Uniform random numbers on the grid of the feature map."""
 
     title = "random"
+    control = True
     class_specific = False
 
-    def __init__(self, classifier: Classifier, grid: int = 7) -> None:
-        super().__init__(classifier)
-        self.grid = grid
-
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
-        """Numbers in [0, 1), `[B, grid, grid]`."""
+        """Numbers in [0, 1), `[B, h, w]`."""
+        side = self.grid(images)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
-        return torch.stack([torch.rand(self.grid, self.grid, generator=g) for g in generators]).to(images.device)
+        return torch.stack([torch.rand(side, side, generator=g) for g in generators]).to(images.device)

@@ -18,16 +18,17 @@ class RISE(Explainer):
     """RISE with `masks` random masks an image."""
 
     title = "RISE"
+    slow = True
 
     def __init__(self, classifier: Classifier, masks: int = 1000, presence: float = 0.5, grid: int = 7) -> None:
         super().__init__(classifier)
-        self.masks, self.presence, self.grid = masks, presence, grid
+        self.masks, self.presence, self.cells = masks, presence, grid
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, H, W]` at the resolution of the image."""
         device = self.classifier.head_weight.device
-        masks = random_masks(seeds, self.masks, self.grid, self.presence, images.shape[1], device)
+        masks = random_masks(seeds, self.masks, self.cells, self.presence, images.shape[1], device)
         grey = self.classifier.extractor.mean.flatten()
         maps = []
         for number, logits in enumerate(occluded_logits(self.classifier, images, masks, self.masks, grey)):

@@ -16,6 +16,7 @@ class ScoreCAM(Explainer):
     """Score-CAM at the feature map."""
 
     title = "Score-CAM"
+    slow = True
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:

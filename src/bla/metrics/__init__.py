@@ -120,25 +120,25 @@ METRICS = (
         "Wang et al. 2020 (energy-based pointing game)",
     ),
     Metric(
-        "randomised_head", "similarity, random head", "lower", "Spearman's ρ", "ρ(map, map of the classifier with a random head)",
+        "randomised_head", "similarity, random head", "lower", "Spearman's |ρ|", "|ρ(map, map of the classifier with a random head)|",
         "The head's weights are drawn anew and the same class is explained. "
-        "A map that stays as it was does not depend on what decides the class.",
+        "A map that stays as it was, or is reversed, does not depend on what decides the class.",
         "Adebayo et al. 2018",
     ),
     Metric(
-        "randomised_network", "similarity, random network", "lower", "Spearman's ρ", "ρ(map, map of the random classifier)",
+        "randomised_network", "similarity, random network", "lower", "Spearman's |ρ|", "|ρ(map, map of the random classifier)|",
         "The same with every layer of the backbone random too, the end of a cascade from the head downwards. "
         "A map that stays as it was shows the image and not the classifier.",
         "Adebayo et al. 2018",
     ),
     Metric(
-        "retrained_head", "similarity, random head, retrained", "lower", "Spearman's ρ", "ρ(map, map of a module trained on it)",
+        "retrained_head", "similarity, random head, retrained", "lower", "Spearman's |ρ|", "|ρ(map, map of a module trained on it)|",
         "A learned explanation never reads the head, so its module is trained anew on the classifier with a random head, which "
         "stays. If the map stays too, training found it without the classifier's help.",
         "Adebayo et al. 2018, for learned explanations",
     ),
     Metric(
-        "retrained_network", "similarity, random network, retrained", "lower", "Spearman's ρ", "ρ(map, map of a module trained on it)",
+        "retrained_network", "similarity, random network, retrained", "lower", "Spearman's |ρ|", "|ρ(map, map of a module trained on it)|",
         "The same with every layer of the backbone random too. "
         "If the map stays as it was, it shows the image and not the classifier.",
         "Adebayo et al. 2018, for learned explanations",

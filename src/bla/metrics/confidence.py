@@ -45,9 +45,9 @@ def keep_largest(masks: Tensor, share: float) -> Tensor:
 
 def average_drop(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> NDArray[np.float64]:
     """100 max(0, Y - O) / Y of the probabilities on the image and on the explanation image, in per cent."""
-    return 100 * np.maximum(0, whole - explained) / whole
+    return np.asarray(100 * np.maximum(0, whole - explained) / whole)
 
 
 def increase(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> NDArray[np.float64]:
     """100 where the explanation image is more probable than the image, else 0."""
-    return 100.0 * (explained > whole)
+    return np.where(explained > whole, 100.0, 0.0)

@@ -38,7 +38,7 @@ def insertion_patterns(ranks: Tensor, steps: list[int]) -> Tensor:
 
 def area_under_curve(values: NDArray[np.float64], steps: list[int]) -> NDArray[np.float64]:
     """Area under curves `[..., S]` over the share of cells, by the trapezoidal rule, from none to all."""
-    return np.trapezoid(values, np.array(steps) / steps[-1], axis=-1)
+    return np.asarray(np.trapezoid(values, np.array(steps) / steps[-1], axis=-1))
 
 
 def pooled_logits(features: Tensor, ranks: Tensor, steps: list[int], weight: Tensor, bias: Tensor) -> Tensor:

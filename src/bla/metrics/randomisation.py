@@ -4,8 +4,8 @@ Adebayo et al. 2018. The cascade starts with the head and makes one more layer r
 first. Every parameter is drawn anew from a normal distribution with the mean and spread that it has, so that activations
 keep their size; statistics of batch normalisation stay.
 
-    for level, random in cascade(classifier, seed):     # "head", then the backbone's layers, the last one first
-        maps = type(method)(random).explain(images, targets, seeds)
+    for level, random in zip(cascade_levels(classifier), cascade(classifier, seed)):
+        maps = GradCAM(random).explain(images, targets, seeds)
 """
 
 import copy
@@ -18,14 +18,19 @@ from bla.classifier import Classifier
 from bla.seeds import derive_seed
 
 
-def cascade(classifier: Classifier, seed: int) -> Iterator[tuple[str, Classifier]]:
+def cascade(classifier: Classifier, seed: int) -> Iterator[Classifier]:
     """The classifier with a random head, then with one more random layer each time, down to the first; copies."""
     random = copy.deepcopy(classifier)
     _randomise([random.head_weight, random.head_bias], derive_seed(seed, "head"))
-    yield "head", copy.deepcopy(random)
+    yield copy.deepcopy(random)
     for name, layer in reversed(layers(random.extractor.model)):
         _randomise(list(layer.parameters()), derive_seed(seed, name))
-        yield name, copy.deepcopy(random)
+        yield copy.deepcopy(random)
+
+
+def cascade_levels(classifier: Classifier) -> list[str]:
+    """The names of the cascade's levels, in its order: the head, then the backbone's layers, the last one first."""
+    return ["head", *(name for name, _ in reversed(layers(classifier.extractor.model)))]
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
