@@ -4,12 +4,12 @@ And once more where the image is noisy or the classifier random. LIME's own maps
 with a method is kept in .work under a hash of all that decides it, so that a further method costs no other anything.
 """
 
+import functools
 import hashlib
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,20 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from bla import classifier, explainer, selection, training
+from bla import classifier, explainer, maps, selection, training
 from bla.backbones import extract
 from bla.classifier import Classifier
 from bla.datasets import spread_over_classes
-from bla.explainer import Explainer, add_noise, cell_maps
+from bla.explainer import Explainer
 from bla.explainers import explainer_class
 from bla.explainers.attention import Attention
+from bla.maps import make_maps, retrained_maps
 from bla.metrics import randomisation
 from bla.metrics.randomisation import cascade, cascade_levels
 from bla.paper import COLUMNS
 from bla.seeds import derive_seed
 from bla.specs import Explaining
-from bla.training import Head, Module, train
+from bla.training import Module
 from pipeline.explained import Explained, load_explained, load_module, told_of
 from pipeline.files import content_key, load_array, replacing, save_table
 from pipeline.lime import lime_seeds
@@ -52,35 +53,27 @@ def main(dataset: str) -> None:
     each level of the cascade; `retrained/VARIANT` `[2, M, n]`, of modules trained on the first and the last of those.
     """
     settings = load_settings()
-    spec, explained = settings.faithfulness, load_explained(dataset, settings)
-    model, device = explained.classifier.run(spec.run), explained.images.device
+    explained = load_explained(dataset, settings)
+    spec, images = settings.faithfulness, explained.images
+    model, seed = explained.classifier.run(spec.run), derive_seed(settings.seed, dataset, "randomisation")
     lime = load_file(LIME_MAPS / f"{dataset}.safetensors")
     targets = torch.from_numpy(lime["targets"][spec.run])
-    modules = {key: _module_of_run(dataset, key, settings, device) for key in settings.variants}
-    seed = derive_seed(settings.seed, dataset, "randomisation")
-    told = [
-        *told_of(explained, dataset, settings),
-        targets.tolist(),
-        explained.slow.tolist(),
-        explained.checked.tolist(),
-    ]
-    told += [spec.run, spec.noise, settings.seed, Path(__file__).read_text()]
-    told += [inspect.getsource(code) for code in (classifier, explainer, randomisation, selection)]
+    modules = {key: _module(dataset, key, settings, images.device) for key in settings.variants}
+    told = [*told_of(explained, dataset, settings), targets.tolist(), seed, spec.noise]
+    told += [explained.slow.tolist(), explained.checked.tolist()]
+    told += [inspect.getsource(code) for code in (classifier, explainer, maps, randomisation, selection)]
 
+    names = ["lime", *settings.explainers, *settings.variants]
     arrays: Arrays = {"images": explained.numbers, "targets": targets.numpy()}
     rows = []
-    names = ["lime", *settings.explainers, *settings.variants]
     for name in (bar := tqdm(names, unit="method", disable=None)):
         bar.set_description(f"{dataset} maps, {name}")
-        own = _seeds(dataset, name, settings, explained.numbers)
-        method = _build(name, model, settings, modules)
-
-        def explain(name: str = name, own: Tensor = own) -> Arrays:
-            given = lime["maps"][spec.run] if name == "lime" else None
-            build = lambda model: _build(name, model, settings, modules)  # noqa: E731
-            return _explain(build, model, explained, targets.to(device), own, spec.noise, seed, given)
-
-        found = _kept(f"maps-{dataset}-{name}", [*told, _told(name, settings, modules), own.tolist()], explain)
+        build = functools.partial(_build, name, settings, modules)
+        seeds = _seeds(dataset, name, settings, explained.numbers)
+        given = lime["maps"][spec.run] if name == "lime" else None
+        work = functools.partial(make_maps, build, model, images, targets.to(images.device), seeds, explained.slow, explained.checked, spec.noise, seed, given)  # fmt: skip
+        found = _kept(f"maps-{dataset}-{name}", [*told, _told(name, settings, modules), seeds.tolist()], work)
+        method = build(model)
         row: dict[str, Any] = {"method": name, "title": COLUMNS.get(name, name) if name in modules else method.title}
         row |= {"learned": method.learned, "control": method.control, "slow": method.slow}
         rows.append(row | {"forwards": found.pop("forwards").item(), "backwards": method.backwards})
@@ -88,27 +81,23 @@ def main(dataset: str) -> None:
 
     told += [spec.retraining_images, asdict(settings.dataset[dataset].training), inspect.getsource(training)]
     told += [(IMAGES / dataset / "train_images.npy").stat().st_mtime_ns]
+    random = functools.cache(lambda: _random_features(dataset, model, seed, spec.retraining_images))
     for name in settings.variants:
-
-        def retrain(name: str = name) -> Arrays:
-            return {"retrained": _retrain(dataset, name, settings, explained, model, seed)}
-
-        arrays |= {
-            f"retrained/{name}": _kept(f"retrained-{dataset}-{name}", [*told, _told(name, settings, modules)], retrain)[
-                "retrained"
-            ]
-        }
+        own_seed = derive_seed(settings.seed, dataset, name, "retrained")
+        work = functools.partial(_retrain, dataset, modules[name][0], settings, random, own_seed, explained)
+        key = [*told, _told(name, settings, modules), own_seed]
+        arrays[f"retrained/{name}"] = _kept(f"retrained-{dataset}-{name}", key, work)["maps"]
     with replacing(MAPS / f"{dataset}.safetensors") as part:
         save_file(arrays, part, {"levels": "\n".join(cascade_levels(model))})
     save_table(MAPS / f"{dataset}.csv", pd.DataFrame(rows))
     print(f"{dataset}: maps of {len(names)} methods on {len(targets)} images, of slow ones on {explained.slow.sum()}")
 
 
-def _kept(name: str, told: list[Any], make: Callable[[], Arrays]) -> Arrays:
-    """What `make` makes, from .work if it was made before."""
+def _kept(name: str, told: list[Any], work: Callable[[], Arrays]) -> Arrays:
+    """What `work` makes, from .work if it was made before."""
     path = WORK / f"{name}-{content_key(told)}.safetensors"
     if not path.exists():
-        made = make()
+        made = work()
         for stale in WORK.glob(f"{name}-" + "[0-9a-f]" * 16 + ".safetensors"):
             stale.unlink()
         with replacing(path) as part:
@@ -116,7 +105,8 @@ def _kept(name: str, told: list[Any], make: Callable[[], Arrays]) -> Arrays:
     return load_file(path)
 
 
-def _module_of_run(dataset: str, key: str, settings: Settings, device: torch.device) -> tuple[Explaining, Module]:
+def _module(dataset: str, key: str, settings: Settings, device: torch.device) -> tuple[Explaining, Module]:
+    """A variant's settings and its module of the run that is measured."""
     variant, modules = load_module(dataset, key, settings)
     one = slice(settings.faithfulness.run, settings.faithfulness.run + 1)
     return variant, Module(modules.weight[one].to(device), modules.bias[one].to(device))
@@ -135,7 +125,7 @@ def _options(name: str, settings: Settings) -> dict[str, Any]:
     return {"lime": lime, "rise": asdict(settings.explainer.rise)}.get(name, {})
 
 
-def _build(name: str, model: Classifier, settings: Settings, modules: Modules) -> Explainer:
+def _build(name: str, settings: Settings, modules: Modules, model: Classifier) -> Explainer:
     """A method, or a variant's module, on a classifier of one run."""
     if name in modules:
         return Attention(model, *modules[name])
@@ -153,72 +143,26 @@ def _told(name: str, settings: Settings, modules: Modules) -> list[Any]:
     return [asdict(variant), hashlib.sha256(weights).hexdigest(), code]
 
 
-def _explain(
-    build: Callable[[Classifier], Explainer],
-    model: Classifier,
-    explained: Explained,
-    targets: Tensor,
-    seeds: Tensor,
-    noise: float,
-    seed: int,
-    given: NDArray[np.float64] | None,
-) -> Arrays:
-    """The arrays of one method; `given` are its maps if they are there already."""
-    method = build(model)
-    every = np.ones(len(targets), bool)
-    chosen, checked = (explained.slow, explained.checked) if method.slow else (every, every)
-    grid = method.grid(explained.images)
+Random = tuple[list[Classifier], list[Tensor], Tensor]
 
-    def maps(model: Classifier, images: Tensor, which: NDArray[np.bool_]) -> NDArray[np.float64]:
-        result = np.full((len(targets), grid * grid), np.nan)
-        rows = torch.from_numpy(np.nonzero(which)[0])
-        on = rows.to(images.device)
-        result[which] = cell_maps(build(model), images[on], targets[on], seeds[rows], grid).numpy()
-        return result
 
-    arrays = {"maps": maps(model, explained.images, chosen) if given is None else given}
-    before = model.forwards
-    arrays["noise"] = maps(model, add_noise(explained.images, noise, seeds), checked)
-    arrays["forwards"] = np.array((model.forwards - before) / checked.sum())
-    levels = len(cascade_levels(model))
-    arrays["random"] = np.full((levels, *arrays["maps"].shape), np.nan)
-    for level, random in enumerate(cascade(model, seed)):
-        if not method.slow or level in (0, levels - 1):
-            arrays["random"][level] = maps(random, explained.images, checked)
-    return arrays
+def _random_features(dataset: str, model: Classifier, seed: int, count: int) -> Random:
+    """The first and the last classifier of the cascade, and their features of so many training images, with labels."""
+    features, labels = load_features(dataset, "train")
+    chosen = np.sort(spread_over_classes(labels.cpu().numpy(), min(count, len(labels))))
+    images = load_array(IMAGES / dataset / "train_images.npy")[chosen]
+    rows = torch.from_numpy(chosen).to(labels.device)
+    head, *_, network = cascade(model, seed)
+    found = np.concatenate(list(extract(network.extractor, images, features.device)))
+    return [head, network], [features[:, rows], torch.from_numpy(found)[None].to(features.device)], labels[rows]
 
 
 def _retrain(
-    dataset: str, key: str, settings: Settings, explained: Explained, model: Classifier, seed: int
-) -> NDArray[np.float64]:
-    """Maps `[2, M, n]` of modules that are trained on the classifier with a random head, and on a random classifier.
-
-    The head stays random whatever the variant says: one that trains would undo the randomisation.
-    """
-    variant, _ = load_module(dataset, key, settings)
+    dataset: str, variant: Explaining, settings: Settings, random: Callable[[], Random], seed: int, explained: Explained
+) -> Arrays:
+    classifiers, features, labels = random()
     schedule = settings.dataset[dataset].training
-    features, labels = load_features(dataset, "train")
-    images = load_array(IMAGES / dataset / "train_images.npy")
-    chosen = np.sort(
-        spread_over_classes(labels.cpu().numpy(), min(settings.faithfulness.retraining_images, len(labels)))
-    )
-    found = []
-    classifiers = list(cascade(model, seed))
-    for level in (0, -1):
-        random = classifiers[level]
-        some = features[:, torch.from_numpy(chosen).to(features.device)]
-        if level:
-            parts = extract(random.extractor, images[chosen], features.device)
-            some = torch.from_numpy(np.concatenate(list(parts)))[None].to(features.device)
-        head = Head(random.head_weight.detach(), random.head_bias.detach())
-        own = [derive_seed(settings.seed, dataset, key, "retrained", level)]
-        trained = train(some, labels[torch.from_numpy(chosen).to(labels.device)], replace(variant, head="frozen"), head, own, schedule, schedule.epochs)  # fmt: skip
-        assert trained.module is not None
-        module = Module(*(value.to(features.device) for value in (trained.module.weight, trained.module.bias)))
-        grid = random.extractor.feature_map(explained.images[:1]).shape[3]
-        none = torch.zeros(len(explained.images), dtype=torch.int64, device=features.device)
-        found.append(cell_maps(Attention(random, variant, module), explained.images, none, none, grid).numpy())
-    return np.stack(found)
+    return {"maps": retrained_maps(variant, classifiers, features, labels, schedule, seed, explained.images)}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""All maps of one method: of some images, of the same images with noise, and of classifiers that are more and more random.
+
+    arrays = make_maps(GradCAM, classifier, images, targets, seeds, slow, checked, noise=0.02, seed=0)
+
+And maps of explanation modules that are trained anew on random classifiers, since a module never reads the head.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bla.classifier import Classifier
+from bla.explainer import Explainer, add_noise, cell_maps
+from bla.explainers.attention import Attention
+from bla.metrics.randomisation import cascade
+from bla.specs import Explaining, Schedule
+from bla.training import Head, Module, train
+
+Array = NDArray[np.float64]
+
+
+def make_maps(
+    build: Callable[[Classifier], Explainer],
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor,
+    seeds: Tensor,
+    slow: NDArray[np.bool_],
+    checked: NDArray[np.bool_],
+    noise: float,
+    seed: int,
+    maps: Array | None = None,
+) -> dict[str, Array]:
+    """Maps `[M, n]` at the resolution of the cells, NaN for images that were left out.
+
+    A slow method explains the images that are `slow` (bool `[M]`), and again those that are `checked`; another method
+    explains all. Returns `maps` (those that are given, if they are there already), `noise`, of images with noise of this
+    standard deviation, `random` `[L, M, n]`, of each level of the cascade from `seed` (a slow method: of the first and the
+    last), and `forwards`, the number of forward passes that one map took.
+    """
+    method = build(classifier)
+    every = np.ones(len(targets), bool)
+    chosen, again = (slow, checked) if method.slow else (every, every)
+    grid = method.grid(images)
+
+    def explain(method: Explainer, images: Tensor, which: NDArray[np.bool_]) -> Array:
+        found = np.full((len(targets), grid * grid), np.nan)
+        rows = torch.from_numpy(np.nonzero(which)[0])
+        there = rows.to(images.device)
+        found[which] = cell_maps(method, images[there], targets[there], seeds[rows], grid).numpy()
+        return found
+
+    first = explain(method, images, chosen) if maps is None else maps
+    before = classifier.forwards
+    noisy = explain(method, add_noise(images, noise, seeds), again)
+    forwards = (classifier.forwards - before) / again.sum()
+    classifiers = list(cascade(classifier, seed))
+    random = np.full((len(classifiers), *first.shape), np.nan)
+    for level, other in enumerate(classifiers):
+        if not method.slow or level in (0, len(classifiers) - 1):
+            random[level] = explain(build(other), images, again)
+    return {"maps": first, "noise": noisy, "random": random, "forwards": np.array(forwards)}
+
+
+def retrained_maps(
+    variant: Explaining,
+    classifiers: Sequence[Classifier],
+    features: Sequence[Tensor],
+    labels: Tensor,
+    schedule: Schedule,
+    seed: int,
+    images: Tensor,
+) -> Array:
+    """Maps `[L, M, n]` of modules trained on each of L classifiers, from their training features `[D, N, n, C]`.
+
+    The head stays as it is whatever the variant says: one that trains would undo its randomisation.
+    """
+    found = []
+    for classifier, own in zip(classifiers, features, strict=True):
+        head = Head(classifier.head_weight.detach(), classifier.head_bias.detach())
+        frozen = replace(variant, head="frozen")
+        module = train(own, labels, frozen, head, [seed], schedule, schedule.epochs).module
+        assert module is not None
+        method = Attention(classifier, variant, Module(module.weight.to(own.device), module.bias.to(own.device)))
+        ignored = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        found.append(cell_maps(method, images, ignored, ignored, method.grid(images)).numpy())
+    return np.stack(found)
