@@ -29,10 +29,11 @@ repro: env ## run the whole pipeline: images to tables, figures and reports
 	@.venv/bin/dvc repro
 
 # `dvc exp run` writes the settings to params.yaml; `git checkout . && dvc checkout --force` comes back.
-paper: env ## Table 1 on the paper's three datasets: says what it downloads and how long it takes, then does it
+paper: env ## Tables 1 and 2 on the paper's three datasets: says what it downloads and how long it takes, then does it
 	@.venv/bin/python -m pipeline.plan $(subst $(comma), ,$(PAPER))
 	@.venv/bin/dvc exp run -S 'datasets=[$(PAPER)]' -S 'fidelity.datasets=[]' \
-	  -S 'variants=[l2x_f,bla,bla_t,bla_ph,bla_ph_released,bla_ph_reloaded]'
+	  -S 'variants=[l2x_f,bla,bla_t,bla_ph,bla_ph_released,bla_ph_reloaded]' \
+	  -S faithfulness.images=100 -S faithfulness.slow_images=40 -S faithfulness.check_images=5
 
 test: env ## pass the tests
 	@.venv/bin/pytest

@@ -52,7 +52,7 @@ def main(dataset: str) -> None:
     )
     figures["curves"] = curves(points, with_mask)
     figures["ranks"] = rank_map(summary(per_image), with_mask, f"{dataset}, run {run}")
-    figures["cascade"] = cascade(random, methods)
+    figures["cascade"] = cascade(random, methods, side**2)
     for name, figure in figures.items():
         with replacing(FIGURES / f"{name}_{dataset}.png") as part:
             save_figure(figure, part, "png")

@@ -75,6 +75,14 @@ def predicted_classes(explained: Explained) -> Tensor:
     return torch.cat([explained.classifier(part).argmax(dim=2) for part in explained.images.split(size)], dim=1)
 
 
+def load_arrays(path: Path, stage: str, dataset: str, explained: Explained) -> dict[str, NDArray[Any]]:
+    """What an earlier stage wrote about the images; BlaError if it was about others."""
+    arrays = load_file(path)
+    if not np.array_equal(arrays["images"].numpy(), explained.numbers):
+        raise BlaError(f"{path}: of other images than `faithfulness` asks for; run dvc repro {stage}@{dataset}")
+    return {name: values.numpy() for name, values in arrays.items()}
+
+
 def load_module(dataset: str, key: str, settings: Settings) -> tuple[Explaining, Module]:
     """A variant's settings and its modules of all runs, `[R, C]`."""
     spec = settings.variant[key]

@@ -15,7 +15,7 @@ from bla.seeds import derive_seed
 from bla.selection import hard_explanation, logits_of, soft_weights, threshold
 from bla.specs import BoundedLogits
 from bla.training import Module
-from pipeline.explained import load_explained, load_module
+from pipeline.explained import load_arrays, load_explained, load_module
 from pipeline.files import load_array, replacing, save_table
 from pipeline.paths import FAITHFULNESS, HEADS, IMAGES, LIME_MAPS, MAPS
 from pipeline.results import load_features, load_head
@@ -32,7 +32,7 @@ def main(dataset: str) -> None:
     """
     settings = load_settings()
     spec, explained = settings.faithfulness, load_explained(dataset, settings)
-    arrays = load_file(MAPS / f"{dataset}.safetensors")
+    arrays = load_arrays(MAPS / f"{dataset}.safetensors", "maps", dataset, explained)
     with safe_open(MAPS / f"{dataset}.safetensors", "np") as file:
         levels = file.metadata()["levels"].splitlines()
     where = IMAGES / dataset / "test_masks.npy"

@@ -34,7 +34,7 @@ from bla.paper import COLUMNS
 from bla.seeds import derive_seed
 from bla.specs import Explaining
 from bla.training import Module
-from pipeline.explained import Explained, load_explained, load_module, told_of
+from pipeline.explained import Explained, load_arrays, load_explained, load_module, told_of
 from pipeline.files import content_key, load_array, replacing, save_table
 from pipeline.lime import lime_seeds
 from pipeline.paths import IMAGES, LIME_MAPS, MAPS
@@ -56,7 +56,7 @@ def main(dataset: str) -> None:
     explained = load_explained(dataset, settings)
     spec, images = settings.faithfulness, explained.images
     model, seed = explained.classifier.run(spec.run), derive_seed(settings.seed, dataset, "randomisation")
-    lime = load_file(LIME_MAPS / f"{dataset}.safetensors")
+    lime = load_arrays(LIME_MAPS / f"{dataset}.safetensors", "lime", dataset, explained)
     targets = torch.from_numpy(lime["targets"][spec.run])
     modules = {key: _module(dataset, key, settings, images.device) for key in settings.variants}
     told = [*told_of(explained, dataset, settings), targets.tolist(), seed, spec.noise]

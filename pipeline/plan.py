@@ -25,7 +25,7 @@ from bla.paper import VARIANTS
 from bla.specs import Photographs
 from bla.training import initial_head, train
 from pipeline.paths import FEATURES, IMAGES
-from pipeline.settings import DatasetEntry, load_settings
+from pipeline.settings import DatasetEntry, Settings, load_settings
 from pipeline.stage import WORK, choose_device, data_path, run_stage
 
 MEGABYTES_A_SECOND = 10
@@ -36,19 +36,24 @@ VARIANTS_TRAINED = 6
 """Columns that cost time: the paper's four and the other two readings of BLA-PH; BL and BL+ see pooled features."""
 
 
+EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
+"""Images that `make paper` explains, as in the Makefile."""
+
+
 def main(*datasets: str) -> None:
     """Print the plan for some of the paper's datasets; BlaError if the disk has not enough room for it."""
     settings = load_settings()
+    settings = settings.model_copy(update={"faithfulness": settings.faithfulness.model_copy(update=EXPLAINED)})
     entries = {name: settings.dataset[name] for name in datasets}
     if not datasets or not all(isinstance(entry.images, Photographs) for entry in entries.values()):
         raise BlaError("a plan is for the paper's datasets: cats_vs_dogs, stanford_dogs, caltech_birds")
     device, total = choose_device(), np.zeros(3)
-    measured: dict[str, tuple[float, float, float, int]] = {}
+    measured: dict[str, tuple[float, float, float, int, int]] = {}
     for name, entry in entries.items():
         key = f"{entry.backbone.architecture} {entry.images.image_size}"
         if key not in measured:
             measured[key] = _rates(entry, settings.runs, device)
-        total += _plan(name, entry, settings.runs, *measured[key])
+        total += _plan(name, entry, settings, *measured[key])
     where = data_path(".")
     where.mkdir(parents=True, exist_ok=True)
     free = min(shutil.disk_usage(place).free for place in (where, Path()))
@@ -68,9 +73,18 @@ def main(*datasets: str) -> None:
 
 
 def _plan(
-    name: str, entry: DatasetEntry, runs: int, reading: float, extraction: float, training: float, numbers: int
+    name: str,
+    entry: DatasetEntry,
+    settings: Settings,
+    reading: float,
+    extraction: float,
+    training: float,
+    cells: int,
+    channels: int,
 ) -> tuple[float, float, float]:
     """Print a line for a dataset; return bytes to download, bytes of disk, seconds of work. The rates are an image's."""
+    runs, numbers = settings.runs, cells * channels
+    explained = _passes_to_explain(settings, cells, channels)
     module = importlib.import_module(f"bla.datasets.{entry.images.kind}")
     folder, sizes = data_path(entry.images.kind), {source.name: source.size or 0 for source in module.SOURCES}
     unpacked = {file: folder / re.sub(r"\.(tar|tgz|zip)$", "", file) for file in sizes}
@@ -83,19 +97,30 @@ def _plan(
         (train + test) * reading,
         passes * extraction,
         VARIANTS_TRAINED * entry.training.epochs * train * training,
+        explained * extraction,
     )
     print(
         f"{name}: {train + test:,} images; download {lacking / 1e9:.2f} GB; disk {disk / 1e9:.1f} GB, of it "
         f"{features / 1e9:.1f} GB features; reading {_told(times[0])}, extraction {_told(times[1])} "
-        f"({entry.backbone.draws} draws), {runs} runs of {VARIANTS_TRAINED} variants {_told(times[2])}",
+        f"({entry.backbone.draws} draws), {runs} runs of {VARIANTS_TRAINED} variants {_told(times[2])}, explanations "
+        f"{_told(times[3])} ({explained:,} forward passes)",
         flush=True,
     )
     return lacking, disk, sum(times)
 
 
-def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int]:
-    """Seconds an image takes to be read, extracted once, and trained on once by all runs; and how many numbers its
-    features are."""
+def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
+    """Roughly how many forward passes LIME, the slow methods, their checks and the curves take."""
+    spec, lime, rise = settings.faithfulness, settings.explainer.lime.patterns, settings.explainer.rise.masks
+    methods = len(settings.explainers) + VARIANTS_TRAINED + 1
+    curves = 2 * 2 * (cells // spec.cells_at_once + 2) * methods * (1 + spec.orders) // 2
+    slow = (rise if "rise" in settings.explainers else 0) + (channels if "score_cam" in settings.explainers else 0)
+    return 2 * spec.images * lime + spec.slow_images * (slow + curves) + 3 * spec.check_images * (lime + slow)
+
+
+def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:
+    """Seconds an image takes to be read, extracted once, and trained on once by all runs; and the
+    cells and channels of its features."""
     side = entry.images.image_size
     with TemporaryDirectory() as folder:
         noise = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
@@ -111,7 +136,7 @@ def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float,
     labels = torch.zeros(1024, dtype=torch.long, device=device)
     head, schedule = initial_head(range(timed), channels, 100), replace(entry.training, epochs=1)
     training = _seconds(lambda: train(features, labels, VARIANTS["bla_t"], head, range(timed), schedule)) / 1024
-    return reading, extraction, training * runs / timed, cells * channels
+    return reading, extraction, training * runs / timed, cells, channels
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -760,7 +760,7 @@ def test_weights_with_another_hash_are_refused(hub, monkeypatch):
     assert not list(Path("data/raw/weights").iterdir())
 
 
-def planned(monkeypatch, *words, free=10**12, rates=(0.01, 0.1, 0.001, 49 * 1280)):
+def planned(monkeypatch, *words, free=10**12, rates=(0.01, 0.1, 0.001, 49, 1280)):
     """What `plan` ends with in this process; so much of the disk is free, and an image takes so many seconds."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * 10**12, 2 * 10**12 - free, free))
@@ -789,13 +789,16 @@ def test_a_plan_counts_images_draws_and_bytes(here, monkeypatch, capsys):
     assert planned(monkeypatch, "cats_vs_dogs") is None
     line, total = capsys.readouterr().out.splitlines()
     passes = 18_609 * 5 + 4_653
+    lime, slow, curves = 2 * 100 * 1000, 500 + 1280, 2 * 2 * 14 * 16 * 3
+    explained = lime + 40 * (slow + curves) + 3 * 5 * (1000 + slow)
     images, numbers = 23_262 * 224 * 224 * 3, passes * 49 * 1280 * 2
     assert line == (
         f"cats_vs_dogs: 23,262 images; download 0.82 GB; disk {(2 * 824_887_076 + images + numbers) / 1e9:.1f} GB, of it "
-        f"{numbers / 1e9:.1f} GB features; reading 4 min, extraction 2.7 h (5 draws), 2 runs of 6 variants 6 min"
+        f"{numbers / 1e9:.1f} GB features; reading 4 min, extraction 2.7 h (5 draws), 2 runs of 6 variants 6 min, "
+        f"explanations 11.7 h ({explained:,} forward passes)"
     )
     assert total.startswith(
-        "in all: 0.8 GB to download to data/raw, 17 GB of disk (1000 GB are free), roughly 2.9 h on"
+        "in all: 0.8 GB to download to data/raw, 17 GB of disk (1000 GB are free), roughly 14.6 h on"
     )
     assert "10 MB/s" in total
 
@@ -812,7 +815,7 @@ def test_a_plan_larger_than_the_free_disk_ends_with_an_error(here, monkeypatch, 
 def test_what_is_on_the_disk_already_needs_no_room(place, here, monkeypatch, capsys):
     Path("data/raw/cats_vs_dogs/kagglecatsanddogs_5340").mkdir(parents=True)
     edit(Path(), "cats_vs_dogs", "images", image_size=32)
-    plans = partial(planned, monkeypatch, "cats_vs_dogs", free=50_000_000, rates=(0.01, 0.1, 0.001, 4))
+    plans = partial(planned, monkeypatch, "cats_vs_dogs", free=50_000_000, rates=(0.01, 0.1, 0.001, 4, 1))
     assert "GB are needed" in plans()
     assert "in all: 0.0 GB to download" in capsys.readouterr().out
     Path(place).parent.mkdir(parents=True)
@@ -830,7 +833,7 @@ def test_a_plan_measures_this_machine(project):
     duration = r"[\d.]+ (s|min|h)"
     assert re.fullmatch(
         rf"cats_vs_dogs: 23,262 images; download 0\.82 GB; disk 2\.2 GB, of it 0\.3 GB features; "
-        rf"reading {duration}, extraction {duration} \(5 draws\), 2 runs of 6 variants {duration}",
+        rf"reading {duration}, extraction {duration} \(5 draws\), 2 runs of 6 variants {duration}, explanations {duration} \([\d,]+ forward passes\)",
         line,
     )
     assert re.match(

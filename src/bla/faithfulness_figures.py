@@ -113,7 +113,7 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
             what = "accuracy" if curve.startswith("accuracy") else "probability of the class"
             done = "hidden" if curve.startswith("deletion") else "shown"
             axis.set(
-                title=f"{title} (n = {own['n'].min()} images)",
+                title=f"{title} (n = {_range(own['n'])} images)",
                 xlabel=f"share of cells {done}",
                 ylabel=what,
                 xlim=(0, 1),
@@ -132,14 +132,11 @@ def rank_map(summary: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figu
     means = summary.pivot(index="method", columns="metric", values="mean").reindex(list(titles))[metrics]
     ranks = summary.pivot(index="method", columns="metric", values="rank").reindex(list(titles))[metrics].astype(float)
     relative = (ranks - 1) / (ranks.max() - 1).clip(lower=1)
-    counts = summary.groupby("metric")["n"].agg(["min", "max"])
+    counts = summary.groupby("metric")["n"]
     arrows = {"higher": "↑", "lower": "↓"}
     labels = []
     for name in metrics:
-        low, high = counts.loc[name]
-        labels.append(
-            f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {low if low == high else f'{low}–{high}'})"
-        )
+        labels.append(f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {_range(counts.get_group(name))})")
     texts = means.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}")
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(0.62 * len(metrics) + 2.5, 0.36 * len(titles) + 3.6), layout="constrained")
@@ -154,10 +151,10 @@ def rank_map(summary: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figu
     return figure
 
 
-def cascade(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
+def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
     """Similarity to the original map while more and more layers are random; what stays up does not depend on them.
 
-    `points` has method, level, layer, mean, standard_error and n.
+    `points` has method, level, layer, mean, standard_error and n; the maps have so many `cells`.
     """
     look = looks(methods)
     layers = points.drop_duplicates("level").sort_values("level")
@@ -166,12 +163,18 @@ def cascade(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
         for method, line in points.groupby("method", sort=False):
             axis.errorbar(line["level"], line["mean"], yerr=line["standard_error"], marker="o", markersize=3, elinewidth=0.7, **look[str(method)])  # fmt: skip
         axis.set_xticks(layers["level"], layers["layer"], rotation=30, ha="right")
-        axis.axhline(0, color="0.25", linewidth=1)
-        low, high = points["n"].min(), points["n"].max()
+        by_chance = (2 / np.pi / (cells - 1)) ** 0.5  # mean of |N(0, 1 / (n - 1))|
+        axis.axhline(by_chance, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label="unrelated maps, expected")
         axis.set(
+            ylim=(0, None),
             xlabel="random from the head down to this layer",
             ylabel="Spearman's |ρ| with the original map",
-            title=f"mean ± standard error over images (n = {low if low == high else f'{low}–{high}'}); lower is better",
+            title=f"mean ± standard error over images (n = {_range(points['n'])}); lower is better",
         )
         figure.legend(loc="outside right center")
     return figure
+
+
+def _range(counts: pd.Series) -> str:
+    low, high = counts.min(), counts.max()
+    return str(low) if low == high else f"{low}–{high}"
