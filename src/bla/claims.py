@@ -25,6 +25,7 @@ from bla.statistics import (
     Column,
     Interval,
     Measure,
+    PairedTest,
     bootstrap,
     bootstrap_spread_ratio,
     brown_forsythe,
@@ -166,28 +167,28 @@ class Judge:
 
     def comparable_with_lime(self) -> Finding:
         """Claim 10 on A and B: the 95 % interval of BLA-T - CAM lies within +-COMPARABLE."""
-        ours, difference, p = self._against_cam()
+        ours, difference, test = self._against_cam()
         interval = crossed_bootstrap(difference[None], self.resamples, self.seed)[0]
         yes = interval.low > -COMPARABLE and interval.high < COMPARABLE
         no = interval.low > COMPARABLE or interval.high < -COMPARABLE
         how = f"crossed bootstrap over runs and images: {_show(interval)} within ±{COMPARABLE}; p of no difference by Wilcoxon signed-rank over images"
-        return Finding(ours, how, p, "yes" if yes else "no" if no else "inconclusive")
+        return Finding(ours, how, test.p, "yes" if yes else "no" if no else "inconclusive")
 
     def closer_to_lime(self) -> Finding:
         """Claim 10 on C: BLA-T correlates more than CAM, image by image, by ranks and mean."""
-        ours, difference, p = self._against_cam()
-        effect = wilcoxon(difference.mean(axis=0), np.zeros(difference.shape[1])).effect_size
-        unclear = p >= self.alpha or difference.mean() * effect <= 0
+        ours, difference, test = self._against_cam()
+        effect = test.effect_size
+        unclear = test.p >= self.alpha or difference.mean() * effect <= 0
         holds = "inconclusive" if unclear else "yes" if difference.mean() > 0 else "no"
-        return Finding(ours, f"Wilcoxon signed-rank over images, rank-biserial {effect:+.2f}", p, holds)
+        return Finding(ours, f"Wilcoxon signed-rank over images, rank-biserial {effect:+.2f}", test.p, holds)
 
-    def _against_cam(self) -> tuple[str, NDArray[np.float64], float]:
-        """What was found, BLA-T - CAM by run and image, and the p of no difference over images."""
+    def _against_cam(self) -> tuple[str, NDArray[np.float64], PairedTest]:
+        """What was found, BLA-T - CAM by run and image, and the test of no difference over images."""
         bla_t, cam = (np.nan_to_num(self.dataset.with_lime[key]) for key in ("bla_t", "cam"))
         means = {"CAM": cam.mean(axis=0), "BLA-T": bla_t.mean(axis=0)}
         told = ", ".join(f"{name} {v.mean():.3f} ± {float(standard_error(v)):.3f}" for name, v in means.items())
-        p = wilcoxon(means["BLA-T"], means["CAM"]).p
-        return f"{told} (n = {cam.shape[1]} images, {len(cam)} runs)", bla_t - cam, p
+        test = wilcoxon(means["BLA-T"], means["CAM"])
+        return f"{told} (n = {cam.shape[1]} images, {len(cam)} runs)", bla_t - cam, test
 
     def values(self, measure: Measure, *keys: str) -> str:
         """The columns' means with standard errors."""

@@ -26,12 +26,15 @@ class Classifier(nn.Module):
     def run(self, number: int) -> "Classifier":
         """The classifier of one run, R = 1, on the same backbone."""
         only = slice(number, number + 1)
-        return Classifier(self.extractor, Head(self.head_weight[only], self.head_bias[only])).train(self.training)
+        alone = Classifier(self.extractor, Head(self.head_weight[only], self.head_bias[only]))
+        alone.training = self.training  # not .train(), which would reach into the backbone
+        return alone
 
     def features(self, images: Tensor) -> Tensor:
         """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
+        features = self.extractor.feature_map(images)
         self.forwards += len(images)
-        return self.extractor.feature_map(images)
+        return features
 
     def logits(self, features: Tensor) -> Tensor:
         """Class logits `[R, B, K]` of a feature map `[B, C, h, w]`, pooled with equal weights."""

@@ -111,7 +111,7 @@ def _state(model: nn.Module) -> list[object]:
         for name, m in model.named_modules()
     ]
     tensors = [
-        (name, value.requires_grad, value.grad is None, value.double().sum().item())
+        (name, value.requires_grad, value.grad is None, value.detach().cpu().numpy().tobytes())
         for name, value in [*model.named_parameters(), *model.named_buffers()]
     ]
     return [*modules, *tensors]

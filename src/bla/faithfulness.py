@@ -90,6 +90,8 @@ def measure(
 
     for name, values in maps.items():
         there = np.nonzero(np.isfinite(values).all(axis=1))[0]
+        if not len(there):
+            continue
         for metric, found in _confidence(subject, values[there], there).items():
             add(name, metric, there, found)
         by_features = _by_features(subject, ranks[name][there], there, steps[1:])
@@ -103,6 +105,8 @@ def measure(
 
     for image in np.nonzero(slow)[0]:
         names = [name for name, values in maps.items() if np.isfinite(values[image]).all()]
+        if not names:
+            continue
         of_image = _curves(subject, int(image), torch.stack([ranks[name][image] for name in names]), steps)
         one = np.array([image])
         for curve, values in of_image.items():  # [methods, S]

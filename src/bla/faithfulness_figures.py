@@ -118,7 +118,10 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
                 ylabel=what,
                 xlim=(0, 1),
             )
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+        handles = {
+            label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles, loc="outside right center")
     return figure
 
 

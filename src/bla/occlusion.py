@@ -109,6 +109,7 @@ def cell_means(values: Tensor, grid: int) -> Tensor:
     """Means `[B, grid, grid]` of values `[B, H, W]` over the patches; unchanged if they are a map of the grid already."""
     if values.shape[1:] == (grid, grid):
         return values
+    assert min(values.shape[1:]) >= grid, f"a map of {tuple(values.shape[1:])} is coarser than {grid} cells a side"
     for axis in (1, 2):
         patch = patch_of_pixel(values.shape[axis], grid).to(values.device)
         share = torch.nn.functional.one_hot(patch, grid).to(values.dtype)

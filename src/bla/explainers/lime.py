@@ -36,6 +36,7 @@ class LIME(Explainer):
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Coefficients `[B, h, w]` of the linear models."""
+        assert len(self.classifier.head_weight) == 1, "several runs are explained by explain_runs"
         return self.explain_runs(images, targets[None], seeds)[0]
 
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:

@@ -100,8 +100,8 @@ METRICS = (
     ),
     Metric(
         "iou", "intersection over union", "higher", "share", "|E ∩ M| / |E ∪ M|",
-        "E is the hard explanation: a module's own, for other methods the most important 8 cells of 49; M is the object's mask. "
-        "Both are compared pixel by pixel. " + _TIES,
+        "E is the hard explanation: a module's own, for other methods the most important 8 cells of 49; M is the object's mask, "
+        "and both are compared pixel by pixel. " + _TIES,
         "Stalder et al. 2022",
     ),
     Metric(
@@ -116,7 +116,7 @@ METRICS = (
     ),
     Metric(
         "weight_inside", "weight inside", "higher", "share", "Σ relu(map) M / Σ relu(map)",
-        "The share of the map's positive weight that lies on the object. A map without positive weight has none, and is counted.",
+        "The share of the map's positive weight that lies on the object. A map without positive weight has no score.",
         "Wang et al. 2020 (energy-based pointing game)",
     ),
     Metric(

@@ -1,8 +1,8 @@
 """Sanity checks: does a map change when what the classifier has learned is taken away?
 
 Adebayo et al. 2018. The cascade starts with the head and makes one more layer random at a time, from the last to the
-first. Every parameter is drawn anew from a normal distribution with the mean and spread that it has, so that activations
-keep their size; statistics of batch normalisation stay.
+first. Every parameter is drawn anew from a normal distribution with the mean and spread that it has (one without spread
+stays), so that activations keep their size; statistics of batch normalisation stay.
 
     for level, random in zip(cascade_levels(classifier), cascade(classifier, seed)):
         maps = GradCAM(random).explain(images, targets, seeds)

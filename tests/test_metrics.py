@@ -1,0 +1,363 @@
+"""Metrics of maps against hand-computed values, loops over pixels, scipy, and the facts that define them."""
+
+import math
+import re
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch.nn.functional import interpolate
+
+from bla.metrics import BY_NAME, METRICS
+from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
+from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_logits, rank_cells
+from bla.metrics.localisation import overlap, pointing_game, weight_inside
+from bla.metrics.rank_correlation import spearman
+from bla.occlusion import cell_means
+
+RNG = np.random.default_rng(0)
+SOME_TIES = np.array([0.5, 2, 0.5, -1, 2, 0.5, 7])
+
+
+def test_metrics_have_unique_names_in_the_order_of_the_tables():
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    assert list(BY_NAME) == names
+    assert all(BY_NAME[metric.name] is metric for metric in METRICS)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_says_what_it_is(metric):
+    assert metric.better in ("higher", "lower")
+    for text in (metric.title, metric.unit, metric.formula, metric.source):
+        assert text.strip() == text != ""
+    assert re.fullmatch(r"[^\n]*[.?!]", metric.meaning)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.name)
+def test_a_metric_is_explained_in_two_sentences(metric):
+    assert len(re.split(r"(?<=[.?!])\s+(?=[A-Z])", metric.meaning)) == 2
+
+
+def test_losses_errors_and_costs_are_better_low_and_the_rest_high():
+    lower = {metric.name for metric in METRICS if metric.better == "lower"}
+    starts = ("average_drop", "deletion", "loss", "randomised", "retrained", "forwards", "backwards")
+    assert lower == {metric.name for metric in METRICS if metric.name.startswith(starts)}
+
+
+def test_average_drop_and_increase_by_hand():
+    whole, explained = np.array([0.8, 0.5, 0.9]), np.array([0.4, 0.6, 0.9])
+    np.testing.assert_allclose(average_drop(whole, explained), [50, 0, 0])
+    assert average_drop(whole, explained).mean() == pytest.approx(16.667, abs=1e-3)
+    assert increase(whole, explained).tolist() == [0, 100, 0]
+    assert increase(whole, explained).mean() == pytest.approx(33.333, abs=1e-3)
+
+
+def bilinear(small: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear upsampling with pixel centres at halves and clamped borders, pixel by pixel."""
+    result = np.empty((height, width))
+    for y in range(height):
+        for x in range(width):
+            row = min(max((y + 0.5) * small.shape[0] / height - 0.5, 0), small.shape[0] - 1)
+            column = min(max((x + 0.5) * small.shape[1] / width - 0.5, 0), small.shape[1] - 1)
+            top, left = math.floor(row), math.floor(column)
+            below, right = min(top + 1, small.shape[0] - 1), min(left + 1, small.shape[1] - 1)
+            down, across = row - top, column - left
+            upper = small[top, left] * (1 - across) + small[top, right] * across
+            lower = small[below, left] * (1 - across) + small[below, right] * across
+            result[y, x] = upper * (1 - down) + lower * down
+    return result
+
+
+def test_an_explanation_mask_is_the_map_from_0_to_1_upsampled_bilinearly():
+    maps = torch.tensor([[[-3.0, 1.0, 0.0], [2.0, 5.0, 1.0]], [[0.1, 0.2, 0.3], [0.4, 0.5, 0.9]]]).double()
+    scaled = [[[0, 4 / 8, 3 / 8], [5 / 8, 1, 4 / 8]], [[0, 0.125, 0.25], [0.375, 0.5, 1]]]
+    found = explanation_mask(maps, (10, 12))
+    assert found.shape == (2, 10, 12)
+    for mask, wanted in zip(found.numpy(), scaled, strict=True):
+        np.testing.assert_allclose(mask, bilinear(np.array(wanted), 10, 12), atol=1e-12)
+    torch_does = interpolate(torch.tensor(scaled).double()[:, None], (10, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(found, torch_does[:, 0])
+
+
+@pytest.mark.parametrize("constant", [0.0, -2.5, 1e-300, 3e8])
+def test_a_constant_map_keeps_everything(constant):
+    other = torch.arange(4).double().view(1, 2, 2)
+    found = explanation_mask(torch.cat([torch.full((1, 2, 2), constant).double(), other]), (6, 6))
+    assert (found[0] == 1).all()
+    assert found[1].min() == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=9), st.sampled_from([torch.float, torch.double]))
+def test_an_explanation_mask_lies_within_0_and_1(values, kind):
+    found = explanation_mask(torch.tensor(values, dtype=kind).view(1, 3, 3), (9, 9))
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert torch.isfinite(found).all()
+    assert found[0, 1::3, 1::3].max() == 1  # cells have a pixel at their centre
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.5, 25_088), (0.15, 7_527)])
+def test_half_and_15_percent_of_224_by_224_distinct_pixels_stay_as_they_are(share, left):
+    mask = torch.from_numpy(RNG.permutation(224 * 224) + 1.0).view(1, 224, 224)
+    kept = keep_largest(mask, share)
+    assert (kept > 0).sum() == left
+    assert kept[kept > 0].equal(mask[kept > 0])
+    assert kept[kept > 0].min() == 224 * 224 - left + 1  # the largest
+
+
+def test_a_share_of_1_changes_nothing():
+    mask = torch.from_numpy(RNG.random((2, 5, 5)))
+    assert keep_largest(mask, 1).equal(mask)
+
+
+def test_of_pixels_at_the_threshold_the_first_go():
+    #                                gone gone             gone            gone
+    mask = torch.tensor([[[0.1, 0.5, 0.5, 0.5, 0.2], [0.5, 0.9, 0.3, 0.5, 0.8]]])
+    wanted = [[0, 0, 0, 0.5, 0], [0.5, 0.9, 0, 0.5, 0.8]]
+    np.testing.assert_allclose(keep_largest(mask, 0.5)[0], wanted)
+
+
+def test_where_many_pixels_are_0_fewer_stay():
+    mask = torch.zeros(1, 4, 5)
+    mask[0, 1, :3] = torch.tensor([0.2, 1, 0.4])
+    assert keep_largest(mask, 0.5).equal(mask)
+    assert (keep_largest(mask, 0.1) > 0).sum() == 2
+
+
+def test_of_equal_pixels_the_last_ones_stay():
+    kept = keep_largest(torch.ones(1, 10, 10), 0.15)
+    assert kept.flatten().nonzero().flatten().tolist() == list(range(85, 100))
+
+
+@pytest.mark.parametrize("share", [Fraction(1, 2), Fraction(3, 20), Fraction(9, 10), Fraction(11, 20)])
+def test_how_many_stay_is_not_spoilt_by_rounding(share):
+    for pixels in range(10, 400):
+        kept = keep_largest(torch.arange(1.0, pixels + 1).view(1, 1, -1), float(share))
+        assert (kept > 0).sum() == math.ceil(pixels * share)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=8, max_size=30), st.sampled_from([Fraction(1, 2), Fraction(3, 20)]))
+def test_the_largest_stay_by_a_loop(values, share):
+    wanted, goal = list(values), math.ceil(len(values) * share)
+    threshold = sorted(values)[math.floor(len(values) * (1 - share)) - 1]
+    for place, value in enumerate(values):
+        if value < threshold:
+            wanted[place] = 0
+    for place, value in enumerate(values):
+        if value == threshold and sum(v > 0 for v in wanted) > goal:
+            wanted[place] = 0
+    others = torch.rand(1, 1, len(values))  # another image in the batch changes nothing
+    found = keep_largest(torch.cat([torch.tensor(values).float().view(1, 1, -1), others]), float(share))
+    assert found[0, 0].tolist() == wanted
+
+
+def test_distinct_cells_have_one_order():
+    maps = RNG.permutation(49 * 3).reshape(3, 49).astype(float) - 60
+    ranks = rank_cells(maps, [5, 6, 7], 4)
+    assert ranks.shape == (3, 4, 49)
+    for values, orders in zip(maps, ranks.numpy(), strict=True):
+        for order in orders:
+            assert np.argsort(order).tolist() == np.argsort(-values).tolist()
+
+
+def test_ties_are_permuted_among_themselves_only():
+    (orders,) = rank_cells(SOME_TIES[None], [3], 200).numpy()
+    assert (np.sort(orders, axis=1) == np.arange(7)).all()
+    assert {7: {0}, 2: {1, 2}, 0.5: {3, 4, 5}, -1: {6}} == {
+        value: set(orders[:, value == SOME_TIES].flat) for value in SOME_TIES
+    }
+
+
+def test_every_order_of_ties_is_as_likely_as_any_other():
+    (orders,) = rank_cells(SOME_TIES[None], [11], 6000).numpy()
+    counts = Counter(tuple(order) for order in orders)
+    assert len(counts) == 2 * 6
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_orders_are_those_of_the_seed_whatever_other_images_there_are():
+    ties = np.zeros((3, 16))
+    together = rank_cells(ties, [1, 2, 1], 3)
+    assert together[0].equal(together[2])
+    assert not together[0].equal(together[1])
+    assert rank_cells(ties[:1], [2], 3)[0].equal(together[1])
+    assert rank_cells(ties[:1], [2], 2)[0].equal(together[1, :2])
+    assert len({tuple(order) for order in together[0].tolist()}) == 3
+
+
+def test_every_image_needs_a_seed():
+    with pytest.raises(ValueError, match="zip"):
+        rank_cells(np.zeros((2, 4)), [1], 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "at_once", "steps"),
+    [(16, 4, [0, 4, 8, 12, 16]), (49, 10, [0, 10, 20, 30, 40, 49]), (3, 1, [0, 1, 2, 3]), (9, 20, [0, 9])],
+)
+def test_curve_steps_go_from_none_to_all(cells, at_once, steps):
+    assert curve_steps(cells, at_once) == steps
+
+
+def test_insertion_shows_the_most_important_cells_and_more_at_every_step():
+    maps, steps = RNG.random((2, 9)), [0, 1, 4, 9]
+    shown = insertion_patterns(rank_cells(maps, [0, 1], 3), steps)
+    assert shown.shape == (2, 3, 4, 9)
+    assert (shown.sum(dim=-1) == torch.tensor(steps)).all()
+    assert (shown[:, :, :-1] <= shown[:, :, 1:]).all()
+    for values, patterns in zip(maps, shown.numpy(), strict=True):
+        for pattern, count in zip(patterns[0], steps, strict=True):
+            assert set(values[pattern]) == set(sorted(values, reverse=True)[:count])
+
+
+def test_area_under_curve_by_hand():
+    assert area_under_curve(np.array([1, 0.5, 0.25, 0]), [0, 5, 10, 15]) == pytest.approx(0.416667, abs=1e-6)
+    # 0.75 over the first third, 0.25 over the rest
+    assert area_under_curve(np.array([1, 0.5, 0]), [0, 1, 3]) == pytest.approx(0.75 / 3 + 0.25 * 2 / 3)
+
+
+def test_the_area_of_a_constant_is_the_constant():
+    np.testing.assert_allclose(area_under_curve(np.full((2, 3, 6), 0.3), curve_steps(49, 10)), np.full((2, 3), 0.3))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.floats(-2, 2), st.floats(-2, 2))
+def test_area_is_linear_and_a_point_on_the_curve_adds_nothing(values, factor, offset):
+    curve, steps = np.array(values), [0, 2, 6, 9]
+    area = float(area_under_curve(curve, steps))
+    assert area_under_curve(factor * curve + offset, steps) == pytest.approx(factor * area + offset, abs=1e-9)
+    more = np.insert(curve, 2, (curve[1] + curve[2]) / 2)
+    assert area_under_curve(more, [0, 2, 4, 6, 9]) == pytest.approx(area)
+    assert area_under_curve(curve[::-1], [0, 3, 7, 9]) == pytest.approx(area)
+    assert area_under_curve(curve, [0, 4, 12, 18]) == pytest.approx(area)
+
+
+def test_pooled_logits_are_the_heads_of_the_mean_of_the_most_important_cells():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 1, 9, 5, generator=generator)
+    weight, bias = torch.randn(3, 5, generator=generator), torch.randn(3, generator=generator)
+    maps, steps = RNG.integers(0, 4, (2, 9)).astype(float), [1, 2, 5, 9]
+    ranks = rank_cells(maps, [8, 9], 3)
+    found = pooled_logits(features, ranks, steps, weight, bias)
+    assert found.shape == (2, 3, 4, 3)
+    for image in range(2):
+        for order in range(3):
+            for place, count in enumerate(steps):
+                cells = [cell for cell in range(9) if ranks[image, order, cell] < count]
+                mean = sum(features[image, 0, cell] for cell in cells) / count
+                torch.testing.assert_close(found[image, order, place], weight @ mean + bias)
+    whole = features.mean(dim=2) @ weight.T + bias
+    torch.testing.assert_close(found[:, :, -1], whole.expand(2, 3, 3))
+
+
+def pointed(row: int, column: int, pixel: tuple[int, int], side: int = 224) -> float:
+    """The pointing game of a 7x7 map with its maximum in one cell, and a mask of one pixel."""
+    maps, masks = np.zeros((1, 7, 7)), np.zeros((1, side, side), bool)
+    maps[0, row, column], masks[0, *pixel] = 1, True
+    return pointing_game(maps, masks)[0]
+
+
+@pytest.mark.parametrize("away", [(0, 14), (14, 0), (0, -14), (-14, 0), (9, 11), (0, 0), (10, -10)])
+def test_a_maximum_14_pixels_from_the_mask_is_a_hit(away):
+    assert pointed(1, 4, (48 + away[0], 144 + away[1])) == 1
+
+
+@pytest.mark.parametrize("away", [(0, 15), (15, 0), (0, -15), (-15, 0), (9, 12), (-11, 11), (0, 60)])
+def test_a_maximum_15_pixels_from_the_mask_is_a_miss(away):
+    assert pointed(1, 4, (48 + away[0], 144 + away[1])) == 0
+
+
+def test_the_tolerance_shrinks_with_the_image():
+    assert [pointed(3, 3, (56, 56 + away), side=112) for away in (0, 7, 8, 14)] == [1, 1, 0, 0]
+
+
+def test_of_several_maxima_the_expected_hit_counts():
+    maps, masks = np.zeros((3, 7, 7)), np.zeros((3, 224, 224), bool)
+    masks[:, 32:64, 32:64] = True  # cell (1, 1); centres of its neighbours are 17 or more pixels away
+    maps[0, 1, 1] = maps[0, 5, 5] = maps[0, 0, 6] = maps[0, 1, 4] = 2.0
+    maps[1, 5, 5] = maps[1, 5, 6] = 2.0
+    np.testing.assert_allclose(pointing_game(maps, masks), [1 / 4, 0, 1 / 49])
+
+
+def test_the_pointing_game_by_a_loop_over_pixels():
+    maps, masks = RNG.integers(0, 6, (12, 4, 4)).astype(float), RNG.random((12, 28, 28)) < 0.01
+    masks[0] = False
+    for values, mask, found in zip(maps, masks, pointing_game(maps, masks), strict=True):
+        pixels = np.argwhere(mask)
+        hits = []
+        for row, column in np.argwhere(values == values.max()):
+            centre = np.array([7 * row + 3, 7 * column + 3])
+            hits.append(any(np.hypot(*(pixel - centre)) < 15 / 8 for pixel in pixels))
+        assert found == (pytest.approx(np.mean(hits)) if len(pixels) else pytest.approx(np.nan, nan_ok=True))
+        assert np.isnan(found) == (not mask.any())
+
+
+def by_counting(selected: np.ndarray, mask: np.ndarray) -> tuple[float, float, float]:
+    """Intersection over union, precision and recall of selected cells `[g, g]`, every pixel counted."""
+    side = len(mask) // len(selected)
+    shown = np.kron(selected, np.ones((side, side))) > 0
+    both, either = int((shown & mask).sum()), int((shown | mask).sum())
+    return both / either, both / int(shown.sum()), both / int(mask.sum())
+
+
+def test_overlap_counts_pixels():
+    masks, selected = RNG.random((3, 20, 20)) < 0.3, RNG.random((3, 5, 4, 4)) < 0.5
+    coverage = cell_means(torch.from_numpy(masks).double(), 4).flatten(1).numpy()
+    found = np.stack(overlap(selected.reshape(3, 5, 16), coverage), axis=-1)
+    wanted = [[by_counting(order, mask) for order in orders] for orders, mask in zip(selected, masks, strict=True)]
+    np.testing.assert_allclose(found, wanted)
+    np.testing.assert_allclose(np.stack(overlap(selected[:, 0].reshape(3, 16), coverage), axis=-1), found[:, 0])
+
+
+def test_overlap_by_hand():
+    selected = np.array([[True, True, False, False]] * 2)
+    coverage = np.array([[0.5, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
+    iou, precision, recall = overlap(selected, coverage)
+    np.testing.assert_allclose(iou, [0.5 / 3, 1])
+    np.testing.assert_allclose(precision, [0.25, 1])
+    np.testing.assert_allclose(recall, [1 / 3, 1])
+
+
+def test_an_empty_mask_has_no_localisation():
+    found = [*overlap(np.ones((1, 2, 4), bool), np.zeros((1, 4))), weight_inside(np.ones((1, 4)), np.zeros((1, 4)))]
+    found.append(pointing_game(np.ones((1, 2, 2)), np.zeros((1, 8, 8), bool)))
+    assert all(np.isnan(values).all() for values in found)
+
+
+def test_weight_inside_counts_positive_weight_alone():
+    coverage = np.array([0.5, 0, 1, 1])
+    maps = np.array([[2.0, 1, -5, 1], [-1, -2, -3, 0], [0, 0, 3, 0], [0, 9, -1, 0]])
+    found = weight_inside(maps, np.tile(coverage, (4, 1)))
+    np.testing.assert_allclose(found, [(2 * 0.5 + 1) / 4, np.nan, 1, 0])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=3, max_size=20))
+def test_spearman_with_ties_is_scipys(pairs):
+    x, y = np.array(pairs, float).T
+    found = spearman(x, y)
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert np.isnan(found)
+    else:
+        assert found == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
+def test_spearman_is_of_the_last_axis_and_of_order_alone():
+    x, y = RNG.normal(size=(2, 3, 16)), RNG.normal(size=(2, 3, 16))
+    y[1, 2] = 0.25
+    found = spearman(x, y)
+    for run in range(2):
+        for image in range(3):
+            if (run, image) != (1, 2):
+                assert found[run, image] == pytest.approx(stats.spearmanr(x[run, image], y[run, image]).statistic)
+    assert np.isnan(found[1, 2])
+    np.testing.assert_allclose(spearman(np.exp(x), 3 * y - 1), found)
+    np.testing.assert_allclose(spearman(x, x**3), np.ones((2, 3)))
+    np.testing.assert_allclose(spearman(x, -x), -np.ones((2, 3)))

@@ -1,0 +1,326 @@
+"""Partly hidden images: patches, masks, backgrounds and batches, against numpy loops, scipy and images masked by hand."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from torch import nn
+
+from bla.backbones import build_backbone
+from bla.classifier import Classifier
+from bla.explainers.lime import draw_patterns
+from bla.occlusion import blurred, cell_means, occluded_logits, patch_masks, smooth_masks, target_scores
+from bla.patches import occlude, patch_of_pixel
+from bla.specs import Backbone
+from bla.training import Head
+
+GRID, SIDE, RUNS, IMAGES, CLASSES = 4, 64, 2, 3, 3
+COLOUR = torch.tensor([124.0, 116.5, 40.0])
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Two heads on a small random backbone with a 4x4 map."""
+    torch.manual_seed(0)
+    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    for module in extractor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.3)
+    channels = extractor.model.num_features
+    return Classifier(extractor, Head(torch.randn(RUNS, CLASSES, channels), torch.randn(RUNS, CLASSES))).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return random_images(1)
+
+
+@pytest.fixture(scope="module")
+def patterns():
+    return draw_patterns(6, GRID * GRID, 0.5, 0)
+
+
+def random_images(seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=torch.uint8, generator=generator)
+
+
+def logits_of(classifier, images, patterns, **options):
+    masks = patch_masks(patterns, (SIDE, SIDE), GRID)
+    return torch.stack(list(occluded_logits(classifier, images, masks, patterns.shape[-2], **options)))  # [N, R, P, K]
+
+
+def shown_by_hand(pattern: torch.Tensor, side: int = SIDE, grid: int = GRID) -> np.ndarray:
+    assert side % grid == 0
+    return np.kron(pattern.numpy().reshape(grid, grid), np.ones((side // grid, side // grid)))
+
+
+def logits_by_hand(classifier, images, shown, background):
+    """Of float64 images that are masked one pixel at a time, each alone in its batch: `[N, R, P, K]`."""
+    rows = []
+    for number, image in enumerate(images.double().numpy()):
+        behind = np.zeros(3) if background is None else np.asarray(background, dtype=float)
+        behind = behind[number] if behind.ndim == 4 else behind
+        seen = [image * mask[..., None] + behind * (1 - mask[..., None]) for mask in shown[number]]
+        with torch.no_grad():
+            rows.append(torch.cat([classifier(torch.from_numpy(one)[None].float()) for one in seen], dim=1))
+    return torch.stack(rows)
+
+
+def same(found, expected):
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", [28, 112, 224])
+def test_a_patch_is_a_seventh_of_the_side(side):
+    assert torch.bincount(patch_of_pixel(side, 7)).tolist() == [side // 7] * 7
+
+
+def test_pixels_belong_to_the_nearest_patches_where_the_grid_does_not_divide_the_side():
+    assert patch_of_pixel(10, 4).tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+
+
+@given(st.integers(1, 12), st.integers(0, 60))
+def test_patches_lie_in_order_and_differ_by_one_pixel_at_most(grid, more):
+    patches = patch_of_pixel(grid + more, grid)
+    assert (patches.diff() >= 0).all()
+    sizes = torch.bincount(patches, minlength=grid)
+    assert len(sizes) == grid
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_absent_patches_are_black_and_the_others_as_they_were():
+    image = torch.arange(1, 49, dtype=torch.uint8).view(1, 4, 4, 3)
+    hidden = occlude(image, torch.tensor([[True, False, False, True]]), 2)
+    assert hidden[0, :2, :2].equal(image[0, :2, :2])
+    assert hidden[0, 2:, 2:].equal(image[0, 2:, 2:])
+    assert not hidden[0, :2, 2:].any()
+    assert not hidden[0, 2:, :2].any()
+
+
+def test_patch_masks_show_the_patches_of_the_pattern(patterns):
+    numbers = torch.tensor([5, 0, 0, 3])
+    shown = patch_masks(patterns, (SIDE, SIDE), GRID)(torch.tensor([0, 1, 2, 0]), numbers)
+    assert shown.dtype == torch.bool
+    np.testing.assert_array_equal(shown, [shown_by_hand(patterns[number]) for number in numbers])
+
+
+def test_patch_masks_of_every_image_are_its_own():
+    own = torch.stack([draw_patterns(4, 9, 0.5, seed) for seed in range(3)])
+    shown = patch_masks(own, (12, 12), 3)(torch.tensor([2, 0, 1]), torch.tensor([1, 3, 1]))
+    np.testing.assert_array_equal(shown, [shown_by_hand(own[i, p], 12, 3) for i, p in [(2, 1), (0, 3), (1, 1)]])
+
+
+def test_patch_masks_fit_images_that_are_not_square_or_not_divided_by_the_grid():
+    pattern = torch.tensor([[True, False, False, False, True, False, True, True, False]])
+    (shown,) = patch_masks(pattern, (4, 7), 3)(torch.tensor([0]), torch.tensor([0]))
+    rows = ["XXX....", "XXX....", "...XX..", "XXXXX.."]
+    assert shown.tolist() == [[mark == "X" for mark in row] for row in rows]
+
+
+def test_patch_masks_hide_what_occlude_paints(images, patterns):
+    shown = patch_masks(patterns, (SIDE, SIDE), GRID)(torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    assert (images * shown[..., None]).equal(occlude(images, patterns[:3], GRID))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (15, 9)])
+def test_smooth_masks_are_bilinear(size):
+    maps = torch.rand(2, 5, 3, 3, generator=torch.Generator().manual_seed(0))
+    found = smooth_masks(maps, size)(torch.tensor([1, 0, 1]), torch.tensor([4, 2, 0]))
+    assert found.shape == (3, *size)
+    zoom = [side / 3 for side in size]
+    expected = [
+        ndimage.zoom(maps[i, p].numpy(), zoom, order=1, mode="nearest", grid_mode=True)
+        for i, p in [(1, 4), (0, 2), (1, 0)]
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 12), st.integers(0, 2**31))
+def test_cell_means_are_those_of_the_pixels_of_each_cell(grid, tall, wide, seed):
+    values = np.random.default_rng(seed).normal(size=(2, grid + tall, grid + wide))
+    _, height, width = values.shape
+    sums, sizes = np.zeros((2, grid, grid)), np.zeros((grid, grid))
+    for y in range(height):
+        for x in range(width):
+            sums[:, y * grid // height, x * grid // width] += values[:, y, x]
+            sizes[y * grid // height, x * grid // width] += 1
+    np.testing.assert_allclose(cell_means(torch.from_numpy(values), grid), sums / sizes, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_map_of_the_grid_stays_as_it_is_and_types_stay_too(dtype):
+    values = torch.rand(2, 5, 5, dtype=dtype)
+    assert cell_means(values, 5) is values
+    assert cell_means(values, 2).dtype == dtype
+    torch.testing.assert_close(cell_means(values, 1)[:, 0, 0], values.mean(dim=(1, 2)))
+
+
+def test_blur_keeps_images_of_one_colour():
+    colours = torch.tensor([[3, 140, 255], [0, 90, 17]], dtype=torch.uint8)
+    smooth = blurred(colours[:, None, None].expand(-1, 56, 56, -1))
+    assert smooth.dtype == torch.float32
+    torch.testing.assert_close(smooth, colours[:, None, None].float().expand(-1, 56, 56, -1), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("side", "window"), [(224, 51), (112, 25), (64, 15), (28, 7)])
+def test_blur_spreads_a_point_over_an_odd_window_in_proportion_to_the_image(side, window):
+    image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+    middle, reach = side // 2, window // 2
+    image[0, middle, middle, 1] = 255
+    smooth = blurred(image)
+    assert not smooth[..., [0, 2]].any()
+    for line in (smooth[0, middle, :, 1], smooth[0, :, middle, 1]):
+        assert line.nonzero()[:, 0].tolist() == list(range(middle - reach, middle + reach + 1))
+        away = torch.arange(side) - middle
+        expected = torch.exp(-(away**2) / (2 * (50 * side / 224) ** 2)) * (away.abs() <= reach)
+        torch.testing.assert_close(line / line[middle], expected, atol=1e-5, rtol=0)
+    assert smooth.sum().item() == pytest.approx(255, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("behind", ["black", "colour", "images"])
+def test_logits_are_those_of_images_masked_by_hand(kind, behind, classifier, images):
+    own = torch.stack([draw_patterns(4, GRID * GRID, 0.5, seed) for seed in range(IMAGES)])
+    if kind == "bool":
+        masks = patch_masks(own, (SIDE, SIDE), GRID)
+        shown = [[shown_by_hand(pattern) for pattern in rows] for rows in own]
+    else:
+        maps = torch.rand(IMAGES, 4, GRID, GRID, generator=torch.Generator().manual_seed(4))
+        masks, zoom = smooth_masks(maps, (SIDE, SIDE)), SIDE // GRID
+        shown = [
+            [ndimage.zoom(one, zoom, order=1, mode="nearest", grid_mode=True) for one in rows] for rows in maps.numpy()
+        ]
+    background = {"black": None, "colour": COLOUR, "images": blurred(random_images(2))}[behind]
+    found = torch.stack(list(occluded_logits(classifier, images, masks, 4, background, batch_size=5)))
+    expected = logits_by_hand(classifier, images, shown, background)
+    same(found, expected)
+    assert expected.std(dim=2).min() > 0.01  # masks matter
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 100])
+def test_logits_depend_on_no_batch_size(size, classifier, images, patterns):
+    same(logits_of(classifier, images, patterns, batch_size=size), logits_of(classifier, images, patterns))
+
+
+def test_images_come_one_after_the_other_also_when_a_batch_begins_several(classifier, images, patterns):
+    whole = logits_of(classifier, images, patterns)
+    for count in (1, 2, 5):
+        masks = patch_masks(patterns[:count], (SIDE, SIDE), GRID)
+        found = list(occluded_logits(classifier, images, masks, count, batch_size=7))
+        assert [one.shape for one in found] == [(RUNS, count, CLASSES)] * IMAGES
+        same(torch.stack(found), whole[:, :, :count])
+
+
+def test_an_image_is_handed_over_as_soon_as_it_is_complete(classifier, images, patterns):
+    alone = classifier.run(0)
+    logits = occluded_logits(alone, images, patch_masks(patterns, (SIDE, SIDE), GRID), 6, batch_size=4)
+    assert [alone.forwards for _ in logits] == [8, 12, 18]
+
+
+def test_the_order_of_images_does_not_matter(classifier, images):
+    own = torch.stack([draw_patterns(4, GRID * GRID, 0.5, seed) for seed in range(IMAGES)])
+    found, order = logits_of(classifier, images, own, batch_size=5), [2, 0, 1]
+    same(logits_of(classifier, images[order], own[order], batch_size=5), found[order])
+    for number in range(IMAGES):
+        one = slice(number, number + 1)
+        same(logits_of(classifier, images[one], own[number]), found[one])
+
+
+def test_all_heads_in_one_pass_are_each_run_alone(classifier, images, patterns):
+    before = classifier.forwards
+    found = logits_of(classifier, images, patterns)
+    assert classifier.forwards - before == IMAGES * len(patterns)
+    for run in range(RUNS):
+        alone = classifier.run(run)
+        same(found[:, run : run + 1], logits_of(alone, images, patterns))
+        assert alone.forwards == IMAGES * len(patterns)
+    assert not torch.allclose(found[:, 0], found[:, 1])
+
+
+def test_no_graph_is_built_and_gradients_stay_on_for_the_caller(images, patterns):
+    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval()
+    assert next(extractor.parameters()).requires_grad
+    learning = Classifier(extractor, Head(torch.randn(1, 2, 96), torch.zeros(1, 2)))
+    for logits in occluded_logits(learning, images, patch_masks(patterns, (SIDE, SIDE), GRID), len(patterns)):
+        assert not logits.requires_grad
+        assert torch.is_grad_enabled()
+
+
+def test_memory_that_does_not_suffice_halves_the_batch_and_changes_nothing(classifier, images, patterns, monkeypatch):
+    whole, features, sizes = logits_of(classifier, images, patterns), classifier.features, []
+
+    def tight(batch):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("no memory")
+        return features(batch)
+
+    monkeypatch.setattr(classifier, "features", tight)
+    same(logits_of(classifier, images, patterns, batch_size=14), whole)
+    assert sizes == [14, 7, 3, 3, 3, 3, 3, 3]
+
+
+def test_memory_that_does_not_suffice_for_one_image_is_an_error(classifier, images, patterns, monkeypatch):
+    sizes = []
+
+    def full(batch):
+        sizes.append(len(batch))
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(classifier, "features", full)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory"):
+        logits_of(classifier, images, patterns, batch_size=5)
+    assert sizes == [5, 2, 1]
+
+
+def test_scores_are_the_targets_probability_or_logit_run_by_run():
+    logits = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([3, 1])
+    for run, target in enumerate(targets.tolist()):
+        for row in range(5):
+            odds = np.exp(logits[run, row].double().numpy())
+            assert target_scores(logits, targets)[run, row].item() == pytest.approx(odds[target] / odds.sum(), rel=1e-5)
+            assert target_scores(logits, targets, probabilities=False)[run, row] == logits[run, row, target]
+
+
+def test_a_classifier_pools_with_equal_weights_and_applies_each_head(classifier, images):
+    features = torch.randn(2, 96, 3, 2, generator=torch.Generator().manual_seed(0))
+    pooled = features.double().numpy().sum(axis=(2, 3)) / 6
+    heads = zip(classifier.head_weight.double().numpy(), classifier.head_bias.double().numpy(), strict=True)
+    expected = [[weight @ row + bias for row in pooled] for weight, bias in heads]
+    np.testing.assert_allclose(classifier.logits(features), expected, atol=1e-4)
+    with torch.no_grad():
+        same(classifier(images), classifier.logits(classifier.extractor.feature_map(images)))
+
+
+def test_a_run_is_its_head_on_the_same_backbone_with_a_count_of_its_own(classifier, images):
+    with torch.no_grad():
+        before, together = classifier.forwards, classifier(images)
+        assert classifier.forwards == before + IMAGES
+        for number in range(RUNS):
+            alone = classifier.run(number)
+            assert alone.extractor is classifier.extractor
+            assert not alone.training
+            assert not any(parameter.requires_grad for parameter in (alone.head_weight, alone.head_bias))
+            same(alone(images), together[number : number + 1])
+            assert alone(images[:2]).shape == (1, 2, CLASSES)
+            assert alone.forwards == IMAGES + 2
+    assert classifier.forwards == before + IMAGES
+
+
+def test_a_run_of_a_classifier_in_training_mode_is_in_training_mode():
+    classifier = Classifier(nn.Identity(), Head(torch.zeros(2, 3, 4), torch.zeros(2, 3)))
+    assert classifier.train().run(1).training
+    assert not classifier.eval().run(1).training
+
+
+def test_a_run_leaves_the_mode_of_the_shared_backbone_alone():
+    backbone = nn.Linear(1, 1).eval()
+    Classifier(backbone, Head(torch.zeros(2, 3, 4), torch.zeros(2, 3))).run(1)
+    assert not backbone.training
