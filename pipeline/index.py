@@ -1,10 +1,11 @@
-"""Stage `index`: the front page, reports/html/index.html, with Table 1, Figure 3, the claims and links to the reports."""
+"""Stage `index`: the front page, reports/html/index.html, with Tables 1 and 2, Figure 3, the claims and links to the reports."""
 
 import base64
 import html
 
 import pandas as pd
 
+from bla.comparison import table_two_layout
 from bla.tables import NOTE, layout
 from pipeline.files import save_text
 from pipeline.paths import FIGURES, HTML, TABLES
@@ -31,6 +32,10 @@ def main() -> None:
         frame.to_html(index=False, border=0)
         for frame in layout(pd.read_csv(TABLES / "table1.csv").fillna({"mark": ""}))
     ]
+    two = pd.read_csv(TABLES / "table2.csv")
+    table_two = table_two_layout(two, dict(zip(two["method"], two["title"], strict=True))).to_html(
+        index=False, border=0
+    )
     claims = pd.read_csv(TABLES / "claims.csv", keep_default_na=False)
     answered = claims[claims["holds_here"] != ""][["claim", "text", "dataset", "ours", "holds_here", "verdict"]]
     links = "".join(
@@ -49,6 +54,10 @@ arXiv 2105.14824. Every number on this page was written by <code>dvc repro</code
 <h2>Table 1</h2>
 {"".join(tables)}
 <p>{html.escape(NOTE.format(alpha=settings.statistics.alpha))}</p>
+<h2>Table 2</h2>
+{table_two}
+<p>Mean ± standard error over images of Spearman's ρ with LIME's map of the baseline; LIME again is the ceiling. The same maps
+under other metrics: <a href="faithfulness.html">faithfulness</a>.</p>
 <h2>Figure 3</h2>
 <img alt="Error rate and loss of every run, by column and dataset; numbers are in Table 1"
 src="data:image/png;base64,{picture}">
