@@ -56,8 +56,8 @@ arXiv 2105.14824. Every number on this page was written by <code>dvc repro</code
 <p>{html.escape(NOTE.format(alpha=settings.statistics.alpha))}</p>
 <h2>Table 2</h2>
 {table_two}
-<p>Mean ± standard error over images of Spearman's ρ with LIME's map of the baseline; LIME again is the ceiling. The same maps
-under other metrics: <a href="faithfulness.html">faithfulness</a>.</p>
+<p>Mean ± standard error over images of Spearman's ρ with LIME's map of the baseline. LIME again, with other random patterns,
+is the ceiling.</p>
 <h2>Figure 3</h2>
 <img alt="Error rate and loss of every run, by column and dataset; numbers are in Table 1"
 src="data:image/png;base64,{picture}">
