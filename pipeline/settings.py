@@ -221,7 +221,8 @@ def _explain(error: Any, raw: Any) -> str:
     names += [str(error["loc"][-1])] if missing else []
     name = ".".join(names)
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
-        return f"{name}: unknown setting{_did_you_mean(names[-1], _field_names())}"
+        here = Settings.model_fields if len(names) == 1 else ()
+        return f"{name}: unknown setting{_did_you_mean(names[-1], here) or _did_you_mean(names[-1], _field_names())}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if missing:

@@ -450,7 +450,7 @@ def test_a_model_that_cannot_be_checked_is_left_unfolded():
 
 
 DIGITS = ClutteredDigits("cluttered_digits", (3, 8), 64, 32, 32, 16, 2, 8)
-PLAN = Pretraining(epochs=2, batch_size=16, learning_rate=0.01, weight_decay=0.05)
+PLAN = Pretraining(epochs=2, batch_size=16, learning_rate=0.01, weight_decay=0.05, occlusion=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -478,6 +478,23 @@ def test_pretraining_resumes_to_the_same_bytes(digits, tmp_path, monkeypatch):
         resumed = pretraining.pretrain(RESNET, digits, PLAN, 0, CPU, tmp_path / f"after_{epochs}")
         assert to_bytes(resumed) == to_bytes(undisturbed)
     assert to_bytes(pretraining.pretrain(RESNET, digits, PLAN, 1, CPU, tmp_path / "b")) != to_bytes(undisturbed)
+
+
+def test_patches_are_black_in_the_second_half_of_the_epochs_alone(digits, tmp_path, monkeypatch):
+    shares = []
+
+    def occlude(images, patterns, grid):
+        shares.append(1 - patterns.double().mean(dim=1))
+        return images
+
+    monkeypatch.setattr(pretraining, "occlude", occlude)
+    pretraining.pretrain(RESNET, digits, replace(PLAN, epochs=4), 0, CPU, tmp_path / "checkpoint")
+    before, after = torch.cat(shares[:8]), torch.cat(shares[8:])  # 64 images in batches of 16
+    assert len(after) == 2 * 64
+    assert not before.any()
+    assert after.max() < 0.5 + 4 * (0.25 / 49) ** 0.5
+    assert abs(after.mean() - 0.25) < 0.06  # uniform between 0 and 0.5
+    assert len(after.unique()) > 10
 
 
 @pytest.mark.parametrize(
