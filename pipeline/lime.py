@@ -4,6 +4,7 @@ import inspect
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from bla.explainers import lime
 from bla.explainers.lime import LIME
 from bla.seeds import derive_seed
 from pipeline.explained import load_explained, predicted_classes, told_of
@@ -36,7 +36,12 @@ def main(dataset: str) -> None:
     seeds = torch.tensor(
         [lime_seeds(settings.seed, dataset, name, spec.patterns_of, explained.numbers) for name in TWICE]
     )
-    told = [*told_of(explained, dataset, settings), asdict(spec), seeds.tolist(), inspect.getsource(lime)]
+    told = [
+        *told_of(explained, dataset, settings),
+        asdict(spec),
+        seeds.tolist(),
+        Path(inspect.getfile(LIME)).read_text(),
+    ]
 
     def chunks(start: int) -> Iterator[tuple[list[Any], list[Any]]]:
         with tqdm(total=count, initial=start, desc=f"{dataset} LIME", unit="img", disable=None) as bar:

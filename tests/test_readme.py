@@ -5,7 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+
+from bla.backbones import build_backbone
+from bla.classifier import Classifier
+from bla.explainer import Explainer, check_explainer
+from bla.specs import Backbone
+from bla.training import initial_head
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,6 +34,17 @@ def test_the_pictures_are_those_the_pipeline_drew(picture, drawn):
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
 def test_links_and_pictures_lead_somewhere(target):
     assert target.startswith("https://") or (ROOT / target).exists()
+
+
+def test_the_method_of_ones_own_keeps_its_promises():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    found: dict[str, type[Explainer]] = {}
+    exec(code, found)
+    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), 64).eval()
+    head = initial_head([0], extractor.model.num_features, 3)
+    classifier = Classifier(extractor.requires_grad_(False), head).eval()
+    images = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    check_explainer(found["MyMethod"](classifier), images, torch.tensor([0, 1, 2]))
 
 
 def test_the_drawing_has_every_stage():

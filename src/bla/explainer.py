@@ -68,10 +68,11 @@ def add_noise(images: Tensor, deviation: float, seeds: Tensor) -> Tensor:
 def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, tolerance: float = 1e-4) -> None:
     """Raise AssertionError unless the method keeps the promises of `Explainer` on at least three images.
 
-    Shape and finite values; the same maps one by one, in another order and asked again; the targets matter if, and only
+    A title; shape and finite values; the same maps one by one, in another order and asked again; the targets matter if, and only
     if, the method is class-specific; inputs, model (mode, gradients, hooks) and random numbers are left as they were.
     """
     assert len(images) >= 3, "the battery needs at least three images"
+    assert isinstance(getattr(explainer, "title", None), str), "there is no title for tables and pictures"
     model, seeds = explainer.classifier, torch.arange(len(images)) + 11
     before = _state(model), images.clone(), targets.clone(), torch.get_rng_state()
     maps = explainer.explain(images, targets, seeds)

@@ -51,7 +51,7 @@ class LIME(Explainer):
         patterns = drawn[int(seeds[0])] if shared else torch.stack([drawn[int(seed)] for seed in seeds])
         masks = patch_masks(patterns.to(self.classifier.head_weight.device), tuple(images.shape[1:3]), grid)  # type: ignore[arg-type]
         scores = [
-            target_scores(logits, targets[:, number], self.probabilities).double().cpu()
+            target_scores(logits, targets[:, number], self.probabilities).double()
             for number, logits in enumerate(occluded_logits(self.classifier, images, masks, self.patterns))
         ]
         if shared:
