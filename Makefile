@@ -56,6 +56,7 @@ readme: ## copy Table 1 and its pictures to where the README shows them
 bench: env ## measure the speed; writes benchmarks/results.md
 	@.venv/bin/python benchmarks/table1_column.py
 	@.venv/bin/python benchmarks/extraction.py
+	@.venv/bin/python benchmarks/explainers.py
 
 lock: ## pin the newest versions that fit pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
