@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -44,7 +45,7 @@ class Explained:
 
 def load_explained(dataset: str, settings: Settings) -> Explained:
     """The images that `faithfulness` asks for, and BL's heads on the backbone."""
-    spec, device = settings.faithfulness, choose_device()
+    entry, spec, device = settings.dataset[dataset], settings.faithfulness, choose_device()
     all_labels = load_array(IMAGES / dataset / "test_labels.npy")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
     slow = _spread(np.ones(len(numbers), bool), spec.slow_images)
@@ -52,7 +53,6 @@ def load_explained(dataset: str, settings: Settings) -> Explained:
     head = load_head(HEADS / f"{dataset}.safetensors")
     if len(head.weight) != settings.runs:
         raise BlaError(f"{HEADS / dataset}.safetensors: not {settings.runs} heads; run dvc repro baseline@{dataset}")
-    entry = settings.dataset[dataset]
     extractor = fold_batch_norm(load_backbone(entry.backbone, BACKBONES / f"{dataset}.safetensors", pixels.shape[1]))
     classifier = Classifier(extractor, head).to(device).eval()
     checked = _spread(slow, spec.check_images)
@@ -77,7 +77,10 @@ def predicted_classes(explained: Explained) -> Tensor:
 
 def load_arrays(path: Path, stage: str, dataset: str, explained: Explained) -> dict[str, NDArray[Any]]:
     """What an earlier stage wrote about the images; BlaError if it was about others."""
-    arrays = load_file(path)
+    try:
+        arrays = load_file(path)
+    except SafetensorError as error:
+        raise BlaError(f"{path}: damaged ({error}); delete it and run dvc repro {stage}@{dataset}") from error
     if not np.array_equal(arrays["images"].numpy(), explained.numbers):
         raise BlaError(f"{path}: of other images than `faithfulness` asks for; run dvc repro {stage}@{dataset}")
     return {name: values.numpy() for name, values in arrays.items()}

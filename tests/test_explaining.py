@@ -194,6 +194,23 @@ def test_what_an_earlier_stage_wrote_of_other_images_is_refused(stage, before, h
     )
 
 
+@pytest.mark.parametrize(("stage", "before"), [(maps, "lime"), (faithfulness, "maps")])
+def test_a_damaged_file_of_an_earlier_stage_is_named(stage, before, here, monkeypatch):
+    file = Path(f"data/{before}/{DIGITS}.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    name = stage.__name__.removeprefix("pipeline.")
+    message = end_of(monkeypatch, stage.main, name, DIGITS)
+    assert message.startswith(f"error in {name} {DIGITS}: {file}: damaged (")
+    assert message.endswith(f"; delete it and run dvc repro {before}@{DIGITS}")
+
+
+@pytest.mark.parametrize("stage", [lime, maps, faithfulness])
+def test_a_dataset_that_there_is_not(stage, here, monkeypatch):
+    name = stage.__name__.removeprefix("pipeline.")
+    message = f"error in {name} cluttered_digit: params.yaml: there is no cluttered_digit (did you mean {DIGITS}?)"
+    assert end_of(monkeypatch, stage.main, name, "cluttered_digit") == message
+
+
 def test_more_images_than_there_are_means_all(here):
     edit("faithfulness", images=1000)
     lime.main(DIGITS)
