@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bla import classifier, explainer, maps, selection, training
-from bla.backbones import extract
+from bla.backbones import batch_size_for
 from bla.classifier import Classifier
 from bla.datasets import spread_over_classes
 from bla.explainer import Explainer
@@ -153,8 +153,10 @@ def _random_features(dataset: str, model: Classifier, seed: int, count: int) -> 
     images = load_array(IMAGES / dataset / "train_images.npy")[chosen]
     rows = torch.from_numpy(chosen).to(labels.device)
     head, *_, network = cascade(model, seed)
-    found = np.concatenate(list(extract(network.extractor, images, features.device)))
-    return [head, network], [features[:, rows], torch.from_numpy(found)[None].to(features.device)], labels[rows]
+    parts = torch.from_numpy(images).split(batch_size_for(features.device, images.shape[1]))
+    with torch.no_grad():
+        found = [network.features(part.to(features.device)).flatten(2).transpose(1, 2) for part in parts]
+    return [head, network], [features[:, rows], torch.cat(found)[None]], labels[rows]
 
 
 def _retrain(

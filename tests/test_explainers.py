@@ -31,10 +31,11 @@ from bla.explainers.lime import LIME, draw_patterns, solver
 from bla.explainers.random import Random
 from bla.explainers.rise import RISE, random_masks
 from bla.explainers.score_cam import ScoreCAM
+from bla.maps import retrained_maps
 from bla.metrics.randomisation import cascade, cascade_levels
 from bla.metrics.rank_correlation import spearman
 from bla.paper import VARIANTS
-from bla.specs import Backbone
+from bla.specs import Backbone, Schedule
 from bla.training import Head, Module
 
 GRID, SIDE, CLASSES, CHANNELS = 4, 64, 3, 96
@@ -883,3 +884,19 @@ def test_a_constant_map_has_no_rank_correlation():
     assert np.isnan(spearman(np.ones((1, 9)), np.arange(9.0)[None])).all()
     assert spearman(np.arange(9.0)[None], np.exp(np.arange(9.0))[None]).item() == pytest.approx(1)
     assert spearman(np.arange(9.0)[None], -np.arange(9.0)[None]).item() == pytest.approx(-1)
+
+
+@torch.no_grad()
+def test_a_module_is_trained_anew_as_well_on_features_too_large_for_half_precision():
+    torch.manual_seed(0)
+    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    normal = Classifier(extractor, Head(torch.randn(1, CLASSES, CHANNELS), torch.zeros(1, CLASSES))).eval()
+    large = copy.copy(normal)
+    large.features = lambda images: 1e6 * normal.features(images)
+    images = torch.randint(0, 256, (40, SIDE, SIDE, 3), dtype=torch.uint8)
+    features = normal.features(images).flatten(2).transpose(1, 2)[None]
+    variant, labels, schedule = VARIANTS["l2x_f"], torch.arange(40) % 3, Schedule(8, 3, 0.05, 0.2, 1e-7)
+    with torch.enable_grad():
+        found = retrained_maps(variant, [normal, large], [features, 1e6 * features], labels, schedule, 0, images[:4])
+    assert found[0].std() > 0
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)

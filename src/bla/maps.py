@@ -77,15 +77,20 @@ def retrained_maps(
 ) -> Array:
     """Maps `[L, M, n]` of modules trained on each of L classifiers, from their training features `[D, N, n, C]`.
 
-    The head stays as it is whatever the variant says: one that trains would undo its randomisation.
+    The head stays as it is whatever the variant says: one that trains would undo its randomisation. Modules are trained on
+    features of the first classifier's spread, since those of a random network may be larger than half precision holds.
     """
     found = []
+    spread = features[0].float().std()
     for classifier, own in zip(classifiers, features, strict=True):
+        scale = spread / own.float().std()
         head = Head(classifier.head_weight.detach(), classifier.head_bias.detach())
         frozen = replace(variant, head="frozen")
-        module = train(own, labels, frozen, head, [seed], schedule, schedule.epochs).module
+        module = train(own * scale.to(own.dtype), labels, frozen, head, [seed], schedule, schedule.epochs).module
         assert module is not None
-        method = Attention(classifier, variant, Module(module.weight.to(own.device), module.bias.to(own.device)))
+        method = Attention(
+            classifier, variant, Module(module.weight.to(own.device) * scale, module.bias.to(own.device))
+        )
         ignored = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         found.append(cell_maps(method, images, ignored, ignored, method.grid(images)).numpy())
     return np.stack(found)
