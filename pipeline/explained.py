@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -99,5 +100,5 @@ def told_of(explained: Explained, dataset: str, settings: Settings) -> list[Any]
     paths = [BACKBONES / f"{dataset}.safetensors", HEADS / f"{dataset}.safetensors"]
     told: list[Any] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     told += [hashlib.sha256(explained.images.cpu().numpy().tobytes()).hexdigest(), explained.numbers.tolist()]
-    told += [asdict(settings.dataset[dataset].backbone), str(choose_device()), torch.__version__]
+    told += [asdict(settings.dataset[dataset].backbone), str(choose_device()), torch.__version__, version("timm")]
     return told + [Path(code.__file__ or "").read_text() for code in (backbones, occlusion, patches)]

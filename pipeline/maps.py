@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bla import classifier, explainer, maps, selection, training
-from bla.backbones import batch_size_for
+from bla.backbones import batch_size_for, fold_batch_norm, load_backbone
 from bla.classifier import Classifier
 from bla.datasets import spread_over_classes
 from bla.explainer import Explainer
@@ -33,17 +33,20 @@ from bla.metrics.randomisation import cascade, cascade_levels
 from bla.paper import COLUMNS
 from bla.seeds import derive_seed
 from bla.specs import Explaining
-from bla.training import Module
+from bla.training import Head, Module
 from pipeline.explained import Explained, load_arrays, load_explained, load_module, told_of
 from pipeline.files import content_key, load_array, replacing, save_table
 from pipeline.lime import lime_seeds
-from pipeline.paths import IMAGES, LIME_MAPS, MAPS
+from pipeline.paths import BACKBONES, IMAGES, LIME_MAPS, MAPS
 from pipeline.results import load_features
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import WORK, run_stage
 
 Arrays = dict[str, NDArray[Any]]
 Modules = dict[str, tuple[Explaining, Module]]
+
+STATISTICS_OF = 64
+"""How many training images a random network's batch normalisation takes its statistics from."""
 
 
 def main(dataset: str) -> None:
@@ -62,6 +65,10 @@ def main(dataset: str) -> None:
     told = [*told_of(explained, dataset, settings), targets.tolist(), seed, spec.noise]
     told += [explained.slow.tolist(), explained.checked.tolist()]
     told += [inspect.getsource(code) for code in (classifier, explainer, maps, randomisation, selection)]
+    typical = _training_images(dataset, STATISTICS_OF)[1].to(images.device)
+    intact = _intact(dataset, settings, model, typical.shape[1])
+    told += [hashlib.sha256(typical.cpu().numpy().tobytes()).hexdigest()]
+    random = functools.cache(lambda: _random_classifiers(intact, seed, typical))
 
     names = ["lime", *settings.explainers, *settings.variants]
     arrays: Arrays = {"images": explained.numbers, "targets": targets.numpy()}
@@ -71,7 +78,7 @@ def main(dataset: str) -> None:
         build = functools.partial(_build, name, settings, modules)
         seeds = _seeds(dataset, name, settings, explained.numbers)
         given = lime["maps"][spec.run] if name == "lime" else None
-        work = functools.partial(make_maps, build, model, images, targets.to(images.device), seeds, explained.slow, explained.checked, spec.noise, seed, given)  # fmt: skip
+        work = functools.partial(make_maps, build, model, random, images, targets.to(images.device), seeds, explained.slow, explained.checked, spec.noise, given)  # fmt: skip
         found = _kept(f"maps-{dataset}-{name}", [*told, _told(name, settings, modules), seeds.tolist()], work)
         method = build(model)
         row: dict[str, Any] = {"method": name, "title": COLUMNS.get(name, name) if name in modules else method.title}
@@ -81,14 +88,14 @@ def main(dataset: str) -> None:
 
     told += [spec.retraining_images, asdict(settings.dataset[dataset].training), inspect.getsource(training)]
     told += [(IMAGES / dataset / "train_images.npy").stat().st_mtime_ns]
-    random = functools.cache(lambda: _random_features(dataset, model, seed, spec.retraining_images))
+    features = functools.cache(lambda: _random_features(dataset, random()[-1], spec.retraining_images))
     for name in settings.variants:
         own_seed = derive_seed(settings.seed, dataset, name, "retrained")
-        work = functools.partial(_retrain, dataset, modules[name][0], settings, random, own_seed, explained)
+        work = functools.partial(_retrain, dataset, modules[name][0], settings, random, features, own_seed, explained)
         key = [*told, _told(name, settings, modules), own_seed]
         arrays[f"retrained/{name}"] = _kept(f"retrained-{dataset}-{name}", key, work)["maps"]
     with replacing(MAPS / f"{dataset}.safetensors") as part:
-        save_file(arrays, part, {"levels": "\n".join(cascade_levels(model))})
+        save_file(arrays, part, {"levels": "\n".join(cascade_levels(intact))})
     save_table(MAPS / f"{dataset}.csv", pd.DataFrame(rows))
     print(f"{dataset}: maps of {len(names)} methods on {len(targets)} images, of slow ones on {explained.slow.sum()}")
 
@@ -143,28 +150,53 @@ def _told(name: str, settings: Settings, modules: Modules) -> list[Any]:
     return [asdict(variant), hashlib.sha256(weights).hexdigest(), code]
 
 
-Random = tuple[list[Classifier], list[Tensor], Tensor]
+def _training_images(dataset: str, count: int) -> tuple[NDArray[np.int64], Tensor]:
+    """The numbers and pixels of so many training images, spread over the classes."""
+    labels = load_array(IMAGES / dataset / "train_labels.npy")
+    chosen = np.sort(spread_over_classes(labels, min(count, len(labels))))
+    return chosen, torch.from_numpy(load_array(IMAGES / dataset / "train_images.npy")[chosen])
 
 
-def _random_features(dataset: str, model: Classifier, seed: int, count: int) -> Random:
-    """The first and the last classifier of the cascade, and their features of so many training images, with labels."""
+def _intact(dataset: str, settings: Settings, model: Classifier, side: int) -> Classifier:
+    """The classifier with its batch normalisation as layers of their own, in which statistics can be measured."""
+    extractor = load_backbone(settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors", side)
+    return Classifier(extractor, Head(model.head_weight, model.head_bias)).to(model.head_weight.device).eval()
+
+
+def _random_classifiers(intact: Classifier, seed: int, typical: Tensor) -> list[Classifier]:
+    """The classifier with one more random layer each time, folded."""
+    found = []
+    for random in cascade(intact, seed, typical):
+        folded = fold_batch_norm(random.extractor.cpu())
+        found.append(Classifier(folded, Head(random.head_weight, random.head_bias)).to(typical.device).eval())
+    return found
+
+
+Features = tuple[list[Tensor], Tensor]
+
+
+def _random_features(dataset: str, network: Classifier, count: int) -> Features:
+    """Features of so many training images, of the backbone and of a random one, and their labels."""
     features, labels = load_features(dataset, "train")
-    chosen = np.sort(spread_over_classes(labels.cpu().numpy(), min(count, len(labels))))
-    images = load_array(IMAGES / dataset / "train_images.npy")[chosen]
+    chosen, images = _training_images(dataset, count)
     rows = torch.from_numpy(chosen).to(labels.device)
-    head, *_, network = cascade(model, seed)
-    parts = torch.from_numpy(images).split(batch_size_for(features.device, images.shape[1]))
+    parts = images.split(batch_size_for(features.device, images.shape[1]))
     with torch.no_grad():
         found = [network.features(part.to(features.device)).flatten(2).transpose(1, 2) for part in parts]
-    return [head, network], [features[:, rows], torch.cat(found)[None]], labels[rows]
+    return [features[:, rows], torch.cat(found)[None]], labels[rows]
 
 
 def _retrain(
-    dataset: str, variant: Explaining, settings: Settings, random: Callable[[], Random], seed: int, explained: Explained
+    dataset: str,
+    variant: Explaining,
+    settings: Settings,
+    random: Callable[[], list[Classifier]],
+    features: Callable[[], Features],
+    seed: int,
+    explained: Explained,
 ) -> Arrays:
-    classifiers, features, labels = random()
-    schedule = settings.dataset[dataset].training
-    return {"maps": retrained_maps(variant, classifiers, features, labels, schedule, seed, explained.images)}
+    (head, *_, network), (both, labels), schedule = random(), features(), settings.dataset[dataset].training
+    return {"maps": retrained_maps(variant, [head, network], both, labels, schedule, seed, explained.images)}
 
 
 if __name__ == "__main__":

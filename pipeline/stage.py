@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
     """Have glibc keep the blocks that are freed instead of giving them back to the kernel; nothing on other systems.
 
     A network's activations are freed and asked for again in every batch. On two cores the page faults of that took half
-    of the time of occluded images (`benchmarks/results.md`).
+    of the time of occluded images of 112 pixels (1,000 a second with them, 1,900 without).
     """
     largest_from_heap, largest_free = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
     with contextlib.suppress(OSError, AttributeError):

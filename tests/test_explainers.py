@@ -798,8 +798,8 @@ def parameters(classifier):
 
 
 @pytest.fixture(scope="module")
-def levels(classifier):
-    return list(cascade(classifier.run(0), seed=12))
+def levels(classifier, images):
+    return list(cascade(classifier.run(0), 12, images))
 
 
 def test_the_cascade_starts_with_the_head_and_goes_down_to_the_first_layer(classifier):
@@ -820,19 +820,76 @@ def test_each_level_of_the_cascade_changes_one_more_layer_and_the_last_all_param
     assert not any(before[name].equal(original[name]) for name in original)
 
 
-def test_the_cascade_leaves_the_original_and_the_statistics_of_batch_norm(classifier):
+def test_the_cascade_leaves_the_original_and_what_is_done_to_one_level_does_not_reach_the_next(classifier, images):
     original = copy.deepcopy(classifier.run(0))
     given = copy.deepcopy(original)
-    buffers = dict(original.named_buffers())
-    for random in cascade(given, seed=1):
-        assert not random.training
-        for name, value in random.named_buffers():
-            assert value.equal(buffers[name])
-        with torch.no_grad():  # what a level's reader does to it does not reach the next
-            for value in random.buffers():
+    for expected, random in zip(cascade(given, 1, images), cascade(given, 1, images), strict=True):
+        assert not any(module.training for module in random.modules())
+        for name, value in random.state_dict().items():
+            assert value.equal(expected.state_dict()[name])
+        with torch.no_grad():
+            for value in random.state_dict().values():
                 value.fill_(7)
     for name, value in given.state_dict().items():
         assert value.equal(original.state_dict()[name])
+
+
+def normalised(network, images):
+    """Each batch normalisation by name: the mean and variance of its input for these images, and those it holds."""
+    found, handles = {}, []
+    for name, norm in network.named_modules():
+        if isinstance(norm, nn.BatchNorm2d):
+
+            def look(norm, inputs, name=name):
+                values = inputs[0].transpose(0, 1).flatten(1)
+                found[name] = torch.stack([values.mean(1), values.var(1), norm.running_mean, norm.running_var])
+
+            handles.append(norm.register_forward_pre_hook(look))
+    with torch.no_grad():
+        network.feature_map(images)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def test_batch_norm_of_random_layers_takes_its_statistics_from_the_images_and_that_of_others_keeps_them(classifier):
+    """Up to the difference of biased and unbiased variances of 960 values or more, layer upon layer."""
+    images = torch.randint(0, 256, (60, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    old, levels = normalised(classifier.extractor, images), cascade(classifier, 12, images)
+    random: tuple[str, ...] = ()
+    for level, network in zip(cascade_levels(classifier), levels, strict=True):
+        random += (level,)
+        for name, (mean, variance, held_mean, held_variance) in normalised(network.extractor, images).items():
+            if name.removeprefix("model.").startswith(random):
+                torch.testing.assert_close(held_mean, mean, rtol=0.01, atol=0.01 * variance.mean().sqrt().item())
+                torch.testing.assert_close(held_variance, variance, rtol=0.01, atol=0)
+            else:
+                assert torch.stack([held_mean, held_variance]).equal(old[name][2:])
+                assert not held_mean.equal(mean)
+
+
+def test_a_deep_random_network_keeps_the_size_of_its_features():
+    """Without statistics of its own those of a random EfficientNet are larger by more than a factor of 1,000."""
+    torch.manual_seed(0)
+    extractor = build_backbone(Backbone("tf_efficientnetv2_b0", "none", "imagenet"), 64)
+    images = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        for norm in (part for part in extractor.modules() if isinstance(part, nn.BatchNorm2d)):
+            norm.weight.normal_(1, 0.5)
+            norm.momentum = None
+        extractor.feature_map(images)  # in training mode: its own statistics
+        extractor.eval()
+        before = extractor.feature_map(images).std()
+        *_, last = cascade(Classifier(extractor, Head(torch.randn(1, 3, 1280), torch.zeros(1, 3))), 0, images)
+        after = last.features(images).std()
+    assert 0.2 < after / before < 5
+
+
+def test_a_network_without_batch_norm_needs_no_statistics(images):
+    extractor = build_backbone(Backbone("test_convnext2", "none", "imagenet"), SIDE).eval()
+    given = Classifier(extractor, Head(torch.randn(1, 3, extractor.model.num_features), torch.zeros(1, 3))).eval()
+    for random in cascade(given, 0, images):
+        assert random(images).isfinite().all()
 
 
 def test_random_parameters_have_the_mean_and_spread_of_the_old_ones(classifier, levels):
@@ -847,8 +904,8 @@ def test_random_parameters_have_the_mean_and_spread_of_the_old_ones(classifier, 
     assert stats.kstest((large - large.mean()) / large.std(), "norm").pvalue > 0.001
 
 
-def test_the_cascade_belongs_to_its_seed_and_each_layer_draws_its_own_numbers(classifier, levels):
-    again, other = (list(cascade(classifier.run(0), seed)) for seed in (12, 13))
+def test_the_cascade_belongs_to_its_seed_and_each_layer_draws_its_own_numbers(classifier, levels, images):
+    again, other = (list(cascade(classifier.run(0), seed, images)) for seed in (12, 13))
     for mine, same, different in zip(levels, again, other, strict=True):
         assert all(value.equal(same.state_dict()[name]) for name, value in mine.state_dict().items())
         assert not mine.head_weight.equal(different.head_weight)

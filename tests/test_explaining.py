@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import end_of
 from safetensors.torch import load_file, save_file
 
 from bla.backbones import build_backbone
@@ -21,7 +22,6 @@ from bla.metrics.rank_correlation import spearman
 from bla.specs import Backbone
 from pipeline import baseline, explainer, faithfulness, features, files, lime, maps, prepare
 from pipeline.files import replacing
-from pipeline.stage import run_stage
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = "cluttered_digits"
@@ -78,15 +78,6 @@ def edit(section, **changes):
         here = here[name]
     here.update(changes)
     Path("params.yaml").write_text(yaml.safe_dump(params))
-
-
-def end_of(monkeypatch, main, *words):
-    """With what a stage ends in this process: None for well, or its message or exit code."""
-    monkeypatch.setattr(sys, "argv", [f"{words[0]}.py", *words[1:]])
-    try:
-        run_stage(main)
-    except SystemExit as end:
-        return end.code
 
 
 def outputs():

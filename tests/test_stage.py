@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import end_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -43,7 +44,7 @@ from pipeline.files import (
     save_text,
     settle_store,
 )
-from pipeline.stage import data_path, run_stage
+from pipeline.stage import data_path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_FOUND = "No such file or directory; mend that and run again"
@@ -84,15 +85,6 @@ def here(project, monkeypatch):
     monkeypatch.delenv("BLA_DATA_ROOT", raising=False)
     monkeypatch.setenv("BLA_DEVICE", "cpu")
     return project
-
-
-def end_of(monkeypatch, main, *words):
-    """With what a stage ends in this process: None for well, or its message."""
-    monkeypatch.setattr(sys, "argv", [f"{words[0]}.py", *words[1:]])
-    try:
-        run_stage(main)
-    except SystemExit as end:
-        return end.code
 
 
 def run(project, *words, code=None, limit=None, **environment):

@@ -44,3 +44,13 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Class logits `[R, B, K]` of uint8 images `[B, H, W, 3]`."""
         return self.logits(self.features(images))
+
+    def feature_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The feature map `[B, C, h, w]`, and the gradient of each image's target logit, of the first run, with respect to it."""
+        with torch.no_grad():
+            features = self.features(images).float()
+        with torch.enable_grad():
+            leaf = features.detach().requires_grad_()
+            wanted = self.logits(leaf)[0].gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(wanted, leaf)
+        return features, gradient

@@ -1,8 +1,10 @@
 """Methods compared: Table 2, and every metric's mean, standard error, direction and tests.
 
-table = table_two(correlations, kinds, published, constant_maps="zero")
-summary(per_image)                    # a row a dataset, method and metric
-tests(per_image, ("random", "bla_t")) # each method against these, paired by image
+    table = table_two(correlations, kinds, published, constant_maps="zero")
+    summary(per_image)                    # a row a dataset, method and metric
+    tests(per_image, ("random", "bla_t")) # each method against these, paired by image
+
+Methods are compared on the same images: every test is paired by image.
 """
 
 from collections.abc import Iterable, Mapping

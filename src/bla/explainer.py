@@ -1,8 +1,10 @@
 """What every explanation method is: from images and classes to maps of what mattered. And the battery that each passes.
 
-method = explainer_class("grad_cam")(classifier.run(0))
-maps = method.explain(images, targets, seeds)        # [B, h, w], higher is more important
-check_explainer(method, images, targets)
+    method = explainer_class("grad_cam")(classifier.run(0))
+    maps = method.explain(images, targets, seeds)        # [B, h, w], higher is more important
+    check_explainer(method, images, targets)
+
+The methods themselves are in `bla.explainers`.
 """
 
 from abc import ABC, abstractmethod

@@ -1,6 +1,6 @@
 """All maps of one method: of some images, of the same images with noise, and of classifiers that are more and more random.
 
-    arrays = make_maps(GradCAM, classifier, images, targets, seeds, slow, checked, noise=0.02, seed=0)
+    arrays = make_maps(GradCAM, classifier, lambda: random, images, targets, seeds, slow, checked, noise=0.02)
 
 And maps of explanation modules that are trained anew on random classifiers, since a module never reads the head.
 """
@@ -16,7 +16,6 @@ from torch import Tensor
 from bla.classifier import Classifier
 from bla.explainer import Explainer, add_noise, cell_maps
 from bla.explainers.attention import Attention
-from bla.metrics.randomisation import cascade
 from bla.specs import Explaining, Schedule
 from bla.training import Head, Module, train
 
@@ -26,21 +25,21 @@ Array = NDArray[np.float64]
 def make_maps(
     build: Callable[[Classifier], Explainer],
     classifier: Classifier,
+    randomised: Callable[[], Sequence[Classifier]],
     images: Tensor,
     targets: Tensor,
     seeds: Tensor,
     slow: NDArray[np.bool_],
     checked: NDArray[np.bool_],
     noise: float,
-    seed: int,
     maps: Array | None = None,
 ) -> dict[str, Array]:
     """Maps `[M, n]` at the resolution of the cells, NaN for images that were left out.
 
     A slow method explains the images that are `slow` (bool `[M]`), and again those that are `checked`; another method
     explains all. Returns `maps` (those that are given, if they are there already), `noise`, of images with noise of this
-    standard deviation, `random` `[L, M, n]`, of each level of the cascade from `seed` (a slow method: of the first and the
-    last), and `forwards`, the number of forward passes that one map took.
+    standard deviation, `random` `[L, M, n]`, of each of the L classifiers of `randomised()` (a slow method: of the first
+    and the last), and `forwards`, the number of forward passes that one map took.
     """
     method = build(classifier)
     every = np.ones(len(targets), bool)
@@ -58,7 +57,7 @@ def make_maps(
     before = classifier.forwards
     noisy = explain(method, add_noise(images, noise, seeds), again)
     forwards = (classifier.forwards - before) / again.sum()
-    classifiers = list(cascade(classifier, seed))
+    classifiers = randomised()
     random = np.full((len(classifiers), *first.shape), np.nan)
     for level, other in enumerate(classifiers):
         if not method.slow or level in (0, len(classifiers) - 1):
@@ -78,7 +77,7 @@ def retrained_maps(
     """Maps `[L, M, n]` of modules trained on each of L classifiers, from their training features `[D, N, n, C]`.
 
     The head stays as it is whatever the variant says: one that trains would undo its randomisation. Modules are trained on
-    features of the first classifier's spread, since those of a random network may be larger than half precision holds.
+    features of the first classifier's spread, since those of a random network without normalisation may be of any size.
     """
     found = []
     spread = features[0].float().std()

@@ -4,10 +4,8 @@ Selvaraju et al. 2017. With A the map `[C, h, w]` and y the logit: w_k = mean ov
 relu(sum_k w_k A_k). After average pooling it is the positive part of CAM, divided by the number of cells.
 """
 
-import torch
 from torch import Tensor
 
-from bla.classifier import Classifier
 from bla.explainer import Explainer
 
 
@@ -19,17 +17,6 @@ class GradCAM(Explainer):
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, h, w]`, none negative."""
-        features, gradient = feature_gradient(self.classifier, images, targets)
+        features, gradient = self.classifier.feature_gradient(images, targets)
         weights = gradient.mean(dim=(2, 3), keepdim=True)
         return (weights * features).sum(dim=1).relu()
-
-
-def feature_gradient(classifier: Classifier, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The feature map `[B, C, h, w]`, and the gradient of each image's target logit with respect to it."""
-    with torch.no_grad():
-        features = classifier.features(images).float()
-    with torch.enable_grad():
-        leaf = features.detach().requires_grad_()
-        wanted = classifier.logits(leaf)[0].gather(1, targets[:, None]).sum()
-    (gradient,) = torch.autograd.grad(wanted, leaf)
-    return features, gradient

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from bla.explainer import Explainer
-from bla.explainers.grad_cam import feature_gradient
 
 
 class GradCAMPP(Explainer):
@@ -21,7 +20,7 @@ class GradCAMPP(Explainer):
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, h, w]`, none negative."""
-        features, gradient = feature_gradient(self.classifier, images, targets)
+        features, gradient = self.classifier.feature_gradient(images, targets)
         total = features.sum(dim=(2, 3), keepdim=True)
         below = 2 * gradient**2 + total * gradient**3
         alpha = torch.where((gradient == 0) | (below == 0), 0, gradient**2 / below)

@@ -127,8 +127,8 @@ METRICS = (
     ),
     Metric(
         "randomised_network", "similarity, random network", "lower", "Spearman's |ρ|", "|ρ(map, map of the random classifier)|",
-        "The same with every layer of the backbone random too, the end of a cascade from the head downwards. "
-        "A map that stays as it was shows the image and not the classifier.",
+        "The same with every layer of the backbone random too, the end of a cascade from the head downwards, in which batch "
+        "normalisation measures its statistics anew. A map that stays as it was shows the image and not the classifier.",
         "Adebayo et al. 2018",
     ),
     Metric(

@@ -2,9 +2,10 @@
 
 Adebayo et al. 2018. The cascade starts with the head and makes one more layer random at a time, from the last to the
 first. Every parameter is drawn anew from a normal distribution with the mean and spread that it has (one without spread
-stays), so that activations keep their size; statistics of batch normalisation stay.
+stays). Batch normalisation in random layers measures its statistics anew, as training would have: with the old ones the
+activations of a deep random network grow layer by layer beyond any use. Hence the classifier must not be folded.
 
-    for level, random in zip(cascade_levels(classifier), cascade(classifier, seed)):
+    for level, random in zip(cascade_levels(classifier), cascade(classifier, seed, images)):
         maps = GradCAM(random).explain(images, targets, seeds)
 """
 
@@ -13,18 +14,26 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from bla.backbones import Extractor
 from bla.classifier import Classifier
 from bla.seeds import derive_seed
 
 
-def cascade(classifier: Classifier, seed: int) -> Iterator[Classifier]:
-    """The classifier with a random head, then with one more random layer each time, down to the first; copies."""
+def cascade(classifier: Classifier, seed: int, images: Tensor) -> Iterator[Classifier]:
+    """The classifier with a random head, then with one more random layer each time, down to the first; copies.
+
+    Batch normalisation in random layers takes the mean and variance of its input for `images` (uint8 `[B, H, W, 3]`).
+    """
     random = copy.deepcopy(classifier)
     _randomise([random.head_weight, random.head_bias], derive_seed(seed, "head"))
     yield copy.deepcopy(random)
+    norms: list[_BatchNorm] = []
     for name, layer in reversed(layers(random.extractor.model)):
         _randomise(list(layer.parameters()), derive_seed(seed, name))
+        norms += [part for part in layer.modules() if isinstance(part, _BatchNorm)]
+        _measure(norms, random.extractor, images)
         yield copy.deepcopy(random)
 
 
@@ -41,6 +50,19 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
         parts = [(f"{name}.{key}", part) for key, part in inner] or [(name, child)]
         found += [(label, part) for label, part in parts if any(True for _ in part.parameters())]
     return found
+
+
+@torch.no_grad()
+def _measure(norms: list[_BatchNorm], extractor: Extractor, images: Tensor) -> None:
+    """Let batch normalisations take their statistics from one pass of images."""
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a mean over passes, of which there is one
+        norm.train()
+    if norms:
+        extractor.feature_map(images)
+    for norm in norms:
+        norm.eval()
 
 
 @torch.no_grad()
