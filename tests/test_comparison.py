@@ -623,6 +623,14 @@ def test_the_cascade_has_a_line_a_method_and_a_tick_a_layer(fewest, told):
         np.testing.assert_allclose(ends, np.column_stack([own["mean"] - 0.05, own["mean"] + 0.05]))
 
 
+def test_the_cascade_draws_no_line_over_a_level_that_was_not_measured():
+    given = cascade_points(4).query("method != 'lime' or level != 1")
+    (axis,) = pictures.cascade(given, METHODS, 49).axes
+    drawn = {bar.get_label(): np.array(bar.lines[0].get_ydata(), float) for bar in axis.containers}
+    assert np.isnan(drawn["LIME"]).tolist() == [False, True, False]
+    assert np.isfinite(drawn["BLA-T"]).all()
+
+
 def test_a_method_looks_the_same_whatever_is_drawn_and_controls_are_grey():
     many = pd.DataFrame(
         [{"method": f"m{k}", "title": f"M {k}", "learned": k % 2 == 1, "control": False} for k in range(18)]

@@ -157,14 +157,16 @@ def rank_map(summary: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figu
 def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
     """Similarity to the original map while more and more layers are random; what stays up does not depend on them.
 
-    `points` has method, level, layer, mean, standard_error and n; the maps have so many `cells`.
+    `points` has method, level, layer, mean, standard_error and n; the maps have so many `cells`. A line stops where a level
+    was not measured: a slow method's, or one where no map orders anything.
     """
     look = looks(methods)
     layers = points.drop_duplicates("level").sort_values("level")
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         figure, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
         for method, line in points.groupby("method", sort=False):
-            axis.errorbar(line["level"], line["mean"], yerr=line["standard_error"], marker="o", markersize=3, elinewidth=0.7, **look[str(method)])  # fmt: skip
+            line = line.set_index("level").reindex(layers["level"])
+            axis.errorbar(line.index, line["mean"], yerr=line["standard_error"], marker="o", markersize=4, elinewidth=0.7, **look[str(method)])  # fmt: skip
         axis.set_xticks(layers["level"], layers["layer"], rotation=30, ha="right")
         by_chance = (2 / np.pi / (cells - 1)) ** 0.5  # mean of |N(0, 1 / (n - 1))|
         axis.axhline(by_chance, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label="unrelated maps, expected")
