@@ -22,7 +22,7 @@ ENV = os.environ | {
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
-    "tables", "gallery", "overview", "figures", "fidelity", "report", "index",
+    "tables", "gallery", "overview", "figures", "sizes", "fidelity", "report", "index",
     "lime", "maps", "faithfulness", "comparison", "comparison_figures",
 }  # fmt: skip
 
@@ -107,6 +107,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_promised_output_is_there(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
+    tables |= {"sizes.csv", "sizes_runs.csv", "sizes_classes.csv", "sizes_bins.csv"}
     tables |= {"fidelity.csv", "fidelity_effects.csv", "fidelity_runs.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {"faithfulness_metrics.csv", "faithfulness_per_image.csv.gz"}
@@ -115,6 +116,7 @@ def test_every_promised_output_is_there(project):
         "figure3.svg",
         "figure3.png",
         "fidelity.png",
+        "sizes.png",
         "overview_cluttered_digits.png",
         *(f"{name}_cluttered_digits.png" for name in ("maps", "lime", "curves", "ranks", "cascade")),
     }
@@ -219,7 +221,7 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
         "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "report@fidelity", "index",
         "maps@cluttered_digits", "faithfulness@cluttered_digits", "comparison", "comparison_figures@cluttered_digits",
-        "report@faithfulness",
+        "report@faithfulness", "sizes",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
     changed = [name for file in difference.values() for name in file]

@@ -1,0 +1,165 @@
+"""Explanation sizes: hand-computed cases, scipy as the oracle, and what happens where a quantity is not defined."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from bla import size_figures
+from bla.paper import VARIANTS
+from bla.sizes import FEWEST, QUANTITIES, confidences, per_bin, per_class, per_run, relations
+from bla.training import EVALUATION_CHUNK, Head, Module, Trained, evaluate
+
+SIZE = np.array([[1, 1, 2, 4, 4, 6], [3, 3, 3, 3, 3, 3]], np.int16)
+CONFIDENCE = np.array([[0.5, 0.6, 0.7, 0.8, 0.9, 1.0], [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]])
+CORRECT = np.array([[False, True, True, True, False, True], [True] * 6])
+LABELS = np.array([0, 0, 0, 1, 1, 1])
+
+
+def runs_of(size=SIZE, confidence=CONFIDENCE, correct=CORRECT, labels=LABELS):
+    return per_run(size, confidence, correct, labels).assign(dataset="d", variant="bla")
+
+
+def test_a_run_by_hand():
+    varying, constant = (row for _, row in runs_of().iterrows())
+    assert varying[["run", "n_images", "n_wrong"]].tolist() == [0, 6, 2]
+    assert varying["mean"] == 3
+    assert varying["standard_deviation"] == pytest.approx((20 / 5) ** 0.5)
+    assert varying[["quartile_low", "median", "quartile_high"]].tolist() == [1.25, 3, 4]
+    assert varying[["commonest", "commonest_share"]].tolist() == [1, pytest.approx(1 / 3)]
+    assert varying["error"] == pytest.approx((1 + 4) / 2 - (1 + 2 + 4 + 6) / 4)
+    # Class means 4/3 and 14/3 around 3: between 2 * 3 * (5/3)^2 = 50/3 of 20 in all.
+    assert varying["class"] == pytest.approx(50 / 3 / 20)
+    assert varying["class_by_chance"] == pytest.approx(1 / 5)
+    assert varying["confidence"] == pytest.approx(stats.spearmanr(SIZE[0], CONFIDENCE[0]).statistic)
+    assert constant[["mean", "commonest_share", "n_wrong"]].tolist() == [3, 1, 0]
+    assert constant[["confidence", "error", "class"]].isna().all()
+
+
+@given(st.integers(0, 10**6))
+def test_the_share_between_classes_is_that_of_an_analysis_of_variance(seed):
+    rng = np.random.default_rng(seed)
+    size, labels = rng.integers(1, 9, (1, 40)).astype(np.int16), rng.permutation(np.arange(40) % 4)
+    found = runs_of(size, rng.random((1, 40)), np.ones((1, 40), bool), labels)["class"].item()
+    f = stats.f_oneway(*(size[0, labels == label] for label in range(4))).statistic
+    assert found == pytest.approx(3 * f / (3 * f + 36))
+
+
+def test_labels_that_mean_nothing_share_the_variance_that_chance_gives():
+    rng = np.random.default_rng(0)
+    size = rng.integers(1, 50, (2000, 30)).astype(np.int16)
+    found = runs_of(size, rng.random((2000, 30)), np.ones((2000, 30), bool), np.arange(30) % 3)
+    values = found["class"]
+    assert abs(values.mean() - found["class_by_chance"].iloc[0]) < 4 * values.sem()
+
+
+def test_relations_are_tested_over_the_runs_that_have_a_number():
+    rng = np.random.default_rng(1)
+    size = rng.integers(1, 50, (8, 60)).astype(np.int16)
+    size[3] = 7
+    confidence = size / 100 + rng.normal(0, 0.02, size.shape)
+    runs = runs_of(size, confidence, rng.random(size.shape) < 0.7, np.arange(60) % 2)
+    table = relations(runs, 999, 0).set_index("quantity")
+    assert table.index.tolist() == list(QUANTITIES)
+    assert table["n_runs"].tolist() == [7, 8, 7]
+    rho = runs["confidence"].dropna()
+    row = table.loc["confidence"]
+    assert row["mean"] == pytest.approx(rho.mean())
+    assert row["mean_standard_error"] == pytest.approx(rho.sem())
+    assert row["p"] == pytest.approx(stats.wilcoxon(rho).pvalue)
+    assert row["rank_biserial"] == 1
+    assert row["low"] < row["mean"] < row["high"]
+    of_class = runs["class"].dropna()
+    assert table.loc["class", "p"] == pytest.approx(stats.wilcoxon(of_class - 1 / 59).pvalue)
+    assert table.loc["class", "without_relation"] == pytest.approx(1 / 59)
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_relations_without_any_number_have_no_p_and_cost_the_others_nothing():
+    constant = runs_of(np.full((4, 6), 3, np.int16), np.tile(CONFIDENCE[0], (4, 1)), np.ones((4, 6), bool))
+    table = relations(constant, 99, 0)
+    assert table["n_runs"].tolist() == [0, 0, 0]
+    assert table[["mean", "p", "p_holm"]].isna().all(axis=None)
+    rng = np.random.default_rng(2)
+    varying = runs_of(rng.integers(1, 9, (6, 6)).astype(np.int16), rng.random((6, 6)), rng.random((6, 6)) < 0.5)
+    both = relations(pd.concat([constant.assign(variant="bla_t"), varying]), 99, 0)
+    assert both.query("variant == 'bla'")["p_holm"].tolist() == relations(varying, 99, 0)["p_holm"].tolist()
+
+
+def test_no_varying_column_gives_empty_tables_and_a_picture_that_says_so():
+    assert relations(pd.DataFrame(columns=["dataset", "variant"]), 99, 0).empty
+    empty = pd.DataFrame(columns=["dataset", "variant"])
+    assert size_figures.sizes(empty, empty).get_suptitle() == "No variant has explanations of varying size"
+
+
+def test_classes_by_hand():
+    table = per_class(SIZE, LABELS, ["cat", "dog", "no image"])
+    assert table["class"].tolist() == ["cat", "dog"]
+    assert table["n_images"].tolist() == [3, 3]
+    assert table["n_runs"].tolist() == [2, 2]
+    assert table["mean"].tolist() == pytest.approx([(4 / 3 + 3) / 2, (14 / 3 + 3) / 2])
+    assert table["standard_error"].tolist() == pytest.approx([(5 / 3) / 2, (5 / 3) / 2])
+
+
+def test_bins_cover_every_size_once_and_average_over_runs_with_enough_images():
+    size = np.array([[1] * 12 + [48] * 3 + [49] * 15, [4] * 30], np.int16)
+    rng = np.random.default_rng(3)
+    confidence, correct = rng.random(size.shape), rng.random(size.shape) < 0.6
+    table = per_bin(size, confidence, correct, 49).set_index("low")
+    assert table.index.tolist() == list(range(1, 50, 4))
+    assert table["high"].tolist() == [*range(4, 49, 4), 49]
+    assert table["share"].sum() == pytest.approx(1)
+    first, last = table.loc[1], table.loc[49]
+    assert first["share"] == pytest.approx((12 / 30 + 1) / 2)
+    assert first["confidence"] == pytest.approx((confidence[0, :12].mean() + confidence[1].mean()) / 2)
+    assert first["n_runs"] == 2
+    assert last[["n_runs", "accuracy"]].tolist() == [1, pytest.approx(correct[0, 15:].mean())]
+    assert np.isnan(last["accuracy_standard_error"])
+    assert FEWEST > 3
+    assert table.loc[45, "n_runs"] == 0
+    assert np.isnan(table.loc[45, "confidence"])
+    assert table.loc[45, "share"] == pytest.approx(3 / 60)
+
+
+@pytest.mark.parametrize("cells", [4, 16, 49, 196])
+def test_bins_end_with_the_largest_size(cells):
+    table = per_bin(np.array([[1, cells]] * 2, np.int16), np.ones((2, 2)), np.ones((2, 2), bool), cells)
+    assert table["high"].iloc[-1] == cells
+    assert (table["low"].to_numpy()[1:] == table["high"].to_numpy()[:-1] + 1).all()
+    assert table["share"].sum() == pytest.approx(1)
+
+
+def test_confidence_is_the_largest_probability_of_the_prediction_that_evaluation_scores():
+    """Where a prediction is right, it is exp(-loss); with two classes it is 1 - exp(-loss) where it is wrong."""
+    torch.manual_seed(0)
+    features, labels = torch.randn(EVALUATION_CHUNK + 9, 16, 5).half(), torch.arange(EVALUATION_CHUNK + 9) % 2
+    head, module = Head(torch.randn(3, 2, 5), torch.randn(3, 2)), Module(torch.randn(3, 5), torch.randn(3))
+    result = evaluate(features, labels, VARIANTS["bla_t"], Trained(head, module, torch.zeros(3, 1)), [0, 1, 2])
+    right = torch.exp(-result.loss.double())
+    expected = torch.where(result.correct, right, 1 - right).numpy()
+    found = confidences(features, VARIANTS["bla_t"], head, module)
+    assert found.shape == (3, EVALUATION_CHUNK + 9)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_picture_has_a_row_a_dataset_and_shows_what_the_tables_say():
+    bins = pd.concat(
+        [per_bin(SIZE, CONFIDENCE, CORRECT, 6).assign(dataset=d, variant=v) for d in "de" for v in ("bla", "bla_t")]
+    )
+    classes = pd.concat(
+        [per_class(SIZE, LABELS, ["cat", "dog"]).assign(dataset=d, variant=v) for d in "de" for v in ("bla", "bla_t")]
+    )
+    figure = size_figures.sizes(bins, classes)
+    assert len(figure.axes) == 6
+    shares, by_class, _ = figure.axes[:3]
+    assert shares.get_title() == "d"
+    assert [text.get_text() for text in by_class.get_xticklabels()] == ["cat", "dog"]
+    assert "n = 3 images a class, 2 runs" in by_class.get_title()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["BLA", "BLA-T"]
+    own = bins.query("dataset == 'd' and variant == 'bla'")
+    drawn = [np.array(axis.containers[0].lines[0].get_ydata(), float) for axis in (shares, by_class)]
+    np.testing.assert_allclose(drawn[0], own["share"])
+    np.testing.assert_allclose(drawn[1], classes.query("dataset == 'd' and variant == 'bla'")["mean"])
