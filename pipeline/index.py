@@ -16,6 +16,7 @@ REPORTS = {
     "table1": "Table 1 and Figure 3: accuracy, loss, every test and every claim",
     "explanations": "Explanations: what each column looks at, how many cells it needs, and what that depends on",
     "faithfulness": "How faithful is an explanation? Table 2, and every method under the field's metrics",
+    "sensitivity": "Temperature and threshold: what they do, and where learning dies",
     "fidelity": "What the paper does not say: five silent choices, each made both ways and tested",
 }
 STYLE = """

@@ -28,9 +28,11 @@ from bla.specs import (
     NoExplanation,
     OxfordPet,
     Photographs,
+    Positive,
     Pretraining,
     Rise,
     Schedule,
+    ThresholdRule,
     Variant,
 )
 
@@ -102,6 +104,16 @@ class Fidelity(Strict):
     draws: Annotated[int, Ge(2)]
 
 
+class Sensitivity(Strict):
+    """On which datasets, and at which temperatures and thresholds, BLA-T is trained beside Table 1, and how often."""
+
+    datasets: list[str]
+    temperatures: Annotated[list[Positive], MinLen(1)]
+    threshold_factors: Annotated[list[Annotated[float, Ge(0), Le(1000)]], MinLen(1)]
+    threshold_rules: Annotated[list[ThresholdRule], MinLen(1)]
+    runs: Annotated[int, Ge(2)]
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -117,6 +129,7 @@ class Settings(Strict):
     explainer: Methods
     faithfulness: Faithfulness
     fidelity: Fidelity
+    sensitivity: Sensitivity
     pretraining: Pretraining
     statistics: Statistics
 
@@ -125,10 +138,15 @@ class Settings(Strict):
         reports = [path.stem for path in sorted(Path("reports/notebooks").glob("*.ipynb"))]
         methods = [path.stem for path in sorted(Path("src/bla/explainers").glob("*.py")) if path.stem not in GIVEN]
         places = {"datasets": "`dataset`", "variants": "`variant`", "reports": "reports/notebooks"}
-        places |= {"fidelity.datasets": "`dataset`", "explainers": "src/bla/explainers"}
+        places |= {
+            "fidelity.datasets": "`dataset`",
+            "sensitivity.datasets": "`dataset`",
+            "explainers": "src/bla/explainers",
+        }
         for key, names, known in (
             ("datasets", self.datasets, self.dataset),
             ("fidelity.datasets", self.fidelity.datasets, self.dataset),
+            ("sensitivity.datasets", self.sensitivity.datasets, self.dataset),
             ("variants", self.variants, self.variant),
             ("explainers", self.explainers, methods),
             ("reports", self.reports, reports),
@@ -155,6 +173,11 @@ class Settings(Strict):
         for name in self.variant:
             if name in (*methods, *GIVEN, "mask"):
                 raise ValueError(f"variant.{name}: the name is taken: it is an explanation method (`explainers`)")
+        for field in ("temperatures", "threshold_factors", "threshold_rules"):
+            if len(set(values := getattr(self.sensitivity, field))) < len(values):
+                raise ValueError(f"sensitivity.{field}: a value stands there twice")
+        if self.sensitivity.runs > self.runs:
+            raise ValueError(f"sensitivity.runs: {self.sensitivity.runs} is more than runs, {self.runs}")
         counts = self.faithfulness
         for more, fewer in (("images", "slow_images"), ("slow_images", "check_images")):
             if getattr(counts, fewer) > getattr(counts, more):
@@ -240,7 +263,7 @@ def _explain(error: Any, raw: Any) -> str:
 
 
 def _field_names() -> set[str]:
-    models = (Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Statistics)
+    models = (Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Sensitivity, Statistics)
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 
 

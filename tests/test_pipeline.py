@@ -22,7 +22,7 @@ ENV = os.environ | {
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
-    "tables", "gallery", "overview", "figures", "sizes", "fidelity", "report", "index",
+    "tables", "gallery", "overview", "figures", "sizes", "fidelity", "sensitivity", "report", "index",
     "lime", "maps", "faithfulness", "comparison", "comparison_figures",
 }  # fmt: skip
 
@@ -91,6 +91,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fidelity__datasets=["cluttered_digits"],
         fidelity__runs=2,
         fidelity__draws=2,
+        sensitivity__datasets=["cluttered_digits"],
+        sensitivity__temperatures=[0.1],
+        sensitivity__threshold_factors=[0, 0.98],
+        sensitivity__runs=2,
         pretraining__epochs=1,
         pretraining__batch_size=30,
         dataset__cluttered_digits__training__epochs=2,
@@ -107,6 +111,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_promised_output_is_there(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
+    tables |= {"sensitivity.csv", "sensitivity_runs.csv", "sensitivity_tests.csv"}
     tables |= {"sizes.csv", "sizes_runs.csv", "sizes_classes.csv", "sizes_bins.csv"}
     tables |= {"fidelity.csv", "fidelity_effects.csv", "fidelity_runs.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
@@ -117,6 +122,7 @@ def test_every_promised_output_is_there(project):
         "figure3.png",
         "fidelity.png",
         "sizes.png",
+        "sensitivity.png",
         "overview_cluttered_digits.png",
         *(f"{name}_cluttered_digits.png" for name in ("maps", "lime", "curves", "ranks", "cascade")),
     }
@@ -183,7 +189,14 @@ def test_one_more_explainer_makes_no_map_of_the_others_again(project, tmp_path):
 
 def test_the_pages_read_offline_and_link_to_each_other(project):
     pages = {path.name: path.read_text() for path in (project / "reports/html").glob("*.html")}
-    assert pages.keys() == {"index.html", "table1.html", "explanations.html", "faithfulness.html", "fidelity.html"}
+    assert pages.keys() == {
+        "index.html",
+        "table1.html",
+        "explanations.html",
+        "faithfulness.html",
+        "fidelity.html",
+        "sensitivity.html",
+    }
     for name, text in pages.items():
         assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
         assert "@import" not in text, name
@@ -221,7 +234,7 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
         "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "report@fidelity", "index",
         "maps@cluttered_digits", "faithfulness@cluttered_digits", "comparison", "comparison_figures@cluttered_digits",
-        "report@faithfulness", "sizes",
+        "report@faithfulness", "report@sensitivity", "sizes",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
     changed = [name for file in difference.values() for name in file]

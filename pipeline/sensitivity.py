@@ -1,0 +1,92 @@
+"""Stage `sensitivity`: BLA-T at other temperatures and thresholds, in reports/tables/ and a figure."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bla import selection, sensitivity, training
+from bla.errors import BlaError
+from bla.figures import save_figure
+from bla.occlusion import cell_means
+from bla.paper import VARIANTS
+from bla.seeds import derive_seed
+from bla.sensitivity import MEASURES, SETTING, differences, grid, measure, summary
+from bla.sensitivity_figures import heat_maps
+from bla.specs import BoundedLogits
+from bla.training import Head
+from pipeline.files import content_key, load_array, replacing, save_table
+from pipeline.paths import FEATURES, FIGURES, HEADS, IMAGES, TABLES
+from pipeline.results import load_features, load_head
+from pipeline.settings import Settings, load_settings
+from pipeline.stage import WORK, choose_device, run_stage
+
+RUN = ["dataset", *SETTING, "run", "n_images", *MEASURES, "share_at_bound", "share_without_weight", "died"]
+
+
+def main() -> None:
+    """Write sensitivity_runs.csv, sensitivity.csv (means), sensitivity_tests.csv and figures/sensitivity.png."""
+    settings = load_settings()
+    spec = settings.sensitivity
+    datasets = [name for name in spec.datasets if name in settings.datasets]
+    if not datasets:
+        print("sensitivity: none of sensitivity.datasets is among the datasets that run, so there is nothing to try")
+    tables = [_measure(settings, name) for name in datasets]
+    runs = pd.concat(tables) if tables else pd.DataFrame(columns=RUN)
+    table_one = VARIANTS["bla_t"]
+    assert isinstance(table_one, BoundedLogits)
+    seed = derive_seed(settings.seed, "sensitivity")
+    means, against = summary(runs), differences(runs, table_one, settings.statistics.resamples, seed)
+    for name, table in (("_runs", runs[RUN]), ("", means), ("_tests", against)):
+        save_table(TABLES / f"sensitivity{name}.csv", table)
+    with replacing(FIGURES / "sensitivity.png") as part:
+        save_figure(heat_maps(means), part, "png")
+    print(f"sensitivity: {len(means)} settings, {(runs['died'] != '').sum()} of {len(runs)} runs died")
+
+
+def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
+    """All settings on a dataset: a row a run. What is done of them is kept in .work, setting by setting."""
+    spec, schedule = settings.sensitivity, settings.dataset[dataset].training
+    (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
+    whole = load_head(HEADS / f"{dataset}.safetensors")
+    head = Head(whole.weight[: spec.runs], whole.bias[: spec.runs])
+    # The same random numbers for every setting, so that only the setting differs within a pair.
+    seeds = [derive_seed(settings.seed, dataset, "sensitivity", run) for run in range(spec.runs)]
+    told: list[object] = [hashlib.sha256((HEADS / f"{dataset}.safetensors").read_bytes()).hexdigest(), seeds]
+    told += [(FEATURES / dataset / f"{split}_features.npy").stat().st_mtime_ns for split in ("train", "test")]
+    told += [asdict(schedule), str(choose_device()), torch.__version__]
+    told += [Path(module.__file__ or "").read_text() for module in (selection, sensitivity, training)]
+    coverage = _coverage(dataset, test[0].shape[1])
+    tables = []
+    variants = grid(spec.temperatures, spec.threshold_factors, spec.threshold_rules)
+    for variant in tqdm(variants, f"{dataset} sensitivity", unit="setting", disable=None):
+        kept = WORK / f"sensitivity-{content_key([*told, asdict(variant)])}.csv"
+        if not kept.exists():
+            try:
+                table = measure(features, labels, *test, coverage, variant, head, seeds, schedule)
+            except BlaError as error:
+                where = f"temperature {variant.temperature}, threshold_factor {variant.threshold_factor}"
+                raise BlaError(f"params.yaml: sensitivity: {dataset}, {where}: {error}") from error
+            with replacing(kept) as part:
+                table.assign(dataset=dataset)[RUN].to_csv(part, index=False)
+        tables.append(pd.read_csv(kept, keep_default_na=False, na_values={name: [""] for name in MEASURES}))
+    return pd.concat(tables)
+
+
+def _coverage(dataset: str, cells: int) -> NDArray[np.float64] | None:
+    """The share `[M, n]` of each cell that the object covers, or None where there are no masks."""
+    path = IMAGES / dataset / "test_masks.npy"
+    if not path.exists():
+        return None
+    parts = torch.from_numpy(load_array(path)).split(256)
+    covered: NDArray[np.float64] = torch.cat([cell_means(part.double(), round(cells**0.5)).flatten(1) for part in parts]).numpy()  # fmt: skip
+    return covered
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,144 @@
+"""Sensitivity: a setting is what train and evaluate give, dead runs are found, means and tests are scipy's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from bla import sensitivity
+from bla.metrics.localisation import overlap
+from bla.sensitivity import MEASURES, SETTING, grid, measure, summary
+from bla.sensitivity_figures import PANELS, heat_maps
+from bla.specs import BoundedLogits, Schedule
+from bla.training import evaluate, initial_head, train
+
+SEEDS, SCHEDULE = [1, 2, 3], Schedule(8, 2, 0.01, 0.2, 1e-7)
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    torch.manual_seed(0)
+    return torch.randn(1, 40, 9, 6).half(), torch.arange(40) % 2, torch.randn(20, 9, 6).half(), torch.arange(20) % 2
+
+
+def measured(data, variant, coverage=None):
+    return measure(*data, coverage, variant, initial_head(SEEDS, 6, 2), SEEDS, SCHEDULE)
+
+
+def runs_of(settings, count, dataset="d"):
+    rows = [
+        {"dataset": dataset} | dict(zip(SETTING, setting, strict=True)) | {"run": r, "n_images": 50, "died": died}
+        | dict(zip(MEASURES, RNG.random(6), strict=True))
+        for setting in settings for r, died in zip(range(count), ("", "cut", "bound", "", "cut", "", "", ""), strict=False)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_grid_has_every_combination_once():
+    found = grid([0.1, 1], [0, 0.98, 2], ["subtract", "renormalise"])
+    assert len(set(found)) == 12
+    assert {(v.temperature, v.threshold_factor, v.threshold_rule) for v in found} >= {
+        (1, 2, "renormalise"),
+        (0.1, 0, "subtract"),
+    }
+    assert {v.head for v in found} == {"trained"}
+
+
+def test_a_setting_is_what_train_and_evaluate_give(data):
+    (variant,) = grid([0.5], [0.9], ["subtract"])
+    coverage = RNG.random((20, 9))
+    table = measured(data, variant, coverage)
+    trained = train(*data[:2], variant, initial_head(SEEDS, 6, 2), SEEDS, SCHEDULE, SCHEDULE.epochs)
+    result = evaluate(*data[2:], variant, trained, SEEDS)
+    hard = result.explained.hard.numpy()
+    assert table[["run", "n_images"]].to_numpy().tolist() == [[0, 20], [1, 20], [2, 20]]
+    np.testing.assert_allclose(table["accuracy"], result.correct.double().mean(1))
+    np.testing.assert_allclose(table["loss"], result.loss.double().mean(1))
+    np.testing.assert_allclose(table["explanation_size"], hard.sum(2).mean(1))
+    for run in range(3):
+        by_hand = [values.mean() for values in overlap(hard[run], coverage)]
+        np.testing.assert_allclose(table.loc[run, ["iou", "precision", "recall"]].astype(float), by_hand)
+    assert (table[SETTING] == ["subtract", 0.5, 0.9]).all(axis=None)
+
+
+def test_without_masks_there_is_no_overlap(data):
+    table = measured(data, grid([0.5], [0.9], ["subtract"])[0])
+    assert table[["iou", "precision", "recall"]].isna().all(axis=None)
+
+
+def test_a_threshold_above_every_weight_is_told_as_cut(data):
+    (variant,) = grid([0.01], [9], ["subtract"])  # a weight cannot exceed 9 / 9
+    table = measured(data, variant)
+    assert table["share_without_weight"].tolist() == [1, 1, 1]
+    assert table["died"].tolist() == ["cut"] * 3
+
+
+def test_runs_whose_cells_are_all_at_the_bound_are_told(data):
+    """Cells that are all alike get no gradient, so the score's sign at the start decides."""
+    like = [torch.ones_like(part) if part.ndim > 1 else part for part in data]
+    (variant,) = grid([0.1], [0], ["subtract"])
+    table = measure(*like, None, variant, initial_head(range(12), 6, 2), range(12), SCHEDULE)
+    assert set(table["share_at_bound"]) == {0, 1}
+    assert table["died"].tolist() == ["bound" if share else "" for share in table["share_at_bound"]]
+    assert (table["explanation_size"] == 9).all()
+
+
+def test_the_same_random_numbers_at_every_setting(data):
+    """With the threshold off the rule changes nothing."""
+    subtract, renormalise = (measured(data, v) for v in grid([0.5], [0], ["subtract", "renormalise"]))
+    pd.testing.assert_frame_equal(subtract.drop(columns="threshold_rule"), renormalise.drop(columns="threshold_rule"))
+
+
+def test_means_standard_errors_and_deaths_by_setting():
+    runs = runs_of([("subtract", 0.1, 0.0), ("subtract", 0.1, 0.98)], 5)
+    table = summary(runs)
+    assert table["n_runs"].tolist() == [5, 5]
+    assert table[["died_bound", "died_cut"]].to_numpy().tolist() == [[1, 2], [1, 2]]
+    first = runs[runs["threshold_factor"] == 0]
+    for name in MEASURES:
+        assert table.loc[0, name] == pytest.approx(first[name].mean())
+        assert table.loc[0, f"{name}_standard_error"] == pytest.approx(first[name].sem())
+
+
+def test_settings_are_compared_with_the_reference_run_by_run():
+    runs = runs_of([("subtract", 0.1, 0.98), ("subtract", 1.0, 0.98), ("indicator", 0.1, 0.0)], 8)
+    shuffled = runs.sample(frac=1, random_state=0)
+    reference = BoundedLogits("bounded_logits", "trained", 0.1, 0.98, "subtract")
+    table = sensitivity.differences(shuffled, reference, 999, 0)
+    assert len(table) == 2 * 4
+    row = table.query("temperature == 1 and measure == 'loss'").iloc[0]
+    base, other = (
+        runs.query(f"threshold_rule == 'subtract' and temperature == {t}")["loss"].to_numpy() for t in (0.1, 1)
+    )
+    assert row["difference"] == pytest.approx((other - base).mean())
+    assert row["p"] == pytest.approx(stats.wilcoxon(other, base).pvalue)
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_a_grid_without_the_reference_has_no_differences():
+    reference = BoundedLogits("bounded_logits", "trained", 0.3, 0.98, "subtract")
+    assert sensitivity.differences(runs_of([("subtract", 0.1, 0.98)], 3), reference, 99, 0).empty
+    assert sensitivity.differences(pd.DataFrame(columns=["dataset", *SETTING]), reference, 99, 0).empty
+
+
+def test_the_heat_maps_show_every_setting_and_how_many_runs_died():
+    settings = [(rule, t, f) for rule in ("subtract", "renormalise") for t in (0.1, 1.0) for f in (0.0, 0.98, 1.2)]
+    table = summary(runs_of(settings, 5))
+    figure = heat_maps(table)
+    panels = [axis for axis in figure.axes if axis.get_xlabel() == "threshold · n"]
+    assert len(panels) == 2 * len(PANELS)
+    own = table[table["threshold_rule"] == "subtract"].sort_values(["temperature", "threshold_factor"])
+    np.testing.assert_allclose(np.asarray(panels[0].collections[0].get_array()).ravel(), own["accuracy"])
+    told = [text.get_text() for text in panels[0].texts]
+    assert told[0].startswith(f"{own['accuracy'].iloc[0]:.3f} †1 ×2")
+    assert len(told) == 6
+    assert "n = 5 runs, 50 images" in panels[0].get_title()
+
+
+def test_the_heat_maps_say_so_where_nothing_ran():
+    assert (
+        heat_maps(summary(pd.DataFrame(columns=["dataset", *SETTING]))).get_suptitle().startswith("None of sensitivity")
+    )
