@@ -20,9 +20,11 @@ from bla.specs import (
     Backbone,
     BoundedLogits,
     ClutteredDigits,
+    Count,
     ImageFolder,
     ImageNet,
     Images,
+    LearningRate,
     Lime,
     Mnist,
     NoExplanation,
@@ -47,6 +49,8 @@ SPECS = (
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 """Names become parts of file and stage names: lower-case letters, digits and underscores."""
 
+
+Digit = Annotated[int, Ge(0), Le(9)]
 
 Entry = TypeVar("Entry")
 
@@ -114,6 +118,21 @@ class Sensitivity(Strict):
     runs: Annotated[int, Ge(2)]
 
 
+class SmallNetwork(Strict):
+    """Section 4.1: what the small CNN is trained on and how, and BLA-T's settings in it. `images` are of `digits` alone."""
+
+    data: Literal["digits", "mnist"]
+    classes: tuple[Digit, Digit]
+    images: Annotated[int, Ge(20)]
+    temperature: Positive
+    threshold_factor: Annotated[float, Ge(0), Le(1000)]
+    threshold_rule: ThresholdRule
+    batch_size: Count
+    epochs: Count
+    learning_rate: LearningRate
+    adam_epsilon: Positive
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -130,6 +149,7 @@ class Settings(Strict):
     faithfulness: Faithfulness
     fidelity: Fidelity
     sensitivity: Sensitivity
+    small_cnn: SmallNetwork
     pretraining: Pretraining
     statistics: Statistics
 
@@ -178,6 +198,8 @@ class Settings(Strict):
                 raise ValueError(f"sensitivity.{field}: a value stands there twice")
         if self.sensitivity.runs > self.runs:
             raise ValueError(f"sensitivity.runs: {self.sensitivity.runs} is more than runs, {self.runs}")
+        if len(set(self.small_cnn.classes)) < 2:
+            raise ValueError("small_cnn.classes: a digit stands there twice")
         counts = self.faithfulness
         for more, fewer in (("images", "slow_images"), ("slow_images", "check_images")):
             if getattr(counts, fewer) > getattr(counts, more):
@@ -263,7 +285,7 @@ def _explain(error: Any, raw: Any) -> str:
 
 
 def _field_names() -> set[str]:
-    models = (Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Sensitivity, Statistics)
+    models = (Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Sensitivity, SmallNetwork, Statistics)
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bla import paper
-from bla.claims import CLAIMS, NOT_RUN, Dataset, judge_claims
+from bla.claims import CLAIMS, NOT_RUN, SMALL_CNN, Dataset, judge_claims, judge_small_cnn
 from bla.specs import Photographs
 from bla.statistics import Column
 
@@ -189,10 +190,47 @@ def test_a_column_that_was_not_run_is_named():
 
 
 def test_all_twenty_claims_are_there():
-    table = judge(like_the_paper())
+    others = judge_small_cnn(small_cnn_runs(), [], PUBLISHED, 0.05, 999, 0)
+    datasets = [Dataset("birds", "caltech_birds", 200, like_the_paper())]
+    table = judge_claims(datasets, PUBLISHED, 0.05, 999, 0, others)
     assert sorted(set(table["claim"])) == list(range(1, 21))
-    assert {c.number for c in CLAIMS} | set(NOT_RUN) == set(range(1, 21))
-    assert not {c.number for c in CLAIMS} & set(NOT_RUN)
+    parts = [{c.number for c in CLAIMS}, set(NOT_RUN), set(SMALL_CNN)]
+    assert set.union(*parts) == set(range(1, 21))
+    assert sum(map(len, parts)) == 20
+
+
+def small_cnn_runs(data="mnist_3_vs_8", bl=0.994, bla_t=0.993, spread=0.001, runs=20):
+    values = stats.norm.ppf((np.arange(runs) + 0.5) / runs)
+    rows = [
+        {"data": data, "pooling": "flat", "column": column, "n_images": 1984, "accuracy": mean + spread * value}
+        for column, mean in (("bl", bl), ("bla_t", bla_t))
+        for value in values
+    ]
+    return pd.DataFrame(rows)
+
+
+def small_cnn_answers(*departures, **numbers):
+    rows = judge_small_cnn(small_cnn_runs(**numbers), departures, PUBLISHED, 0.05, 999, 0)
+    return {row["claim"]: (row.get("holds_here"), row["verdict"]) for row in rows}
+
+
+def test_the_small_cnn_claims_of_mnist():
+    """No difference needs p >= alpha and a narrow interval; to beat 0.958 a test and a larger mean."""
+    yes, no, unclear = ("yes", "reproduced"), ("no", "not reproduced"), ("inconclusive", "inconclusive")
+    assert small_cnn_answers(bla_t=0.9935, spread=0.002) == {8: yes, 15: yes}
+    assert small_cnn_answers(bla_t=0.99) == {8: no, 15: yes}
+    assert small_cnn_answers(bla_t=0.993, spread=0.02)[8] == unclear
+    assert small_cnn_answers(bla_t=0.9)[15] == no
+    assert small_cnn_answers(bla_t=0.958, spread=0.02)[15] == unclear
+
+
+def test_the_small_cnn_on_other_data_or_settings_gets_no_verdict():
+    close = {"bla_t": 0.9935, "spread": 0.002}
+    assert small_cnn_answers("epochs 1 (paper: 3)", **close) == {8: ("yes", "not run"), 15: ("yes", "not run")}
+    assert small_cnn_answers(data="digits_3_vs_8", **close) == {8: ("yes", "not run"), 15: (None, "not run")}
+    (row, *_) = judge_small_cnn(small_cnn_runs(), [], PUBLISHED, 0.05, 999, 0)
+    assert row["paper"] == "BL 0.994, BLA-T 0.993, p = 0.26"
+    assert "n = 20 runs, 1984 images" in row["ours"]
 
 
 def test_a_difference_whose_mean_and_ranks_disagree_is_inconclusive():

@@ -1,6 +1,7 @@
 """The small CNN of section 4.1: one run at a time in torch's own layers as the oracle, its data, and the unpaired test."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import ndimage, stats
@@ -13,6 +14,7 @@ from bla.errors import BlaError
 from bla.moved_digits import generate
 from bla.selection import hard_weights
 from bla.small_cnn import CELLS, FILTERS, evaluate, initial, train
+from bla.small_cnn_results import differences, means, picture, run_table
 from bla.specs import BoundedLogits, Schedule
 from bla.training import EVALUATION_CHUNK
 from bla.unpaired import mann_whitney
@@ -140,6 +142,51 @@ def test_it_learns_to_tell_the_digits(variant):
 def test_a_loss_that_is_not_finite_is_told(digits):
     with pytest.raises(BlaError, match="not finite in epoch 1; lower the learning rate"):
         train(digits[0] * float("inf"), digits[1], "mean", None, [0], SCHEDULE)
+
+
+# Results
+
+
+def test_a_run_of_the_table_by_hand_and_means_and_tests_over_runs(digits):
+    network = train(*digits, "mean", BLA_T, [1, 2, 3], SCHEDULE)
+    result = evaluate(*digits, "mean", BLA_T, network)
+    table = run_table(result)
+    assert table["n_images"].tolist() == [96] * 3
+    assert table["correct"].tolist() == result.correct.sum(1).tolist()
+    np.testing.assert_allclose(table["loss"], result.loss.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(table["explanation_size"], result.explained.hard.double().sum(2).mean(1))
+    at_bound = (result.explained.logits.numpy() == 0).all(axis=2).mean(axis=1)
+    np.testing.assert_allclose(table["share_at_bound"], at_bound)
+    plain = run_table(evaluate(*digits, "mean", None, network))
+    assert plain["soft_accuracy"].isna().all()
+
+    rng = np.random.default_rng(0)
+    runs = pd.concat(
+        [
+            table.assign(data="d", pooling=p, column=c, accuracy=rng.random(3))
+            for p in ("mean", "flat")
+            for c in ("bl", "bla_t")
+        ]
+    )
+    summary = means(runs, {"bl": 0.9})
+    assert summary["paper_accuracy"].tolist()[0] == 0.9
+    assert np.isnan(summary["paper_accuracy"].tolist()[1])
+    own = runs.query("pooling == 'flat' and column == 'bl'")["accuracy"]
+    row = summary.query("pooling == 'flat' and column == 'bl'").iloc[0]
+    assert (row["accuracy"], row["accuracy_standard_error"]) == pytest.approx((own.mean(), own.sem()))
+    tests = differences(runs, 99, 0)
+    assert len(tests) == 4
+    other = runs.query("pooling == 'flat' and column == 'bla_t'")["accuracy"]
+    found = tests.query("pooling == 'flat' and measure == 'accuracy'").iloc[0]
+    assert found["p"] == pytest.approx(stats.mannwhitneyu(other, own).pvalue)
+    assert found["difference"] == pytest.approx(other.mean() - own.mean())
+
+    cells = {pooling: rng.random((4, 7, 7)) < 0.3 for pooling in ("mean", "flat")}
+    figure = picture(runs, np.zeros((4, 28, 28, 3), np.uint8), {name: own.astype(float) for name, own in cells.items()})
+    told = [axis.get_xlabel() for axis in figure.axes if "cells" in axis.get_xlabel()]
+    assert sorted(told) == sorted(f"{int(own.sum())} cells" for part in cells.values() for own in part)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert all("n = 3 runs, 96 images" in title for title in titles)
 
 
 # Moved digits

@@ -33,6 +33,7 @@ from bla.statistics import (
     standard_error,
     wilcoxon,
 )
+from bla.unpaired import mann_whitney
 
 DELTA_ACCURACY = 0.005
 """Largest difference in accuracy that counts as none."""
@@ -40,20 +41,26 @@ DELTA_LOSS = 0.05
 """Largest difference in loss that counts as none, as a share of BL's mean loss."""
 LARGEST_COST = 0.015
 """Largest accuracy BL - BLA that counts as little (claim 2; published: at most 0.0123)."""
+VERDICTS = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
+"""What an answer means on the paper's data at the paper's settings."""
 COMPARABLE = 0.15
 """Largest difference between rank correlations with LIME that counts as comparable (claim 10; published: at most 0.14)."""
 
 NOT_RUN = {
-    8: ("on MNIST BLA does not differ from BL", "the MNIST experiment is not part of the pipeline yet"),
     9: ("two-network L2X: soft explanations work, hard ones fall to chance", "two-network L2X is not implemented yet"),
     11: ("with a concept vector the explanation collapses to one cell", "the concept vector is not implemented yet"),
     12: ("pointwise attention is unfocused", "pointwise attention is not implemented yet"),
     13: ("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring"),
-    15: ("BLA beats pixel-level L2X on MNIST", "the MNIST experiment is not part of the pipeline yet"),
     18: ("people prefer BLA-T to CAM", "needs participants"),
     19: ("people prefer BLA-T to L2X-F", "needs participants"),
     20: ("people prefer BLA-T to a random explanation", "needs participants"),
 }
+
+SMALL_CNN = {
+    8: "on MNIST BLA-T does not differ from BL",
+    15: "BLA-T beats pixel-level L2X on MNIST",
+}
+"""The claims about the small CNN of section 4.1, for `judge_small_cnn`."""
 
 
 @dataclass(frozen=True)
@@ -282,10 +289,59 @@ CLAIMS = (
 """The claims that Tables 1 and 2 can judge, in the paper's order."""
 
 
+def judge_small_cnn(
+    runs: pd.DataFrame, departures: Sequence[str], published: pd.DataFrame, alpha: float, resamples: int, seed: int
+) -> list[dict[str, object]]:
+    """Claims 8 and 15, a row for each way in which pooling may meet the dense unit; rows for `judge_claims`.
+
+    `runs` is the table of `bla.small_cnn_results`; `departures` say how data and training depart from the paper's. Claim 15
+    is about a number that L2X reached on MNIST, so no other data can answer it.
+    """
+    paper = published[published["dataset"] == "mnist_3_vs_8"].set_index(["method", "quantity"])["value"]
+    bl, ours, l2x = (float(paper[name, "accuracy"]) for name in ("BL", "BLA-T", "L2X"))
+    printed = {8: f"BL {bl:.3f}, BLA-T {ours:.3f}, p = {float(paper['BLA-T against BL', 'mann_whitney_p']):.2f}"}
+    printed[15] = f"BLA-T {ours:.3f}, L2X {l2x:.3f}"
+    rows: list[dict[str, object]] = []
+    for (data, pooling), own in runs.groupby(["data", "pooling"], sort=False):
+        x, y = (own.loc[own["column"] == column, "accuracy"].to_numpy(float) for column in ("bla_t", "bl"))
+        told = [f"{name} {v.mean():.4f} ± {float(standard_error(v)):.4f}" for name, v in (("BL", y), ("BLA-T", x))]
+        count = f"n = {len(x)} runs, {own['n_images'].iloc[0]} images"
+        test, above = mann_whitney(x, y, resamples, seed), wilcoxon(x, np.full(len(x), l2x))
+        within = test.interval.low > -DELTA_ACCURACY and test.interval.high < DELTA_ACCURACY
+        how = f"Mann-Whitney's U; 95 % interval of the difference {_show(test.interval)} within ±{DELTA_ACCURACY}"
+        holds = {8: "no" if test.p < alpha else "yes" if within else "inconclusive"}
+        agree = (x.mean() - l2x) * above.effect_size > 0
+        holds[15] = "inconclusive" if above.p >= alpha or not agree else "yes" if x.mean() > l2x else "no"
+        found = {
+            8: (f"{', '.join(told)} ({count})", how, test.p),
+            15: (f"{told[1]} ({count})", f"Wilcoxon signed-rank of the runs against {l2x:.3f}", above.p),
+        }
+        for number, text in SMALL_CNN.items():
+            row = {"claim": number, "text": f"{text}: {pooling} map", "dataset": data, "paper": printed[number]}
+            if not str(data).startswith("mnist"):
+                odd = "not MNIST"
+                if number == 15:
+                    rows.append(row | {"verdict": "not run", "reason": odd})
+                    continue
+            else:
+                odd = f"not the paper's settings: {', '.join(departures)}" if departures else ""
+            answer, how, p = found[number]
+            row |= {"ours": answer, "test": how, "p": p, "holds_here": holds[number]}
+            rows.append(row | {"verdict": "not run" if odd else VERDICTS[holds[number]], "reason": odd})
+    return rows
+
+
 def judge_claims(
-    datasets: list[Dataset], published: pd.DataFrame, alpha: float, resamples: int, seed: int
+    datasets: list[Dataset],
+    published: pd.DataFrame,
+    alpha: float,
+    resamples: int,
+    seed: int,
+    others: Sequence[dict[str, object]] = (),
 ) -> pd.DataFrame:
     """Every claim of the paper, judged on every dataset it can be tried on: one row a claim, dataset and measure.
+
+    `others` are rows that were judged elsewhere (`judge_small_cnn`).
 
     Columns: claim, text, dataset, paper (the published values), ours, test, p (raw), holds_here (yes, no, inconclusive; empty if not run), verdict (reproduced, not reproduced, inconclusive, not run)
     and reason.
@@ -299,6 +355,7 @@ def judge_claims(
                     continue
                 if claim.applies(dataset, measure):
                     rows.append(_row(claim, dataset, measure, judge, published))
+    rows += others
     rows += [
         {"claim": number, "text": text, "verdict": "not run", "reason": reason}
         for number, (text, reason) in NOT_RUN.items()
@@ -335,9 +392,8 @@ def _row(claim: Claim, dataset: Dataset, measure: Measure, judge: Judge, publish
     ]
     if odd:
         return row | {"verdict": "not run", "reason": f"not the paper's settings: {', '.join(odd)}"}
-    answers = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
     released = "the head trains, as BLA-T's does: only their random numbers differ" if "bla_ph_released" in used else ""
-    return row | {"verdict": answers[finding.holds_here], "reason": released}
+    return row | {"verdict": VERDICTS[finding.holds_here], "reason": released}
 
 
 def _published(published: pd.DataFrame, keys: tuple[str, ...], measure: Measure, kinds: Iterable[str]) -> str:
