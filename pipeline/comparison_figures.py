@@ -31,7 +31,9 @@ def main(dataset: str) -> None:
     with_mask = pd.concat([methods, mask]) if (points["method"] == "mask").any() else methods
 
     maps = {str(row.title): arrays[f"maps/{row.method}"] for row in methods.itertuples()}
-    shown = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0][:PICTURED]
+    whole = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0]
+    count = min(PICTURED, len(whole))
+    shown = whole[(2 * np.arange(count) + 1) * len(whole) // (2 * count)]  # they are ordered by class: some of each
     numbers = arrays["images"][shown]
     images = load_array(IMAGES / dataset / "test_images.npy")[numbers]
     classes = pd.read_csv(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
