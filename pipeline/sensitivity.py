@@ -54,9 +54,10 @@ def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
     spec, schedule = settings.sensitivity, settings.dataset[dataset].training
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
     whole = load_head(HEADS / f"{dataset}.safetensors")
-    head = Head(whole.weight[: spec.runs], whole.bias[: spec.runs])
+    runs = min(spec.runs, settings.runs)
+    head = Head(whole.weight[:runs], whole.bias[:runs])
     # The same random numbers for every setting, so that only the setting differs within a pair.
-    seeds = [derive_seed(settings.seed, dataset, "sensitivity", run) for run in range(spec.runs)]
+    seeds = [derive_seed(settings.seed, dataset, "sensitivity", run) for run in range(runs)]
     told: list[object] = [hashlib.sha256((HEADS / f"{dataset}.safetensors").read_bytes()).hexdigest(), seeds]
     told += [(FEATURES / dataset / f"{split}_features.npy").stat().st_mtime_ns for split in ("train", "test")]
     told += [asdict(schedule), str(choose_device()), torch.__version__]

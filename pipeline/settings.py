@@ -196,8 +196,6 @@ class Settings(Strict):
         for field in ("temperatures", "threshold_factors", "threshold_rules"):
             if len(set(values := getattr(self.sensitivity, field))) < len(values):
                 raise ValueError(f"sensitivity.{field}: a value stands there twice")
-        if self.sensitivity.runs > self.runs:
-            raise ValueError(f"sensitivity.runs: {self.sensitivity.runs} is more than runs, {self.runs}")
         if len(set(self.small_cnn.classes)) < 2:
             raise ValueError("small_cnn.classes: a digit stands there twice")
         counts = self.faithfulness

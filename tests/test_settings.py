@@ -258,7 +258,7 @@ WRONG = [
     ("small_cnn.classes", [3, 3], "a digit stands there twice"),
     ("small_cnn.data", "fashion", "input should be 'digits' or 'mnist', not 'fashion'"),
     ("small_cnn.images", 19, f"{MUST_BE} or equal to 20, not 19"),
-    ("sensitivity.runs", 21, "21 is more than runs, 20"),
+    ("sensitivity.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
     ("variant.bl", BLA, "the name is taken: BL is the baseline and has no settings of its own"),
     ("variant.bl_plus", GONE, "must exist, with explanation none; it is the baseline that trains on"),
     ("variant.bl_plus", BLA, "must exist, with explanation none; it is the baseline that trains on"),
