@@ -60,4 +60,4 @@ bench: env ## measure the speed; writes benchmarks/results.md
 
 lock: ## pin the newest versions that fit pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
+	  --no-header --no-annotate --upgrade -o requirements.lock
