@@ -9,12 +9,12 @@ from bla.training import evaluate, initial_head, train
 from pipeline.paths import HEADS
 from pipeline.results import load_features, save_head, save_results
 from pipeline.settings import load_settings
-from pipeline.stage import run_stage
+from pipeline.stage import choose_device, run_stage
 
 
 def main(dataset: str) -> None:
     """Train the heads on average-pooled features and evaluate them."""
-    settings = load_settings()
+    settings, device = load_settings(), choose_device()
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
     seeds = [derive_seed(settings.seed, dataset, "bl", run) for run in range(settings.runs)]
     variant = NoExplanation("none")
@@ -23,11 +23,11 @@ def main(dataset: str) -> None:
     schedule = settings.dataset[dataset].training
     with tqdm(total=settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
         try:
-            trained = train(features, labels, variant, head, seeds, schedule, progress=bar.update)
+            trained = train(features, labels, variant, head, seeds, schedule, progress=bar.update, device=device)
         except BlaError as error:
             raise BlaError(f"params.yaml: dataset.{dataset}: bl: {error}") from error
     save_head(HEADS / f"{dataset}.safetensors", trained.head)
-    save_results(dataset, "bl", variant, seeds, trained, evaluate(*test, variant, trained, seeds))
+    save_results(dataset, "bl", variant, seeds, trained, evaluate(*test, variant, trained, seeds, device))
 
 
 if __name__ == "__main__":

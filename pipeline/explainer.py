@@ -9,12 +9,12 @@ from bla.training import evaluate, train
 from pipeline.paths import EXPLAINERS, HEADS
 from pipeline.results import load_features, load_head, save_results, save_trained
 from pipeline.settings import load_settings
-from pipeline.stage import run_stage
+from pipeline.stage import choose_device, run_stage
 
 
 def main(dataset: str, variant: str) -> None:
     """Train run r of the variant from head r of the baseline, and evaluate it."""
-    settings = load_settings()
+    settings, device = load_settings(), choose_device()
     spec, schedule = settings.variant[variant], settings.dataset[dataset].training
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
     if isinstance(spec, L2XF) and spec.k > features.shape[2]:
@@ -25,11 +25,13 @@ def main(dataset: str, variant: str) -> None:
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(settings.runs)]
     with tqdm(total=settings.runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:
         try:
-            trained = train(features, labels, spec, head, seeds, schedule, schedule.epochs, progress=bar.update)
+            trained = train(
+                features, labels, spec, head, seeds, schedule, schedule.epochs, progress=bar.update, device=device
+            )
         except BlaError as error:
             raise BlaError(f"params.yaml: dataset.{dataset}: {variant}: {error}") from error
     save_trained(EXPLAINERS / dataset / f"{variant}.safetensors", trained)
-    result = evaluate(*test, spec, trained, [derive_seed(seed, "evaluation") for seed in seeds])
+    result = evaluate(*test, spec, trained, [derive_seed(seed, "evaluation") for seed in seeds], device)
     save_results(dataset, variant, spec, seeds, trained, result)
 
 

@@ -37,7 +37,9 @@ def main(dataset: str) -> None:
         levels = file.metadata()["levels"].splitlines()
     where = IMAGES / dataset / "test_masks.npy"
     masks = np.array(load_array(where)[explained.numbers]) if where.exists() else None
-    features = load_features(dataset, "test")[0][torch.from_numpy(explained.numbers)].float()
+    features = (
+        load_features(dataset, "test")[0][torch.from_numpy(explained.numbers)].float().to(explained.images.device)
+    )
     seeds = [derive_seed(settings.seed, dataset, "orders", number) for number in explained.numbers]
     subject = Subject(explained.classifier.run(spec.run), explained.images, explained.labels, arrays["targets"], seeds, features, masks)  # fmt: skip
     maps = {key.removeprefix("maps/"): values for key, values in arrays.items() if key.startswith("maps/")}

@@ -43,7 +43,7 @@ def fill_features(dataset: str, backbone: Backbone, seed: int, name: str) -> dic
     device, weights = choose_device(), BACKBONES / f"{dataset}.safetensors"
     images = {split: load_array(IMAGES / dataset / f"{split}_images.npy") for split in ("train", "test")}
     extractor = fold_batch_norm(load_backbone(backbone, weights, images["train"].shape[1]))
-    _, cells, channels = extractor(torch.from_numpy(images["train"][:1])).shape
+    _, cells, channels = extractor(torch.from_numpy(images["train"][[0]])).shape
     seeds = [derive_seed(seed, dataset, "stochastic depth", draw) for draw in range(backbone.draws)]
 
     manifest = (IMAGES / dataset / "manifest.csv").read_bytes() + weights.read_bytes()

@@ -18,7 +18,7 @@ from bla.seeds import derive_seed
 from bla.specs import Backbone, NoExplanation
 from bla.training import Evaluation, evaluate, initial_head, train
 from pipeline.features import fill_features
-from pipeline.files import content_key, load_array, replacing, save_table
+from pipeline.files import content_key, load_tensor, replacing, save_table
 from pipeline.paths import BACKBONES, FIGURES, IMAGES, TABLES
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import WORK, choose_device, run_stage
@@ -65,8 +65,8 @@ def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFra
     stores = fill_features(dataset, backbone, settings.seed, "fidelity")
     (features, labels), (test_features, test_labels) = (
         (
-            torch.from_numpy(load_array(stores[split] / "features.npy")).to(device),
-            torch.from_numpy(load_array(IMAGES / dataset / f"{split}_labels.npy")).to(device),
+            load_tensor(stores[split] / "features.npy").to(device),
+            load_tensor(IMAGES / dataset / f"{split}_labels.npy").to(device),
         )
         for split in ("train", "test")
     )

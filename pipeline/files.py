@@ -5,10 +5,11 @@ import hashlib
 import json
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 from bla.errors import BlaError
 from pipeline.stage import WORK
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -110,12 +114,21 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> None:
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """Memory-map an .npy file; changes to the array never reach the file."""
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    """Memory-map an .npy file, which may be larger than memory; the array cannot be written to."""
+    try:  # not copy-on-write: a system may refuse to promise memory for so many pages
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (EOFError, ValueError) as error:
         raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
     return array
+
+
+def load_tensor(path: Path) -> "Tensor":
+    """`load_array` as a tensor, which must not be written to either."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(load_array(path))
 
 
 def save_table(path: Path, table: pd.DataFrame, floats: str | None = "%.6g") -> None:

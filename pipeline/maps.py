@@ -177,13 +177,12 @@ Features = tuple[list[Tensor], Tensor]
 
 def _random_features(dataset: str, network: Classifier, count: int) -> Features:
     """Features of so many training images, of the backbone and of a random one, and their labels."""
-    features, labels = load_features(dataset, "train")
+    (features, labels), device = load_features(dataset, "train"), network.head_weight.device
     chosen, images = _training_images(dataset, count)
-    rows = torch.from_numpy(chosen).to(labels.device)
-    parts = images.split(batch_size_for(features.device, images.shape[1]))
+    rows, parts = torch.from_numpy(chosen), images.split(batch_size_for(device, images.shape[1]))
     with torch.no_grad():
-        found = [network.features(part.to(features.device)).flatten(2).transpose(1, 2) for part in parts]
-    return [features[:, rows], torch.cat(found)[None]], labels[rows]
+        found = [network.features(part.to(device)).flatten(2).transpose(1, 2) for part in parts]
+    return [features[:, rows].to(device), torch.cat(found)[None]], labels[rows].to(device)
 
 
 def _retrain(

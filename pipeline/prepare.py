@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bla.datasets import SPLITS, Listing, Split, SplitName, scale_boxes
+from bla.datasets import SPLITS, Listing, Split, SplitName, mixed, scale_boxes
 from bla.errors import BlaError
 from bla.specs import ClutteredDigits, ImageFolder, ImageNet, Mnist, OxfordPet, Photographs
 from pipeline.files import fill_store, resume_store, save_array, save_table, settle_store
@@ -37,6 +37,8 @@ def main(dataset: str) -> None:
             written = [_save(dataset, split, data) for split, data in parts.items()]
         else:
             listing = find(spec)
+            # Training images are stored mixed, so that blocks of neighbours can be read as random samples.
+            listing.splits["train"] = mixed(listing.splits["train"])
             classes, written = listing.classes, _read(dataset, spec, listing)
     except BlaError as error:
         raise BlaError(f"params.yaml: dataset.{dataset}.images: {error}") from error

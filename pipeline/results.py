@@ -11,9 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from bla.specs import BoundedLogits, Variant
 from bla.statistics import Column, standard_error
-from pipeline.files import load_array, replacing, save_table
+from pipeline.files import load_tensor, replacing, save_table
 from pipeline.paths import CURVES, EVALUATION, FEATURES
-from pipeline.stage import choose_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,14 +23,9 @@ SIZE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def load_features(dataset: str, split: str) -> "tuple[Tensor, Tensor]":
-    """Features, `[D, N, n, C]` of train, `[N, n, C]` of test, half precision, and labels `[N]`: memory-mapped on a CPU,
-    resident on a GPU."""
-    import torch
-
-    device = choose_device()
-    features = torch.from_numpy(load_array(FEATURES / dataset / f"{split}_features.npy"))
-    labels = torch.from_numpy(load_array(FEATURES / dataset / f"{split}_labels.npy"))
-    return features.to(device), labels.to(device)
+    """Features, `[D, N, n, C]` of train, `[N, n, C]` of test, half precision, and labels `[N]`, all memory-mapped."""
+    features, labels = (FEATURES / dataset / f"{split}_{what}.npy" for what in ("features", "labels"))
+    return load_tensor(features), load_tensor(labels)
 
 
 def save_head(path: Path, head: "Head") -> None:

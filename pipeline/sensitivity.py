@@ -20,7 +20,7 @@ from bla.sensitivity import MEASURES, SETTING, differences, grid, measure, summa
 from bla.sensitivity_figures import heat_maps
 from bla.specs import BoundedLogits
 from bla.training import Head
-from pipeline.files import content_key, load_array, replacing, save_table
+from pipeline.files import content_key, load_tensor, replacing, save_table
 from pipeline.paths import FEATURES, FIGURES, HEADS, IMAGES, TABLES
 from pipeline.results import load_features, load_head
 from pipeline.settings import Settings, load_settings
@@ -52,7 +52,7 @@ def main() -> None:
 def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
     """All settings on a dataset: a row a run. What is done of them is kept in .work, setting by setting."""
     spec, schedule = settings.sensitivity, settings.dataset[dataset].training
-    (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
+    (features, labels), test = ([part.to(choose_device()) for part in load_features(dataset, split)] for split in ("train", "test"))  # fmt: skip
     whole = load_head(HEADS / f"{dataset}.safetensors")
     runs = min(spec.runs, settings.runs)
     head = Head(whole.weight[:runs], whole.bias[:runs])
@@ -69,7 +69,7 @@ def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
         kept = WORK / f"sensitivity-{content_key([*told, asdict(variant)])}.csv"
         if not kept.exists():
             try:
-                table = measure(features, labels, *test, coverage, variant, head, seeds, schedule)
+                table = measure(features, labels, test[0], test[1], coverage, variant, head, seeds, schedule)
             except BlaError as error:
                 where = f"temperature {variant.temperature}, threshold_factor {variant.threshold_factor}"
                 raise BlaError(f"params.yaml: sensitivity: {dataset}, {where}: {error}") from error
@@ -84,7 +84,7 @@ def _coverage(dataset: str, cells: int) -> NDArray[np.float64] | None:
     path = IMAGES / dataset / "test_masks.npy"
     if not path.exists():
         return None
-    parts = torch.from_numpy(load_array(path)).split(256)
+    parts = load_tensor(path).split(256)
     covered: NDArray[np.float64] = torch.cat([cell_means(part.double(), round(cells**0.5)).flatten(1) for part in parts]).numpy()  # fmt: skip
     return covered
 

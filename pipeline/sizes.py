@@ -14,7 +14,7 @@ from pipeline.files import replacing, save_table
 from pipeline.paths import EXPLAINERS, FIGURES, IMAGES, TABLES
 from pipeline.results import load_column, load_features
 from pipeline.settings import load_settings
-from pipeline.stage import run_stage
+from pipeline.stage import choose_device, run_stage
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     tables: dict[str, list[pd.DataFrame]] = {"runs": [], "classes": [], "bins": []}
     pairs = [(dataset, key) for dataset in settings.datasets for key in varying]
     for dataset, key in tqdm(pairs, "sizes", unit="column", disable=None):
-        features, labels = load_features(dataset, "test")
+        features, labels = (part.to(choose_device()) for part in load_features(dataset, "test"))
         arrays = {name: value.to(features.device) for name, value in load_file(EXPLAINERS / dataset / f"{key}.safetensors").items()}  # fmt: skip
         head = Head(arrays["head.weight"], arrays["head.bias"])
         module = Module(arrays["module.weight"], arrays["module.bias"])

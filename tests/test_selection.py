@@ -23,13 +23,14 @@ from bla.selection import (
     soft_weights,
     threshold,
 )
-from bla.specs import L2XF, BoundedLogits
+from bla.specs import L2XF, BoundedLogits, Pointwise
 
 GOLDEN = np.load(Path(__file__).with_name("bla_reference.npz"), allow_pickle=False)
 CASES = ["a", "b", "allneg"]
 BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
 BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
 L2X_F = L2XF("l2x_f", "trained", 0.1, 8)
+POINTWISE = Pointwise("pointwise", "trained", 0.1)
 
 scores = hnp.arrays(np.float32, (3, 9), elements=st.floats(-50, 50, width=32)).map(torch.from_numpy)
 
@@ -46,7 +47,7 @@ def golden_scores(case: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (L2X_F, "l2x_f")])
+@pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (POINTWISE, "bla"), (L2X_F, "l2x_f")])
 def test_logits_are_those_of_the_authors_code(case, variant, name):
     wanted = golden(case, f"{name}__logits")
     torch.testing.assert_close(
@@ -55,7 +56,7 @@ def test_logits_are_those_of_the_authors_code(case, variant, name):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (BLA_T, "bla_t")])
+@pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (BLA_T, "bla_t"), (POINTWISE, "sigmoid")])
 def test_soft_weights_are_those_of_the_authors_code(case, variant, name):
     logits = bounded_logits(golden_scores(case))
     torch.testing.assert_close(
@@ -68,7 +69,15 @@ def test_soft_weights_are_those_of_the_authors_code(case, variant, name):
 def test_hard_explanations_are_those_of_the_authors_code(case, variant, name):
     hard = hard_explanation(variant, golden(case, f"{name}__logits"))
     assert torch.equal(hard, golden(case, f"{name}__hard") > 0)
-    torch.testing.assert_close(hard_weights(hard), golden(case, f"{name}__hard"), atol=1e-7, rtol=0)
+    torch.testing.assert_close(hard_weights(variant, hard), golden(case, f"{name}__hard"), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pointwise_explanations_are_those_of_the_authors_code(case):
+    hard = hard_explanation(POINTWISE, golden(case, "bla__logits"))
+    assert torch.equal(hard, golden(case, "sigmoid__hard") > 0)
+    assert torch.equal(hard_weights(POINTWISE, hard), golden(case, "sigmoid__hard"))
+    assert hard.any() == (case != "allneg")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -99,7 +108,9 @@ def test_a_small_example_by_hand():
     assert threshold(q, 1, "indicator").tolist() == [[1, 1, 0]]
     assert threshold(q, 0, "indicator") is q
     assert cells_at_maximum(logits).tolist() == [[True, True, False]]
-    assert hard_weights(cells_at_maximum(logits)).tolist() == [[0.5, 0.5, 0]]
+    assert hard_weights(BLA, cells_at_maximum(logits)).tolist() == [[0.5, 0.5, 0]]
+    assert hard_weights(POINTWISE, hard_explanation(POINTWISE, logits)).tolist() == [[1, 1, 0]]
+    assert soft_explanation(POINTWISE, logits, None).tolist() == [[0.5, 0.5, pytest.approx(1 / (1 + np.exp(0.1)))]]
 
 
 def test_all_cells_at_the_bound_lose_all_weight_and_gradient_at_factor_one():

@@ -1,7 +1,9 @@
 """The grouped trainer against a plain loop over single models, and against torch's vmap."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from torch import nn
@@ -10,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from bla.errors import BlaError
 from bla.seeds import derive_seed
 from bla.selection import hard_weights, logits_of, noise_shape, soft_explanation
-from bla.specs import L2XF, BoundedLogits, NoExplanation, Schedule
-from bla.training import Head, Module, Trained, _cpu_group, evaluate, initial_head, pooled, train
+from bla.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Pointwise, Schedule
+from bla.training import Concept, Head, Module, Trained, _cpu_group, evaluate, initial_head, pooled, train
 
 NONE = NoExplanation("none")
 BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
@@ -21,8 +23,16 @@ RELEASED = BoundedLogits("bounded_logits", "trained_as_released", 0.1, 0.98)
 RELOADED = BoundedLogits("bounded_logits", "trained_reloaded", 0.1, 0.98)
 INDICATOR = BoundedLogits("bounded_logits", "trained", 0.1, 0.98, "indicator")
 L2X_F = L2XF("l2x_f", "trained", 0.1, 3)
+POINTWISE = Pointwise("pointwise", "trained", 0.1)
+CONCEPT = ConceptVector("concept_vector", "trained", 0.1, "linear")
+CONCEPT_RELU = ConceptVector("concept_vector", "trained", 0.1, "relu")
 VARIANTS = {"none": NONE, "bla": BLA, "bla_t": BLA_T, "bla_ph": BLA_PH, "l2x_f": L2X_F}
+VARIANTS |= {"pointwise": POINTWISE, "concept": CONCEPT, "concept_relu": CONCEPT_RELU}
 SCHEDULE = Schedule(batch_size=16, epochs=3, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
+DAMPED = replace(SCHEDULE, adam_epsilon=1e-3)
+"""For variants with a tensor that moves all scores of an image alike. A softmax feels nothing of that away from the bound: its
+gradient is rounding noise there, which Adam enlarges to steps of full length unless epsilon is larger."""
+SCHEDULES = {name: DAMPED if name in ("l2x_f", "concept", "concept_relu") else SCHEDULE for name in VARIANTS}
 N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 
 
@@ -54,11 +64,19 @@ def fit(data, *rest, **options) -> Trained:
 
 
 def tensors(trained: Trained) -> list[torch.Tensor]:
-    module = [trained.module.weight, trained.module.bias] if trained.module else []
+    module = trained.module.parameters() if trained.module else []
     return [trained.head.weight, trained.head.bias, *module, trained.losses]
 
 
-def reference(draws, labels, variant, weight, bias, seed, run):
+def shift(variant, concept, f):
+    """The concept vector that is added to every cell, or 0."""
+    if not isinstance(variant, ConceptVector):
+        return 0
+    vector = concept(f.flatten(1))
+    return (vector.relu() if variant.activation == "relu" else vector)[:, None]
+
+
+def reference(draws, labels, variant, schedule, weight, bias, seed, run):
     """One run as anybody would write it: torch modules, one model, no run dimension; draws in the trainer's order."""
     generator = torch.Generator().manual_seed(seed)
     linear = nn.Linear(CHANNELS, CLASSES)
@@ -68,21 +86,27 @@ def reference(draws, labels, variant, weight, bias, seed, run):
         limit = (6 / (CHANNELS + 1)) ** 0.5
         convolution.weight.data = ((torch.rand(CHANNELS, generator=generator) * 2 - 1) * limit).view(1, CHANNELS, 1)
         convolution.bias.data.zero_()
+    concept = nn.Linear(CELLS * CHANNELS, CHANNELS)
+    if isinstance(variant, ConceptVector):
+        limit = (6 / (CELLS * CHANNELS + CHANNELS)) ** 0.5
+        concept.weight.data = (torch.rand(CHANNELS, CELLS * CHANNELS, generator=generator) * 2 - 1) * limit
+        concept.bias.data.zero_()
     parameters = [] if variant.head == "frozen" else list(linear.parameters())
     parameters += [] if variant is NONE else list(convolution.parameters())
-    optimiser = torch.optim.Adam(parameters, lr=SCHEDULE.learning_rate, eps=SCHEDULE.adam_epsilon)
+    parameters += list(concept.parameters()) if isinstance(variant, ConceptVector) else []
+    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon)
     losses = []
-    for epoch in range(SCHEDULE.epochs):
+    for epoch in range(schedule.epochs):
         features = draws[(run + epoch) % len(draws)]
         order, total = torch.randperm(N, generator=generator), 0.0
-        for batch in order.split(SCHEDULE.batch_size):
+        for batch in order.split(schedule.batch_size):
             f = features[batch].float()
             if variant is NONE:
                 v = f.mean(dim=1)
             else:
                 shape = noise_shape(variant, CELLS)
                 noise = None if shape is None else torch.rand(len(batch), *shape, generator=generator)
-                g = convolution(f.transpose(1, 2))[:, 0]
+                g = convolution((f + shift(variant, concept, f)).transpose(1, 2))[:, 0]
                 q = soft_explanation(variant, logits_of(variant, g), noise)
                 v = sum(q[:, i, None] * f[:, i] for i in range(CELLS))
             v = v * (torch.rand(len(batch), CHANNELS, generator=generator) >= 0.2) / 0.8
@@ -94,27 +118,26 @@ def reference(draws, labels, variant, weight, bias, seed, run):
         losses.append(total / N)
     found = [linear.weight.data, linear.bias.data]
     found += [] if variant is NONE else [convolution.weight.data.view(CHANNELS), convolution.bias.data.view(())]
+    found += [concept.weight.data, concept.bias.data] if isinstance(variant, ConceptVector) else []
     return [*found, torch.tensor(losses)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3], ids=lambda count: f"{count} draws")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_run_is_what_a_plain_loop_over_one_model_computes(name, count, draws, head):
-    variant, features, labels = VARIANTS[name], draws[0][:count], draws[1]
-    together = tensors(train(features, labels, variant, head, SEEDS, SCHEDULE, group=3))
+    variant, schedule, features, labels = VARIANTS[name], SCHEDULES[name], draws[0][:count], draws[1]
+    together = tensors(train(features, labels, variant, head, SEEDS, schedule, group=3))
     for run, seed in enumerate(SEEDS):
-        alone = reference(features, labels, variant, head.weight[run], head.bias[run], seed, run)
-        for number, (found, wanted) in enumerate(zip(together, alone, strict=True)):
-            if variant is L2X_F and number == 3:
-                continue  # a softmax ignores the bias of unbounded logits: its gradient is rounding noise
+        alone = reference(features, labels, variant, schedule, head.weight[run], head.bias[run], seed, run)
+        for found, wanted in zip(together, alone, strict=True):
             torch.testing.assert_close(found[run], wanted, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_groups_of_any_size_train_the_same_runs(name, draws, head):
-    wanted = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULE, group=1))
+    wanted = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULES[name], group=1))
     for group in (2, 3, None):
-        found = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULE, group=group))
+        found = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULES[name], group=group))
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -273,8 +296,50 @@ def test_hard_weights_pool_with_a_mean_over_the_selected_cells(data, head):
     explained = evaluate(*data, BLA, trained, SEEDS).explained
     run, image = 1, 4
     mean = data[0][image].float()[explained.hard[run, image]].mean(dim=0)
-    pooled_by_weights = hard_weights(explained.hard)[run, image] @ data[0][image].float()
+    pooled_by_weights = hard_weights(BLA, explained.hard)[run, image] @ data[0][image].float()
     torch.testing.assert_close(pooled_by_weights, mean)
+
+
+@pytest.mark.parametrize(
+    ("rectified", "shift"), [(False, 1.0 * 5 - 2.0 * 3), (True, 1.0 * 5 - 2.0 * 3), (True, -2.0 * 3)]
+)
+def test_a_concept_vector_by_hand(rectified, shift):
+    """Two cells of two channels: u.(g + f_i) for g = W (f_1, f_2) + c."""
+    features, u = torch.tensor([[[1.0, 2.0], [0.5, -1.0]]]), torch.tensor([[1.0, -2.0]])
+    weight = torch.tensor([[[4.0, 0.5, 0.0, 0.0], [0.0, 0.0, 2.0, -1.0]]])  # g = (5, 2) + c
+    first = 0.0 if shift != -6 else -10.0  # below 0, where the rectifier cuts
+    module = Module(u, torch.tensor([0.25]), Concept(weight, torch.tensor([[first, 1.0]]), rectified))
+    wanted = torch.tensor([[[1.0 - 4.0, 0.5 + 2.0]]]) + 0.25 + shift
+    torch.testing.assert_close(module(features), wanted)
+    torch.testing.assert_close(module(features[None]), wanted)
+
+
+def test_pointwise_attention_sums_cells_and_may_keep_none():
+    features = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[-3.0, 0.0], [-1.0, 0.0]]])
+    head = Head(torch.eye(2)[None], torch.tensor([[0.0, 0.5]]))
+    module = Module(torch.tensor([[1.0, 1.0]]), torch.zeros(1))  # image 1: both at the bound; image 2: none
+    result = evaluate(features, torch.tensor([1, 1]), POINTWISE, Trained(head, module, torch.zeros(1, 1)), [0])
+    assert result.explained.hard.tolist() == [[[True, True], [False, False]]]
+    wanted = torch.tensor([[1.0, 2.5], [0.0, 0.5]])  # the sum of both cells and the bias; the bias alone
+    torch.testing.assert_close(result.loss[0], -torch.log_softmax(wanted, 1)[:, 1])
+    soft = result.explained.soft[0]
+    torch.testing.assert_close(soft, torch.sigmoid(torch.tensor([[0.0, 0.0], [-0.3, -0.1]])))
+    by_soft = torch.einsum("bn,bnc->bc", soft, features) + head.bias
+    torch.testing.assert_close(result.explained.loss[0], -torch.log_softmax(by_soft, 1)[:, 1])
+
+
+def test_a_concept_vector_that_does_not_fit_is_refused_before_it_is_made(data, head, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
+    weights = CHANNELS * (CELLS * CHANNELS + 1)
+    message = (
+        f"has 0.0 million weights, and {16 * weights / 1e9:.2f} GB are needed to train 1 at once, of which 0.00 GB"
+    )
+    with pytest.raises(BlaError, match=message):
+        fit(data, CONCEPT, head, SEEDS, SCHEDULE)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * weights))
+    fit(data, CONCEPT, head, SEEDS, SCHEDULE)
+    with pytest.raises(BlaError, match="to train 2 at once"):
+        fit(data, CONCEPT, head, SEEDS, SCHEDULE, group=2)
 
 
 def test_pooling_does_not_overflow_half_precision():

@@ -243,7 +243,7 @@ def extract(
         factors = extractor.drop_factors(count, draws[draw]).to(device) if draws else None
         for first in range(start % count if draw == start // count else 0, count, size):
             rows = slice(first, first + size)
-            batch = torch.from_numpy(images[rows])
+            batch = torch.from_numpy(np.array(images[rows]))  # which may lie in a memory map
             batch = batch.pin_memory() if device.type == "cuda" else batch
             with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
                 features = extractor(batch.to(device, non_blocking=True), None if factors is None else factors[rows])

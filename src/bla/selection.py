@@ -17,7 +17,7 @@ Source: Baumhauer et al. 2021, sections 3.1 and 3.3; the authors' released code 
 import torch
 from torch import Tensor
 
-from bla.specs import L2XF, BoundedLogits, Explaining, ThresholdRule
+from bla.specs import L2XF, BoundedLogits, Explaining, Pointwise, ThresholdRule
 
 
 def bounded_logits(scores: Tensor) -> Tensor:
@@ -64,9 +64,9 @@ def largest_cells(logits: Tensor, k: int) -> Tensor:
     return torch.zeros_like(logits, dtype=torch.bool).scatter_(-1, logits.topk(k, dim=-1).indices, True)
 
 
-def hard_weights(hard: Tensor) -> Tensor:
-    """Equal pooling weights over the selected cells, delta / |delta|_1 (Baumhauer et al. 2021, section 3)."""
-    return hard / hard.sum(dim=-1, keepdim=True)
+def pointwise_weights(logits: Tensor, temperature: float) -> Tensor:
+    """Pointwise attention, sigmoid(theta * l) for each cell by itself: at most 0.5 (authors' code; section 3.3)."""
+    return torch.sigmoid(temperature * logits)
 
 
 def l2x_weights(logits: Tensor, temperature: float, gumbel_noise: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ def gumbel(uniform: Tensor) -> Tensor:
 
 
 def logits_of(variant: Explaining, scores: Tensor) -> Tensor:
-    """The logits `[..., n]` of a variant: bounded for BLA, the scores themselves for L2X-F."""
-    return bounded_logits(scores) if isinstance(variant, BoundedLogits) else scores
+    """The logits `[..., n]` of a variant: the scores themselves for L2X-F, bounded for all others."""
+    return scores if isinstance(variant, L2XF) else bounded_logits(scores)
 
 
 def noise_shape(variant: Explaining, cells: int) -> tuple[int, ...] | None:
@@ -96,13 +96,32 @@ def noise_shape(variant: Explaining, cells: int) -> tuple[int, ...] | None:
 
 def soft_explanation(variant: Explaining, logits: Tensor, uniform: Tensor | None) -> Tensor:
     """The weights `[..., n]` that pool the features in training; `uniform` is `[..., k, n]` for L2X-F, else None."""
+    if isinstance(variant, L2XF):
+        assert uniform is not None, "L2X-F samples its soft explanations"
+        return l2x_weights(logits, variant.temperature, gumbel(uniform).movedim(-2, 0))
+    if isinstance(variant, Pointwise):
+        return pointwise_weights(logits, variant.temperature)
+    weights = soft_weights(logits, variant.temperature)
     if isinstance(variant, BoundedLogits):
-        weights = soft_weights(logits, variant.temperature)
         return threshold(weights, variant.threshold_factor, variant.threshold_rule)
-    assert uniform is not None, "L2X-F samples its soft explanations"
-    return l2x_weights(logits, variant.temperature, gumbel(uniform).movedim(-2, 0))
+    return weights
 
 
 def hard_explanation(variant: Explaining, logits: Tensor) -> Tensor:
-    """The explanation of test time as booleans `[..., n]`: the cells at the maximum, or L2X-F's k largest."""
-    return cells_at_maximum(logits) if isinstance(variant, BoundedLogits) else largest_cells(logits, variant.k)
+    """The explanation of test time as booleans `[..., n]`.
+
+    The cells at the maximum; L2X-F's k largest; for pointwise attention those of weight 0.5, which may be none.
+    """
+    if isinstance(variant, L2XF):
+        return largest_cells(logits, variant.k)
+    if isinstance(variant, Pointwise):
+        return pointwise_weights(logits, variant.temperature) >= 0.5
+    return cells_at_maximum(logits)
+
+
+def hard_weights(variant: Explaining, hard: Tensor) -> Tensor:
+    """Equal pooling weights over the selected cells, delta / |delta|_1 (Baumhauer et al. 2021, section 3).
+
+    Pointwise attention sums the cells without dividing (authors' code), so that its empty explanations pool to zero.
+    """
+    return hard.float() if isinstance(variant, Pointwise) else hard / hard.sum(dim=-1, keepdim=True)

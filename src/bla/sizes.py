@@ -40,7 +40,7 @@ def confidences(features: Tensor, variant: Explaining, head: Head, module: Modul
     found = []
     for part in features.split(EVALUATION_CHUNK):
         x = part.float()
-        weights = hard_weights(hard_explanation(variant, logits_of(variant, module(x))))
+        weights = hard_weights(variant, hard_explanation(variant, logits_of(variant, module(x))))
         found.append(head(torch.einsum("rbn,bnc->rbc", weights, x)).softmax(dim=2).amax(dim=2))
     result: Array = torch.cat(found, dim=1).double().cpu().numpy()
     return result

@@ -106,9 +106,7 @@ def train(
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     network = initial(generators, pooling, variant is not None).moved(lambda t: t.to(images.device).requires_grad_())
-    optimiser = torch.optim.Adam(
-        network.parameters(), lr=schedule.learning_rate, eps=schedule.adam_epsilon, foreach=True
-    )
+    optimiser = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, eps=schedule.adam_epsilon, fused=True)
     for epoch in range(schedule.epochs):
         orders = torch.stack([torch.randperm(len(images), generator=g) for g in generators]).to(images.device)
         for batch in orders.split(schedule.batch_size, dim=1):
@@ -144,7 +142,7 @@ def evaluate(
             logits = logits_of(variant, network.module(features))
             hard, soft = hard_explanation(variant, logits), soft_explanation(variant, logits, None)
             by_hard, by_soft = (
-                _score(network.answer(features, w, pooling), targets) for w in (hard_weights(hard), soft)
+                _score(network.answer(features, w, pooling), targets) for w in (hard_weights(variant, hard), soft)
             )
             found = (*by_hard, logits, soft, hard, *by_soft)
         parts.append([value.cpu() for value in found])

@@ -188,7 +188,10 @@ class Rise:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2)."""
+    """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2).
+
+    With `images_in_memory` the features of so many images are in memory at once (`bla.streaming`), else those of all.
+    """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
@@ -197,6 +200,7 @@ class Schedule:
     learning_rate: LearningRate
     dropout: Annotated[float, Ge(0), Lt(1)]
     adam_epsilon: Positive
+    images_in_memory: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -234,5 +238,34 @@ class L2XF:
     k: Count
 
 
-Explaining = BoundedLogits | L2XF
+@dataclass(frozen=True)
+class ConceptVector:
+    """Bounded logits of cells and one concept vector of the whole image, l_i = min(u.(g + f_i) + b, 0); section 3.3.
+
+    g is a dense layer on all cells together (after Jetley et al. 2018): `linear`, as the paper says, or with the `relu`
+    of its authors' code.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["concept_vector"]
+    head: HeadSetting
+    temperature: Positive
+    activation: Literal["linear", "relu"]
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Pointwise attention: each cell's bounded logit through a sigmoid of its own; section 3.3 and the authors' code."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["pointwise"]
+    head: HeadSetting
+    temperature: Positive
+
+
+Alternative = ConceptVector | Pointwise
+"""What the paper tried and gave up (section 3.3)."""
+Explaining = BoundedLogits | L2XF | Alternative
 Variant = NoExplanation | Explaining

@@ -21,7 +21,8 @@ from torch.nn.functional import cross_entropy
 
 from bla.errors import BlaError
 from bla.selection import hard_explanation, hard_weights, logits_of, noise_shape, soft_explanation
-from bla.specs import Explaining, NoExplanation, Schedule, Variant
+from bla.specs import ConceptVector, Explaining, NoExplanation, Schedule, Variant
+from bla.streaming import pools
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,51 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Module:
-    """R explanation modules, each a 1x1 convolution to one score per cell: `weight` `[R, C]`, `bias` `[R]`."""
+class Concept:
+    """R dense layers from all cells of an image to its concept vector g: `weight` W `[R, C, n * C]`, `bias` `[R, C]`."""
 
     weight: Tensor
     bias: Tensor
+    rectified: bool
+
+    def __call__(self, features: Tensor, u: Tensor) -> Tensor:
+        """u.g `[R, B, 1]` of features `[R, B, n, C]` or `[B, n, C]`, and u `[R, C]`."""
+        image, u = features.flatten(-2), u[..., None]
+        if self.rectified:
+            return (image @ self.weight.mT + self.bias[:, None]).relu() @ u
+        return image @ (self.weight.mT @ u) + self.bias[:, None] @ u  # not u.(W f), which takes C times as long
+
+
+@dataclass(frozen=True)
+class Module:
+    """R explanation modules, each a 1x1 convolution to one score per cell: `weight` u `[R, C]`, `bias` `[R]`.
+
+    With a concept vector g an image's cells all score u.g more, for u.(g + f_i) = u.f_i + u.g.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    concept: Concept | None = None
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Scores g `[R, B, n]` of each run's features `[R, B, n, C]`, or of the same features `[B, n, C]` for every run."""
+        """Scores `[R, B, n]` of each run's features `[R, B, n, C]`, or of the same features `[B, n, C]` for every run."""
         if features.ndim == 3:
-            return torch.einsum("bnc,rc->rbn", features, self.weight) + self.bias[:, None, None]
-        return torch.matmul(features, self.weight[:, None, :, None])[..., 0] + self.bias[:, None, None]
+            scores = torch.einsum("bnc,rc->rbn", features, self.weight) + self.bias[:, None, None]
+        else:
+            scores = torch.matmul(features, self.weight[:, None, :, None])[..., 0] + self.bias[:, None, None]
+        if self.concept is None:
+            return scores
+        return scores + self.concept(features, self.weight)
+
+    def parameters(self) -> list[Tensor]:
+        """All that trains."""
+        return [self.weight, self.bias, *([self.concept.weight, self.concept.bias] if self.concept else [])]
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Module":
+        """The same modules with every tensor passed through `move`."""
+        own = self.concept
+        concept = Concept(move(own.weight), move(own.bias), own.rectified) if own else None
+        return Module(move(self.weight), move(self.bias), concept)
 
 
 @dataclass(frozen=True)
@@ -104,7 +139,7 @@ def pooled(features: Tensor) -> Tensor:
 
     What every cell weighing 1/n sees; a map of one cell that trains BL and BL+ n times faster.
     """
-    chunks = features.flatten(0, -3).split(1024)
+    chunks = features.flatten(0, -3).split(128)
     return torch.cat([chunk.float().mean(dim=1) for chunk in chunks]).view(*features.shape[:-2], 1, features.shape[-1])
 
 
@@ -118,30 +153,76 @@ def train(
     first_epoch: int = 0,
     group: int | None = None,
     progress: Callable[[int], object] = lambda runs: None,
+    device: torch.device | None = None,
 ) -> Trained:
     """Train one run for each seed, starting from its head; nothing that is passed in changes.
 
     `features` `[D, N, n, C]` are D draws of the same N images, of which run r reads draw (r + epoch) mod D. They and
-    `labels` `[N]` may be half precision and lie anywhere; batches are computed in single precision on their device.
-    `first_epoch` goes on counting where the head's own training ended, so that a module meets further draws.
-    `group` runs train together (default: what suits the device). `progress` is called with the number of runs after each
-    group. Raises BlaError if a loss is not finite.
+    `labels` `[N]` may be half precision and lie anywhere, a memory map included (`schedule.images_in_memory`); batches are
+    computed in single precision on `device` (default: theirs). `first_epoch` goes on counting where the head's own training
+    ended, so that a module meets further draws. `group` runs train together (default: what suits the device; concept
+    vectors, and whatever streams, one by one). `progress` is called with the number of runs after each group. Raises BlaError if a loss is not
+    finite, or if a concept vector needs more memory than there is.
     """
-    if isinstance(variant, NoExplanation) and features.shape[2] > 1:
-        features = pooled(features)
-    group = group or (len(seeds) if features.is_cuda else _cpu_group(features, schedule.batch_size))
+    device = device or features.device
+    if schedule.images_in_memory:
+        group = 1
+    else:
+        features, labels = _resident(features, device), labels.to(device)
+        features = pooled(features) if isinstance(variant, NoExplanation) and features.shape[2] > 1 else features
+    if isinstance(variant, ConceptVector):
+        group = group or 1
+        _check_memory(group, features.shape[2], features.shape[3], device)
+    group = group or (len(seeds) if device.type == "cuda" else _cpu_group(features, schedule.batch_size))
     parts = []
     for start in range(0, len(seeds), group):
         runs = slice(start, start + group)
         own = Head(head.weight[runs], head.bias[runs])
-        parts.append(_train_group(features, labels, variant, own, seeds[runs], schedule, start, first_epoch))
+        parts.append(_train_group(features, labels, variant, own, seeds[runs], schedule, start, first_epoch, device))
         progress(len(seeds[runs]))
-    modules = [part.module for part in parts if part.module is not None]
-    return Trained(
-        Head(torch.cat([p.head.weight for p in parts]), torch.cat([p.head.bias for p in parts])),
-        Module(torch.cat([m.weight for m in modules]), torch.cat([m.bias for m in modules])) if modules else None,
-        torch.cat([part.losses for part in parts]),
-    )
+    if len(parts) == 1:
+        return parts[0]
+    head = Head(torch.cat([p.head.weight for p in parts]), torch.cat([p.head.bias for p in parts]))
+    return Trained(head, _joined([p.module for p in parts if p.module]), torch.cat([p.losses for p in parts]))
+
+
+def _resident(features: Tensor, device: torch.device) -> Tensor:
+    """The features on the device; BlaError if they do not fit."""
+    try:
+        return features.to(device)
+    except torch.OutOfMemoryError as error:
+        raise BlaError(
+            f"the training features, {features.nbytes / 1e9:.1f} GB, do not fit on {device}; set training.images_in_memory, "
+            "and so many images at a time are read from the file"
+        ) from error
+
+
+def _joined(modules: Sequence[Module]) -> Module | None:
+    """The modules of all groups as one."""
+    if not modules:
+        return None
+    concepts = [module.concept for module in modules if module.concept]
+    concept = None
+    if concepts:
+        weight, bias = torch.cat([c.weight for c in concepts]), torch.cat([c.bias for c in concepts])
+        concept = Concept(weight, bias, concepts[0].rectified)
+    return Module(torch.cat([m.weight for m in modules]), torch.cat([m.bias for m in modules]), concept)
+
+
+def _check_memory(runs: int, cells: int, channels: int, device: torch.device) -> None:
+    """Raise BlaError if so many concept vectors do not fit: weights, their gradient, and Adam's two moments."""
+    weights = runs * channels * (cells * channels + 1)
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        import psutil  # type: ignore[import-untyped]
+
+        free = psutil.virtual_memory().available
+    if 4 * 4 * weights > free:
+        raise BlaError(
+            f"a concept vector of {cells} cells of {channels} channels has {weights / runs / 1e6:.1f} million weights, and "
+            f"{16 * weights / 1e9:.2f} GB are needed to train {runs} at once, of which {free / 1e9:.2f} GB are free on {device}"
+        )
 
 
 def _cpu_group(features: Tensor, batch_size: int) -> int:
@@ -161,60 +242,75 @@ def _train_group(
     schedule: Schedule,
     first_run: int,
     first_epoch: int,
+    device: torch.device,
 ) -> Trained:
-    device, (draws, images, cells, channels), runs = features.device, features.shape, len(seeds)
-    features = features.flatten(0, 1)
+    (draws, images, cells, channels), runs = features.shape, len(seeds)
+    cells = 1 if isinstance(variant, NoExplanation) else cells
     generators = _generators(seeds)
     start = head
     head = Head(head.weight.to(device).clone(), head.bias.to(device).clone())
     module = None
     if not isinstance(variant, NoExplanation):
-        weight = _glorot((channels,), channels, 1, generators).to(device)
-        module = Module(weight, torch.zeros(runs, device=device))
+        module = _initial_module(variant, cells, channels, generators).moved(lambda t: t.to(device))
 
     parameters = [] if variant.head == "frozen" else [head.weight, head.bias]
-    parameters += [module.weight, module.bias] if module else []
+    parameters += module.parameters() if module else []
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon, foreach=True)
+    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon, fused=True)
 
     # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
     largest = runs * min(schedule.batch_size, images)
-    gathered = torch.empty(largest, cells, channels, dtype=features.dtype, device=device)
+    dtype = torch.float32 if isinstance(variant, NoExplanation) else features.dtype
+    gathered = torch.empty(largest, cells, channels, dtype=dtype, device=device)
     converted = torch.empty(largest, cells, channels, device=device)
 
     losses = torch.zeros(runs, schedule.epochs, device=device)
     for epoch in range(schedule.epochs):
-        orders = torch.stack([torch.randperm(images, generator=g) for g in generators]).to(device)
-        draw = (torch.arange(first_run, first_run + runs, device=device) + first_epoch + epoch) % draws
-        for batch in orders.split(schedule.batch_size, dim=1):
-            rows = slice(batch.numel())
-            torch.index_select(features, 0, (draw[:, None] * images + batch).flatten(), out=gathered[rows])
-            x = converted[rows].copy_(gathered[rows]).view(*batch.shape, cells, channels)  # [R, B, n, C]
-            y = labels[batch]
-            if isinstance(variant, NoExplanation):
-                v = x[:, :, 0]
-            else:
-                assert module is not None
-                noise = _noise(variant, cells, batch.shape[1], generators, device)
-                weights = soft_explanation(variant, logits_of(variant, module(x)), noise)
-                v = torch.matmul(weights[..., None, :], x)[..., 0, :]  # "rbn,rbnc->rbc"
-            if schedule.dropout:
-                kept = _draw((channels,), batch.shape[1], generators, device)
-                v = v * (kept >= schedule.dropout) / (1 - schedule.dropout)
-            loss = cross_entropy(head(v).flatten(0, 1), y.flatten(), reduction="none").view(runs, -1)
-            optimiser.zero_grad()
-            loss.mean(dim=1).sum().backward()  # runs share no parameter: the sum keeps their gradients apart
-            optimiser.step()
-            losses[:, epoch] += loss.detach().sum(dim=1) / images
+        draw = (torch.arange(first_run, first_run + runs) + first_epoch + epoch) % draws
+        limit = schedule.images_in_memory
+        for pool in pools(features, labels, draw, generators, limit, schedule.batch_size, device):
+            stored = pooled(pool.features) if pool.features.shape[2] > cells else pool.features
+            start_of_draw = pool.draw * stored.shape[1]
+            stored = stored.flatten(0, 1)
+            for batch in pool.orders.split(schedule.batch_size, dim=1):
+                rows = slice(batch.numel())
+                torch.index_select(stored, 0, (start_of_draw[:, None] + batch).flatten(), out=gathered[rows])
+                x = converted[rows].copy_(gathered[rows]).view(*batch.shape, cells, channels)  # [R, B, n, C]
+                y = pool.labels[batch]
+                if isinstance(variant, NoExplanation):
+                    v = x[:, :, 0]
+                else:
+                    assert module is not None
+                    noise = _noise(variant, cells, batch.shape[1], generators, device)
+                    weights = soft_explanation(variant, logits_of(variant, module(x)), noise)
+                    v = torch.matmul(weights[..., None, :], x)[..., 0, :]  # "rbn,rbnc->rbc"
+                if schedule.dropout:
+                    kept = _draw((channels,), batch.shape[1], generators, device)
+                    v = v * (kept >= schedule.dropout) / (1 - schedule.dropout)
+                loss = cross_entropy(head(v).flatten(0, 1), y.flatten(), reduction="none").view(runs, -1)
+                optimiser.zero_grad()
+                loss.mean(dim=1).sum().backward()  # runs share no parameter: the sum keeps their gradients apart
+                optimiser.step()
+                losses[:, epoch] += loss.detach().sum(dim=1) / images
         if not losses[:, epoch].isfinite().all():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower training.learning_rate")
 
     if variant.head == "trained_reloaded":
         head = start
     head = Head(head.weight.detach().cpu(), head.bias.detach().cpu())
-    module = Module(module.weight.detach().cpu(), module.bias.detach().cpu()) if module else None
+    module = module.moved(lambda t: t.detach().cpu()) if module else None
     return Trained(head, module, losses.cpu())
+
+
+def _initial_module(variant: Explaining, cells: int, channels: int, generators: Sequence[torch.Generator]) -> Module:
+    """Untrained modules: Glorot-uniform weights, biases 0; a concept vector's weights are drawn after the module's."""
+    runs = len(generators)
+    weight, concept = _glorot((channels,), channels, 1, generators), None
+    if isinstance(variant, ConceptVector):
+        dense = _glorot((channels, cells * channels), cells * channels, channels, generators)
+        concept = Concept(dense, torch.zeros(runs, channels), variant.activation == "relu")
+    return Module(weight, torch.zeros(runs), concept)
 
 
 def _draw(shape: tuple[int, ...], images: int, generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
@@ -231,23 +327,36 @@ def _noise(
 
 
 @torch.no_grad()
-def evaluate(features: Tensor, labels: Tensor, variant: Variant, trained: Trained, seeds: Sequence[int]) -> Evaluation:
+def evaluate(
+    features: Tensor,
+    labels: Tensor,
+    variant: Variant,
+    trained: Trained,
+    seeds: Sequence[int],
+    device: torch.device | None = None,
+) -> Evaluation:
     """Evaluate every run on the clean features of images `[N, n, C]`, without dropout, with hard and soft explanations.
 
-    `seeds`, one for each run, fix the samples of L2X-F's soft explanations: they stay random in evaluation (code).
+    `seeds`, one for each run, fix the samples of L2X-F's soft explanations: they stay random in evaluation (code). Computed
+    chunk by chunk on `device` (default: that of the features).
     """
-    head = Head(trained.head.weight.to(features.device), trained.head.bias.to(features.device))
+    device = device or features.device
+    head = Head(trained.head.weight.to(device), trained.head.bias.to(device))
+    parts = zip(features.split(EVALUATION_CHUNK), labels.split(EVALUATION_CHUNK), strict=True)
     if isinstance(variant, NoExplanation) or trained.module is None:
-        pairs = zip(pooled(features)[:, 0].split(EVALUATION_CHUNK), labels.split(EVALUATION_CHUNK), strict=True)
-        scored = [[value.cpu() for value in _score(head, v[None], y)] for v, y in pairs]
+        scored = [
+            [value.cpu() for value in _score(head, pooled(x.to(device))[None, :, 0], y.to(device))] for x, y in parts
+        ]
         correct, loss = (torch.cat(values, dim=1) for values in zip(*scored, strict=True))
         return Evaluation(correct, loss)
-    module = Module(trained.module.weight.to(features.device), trained.module.bias.to(features.device))
+    module = trained.module.moved(lambda t: t.to(device))
     chunks = []
     generators = _generators(seeds)
-    for x, y in zip(features.split(EVALUATION_CHUNK), labels.split(EVALUATION_CHUNK), strict=True):
-        noise = _noise(variant, x.shape[1], len(x), generators, x.device)
-        chunks.append([value.cpu() for value in _explain(x.float(), y, variant, head, module, noise)])
+    for x, y in parts:
+        noise = _noise(variant, x.shape[1], len(x), generators, device)
+        chunks.append(
+            [value.cpu() for value in _explain(x.to(device).float(), y.to(device), variant, head, module, noise)]
+        )
     correct, loss, *explained = (torch.cat(values, dim=1) for values in zip(*chunks, strict=True))
     return Evaluation(correct, loss, Explained(*explained))
 
@@ -262,7 +371,9 @@ def _explain(
     """For the images `[B, n, C]`: correct and loss with hard explanations, then the fields of `Explained`."""
     logits = logits_of(variant, module(x))  # [R, B, n]
     hard, soft = hard_explanation(variant, logits), soft_explanation(variant, logits, noise)
-    by_hard, by_soft = (_score(head, torch.einsum("rbn,bnc->rbc", w, x), y) for w in (hard_weights(hard), soft))
+    by_hard, by_soft = (
+        _score(head, torch.einsum("rbn,bnc->rbc", w, x), y) for w in (hard_weights(variant, hard), soft)
+    )
     return *by_hard, logits, soft, hard, *by_soft
 
 

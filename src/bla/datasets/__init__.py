@@ -78,6 +78,11 @@ def drawn(
     return Split(images, labels, masks, shapes, sources, hashes, [""] * len(images))
 
 
+def mixed(files: Sequence[ImageFile]) -> list[ImageFile]:
+    """The files in the order of the SHA-256 of their names, so that neighbours are a random sample of all classes."""
+    return sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
+
+
 def scale_boxes(files: Sequence[ImageFile], shapes: NDArray[np.int32], size: int) -> NDArray[np.float64]:
     """The objects' boxes in pixels of images of `size`: `[M, 5]`, the number of the image, left, top, right, bottom."""
     rows = [
