@@ -17,9 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from bla.errors import BlaError
 from bla.specs import (
     L2XF,
+    Alternative,
     Backbone,
     BoundedLogits,
     ClutteredDigits,
+    ConceptVector,
     Count,
     ImageFolder,
     ImageNet,
@@ -30,20 +32,20 @@ from bla.specs import (
     NoExplanation,
     OxfordPet,
     Photographs,
+    Pointwise,
     Positive,
     Pretraining,
     Rise,
     Schedule,
     ThresholdRule,
-    Variant,
 )
 
 PARAMS = Path("params.yaml")
 GIVEN = ("__init__", "lime", "attention")
 """What is no name for `explainers`: LIME and the variants' modules always take part."""
 SPECS = (
-    *(Backbone, BoundedLogits, ClutteredDigits, ImageFolder, ImageNet, L2XF, Lime),
-    *(Mnist, NoExplanation, OxfordPet, Photographs, Pretraining, Rise, Schedule),
+    *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, L2XF, Lime),
+    *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Rise, Schedule),
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -118,6 +120,14 @@ class Sensitivity(Strict):
     runs: Annotated[int, Ge(2)]
 
 
+class Alternatives(Strict):
+    """On which datasets the modules that the paper gave up are trained, and how often."""
+
+    datasets: list[str]
+    runs: Annotated[int, Ge(2)]
+    variants: Annotated[dict[Name, Annotated[Alternative, Field(discriminator="explanation")]], MinLen(1)]
+
+
 class SmallNetwork(Strict):
     """Section 4.1: what the small CNN is trained on and how, and BLA-T's settings in it. `images` are of `digits` alone."""
 
@@ -144,11 +154,15 @@ class Settings(Strict):
     seed: Annotated[int, Ge(0)]
     gallery_images: Annotated[int, Ge(1), Le(50)]
     dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
-    variant: Annotated[dict[Name, Annotated[Variant, Field(discriminator="explanation")]], AfterValidator(Entries)]
+    variant: Annotated[
+        dict[Name, Annotated[NoExplanation | BoundedLogits | L2XF, Field(discriminator="explanation")]],
+        AfterValidator(Entries),
+    ]
     explainer: Methods
     faithfulness: Faithfulness
     fidelity: Fidelity
     sensitivity: Sensitivity
+    alternatives: Alternatives
     small_cnn: SmallNetwork
     pretraining: Pretraining
     statistics: Statistics
@@ -161,12 +175,14 @@ class Settings(Strict):
         places |= {
             "fidelity.datasets": "`dataset`",
             "sensitivity.datasets": "`dataset`",
+            "alternatives.datasets": "`dataset`",
             "explainers": "src/bla/explainers",
         }
         for key, names, known in (
             ("datasets", self.datasets, self.dataset),
             ("fidelity.datasets", self.fidelity.datasets, self.dataset),
             ("sensitivity.datasets", self.sensitivity.datasets, self.dataset),
+            ("alternatives.datasets", self.alternatives.datasets, self.dataset),
             ("variants", self.variants, self.variant),
             ("explainers", self.explainers, methods),
             ("reports", self.reports, reports),
@@ -183,6 +199,8 @@ class Settings(Strict):
         for name in self.variants:
             if isinstance(self.variant[name], NoExplanation):
                 raise ValueError(f"variants: {name} has no explanation; the baselines BL and BL+ always run")
+        if "bla" in self.alternatives.variants:
+            raise ValueError("alternatives.variants.bla: the name is taken: BLA always runs beside them")
         for name, variant in self.variant.items():
             if (
                 isinstance(variant, BoundedLogits)
@@ -283,7 +301,17 @@ def _explain(error: Any, raw: Any) -> str:
 
 
 def _field_names() -> set[str]:
-    models = (Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Sensitivity, SmallNetwork, Statistics)
+    models = (
+        Settings,
+        DatasetEntry,
+        Methods,
+        Faithfulness,
+        Fidelity,
+        Sensitivity,
+        Alternatives,
+        SmallNetwork,
+        Statistics,
+    )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 
 

@@ -16,7 +16,7 @@ from bla.errors import BlaError
 from bla.figures import save_figure
 from bla.seeds import derive_seed
 from bla.small_cnn import SIDE, Pooling, evaluate, train
-from bla.small_cnn_results import differences, means, picture, run_table
+from bla.small_cnn_results import differences, picture, run_table, summary
 from bla.specs import BoundedLogits, Mnist, Schedule
 from bla.training import Evaluation
 from pipeline.files import replacing, save_table
@@ -68,9 +68,9 @@ def main() -> None:
         tables.append(rows.assign(n_train_images=len(labels)))
     runs = pd.concat(tables)
     runs = runs[[*FRONT, *(name for name in runs if name not in FRONT)]]
-    summary = means(runs, _paper() if spec.data == "mnist" else {})
+    by_column = summary(runs, _paper() if spec.data == "mnist" else {})
     tests = differences(runs, settings.statistics.resamples, derive_seed(settings.seed, "small_cnn"))
-    for name, table in (("_runs", runs), ("", summary), ("_tests", tests)):
+    for name, table in (("_runs", runs), ("", by_column), ("_tests", tests)):
         save_table(TABLES / f"small_cnn{name}.csv", table)
 
     shown = spread_over_classes(test_labels.cpu().numpy(), 10)
@@ -83,7 +83,7 @@ def main() -> None:
     pixels = np.repeat((test_images.cpu().numpy()[shown] * 255).round().astype(np.uint8)[..., None], 3, axis=3)
     with replacing(FIGURES / "small_cnn.png") as part:
         save_figure(picture(runs, pixels, hard), part, "png")
-    for _, row in summary.iterrows():
+    for _, row in by_column.iterrows():
         print(
             f"{row['data']} {row['pooling']} {row['column']}: accuracy {row['accuracy']:.4f} (n = {row['n_runs']} runs)"
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-from bla.claims import Dataset, judge_claims, judge_small_cnn
+from bla.claims import Dataset, judge_alternatives, judge_claims, judge_small_cnn
 from bla.paper import ALPHA, COLUMNS, DATASETS, PATTERNS, PUBLISHED_AS, RUNS, departures, variant_departures
 from bla.seeds import derive_seed
 from bla.specs import ClutteredDigits
@@ -55,6 +55,7 @@ def main() -> None:
     published = pd.read_csv(PUBLISHED)
     seed, small_cnn = derive_seed(settings.seed, "claims"), pd.read_csv(TABLES / "small_cnn_runs.csv")
     others = judge_small_cnn(small_cnn, _small_cnn_departures(settings), published, level, resamples, seed)
+    others += judge_alternatives(pd.read_csv(TABLES / "alternatives_runs.csv"), datasets, level)
     claims = judge_claims(datasets, published, level, resamples, seed, others)
     save_table(TABLES / "claims.csv", claims)
     shown = claims.assign(p=[_p(p) for p in claims["p"]])

@@ -8,7 +8,16 @@ import pytest
 from scipy import stats
 
 from bla import paper
-from bla.claims import CLAIMS, NOT_RUN, SMALL_CNN, Dataset, judge_claims, judge_small_cnn
+from bla.claims import (
+    ALTERNATIVES,
+    CLAIMS,
+    NOT_RUN,
+    SMALL_CNN,
+    Dataset,
+    judge_alternatives,
+    judge_claims,
+    judge_small_cnn,
+)
 from bla.specs import Photographs
 from bla.statistics import Column
 
@@ -192,11 +201,73 @@ def test_a_column_that_was_not_run_is_named():
 def test_all_twenty_claims_are_there():
     others = judge_small_cnn(small_cnn_runs(), [], PUBLISHED, 0.05, 999, 0)
     datasets = [Dataset("birds", "caltech_birds", 200, like_the_paper())]
+    others += judge_alternatives(alternative_runs(), datasets, 0.05)
     table = judge_claims(datasets, PUBLISHED, 0.05, 999, 0, others)
     assert sorted(set(table["claim"])) == list(range(1, 21))
-    parts = [{c.number for c in CLAIMS}, set(NOT_RUN), set(SMALL_CNN)]
+    parts = [{c.number for c in CLAIMS}, set(NOT_RUN), set(SMALL_CNN), {number for number, _ in ALTERNATIVES.values()}]
     assert set.union(*parts) == set(range(1, 21))
-    assert sum(map(len, parts)) == 20
+    assert sum(map(len, parts)) == 21  # ImageNet's is judged where ImageNet is
+
+
+def alternative_runs(collapsed=20, logit=-1000.0, pointwise=30.0, bla=10.0, dataset="birds"):
+    """Twenty runs of each: so many collapse to one cell at this logit; sizes spread a little around what is given."""
+    run = np.arange(20)
+    spread = np.where(run % 2, 0.5, -0.5) * (1 + run / 20)
+    columns = {
+        "bla": ("bounded_logits", bla + spread),
+        "vector": ("concept_vector", np.where(run < collapsed, 1.0, 49.0)),
+    }
+    columns["sigmoid"] = ("pointwise", pointwise - spread)
+    rows = []
+    for variant, (explanation, size) in columns.items():
+        table = pd.DataFrame({"variant": variant, "explanation": explanation, "run": run, "explanation_size": size})
+        table["share_one_cell"], table["share_empty"] = (size == 1) * 0.96, 0.25
+        rows.append(table.assign(median_largest_logit=np.where(size == 1, logit, 0)))
+    return pd.concat(rows).assign(dataset=dataset, n_images=100)
+
+
+def alternative_answers(kind="caltech_birds", departures=(), **numbers):
+    datasets = [Dataset("birds", kind, 200, like_the_paper(), departures)]
+    rows = judge_alternatives(alternative_runs(**numbers), datasets, 0.05)
+    return {row["claim"]: (row.get("holds_here"), row["verdict"]) for row in rows}
+
+
+def test_claims_about_the_modules_that_the_paper_gave_up():
+    yes, no, unclear = ("yes", "reproduced"), ("no", "not reproduced"), ("inconclusive", "inconclusive")
+    assert alternative_answers() == {11: yes, 12: yes}
+    assert alternative_answers(logit=-99)[11] == no  # a single cell near the bound is no collapse
+    assert alternative_answers(collapsed=15)[11] == yes  # p = 0.041
+    assert alternative_answers(collapsed=14)[11] == unclear
+    assert alternative_answers(collapsed=5)[11] == no
+    assert alternative_answers(pointwise=5.0)[12] == no
+    assert alternative_answers(pointwise=10.0)[12] == unclear
+    assert alternative_answers(kind="cluttered_digits") == {11: ("yes", "not run"), 12: ("yes", "not run")}
+    assert alternative_answers(departures=["epochs 3 (paper: 5)"])[12] == ("yes", "not run")
+    assert alternative_answers(dataset="others") == {}
+
+
+def test_a_module_that_was_not_trained_leaves_its_claim_with_a_reason():
+    runs = alternative_runs()
+    rows = judge_alternatives(runs[runs["variant"] != "sigmoid"], [], 0.05)
+    assert [(row["claim"], row["verdict"], row["reason"]) for row in rows] == [
+        (12, "not run", "`alternatives` trained none")
+    ]
+
+
+@pytest.mark.parametrize(("gained", "lost", "wanted"), [(40, 10, "yes"), (10, 40, "no"), (15, 15, "inconclusive")])
+def test_imagenet_is_judged_by_the_images_that_one_column_alone_gets_right(gained, lost, wanted):
+    """McNemar's test is a binomial test of the images on which the two differ; only run 0 is asked."""
+    correct = np.zeros((2, 200), bool)
+    correct[0, :100] = True
+    other = correct.copy()
+    other[0, :lost], other[0, 100 : 100 + gained] = False, True
+    columns = {key: Column(correct, np.ones((2, 200))) for key in ("bl", "bl_plus")}
+    columns["bla_t"] = Column(other, np.ones((2, 200)))
+    table = judge(columns, kind="imagenet", classes=1000).query("claim == 13")
+    assert table["holds_here"].tolist() == [wanted] * 2
+    assert table["p"].tolist() == [pytest.approx(stats.binomtest(gained, gained + lost).pvalue)] * 2
+    assert set(table["reason"]) == {"ImageNet 2012; the paper's is 2010"}
+    assert "(run 0, n = 200 images)" in table["ours"].iloc[0]
 
 
 def small_cnn_runs(data="mnist_3_vs_8", bl=0.994, bla_t=0.993, spread=0.001, runs=20):

@@ -22,8 +22,8 @@ ENV = os.environ | {
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
-    "tables", "gallery", "overview", "figures", "sizes", "fidelity", "sensitivity", "small_cnn", "report", "index",
-    "lime", "maps", "faithfulness", "comparison", "comparison_figures",
+    "tables", "gallery", "overview", "figures", "sizes", "fidelity", "sensitivity", "alternatives", "small_cnn", "report",
+    "index",    "lime", "maps", "faithfulness", "comparison", "comparison_figures",
 }  # fmt: skip
 
 
@@ -95,6 +95,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sensitivity__temperatures=[0.1],
         sensitivity__threshold_factors=[0, 0.98],
         sensitivity__runs=2,
+        alternatives__datasets=["cluttered_digits"],
+        alternatives__runs=2,
         small_cnn__images=100,
         small_cnn__epochs=1,
         pretraining__epochs=1,
@@ -114,6 +116,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_promised_output_is_there(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
     tables |= {"small_cnn.csv", "small_cnn_runs.csv", "small_cnn_tests.csv"}
+    tables |= {"alternatives.csv", "alternatives_runs.csv", "alternatives_tests.csv"}
     tables |= {"sensitivity.csv", "sensitivity_runs.csv", "sensitivity_tests.csv"}
     tables |= {"sizes.csv", "sizes_runs.csv", "sizes_classes.csv", "sizes_bins.csv"}
     tables |= {"fidelity.csv", "fidelity_effects.csv", "fidelity_runs.csv"}
@@ -131,6 +134,10 @@ def test_every_promised_output_is_there(project):
         *(f"{name}_cluttered_digits.png" for name in ("maps", "lime", "curves", "ranks", "cascade")),
     }
     assert figures <= {path.name for path in (project / "reports/figures").iterdir()}
+    alternatives = {
+        f"cluttered_digits_{name}.png" for name in ("bla", "concept_vector", "concept_vector_relu", "pointwise")
+    }
+    assert {path.name for path in (project / "reports/figures/alternatives").iterdir()} == {"runs.png", *alternatives}
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["cluttered_digits"].keys() == {"bl", "bla", "bla_t", "bl_plus"}
     assert metrics["cluttered_digits"]["bla"].keys() == {"accuracy", "loss", "explanation_size"}
@@ -201,6 +208,7 @@ def test_the_pages_read_offline_and_link_to_each_other(project):
         "fidelity.html",
         "sensitivity.html",
         "small_cnn.html",
+        "alternatives.html",
     }
     for name, text in pages.items():
         assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
@@ -239,7 +247,7 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
         "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "report@fidelity", "index",
         "maps@cluttered_digits", "faithfulness@cluttered_digits", "comparison", "comparison_figures@cluttered_digits",
-        "report@faithfulness", "report@sensitivity", "report@small_cnn", "sizes",
+        "report@faithfulness", "report@sensitivity", "report@small_cnn", "report@alternatives", "sizes",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
     changed = [name for file in difference.values() for name in file]

@@ -140,5 +140,7 @@ def test_the_heat_maps_show_every_setting_and_how_many_runs_died():
 
 def test_the_heat_maps_say_so_where_nothing_ran():
     assert (
-        heat_maps(summary(pd.DataFrame(columns=["dataset", *SETTING]))).get_suptitle().startswith("None of sensitivity")
+        heat_maps(summary(pd.DataFrame(columns=["dataset", *SETTING, "died"])))
+        .get_suptitle()
+        .startswith("None of sensitivity")
     )

@@ -14,7 +14,7 @@ from bla.errors import BlaError
 from bla.moved_digits import generate
 from bla.selection import hard_weights
 from bla.small_cnn import CELLS, FILTERS, evaluate, initial, train
-from bla.small_cnn_results import differences, means, picture, run_table
+from bla.small_cnn_results import differences, picture, run_table, summary
 from bla.specs import BoundedLogits, Schedule
 from bla.training import EVALUATION_CHUNK
 from bla.unpaired import mann_whitney
@@ -123,7 +123,7 @@ def test_evaluation_pools_the_hard_cells_alike_and_does_not_depend_on_what_is_be
     torch.testing.assert_close(whole.loss[:, -5:], last.loss)
     assert whole.explained.hard[:, -5:].equal(last.explained.hard)
     features = network.features(images[-5:].expand(2, 5, 28, 28))
-    answer = network.answer(features, hard_weights(last.explained.hard), pooling)
+    answer = network.answer(features, hard_weights(BLA_T, last.explained.hard), pooling)
     probability = torch.where(labels[-5:] == 1, answer, -answer).sigmoid()
     torch.testing.assert_close(last.loss, -probability.log(), rtol=1e-4, atol=1e-6)
     assert last.correct.equal(probability > 0.5)
@@ -168,11 +168,11 @@ def test_a_run_of_the_table_by_hand_and_means_and_tests_over_runs(digits):
             for c in ("bl", "bla_t")
         ]
     )
-    summary = means(runs, {"bl": 0.9})
-    assert summary["paper_accuracy"].tolist()[0] == 0.9
-    assert np.isnan(summary["paper_accuracy"].tolist()[1])
+    by_column = summary(runs, {"bl": 0.9})
+    assert by_column["paper_accuracy"].tolist()[0] == 0.9
+    assert np.isnan(by_column["paper_accuracy"].tolist()[1])
     own = runs.query("pooling == 'flat' and column == 'bl'")["accuracy"]
-    row = summary.query("pooling == 'flat' and column == 'bl'").iloc[0]
+    row = by_column.query("pooling == 'flat' and column == 'bl'").iloc[0]
     assert (row["accuracy"], row["accuracy_standard_error"]) == pytest.approx((own.mean(), own.sem()))
     tests = differences(runs, 99, 0)
     assert len(tests) == 4

@@ -48,8 +48,6 @@ COMPARABLE = 0.15
 
 NOT_RUN = {
     9: ("two-network L2X: soft explanations work, hard ones fall to chance", "two-network L2X is not implemented yet"),
-    11: ("with a concept vector the explanation collapses to one cell", "the concept vector is not implemented yet"),
-    12: ("pointwise attention is unfocused", "pointwise attention is not implemented yet"),
     13: ("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring"),
     18: ("people prefer BLA-T to CAM", "needs participants"),
     19: ("people prefer BLA-T to L2X-F", "needs participants"),
@@ -61,6 +59,16 @@ SMALL_CNN = {
     15: "BLA-T beats pixel-level L2X on MNIST",
 }
 """The claims about the small CNN of section 4.1, for `judge_small_cnn`."""
+
+ALTERNATIVES = {
+    "concept_vector": (11, "with a concept vector the explanation collapses to one cell"),
+    "pointwise": (12, "pointwise attention is unfocused"),
+}
+"""The claims about the modules of section 3.3 by kind of explanation, for `judge_alternatives`."""
+ONE_CELL = 0.95
+"""Share of images with a single cell from which on a run has collapsed (claim 11)."""
+FAR_BELOW = -100
+"""Median largest logit below which a run has left the bound (claim 11; the paper's are around -1000)."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,21 @@ class Judge:
         how = f"crossed bootstrap over runs and images: {_show(interval)} within ±{COMPARABLE}; p of no difference by Wilcoxon signed-rank over images"
         return Finding(ours, how, test.p, "yes" if yes else "no" if no else "inconclusive")
 
+    def better_once(self, better: str, worse: str) -> Finding:
+        """Claim 13: McNemar's exact test on the predictions of run 0, since the paper has one run."""
+        x, y = (self.dataset.columns[key].correct[0] for key in (better, worse))
+        more, fewer = int((x & ~y).sum()), int((y & ~x).sum())
+        p = float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
+        holds = "inconclusive" if p >= self.alpha else "yes" if more > fewer else "no"
+        told = [f"{COLUMNS[key]} {v.mean():.4f}" for key, v in ((worse, y), (better, x))]
+        ours = f"{', '.join(told)} (run 0, n = {len(x)} images)"
+        return Finding(
+            ours,
+            f"McNemar, exact: {more} images right with {COLUMNS[better]} alone, {fewer} with {COLUMNS[worse]} alone",
+            p,
+            holds,
+        )
+
     def closer_to_lime(self) -> Finding:
         """Claim 10 on C: BLA-T correlates more than CAM, image by image, by ranks and mean."""
         ours, difference, test = self._against_cam()
@@ -279,6 +302,14 @@ CLAIMS = (
         10, "BLA-T's correlation with LIME is larger than CAM's on C", ("bla_t",),
         lambda j, m: j.closer_to_lime(), applies=_like_c, lime=True,
     ),
+    *(
+        Claim(
+            13, f"on ImageNet BLA-T beats {COLUMNS[key]}", ("bla_t",),
+            lambda j, m, key=key: j.better_once("bla_t", key),  # type: ignore[misc]
+            applies=lambda dataset, measure: dataset.kind == "imagenet", published=False,
+        )
+        for key in ("bl", "bl_plus")
+    ),
     Claim(14, "explanation size varies from image to image", ("bla",), lambda j, m: j.varying_size("bla"), published=False),
     Claim(
         16, "BLA-T's loss stays below L2X-F's", ("bla_t", "l2x_f"),
@@ -331,6 +362,65 @@ def judge_small_cnn(
     return rows
 
 
+def judge_alternatives(runs: pd.DataFrame, datasets: Sequence[Dataset], alpha: float) -> list[dict[str, object]]:
+    """Claims 11 and 12, a row for each dataset and variant of the table of `bla.alternatives`; rows for `judge_claims`.
+
+    Claim 11 is asked of every run by itself: at least `ONE_CELL` of its images have one cell, and the median of their largest
+    logits lies below `FAR_BELOW`; a binomial test says whether most runs pass. Claim 12: explanations are larger than those of
+    BLA's run from the same head.
+    """
+    rows: list[dict[str, object]] = []
+    for dataset in datasets:
+        own = runs[runs["dataset"] == dataset.name].sort_values("run")
+        parts = {(str(v), str(e)): part for (v, e), part in own.groupby(["variant", "explanation"], sort=False)}
+        bla = parts.pop(("bla", "bounded_logits"), pd.DataFrame())
+        for (variant, explanation), part in parts.items():
+            number, text = ALTERNATIVES[explanation]
+            finding = _collapsed(part, alpha) if number == 11 else _larger(part, bla, alpha)
+            row: dict[str, object] = {"claim": number, "text": f"{text} ({variant})", "dataset": dataset.name}
+            row |= {"ours": finding.ours, "test": finding.test, "p": finding.p, "holds_here": finding.holds_here}
+            verdict, reason = "not run", "not one of the paper's datasets"
+            if dataset.kind in DATASETS:
+                odd = ", ".join(dataset.departures)
+                verdict, reason = ("not run", f"not the paper's settings: {odd}") if odd else (VERDICTS[finding.holds_here], "")  # fmt: skip
+            rows.append(row | {"verdict": verdict, "reason": reason})
+    missing = set(ALTERNATIVES) - set(runs["explanation"])
+    for number, text in sorted(ALTERNATIVES[explanation] for explanation in missing):
+        rows.append({"claim": number, "text": text, "verdict": "not run", "reason": "`alternatives` trained none"})
+    return rows
+
+
+def _collapsed(runs: pd.DataFrame, alpha: float) -> Finding:
+    """Whether most runs of a concept vector keep one cell, far below the bound."""
+    one, logit = runs["share_one_cell"].to_numpy(float), runs["median_largest_logit"]
+    passing = int(((one >= ONE_CELL) & (logit < FAR_BELOW)).sum())
+    p = float(binomtest(passing, len(runs)).pvalue)
+    holds = "inconclusive" if p >= alpha else "yes" if passing > len(runs) / 2 else "no"
+    ours = (
+        f"one cell in {one.mean():.3f} ± {float(standard_error(one)):.3f} of images, largest logits by run from "
+        f"{logit.min():.4g} to {logit.max():.4g} ({_count(runs)})"
+    )
+    how = f"{passing} of {len(runs)} runs with one cell in {ONE_CELL:.0%} of images and a median largest logit below {FAR_BELOW}, binomial test"  # fmt: skip
+    return Finding(ours, how, p, holds)
+
+
+def _larger(runs: pd.DataFrame, bla: pd.DataFrame, alpha: float) -> Finding:
+    """Whether pointwise attention keeps more cells than BLA."""
+    x, y = (part["explanation_size"].to_numpy(float) for part in (runs, bla))
+    test, mean = wilcoxon(x, y), float((x - y).mean())
+    unclear = test.p >= alpha or mean * test.effect_size <= 0
+    holds = "inconclusive" if unclear else "yes" if mean > 0 else "no"
+    empty = runs["share_empty"].to_numpy(float)
+    told = [f"{name} {v.mean():.2f} ± {float(standard_error(v)):.2f}" for name, v in (("pointwise", x), ("BLA", y))]
+    ours = f"{', '.join(told)} cells; none in {empty.mean():.3f} ± {float(standard_error(empty)):.3f} of images ({_count(runs)})"  # fmt: skip
+    how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs, rank-biserial {test.effect_size:+.2f}"
+    return Finding(ours, how, test.p, holds)
+
+
+def _count(runs: pd.DataFrame) -> str:
+    return f"n = {len(runs)} runs, {runs['n_images'].iloc[0]} images"
+
+
 def judge_claims(
     datasets: list[Dataset],
     published: pd.DataFrame,
@@ -341,7 +431,7 @@ def judge_claims(
 ) -> pd.DataFrame:
     """Every claim of the paper, judged on every dataset it can be tried on: one row a claim, dataset and measure.
 
-    `others` are rows that were judged elsewhere (`judge_small_cnn`).
+    `others` are rows that were judged elsewhere (`judge_small_cnn`, `judge_alternatives`).
 
     Columns: claim, text, dataset, paper (the published values), ours, test, p (raw), holds_here (yes, no, inconclusive; empty if not run), verdict (reproduced, not reproduced, inconclusive, not run)
     and reason.
@@ -356,9 +446,11 @@ def judge_claims(
                 if claim.applies(dataset, measure):
                     rows.append(_row(claim, dataset, measure, judge, published))
     rows += others
+    judged = {row["claim"] for row in rows}
     rows += [
         {"claim": number, "text": text, "verdict": "not run", "reason": reason}
         for number, (text, reason) in NOT_RUN.items()
+        if number not in judged
     ]
     table = pd.DataFrame(rows).sort_values("claim", kind="stable", ignore_index=True)
     for column in ("dataset", "paper", "ours", "test", "holds_here"):
@@ -383,7 +475,10 @@ def _row(claim: Claim, dataset: Dataset, measure: Measure, judge: Judge, publish
     finding = claim.judge(judge, measure)
     row |= {"ours": finding.ours, "test": finding.test, "p": finding.p, "holds_here": finding.holds_here}
     if dataset.kind not in DATASETS:
-        return row | {"verdict": "not run", "reason": "not one of the paper's datasets"}
+        reason = (
+            "ImageNet 2012; the paper's is 2010" if dataset.kind == "imagenet" else "not one of the paper's datasets"
+        )
+        return row | {"verdict": "not run", "reason": reason}
     used = dict.fromkeys(("bl", "bl_plus", *claim.needs))
     odd = [
         *dataset.departures,

@@ -108,7 +108,7 @@ def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64]) -> NDArray[np.f
 
     Returns `[H, W, 3]` in [0, 1] for a uint8 image `[H, W, 3]` (paper, section 3.2; half and half as in the code).
     """
-    large = _upsample(hard / hard.max(), image.shape[0])
+    large = _upsample(hard / max(hard.max(), 1e-12), image.shape[0])  # pointwise attention may keep no cell
     colours = matplotlib.colormaps["turbo"](large)[..., :3]
     mixed: NDArray[np.float64] = 0.5 * image / 255 + 0.5 * colours
     return mixed
@@ -135,23 +135,28 @@ def explanations(
     hard: NDArray[np.float64],
     captions: list[str],
     heading: str,
+    own_scale: bool = False,
 ) -> Figure:
     """One column an image: input, logits with their colour bar, soft weights, hard cells, overlay.
 
     `images` uint8 `[M, H, W, 3]`; the maps `[M, h, w]`. The paper's "soft" pictures show the logits, not q: both are drawn.
+    With `own_scale` every image has a colour bar of its own, where logits of different images lie far apart.
     """
     count = len(images)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(5, count, figsize=(1.75 * count + 0.9, 9), squeeze=False, layout="constrained")
         figure.suptitle(heading)
         scales = [_limits(logits), (0.0, float(soft.max()))]
+        shrink = 0.7 if own_scale else 0.85
         for i in range(count):
             axes[0, i].imshow(images[i])
             axes[0, i].set_title(captions[i])
             for row, (maps, (low, high)) in enumerate(zip((logits, soft), scales, strict=True), start=1):
+                low, high = _limits(maps[i]) if own_scale else (low, high)
                 drawn = axes[row, i].imshow(maps[i], cmap="viridis", vmin=low, vmax=high)
-                if i == count - 1:
-                    figure.colorbar(drawn, ax=axes[row, :].tolist(), shrink=0.85, pad=0.01)
+                if own_scale or i == count - 1:
+                    beside = axes[row, i] if own_scale else axes[row, :].tolist()
+                    figure.colorbar(drawn, ax=beside, shrink=shrink, pad=0.01)
             axes[3, i].imshow(hard[i], cmap="gray", vmin=0, vmax=1)
             axes[3, i].set_xlabel(f"{int(hard[i].sum())} of {hard[i].size} cells")
             axes[4, i].imshow(overlay(images[i], hard[i]))

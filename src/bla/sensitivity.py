@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bla.metrics.localisation import overlap
+from bla.run_tables import PAIRED, means, paired
 from bla.specs import BoundedLogits, Schedule, ThresholdRule
-from bla.statistics import bootstrap, holm, standard_error, wilcoxon
+from bla.statistics import holm
 from bla.training import Head, evaluate, train
 
 NEARLY_ALL = 0.99
@@ -77,24 +78,17 @@ def measure(
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Each setting's mean over runs and standard error, and how many runs died at the bound or cut: a row a setting."""
-    rows = []
-    for keys, own in runs.groupby(["dataset", *SETTING], sort=False):
-        row: dict[str, object] = dict(zip(["dataset", *SETTING], keys, strict=True))
-        row |= {"n_runs": len(own), "n_images": own["n_images"].iloc[0]}
-        for measure in MEASURES:
-            values = own[measure].to_numpy(float)
-            row |= {measure: values.mean(), f"{measure}_standard_error": float(standard_error(values))}
-        rows.append(row | {f"died_{how}": int((own["died"] == how).sum()) for how in ("bound", "cut")})
-    spread = [name for measure in MEASURES for name in (measure, f"{measure}_standard_error")]
-    order = ["dataset", *SETTING, "n_runs", "n_images", *spread, "died_bound", "died_cut"]
-    return pd.DataFrame(rows, columns=order)
+    keys = ["dataset", *SETTING]
+    table = means(runs, keys, MEASURES)
+    for how in ("bound", "cut"):
+        table[f"died_{how}"] = (
+            (runs["died"] == how).groupby([runs[key] for key in keys], sort=False).sum().to_numpy(int)
+        )
+    return table
 
 
 def differences(runs: pd.DataFrame, reference: BoundedLogits, resamples: int, seed: int) -> pd.DataFrame:
-    """Every setting against the reference, paired by run, with Holm's p over the table; empty if it is not in the grid.
-
-    n runs allow no exact p below 2 / 2^n.
-    """
+    """Every setting against the reference, paired by run, with Holm's p over the table; empty if it is not in the grid."""
     rows = []
     wanted = [getattr(reference, name) for name in SETTING]
     for dataset, own in runs.groupby("dataset", sort=False):
@@ -106,12 +100,8 @@ def differences(runs: pd.DataFrame, reference: BoundedLogits, resamples: int, se
                 x, y = part[name].to_numpy(float), base[name].to_numpy(float)
                 if np.isnan(x - y).any():
                     continue
-                test, interval = wilcoxon(x, y), bootstrap(x - y, resamples, seed)
                 row: dict[str, object] = {"dataset": dataset} | dict(zip(SETTING, keys, strict=True))
-                row |= {"measure": name, "n_runs": len(x), "difference": (x - y).mean()}
-                row |= {"low": interval.low, "high": interval.high}
-                rows.append(row | {"rank_biserial": test.effect_size, "p": test.p})
-    order = ["dataset", *SETTING, "measure", "n_runs", "difference", "low", "high", "rank_biserial", "p", "p_holm"]
-    table = pd.DataFrame(rows, columns=order)
+                rows.append(row | {"measure": name} | paired(x, y, resamples, seed))
+    table = pd.DataFrame(rows, columns=["dataset", *SETTING, "measure", *PAIRED])
     table["p_holm"] = holm(table["p"].to_numpy(float))
     return table

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bla.figures import STYLE, overlay
 from bla.paper import COLUMNS
+from bla.run_tables import means
 from bla.statistics import holm, standard_error
 from bla.training import Evaluation
 from bla.unpaired import mann_whitney
@@ -37,17 +38,10 @@ def run_table(result: Evaluation) -> pd.DataFrame:
     return table
 
 
-def means(runs: pd.DataFrame, paper: Mapping[str, float]) -> pd.DataFrame:
+def summary(runs: pd.DataFrame, paper: Mapping[str, float]) -> pd.DataFrame:
     """A row a column and pooling: means over runs, standard errors, and the paper's accuracy where it is on the same data."""
-    rows = []
-    for (data, pooling, column), own in runs.groupby(["data", "pooling", "column"], sort=False):
-        row: dict[str, object] = {"data": data, "pooling": pooling, "column": column}
-        row |= {"n_runs": len(own), "n_images": own["n_images"].iloc[0]}
-        for name in [*MEASURES, *DEAD]:
-            values = own[name].to_numpy(float)
-            row |= {name: values.mean(), f"{name}_standard_error": float(standard_error(values))}
-        rows.append(row | {"paper_accuracy": paper.get(str(column), np.nan)})
-    return pd.DataFrame(rows)
+    table = means(runs, ["data", "pooling", "column"], [*MEASURES, *DEAD])
+    return table.assign(paper_accuracy=[paper.get(str(column), np.nan) for column in table["column"]])
 
 
 def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
