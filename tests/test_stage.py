@@ -26,14 +26,14 @@ from conftest import end_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from bla import imagefiles
+from bla import imagefiles, streaming, training
 from bla.backbones import build_backbone
 from bla.datasets import ImageFile, Listing
 from bla.download import Source
 from bla.errors import BlaError
 from bla.imagefiles import load_image, load_mask
 from bla.specs import Backbone
-from pipeline import backbone, features, plan, prepare
+from pipeline import backbone, baseline, explainer, features, plan, prepare
 from pipeline.files import (
     fill_store,
     load_array,
@@ -189,6 +189,29 @@ def test_features_that_are_not_finite_stop_the_training(project):
     message += "lower training.learning_rate"
     assert_one_message(done, f"baseline cluttered_digits: {message}")
     assert not (project / "models").exists()
+
+
+def test_stages_train_on_features_of_which_some_are_in_memory(here, monkeypatch):
+    """The stages stream where `images_in_memory` says so, and nowhere else."""
+    save_features(here)
+    largest, found = [], {}
+    pools = streaming.pools
+
+    def watched(*arguments):
+        for pool in pools(*arguments):
+            largest.append(len(pool.labels))
+            yield pool
+
+    monkeypatch.setattr(training, "pools", watched)
+    for limit in (None, 8):
+        edit(here, "cluttered_digits", "training", images_in_memory=limit, batch_size=4)
+        largest.clear()
+        baseline.main("cluttered_digits")
+        explainer.main("cluttered_digits", "bla_t")
+        assert set(largest) == {limit or 40}
+        found[limit] = pd.concat(pd.read_csv(f"data/evaluation/cluttered_digits/{v}.csv") for v in ("bl", "bla_t"))
+    assert found[8]["run"].tolist() == found[None]["run"].tolist() == [0, 1, 0, 1]
+    assert found[8]["loss"].tolist() != found[None]["loss"].tolist()  # another shuffle
 
 
 @pytest.fixture
