@@ -6,6 +6,8 @@ lies within +-delta; it does not hold if p < alpha. Everything else is inconclus
 
 Among stand-ins, a claim about cats vs. dogs (A) is tried on datasets of two classes, a claim about dogs or birds (B, C)
 on the others.
+Claim 9 is judged for each reading of L2X's temperature: it holds if the 95 % interval of the hard accuracy over runs lies within
++-0.05 of chance and that of the soft accuracy above 0.9, and not if one of them lies wholly outside.
 Only the paper's datasets at the paper's settings (`bla.paper`) can get a verdict: stand-ins can neither reproduce nor
 refute. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are judged for each reading of the "frozen" head that is among the columns.
 
@@ -47,7 +49,6 @@ COMPARABLE = 0.15
 """Largest difference between rank correlations with LIME that counts as comparable (claim 10; published: at most 0.14)."""
 
 NOT_RUN = {
-    9: ("two-network L2X: soft explanations work, hard ones fall to chance", "two-network L2X is not implemented yet"),
     11: ("with a concept vector the explanation collapses to one cell", "the concept vector is not implemented yet"),
     12: ("pointwise attention is unfocused", "pointwise attention is not implemented yet"),
     13: ("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring"),
@@ -61,6 +62,12 @@ SMALL_CNN = {
     15: "BLA-T beats pixel-level L2X on MNIST",
 }
 """The claims about the small CNN of section 4.1, for `judge_small_cnn`."""
+L2X = "two-network L2X: soft explanations work, hard ones fall to chance"
+"""Claim 9, for `judge_l2x`."""
+NEAR_CHANCE = 0.05
+"""Largest distance from chance of an accuracy that counts as chance (claim 9; published: 0)."""
+WORKING = 0.9
+"""Accuracy above which soft explanations work (claim 9; published: 0.96)."""
 
 
 @dataclass(frozen=True)
@@ -331,6 +338,54 @@ def judge_small_cnn(
     return rows
 
 
+def judge_l2x(
+    runs: pd.DataFrame,
+    kinds: Mapping[str, str],
+    departures: Mapping[str, Sequence[str]],
+    published: pd.DataFrame,
+    resamples: int,
+    seed: int,
+) -> list[dict[str, object]]:
+    """Claim 9, a row for each dataset and each reading that the paper may mean; rows for `judge_claims`.
+
+    `runs` is the table of the stage l2x, `kinds` says what kind of images each dataset has, `departures` how its preparation
+    and training depart from the paper's. Where nothing ran there is one row that says so.
+    """
+    paper = published[published["dataset"] == "cats_vs_dogs"].set_index(["method", "quantity"])["value"]
+    soft, hard = (float(paper[f"L2X {how}", "accuracy"]) for how in ("soft", "hard"))
+    printed = {"claim": 9, "paper": f"soft {soft:.2f}, hard {hard:.2f}"}
+    meant = runs[(runs["background"] == "black") & ~runs["straight_through"].astype(bool)]
+    if meant.empty:
+        why = "none of l2x.readings is the paper's" if len(runs) else "none of l2x.datasets is among the datasets"
+        return [printed | {"text": L2X, "verdict": "not run", "reason": why}]
+    rows: list[dict[str, object]] = []
+    for (name, reading), own in meant.groupby(["dataset", "reading"], sort=False):
+        x, y = (own[f"{how}_accuracy"].to_numpy(float) for how in ("soft", "hard"))
+        chance = 1 / int(own["n_classes"].iloc[0])
+        by_soft, by_hard = bootstrap(x, resamples, seed), bootstrap(y, resamples, seed)
+        low, high = chance - NEAR_CHANCE, chance + NEAR_CHANCE
+        yes = low <= by_hard.low and by_hard.high <= high and by_soft.low > WORKING
+        no = by_hard.low > high or by_hard.high < low or by_soft.high < WORKING
+        holds = "yes" if yes else "no" if no else "inconclusive"
+        told = [f"{how} {v.mean():.4f} ± {float(standard_error(v)):.4f}" for how, v in (("soft", x), ("hard", y))]
+        row = printed | {"text": f"{L2X}: {reading}", "dataset": name, "holds_here": holds}
+        row["ours"] = f"{', '.join(told)} (n = {len(x)} runs, {own['n_images'].iloc[0]} images)"
+        row["test"] = (
+            f"bootstrap: hard {_show(by_hard)} within {chance:.2f} ± {NEAR_CHANCE}, soft {_show(by_soft)} above {WORKING}; "
+            f"p of hard = {chance:.2f} by Wilcoxon signed-rank"
+        )
+        row["p"] = wilcoxon(y, np.full(len(y), chance)).p
+        left_out = int(own["n_images_left_out"].iloc[0])
+        odd = [*departures[str(name)], *([f"{left_out} images left out (paper: none)"] if left_out else [])]
+        if kinds[str(name)] != "cats_vs_dogs":
+            rows.append(row | {"verdict": "not run", "reason": "not the paper's dataset"})
+        elif odd:
+            rows.append(row | {"verdict": "not run", "reason": f"not the paper's settings: {', '.join(odd)}"})
+        else:
+            rows.append(row | {"verdict": VERDICTS[holds], "reason": ""})
+    return rows
+
+
 def judge_claims(
     datasets: list[Dataset],
     published: pd.DataFrame,
@@ -341,7 +396,7 @@ def judge_claims(
 ) -> pd.DataFrame:
     """Every claim of the paper, judged on every dataset it can be tried on: one row a claim, dataset and measure.
 
-    `others` are rows that were judged elsewhere (`judge_small_cnn`).
+    `others` are rows that were judged elsewhere (`judge_small_cnn`, `judge_l2x`).
 
     Columns: claim, text, dataset, paper (the published values), ours, test, p (raw), holds_here (yes, no, inconclusive; empty if not run), verdict (reproduced, not reproduced, inconclusive, not run)
     and reason.
