@@ -324,7 +324,7 @@ def test_means_and_differences_are_scipys_run_by_run():
     assert (row["hard_accuracy"], row["hard_accuracy_standard_error"]) == pytest.approx((own.mean(), own.sem()))
     assert row["n_runs"] == 6
     found = differences(runs.sample(frac=1, random_state=0), 99, 0)
-    assert len(found) == 2 * 2 + 2
+    assert len(found) == 2 * 3 + 2
     first, second = (runs[runs["reading"] == name].reset_index() for name in "ab")
     reference = str(found["against_reading"].iloc[-1])  # the reading that comes first
     pairs = {

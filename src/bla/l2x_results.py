@@ -54,14 +54,14 @@ def means(runs: pd.DataFrame, key: str, measures: Sequence[str]) -> pd.DataFrame
 def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """Accuracies compared run by run, with Holm's p over the table; n runs allow no exact p below 2 / 2^n.
 
-    Within each reading hard explanations against soft ones and against random patches; of each reading the soft and the hard
-    accuracy against the first reading's.
+    Within each reading hard explanations against soft ones, the same patches dimmed, and random ones; of each reading the soft
+    and the hard accuracy against the first reading's.
     """
     rows = []
     for dataset, own in runs.groupby("dataset", sort=False):
         by_reading = {str(name): part.sort_values("run") for name, part in own.groupby("reading", sort=False)}
         first = next(iter(by_reading))
-        pairs = [(name, "hard", name, other) for name in by_reading for other in ("soft", "random")]
+        pairs = [(name, "hard", name, other) for name in by_reading for other in ("soft", "hard_dimmed", "random")]
         pairs += [(name, what, first, what) for name in by_reading if name != first for what in ("soft", "hard")]
         for reading, what, other_reading, other in pairs:
             x, y = (
