@@ -37,6 +37,7 @@ PICTURED = 8
 Row = dict[str, object]
 RUN = ["dataset", "reading", "temperature", "background", "straight_through", "k", "run", "seed", "n_train_images"]
 RUN += ["n_images", "n_images_left_out", "n_classes", *MEASURES]
+DIGIT_RUN = ["data", "reading", "temperature", "k", "run", "seed", "n_train_images", "n_images", *DIGITS]
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def main() -> None:
     seed = derive_seed(settings.seed, "l2x")
     tests = differences(runs, settings.statistics.resamples, seed)
     order = {name: number for number, name in enumerate(spec.readings)}
-    by_run = pd.DataFrame([row for rows in results[:first] for row in rows])
+    by_run = pd.DataFrame([row for rows in results[:first] for row in rows], columns=DIGIT_RUN)
     by_run = by_run.sort_values("reading", key=lambda names: names.map(order), kind="stable")
     by_data = means(by_run, "data", DIGITS)
     by_data["paper_posthoc_accuracy"] = _paper() if settings.small_cnn.data == "mnist" else np.nan
