@@ -18,6 +18,7 @@ REPORTS = {
     "faithfulness": "How faithful is an explanation? Table 2, and every method under the field's metrics",
     "sensitivity": "Temperature and threshold: what they do, and where learning dies",
     "small_cnn": "Section 4.1: a small network on 3 and 8, trained whole with and without bounded logits",
+    "l2x": "Section 4.1: L2X with two networks, and why its hard explanations fall to chance",
     "fidelity": "What the paper does not say: five silent choices, each made both ways and tested",
 }
 STYLE = """

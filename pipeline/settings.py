@@ -26,6 +26,7 @@ from bla.specs import (
     ImageFolder,
     ImageNet,
     Images,
+    L2XReading,
     LearningRate,
     Lime,
     Mnist,
@@ -44,7 +45,7 @@ PARAMS = Path("params.yaml")
 GIVEN = ("__init__", "lime", "attention")
 """What is no name for `explainers`: LIME and the variants' modules always take part."""
 SPECS = (
-    *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, L2XF, Lime),
+    *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, L2XF, L2XReading, Lime),
     *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Rise, Schedule),
 )
 
@@ -143,6 +144,30 @@ class SmallNetwork(Strict):
     adam_epsilon: Positive
 
 
+class L2XDigits(Strict):
+    """L2X on section 4.1's digits: how many of 49 patches, for how long, how often; the rest is as in `small_cnn`."""
+
+    k: Annotated[int, Ge(1), Le(48)]
+    epochs: Count
+    runs: Annotated[int, Ge(2)]
+
+
+class L2X(Strict):
+    """Section 4.1: L2X with two networks. `readings` are what the paper may mean, the others are compared with the first."""
+
+    datasets: list[str]
+    readings: Annotated[dict[Name, L2XReading], MinLen(1)]
+    k: Count
+    epochs: Count
+    batch_size: Count
+    learning_rate: LearningRate
+    adam_epsilon: Positive
+    runs: Annotated[int, Ge(2)]
+    train_images: Annotated[int, Ge(2)]
+    test_images: Annotated[int, Ge(2)]
+    digits: L2XDigits
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -164,6 +189,7 @@ class Settings(Strict):
     sensitivity: Sensitivity
     alternatives: Alternatives
     small_cnn: SmallNetwork
+    l2x: L2X
     pretraining: Pretraining
     statistics: Statistics
 
@@ -176,6 +202,7 @@ class Settings(Strict):
             "fidelity.datasets": "`dataset`",
             "sensitivity.datasets": "`dataset`",
             "alternatives.datasets": "`dataset`",
+            "l2x.datasets": "`dataset`",
             "explainers": "src/bla/explainers",
         }
         for key, names, known in (
@@ -183,6 +210,7 @@ class Settings(Strict):
             ("fidelity.datasets", self.fidelity.datasets, self.dataset),
             ("sensitivity.datasets", self.sensitivity.datasets, self.dataset),
             ("alternatives.datasets", self.alternatives.datasets, self.dataset),
+            ("l2x.datasets", self.l2x.datasets, self.dataset),
             ("variants", self.variants, self.variant),
             ("explainers", self.explainers, methods),
             ("reports", self.reports, reports),
@@ -302,15 +330,8 @@ def _explain(error: Any, raw: Any) -> str:
 
 def _field_names() -> set[str]:
     models = (
-        Settings,
-        DatasetEntry,
-        Methods,
-        Faithfulness,
-        Fidelity,
-        Sensitivity,
-        Alternatives,
-        SmallNetwork,
-        Statistics,
+        *(Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Sensitivity, Alternatives),
+        *(SmallNetwork, L2X, L2XDigits, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 

@@ -35,7 +35,7 @@ def main() -> None:
     spec, device = settings.small_cnn, choose_device()
     variant = BoundedLogits("bounded_logits", "trained", spec.temperature, spec.threshold_factor, spec.threshold_rule)
     schedule = Schedule(spec.batch_size, spec.epochs, spec.learning_rate, 0, spec.adam_epsilon)
-    (images, labels), (test_images, test_labels) = (_load(settings, split, device) for split in SPLITS)
+    (images, labels), (test_images, test_labels) = (load_split(settings, split, device) for split in SPLITS)
     # Small convolutions gain nothing from threads, nor from runs side by side: a CPU trains one run in each thread.
     torch.set_num_threads(1)
     size, workers = (1, os.cpu_count()) if device.type == "cpu" else (settings.runs, 1)
@@ -62,7 +62,7 @@ def main() -> None:
             raise
     tables = []
     for (pooling, column, start), result in zip(jobs, results, strict=True):
-        rows = run_table(result).assign(data=_name(settings), pooling=pooling, column=column)
+        rows = run_table(result).assign(data=data_name(settings), pooling=pooling, column=column)
         rows["run"] = rows.index + start
         rows["seed"] = seeds[pooling, column][start : start + size]
         tables.append(rows.assign(n_train_images=len(labels)))
@@ -89,11 +89,12 @@ def main() -> None:
         )
 
 
-def _name(settings: Settings) -> str:
+def data_name(settings: Settings) -> str:
+    """What the tables call the digits, such as mnist_3_vs_8."""
     return f"{settings.small_cnn.data}_{'_vs_'.join(map(str, settings.small_cnn.classes))}"
 
 
-def _load(settings: Settings, split: SplitName, device: torch.device) -> tuple[Tensor, Tensor]:
+def load_split(settings: Settings, split: SplitName, device: torch.device) -> tuple[Tensor, Tensor]:
     """Images `[N, 28, 28]` in [0, 1], and labels 0 and 1."""
     spec = settings.small_cnn
     if spec.data == "mnist":

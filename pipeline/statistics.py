@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-from bla.claims import Dataset, judge_alternatives, judge_claims, judge_small_cnn
-from bla.paper import ALPHA, COLUMNS, DATASETS, PATTERNS, PUBLISHED_AS, RUNS, departures, variant_departures
+from bla.claims import Dataset, judge_claims
+from bla.further_claims import judge_alternatives, judge_l2x, judge_small_cnn
+from bla.paper import ALPHA, COLUMNS, DATASETS, PATTERNS, PUBLISHED_AS, RUNS, SCHEDULES, departures, variant_departures
 from bla.seeds import derive_seed
 from bla.specs import ClutteredDigits
 from bla.statistics import Measure, bootstrap, crossed_bootstrap, holm, wilcoxon
@@ -19,6 +20,8 @@ MEASURES: tuple[Measure, Measure] = ("accuracy", "loss")
 SMALL_CNN = {"classes": (3, 8), "temperature": 0.1, "threshold_factor": 1, "threshold_rule": "subtract"}
 SMALL_CNN |= {"epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7, "alpha": ALPHA}
 """Section 4.1's settings."""
+L2X = {"k": 8, "epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7}
+"""Section 4.1's settings of L2X with two networks, and Keras' epsilon."""
 PAPER_COLUMNS = {key for key, name in COLUMNS.items() if name == PUBLISHED_AS[key]} - {"bl_plus"}
 
 
@@ -56,6 +59,12 @@ def main() -> None:
     seed, small_cnn = derive_seed(settings.seed, "claims"), pd.read_csv(TABLES / "small_cnn_runs.csv")
     others = judge_small_cnn(small_cnn, _small_cnn_departures(settings), published, level, resamples, seed)
     others += judge_alternatives(pd.read_csv(TABLES / "alternatives_runs.csv"), datasets, level)
+    l2x, kinds = (
+        pd.read_csv(TABLES / "l2x_runs.csv"),
+        {name: entry.images.kind for name, entry in settings.dataset.items()},
+    )
+    odd_l2x = {name: _l2x_departures(settings, name) for name in dict.fromkeys(l2x["dataset"])}
+    others += judge_l2x(l2x, kinds, odd_l2x, published, resamples, seed)
     claims = judge_claims(datasets, published, level, resamples, seed, others)
     save_table(TABLES / "claims.csv", claims)
     shown = claims.assign(p=[_p(p) for p in claims["p"]])
@@ -69,6 +78,15 @@ def _small_cnn_departures(settings: Settings) -> list[str]:
     odd = {name: value for name, value in SMALL_CNN.items() if ours[name] != value and name != "runs"}
     odd |= {"runs": RUNS} if settings.runs < RUNS else {}
     return [f"{name} {ours[name]} (paper: {value})" for name, value in odd.items()]
+
+
+def _l2x_departures(settings: Settings, dataset: str) -> list[str]:
+    """How images, backbone and settings of L2X with two networks depart from the paper's, which had one run."""
+    entry, ours = settings.dataset[dataset], settings.l2x.model_dump()
+    if entry.images.kind not in DATASETS:
+        return []
+    odd = departures(entry.images, entry.backbone, SCHEDULES[entry.images.kind], RUNS, ALPHA)
+    return odd + [f"{name} {ours[name]:g} (paper: {value:g})" for name, value in L2X.items() if ours[name] != value]
 
 
 def _p(p: float) -> str:

@@ -8,16 +8,8 @@ import pytest
 from scipy import stats
 
 from bla import paper
-from bla.claims import (
-    ALTERNATIVES,
-    CLAIMS,
-    NOT_RUN,
-    SMALL_CNN,
-    Dataset,
-    judge_alternatives,
-    judge_claims,
-    judge_small_cnn,
-)
+from bla.claims import CLAIMS, NOT_RUN, Dataset, judge_claims
+from bla.further_claims import ALTERNATIVES, SMALL_CNN, judge_alternatives, judge_l2x, judge_small_cnn
 from bla.specs import Photographs
 from bla.statistics import Column
 
@@ -200,11 +192,18 @@ def test_a_column_that_was_not_run_is_named():
 
 def test_all_twenty_claims_are_there():
     others = judge_small_cnn(small_cnn_runs(), [], PUBLISHED, 0.05, 999, 0)
+    others += judge_l2x(l2x_runs(), {"cats": "cats_vs_dogs"}, {"cats": []}, PUBLISHED, 999, 0)
     datasets = [Dataset("birds", "caltech_birds", 200, like_the_paper())]
     others += judge_alternatives(alternative_runs(), datasets, 0.05)
     table = judge_claims(datasets, PUBLISHED, 0.05, 999, 0, others)
     assert sorted(set(table["claim"])) == list(range(1, 21))
-    parts = [{c.number for c in CLAIMS}, set(NOT_RUN), set(SMALL_CNN), {number for number, _ in ALTERNATIVES.values()}]
+    parts = [
+        {c.number for c in CLAIMS},
+        set(NOT_RUN),
+        set(SMALL_CNN),
+        {9},
+        {number for number, _ in ALTERNATIVES.values()},
+    ]
     assert set.union(*parts) == set(range(1, 21))
     assert sum(map(len, parts)) == 21  # ImageNet's is judged where ImageNet is
 
@@ -302,6 +301,63 @@ def test_the_small_cnn_on_other_data_or_settings_gets_no_verdict():
     (row, *_) = judge_small_cnn(small_cnn_runs(), [], PUBLISHED, 0.05, 999, 0)
     assert row["paper"] == "BL 0.994, BLA-T 0.993, p = 0.26"
     assert "n = 20 runs, 1984 images" in row["ours"]
+
+
+def l2x_runs(soft=0.96, hard=0.5, spread=0.005, classes=2, left_out=0, runs=10, **reading):
+    values = spread * stats.norm.ppf((np.arange(runs) + 0.5) / runs)
+    table = pd.DataFrame({"run": range(runs), "soft_accuracy": soft + values, "hard_accuracy": hard + values})
+    told = {"dataset": "cats", "reading": "multiplied", "background": "black", "straight_through": False} | reading
+    return table.assign(**told, n_images=4653, n_images_left_out=left_out, n_classes=classes)
+
+
+def l2x_rows(runs, departures=(), kind="cats_vs_dogs"):
+    return judge_l2x(runs, {"cats": kind}, {"cats": departures}, PUBLISHED, 999, 0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "answer"),
+    [
+        ({}, "yes"),
+        ({"hard": 0.54}, "yes"),
+        ({"hard": 0.9}, "no"),
+        ({"hard": 0.4}, "no"),
+        ({"soft": 0.8}, "no"),
+        ({"hard": 0.55, "spread": 0.03}, "inconclusive"),
+        ({"soft": 0.9, "spread": 0.03}, "inconclusive"),
+        ({"hard": 0.1, "classes": 10}, "yes"),
+        ({"classes": 10}, "no"),
+    ],
+    ids=str,
+)
+def test_two_network_l2x_collapses_or_does_not(numbers, answer):
+    verdicts = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
+    (row,) = l2x_rows(l2x_runs(**numbers))
+    assert (row["holds_here"], row["verdict"]) == (answer, verdicts[answer])
+    runs = l2x_runs(**numbers)
+    assert row["p"] == pytest.approx(stats.wilcoxon(runs["hard_accuracy"] - 1 / runs["n_classes"]).pvalue)
+    assert row["paper"] == "soft 0.96, hard 0.50"
+    assert "n = 10 runs, 4653 images" in row["ours"]
+
+
+def test_two_network_l2x_on_other_data_or_settings_gets_no_verdict():
+    (row,) = l2x_rows(l2x_runs(), kind="image_folder")
+    assert (row["holds_here"], row["verdict"], row["reason"]) == ("yes", "not run", "not the paper's dataset")
+    (row,) = l2x_rows(l2x_runs(left_out=7), ["k 4 (paper: 8)"])
+    told = "not the paper's settings: k 4 (paper: 8), 7 images left out (paper: none)"
+    assert (row["holds_here"], row["verdict"], row["reason"]) == ("yes", "not run", told)
+
+
+def test_only_readings_that_the_paper_may_mean_are_judged_and_there_is_always_a_row():
+    grey = l2x_runs(reading="grey", background="mean")
+    whole = l2x_runs(reading="whole", straight_through=True)
+    divided = l2x_runs(hard=0.9, reading="divided")
+    rows = l2x_rows(pd.concat([l2x_runs(), grey, whole, divided]))
+    assert [row["text"].rpartition(": ")[2] for row in rows] == ["multiplied", "divided"]
+    assert [row["holds_here"] for row in rows] == ["yes", "no"]
+    for runs, reason in ((grey, "none of l2x.readings"), (l2x_runs().iloc[:0], "none of l2x.datasets")):
+        (row,) = l2x_rows(runs)
+        assert (row["claim"], row["verdict"]) == (9, "not run")
+        assert row["reason"].startswith(reason)
 
 
 def test_a_difference_whose_mean_and_ranks_disagree_is_inconclusive():

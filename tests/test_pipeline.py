@@ -22,8 +22,8 @@ ENV = os.environ | {
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
-    "tables", "gallery", "overview", "figures", "sizes", "fidelity", "sensitivity", "alternatives", "small_cnn", "report",
-    "index",    "lime", "maps", "faithfulness", "comparison", "comparison_figures",
+    "tables", "gallery", "overview", "figures", "sizes", "fidelity", "sensitivity", "alternatives", "small_cnn", "l2x",
+    "report", "index", "lime", "maps", "faithfulness", "comparison", "comparison_figures",
 }  # fmt: skip
 
 
@@ -99,6 +99,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         alternatives__runs=2,
         small_cnn__images=100,
         small_cnn__epochs=1,
+        l2x__datasets=["cluttered_digits"],
+        l2x__epochs=1,
+        l2x__runs=2,
+        l2x__train_images=40,
+        l2x__test_images=30,
+        l2x__digits__runs=2,
         pretraining__epochs=1,
         pretraining__batch_size=30,
         dataset__cluttered_digits__training__epochs=2,
@@ -115,6 +121,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_promised_output_is_there(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
+    tables |= {"l2x.csv", "l2x_runs.csv", "l2x_tests.csv", "l2x_digits.csv", "l2x_digits_runs.csv"}
     tables |= {"small_cnn.csv", "small_cnn_runs.csv", "small_cnn_tests.csv"}
     tables |= {"alternatives.csv", "alternatives_runs.csv", "alternatives_tests.csv"}
     tables |= {"sensitivity.csv", "sensitivity_runs.csv", "sensitivity_tests.csv"}
@@ -129,6 +136,7 @@ def test_every_promised_output_is_there(project):
         "fidelity.png",
         "sizes.png",
         "small_cnn.png",
+        "l2x.png",
         "sensitivity.png",
         "overview_cluttered_digits.png",
         *(f"{name}_cluttered_digits.png" for name in ("maps", "lime", "curves", "ranks", "cascade")),
@@ -209,6 +217,7 @@ def test_the_pages_read_offline_and_link_to_each_other(project):
         "sensitivity.html",
         "small_cnn.html",
         "alternatives.html",
+        "l2x.html",
     }
     for name, text in pages.items():
         assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
@@ -247,7 +256,7 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits-bla_t", "statistics", "tables",
         "overview@cluttered_digits", "figures", "report@table1", "report@explanations", "report@fidelity", "index",
         "maps@cluttered_digits", "faithfulness@cluttered_digits", "comparison", "comparison_figures@cluttered_digits",
-        "report@faithfulness", "report@sensitivity", "report@small_cnn", "report@alternatives", "sizes",
+        "report@faithfulness", "report@sensitivity", "report@small_cnn", "report@alternatives", "report@l2x", "sizes",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))
     changed = [name for file in difference.values() for name in file]

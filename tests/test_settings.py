@@ -149,6 +149,9 @@ UNKNOWN = {
     "fidelity.run": "runs",
     "fidelity.dataset_names": "datasets",
     "sensitivity.temperature": "temperatures",
+    "l2x.reading": "readings",
+    "l2x.readings.divided.back_ground": "background",
+    "l2x.digits.run": "runs",
     "dataset.photos.images.testshare": "test_share",
     "dataset.photos.images.mask": "masks",
     "dataset.cats_vs_dogs.images.imagesize": "image_size",
@@ -161,6 +164,7 @@ UNKNOWN = {
 }
 MISSING = ["runs", "variant", "statistics.alpha", "pretraining.epochs", "variant.bla_t.head", "variant.l2x_f.k"]
 MISSING += ["variant.bla.explanation", "dataset.photos.training", "dataset.photos.backbone.weights"]
+MISSING += ["l2x", "l2x.k", "l2x.digits.k", "l2x.readings.multiplied.temperature"]
 MISSING += ["fidelity", "fidelity.datasets", "fidelity.runs", "fidelity.draws", "dataset.oxford_pet.images.classes"]
 MISSING += [
     "dataset.cats_vs_dogs.images.image_size",
@@ -273,6 +277,16 @@ WRONG = [
     ("small_cnn.classes", [3, 3], "a digit stands there twice"),
     ("small_cnn.data", "fashion", "input should be 'digits' or 'mnist', not 'fashion'"),
     ("small_cnn.images", 19, f"{MUST_BE} or equal to 20, not 19"),
+    ("l2x.datasets", ["cluttered_3_v_8"], f"there is no cluttered_3_v_8 {RUN} (did you mean cluttered_3_vs_8?)"),
+    ("l2x.datasets", ["photos", "photos"], "a name stands there twice"),
+    ("l2x.readings", {}, "dictionary should have at least 1 item after validation, not 0, not {}"),
+    ("l2x.readings.divided.temperature", 0, f"{MUST_BE} 0, not 0"),
+    ("l2x.readings.divided.background", "grey", "input should be 'black' or 'mean', not 'grey'"),
+    ("l2x.readings.divided.straight_through", 2, "input should be a valid boolean, unable to interpret input, not 2"),
+    ("l2x.k", 0, f"{MUST_BE} or equal to 1, not 0"),
+    ("l2x.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
+    ("l2x.digits.k", 49, "input should be less than or equal to 48, not 49"),
+    ("l2x.digits.epochs", 0, f"{MUST_BE} or equal to 1, not 0"),
     ("sensitivity.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
     ("variant.bl", BLA, "the name is taken: BL is the baseline and has no settings of its own"),
     ("variant.bl_plus", GONE, "must exist, with explanation none; it is the baseline that trains on"),

@@ -9,6 +9,8 @@ on the others.
 Only the paper's datasets at the paper's settings (`bla.paper`) can get a verdict: stand-ins can neither reproduce nor
 refute. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are judged for each reading of the "frozen" head that is among the columns.
 
+Claims about other experiments are judged in `bla.further_claims`.
+
 Source: Baumhauer et al. 2021, sections 3 and 4; numbering as in the report.
 """
 
@@ -33,7 +35,6 @@ from bla.statistics import (
     standard_error,
     wilcoxon,
 )
-from bla.unpaired import mann_whitney
 
 DELTA_ACCURACY = 0.005
 """Largest difference in accuracy that counts as none."""
@@ -47,28 +48,11 @@ COMPARABLE = 0.15
 """Largest difference between rank correlations with LIME that counts as comparable (claim 10; published: at most 0.14)."""
 
 NOT_RUN = {
-    9: ("two-network L2X: soft explanations work, hard ones fall to chance", "two-network L2X is not implemented yet"),
     13: ("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring"),
     18: ("people prefer BLA-T to CAM", "needs participants"),
     19: ("people prefer BLA-T to L2X-F", "needs participants"),
     20: ("people prefer BLA-T to a random explanation", "needs participants"),
 }
-
-SMALL_CNN = {
-    8: "on MNIST BLA-T does not differ from BL",
-    15: "BLA-T beats pixel-level L2X on MNIST",
-}
-"""The claims about the small CNN of section 4.1, for `judge_small_cnn`."""
-
-ALTERNATIVES = {
-    "concept_vector": (11, "with a concept vector the explanation collapses to one cell"),
-    "pointwise": (12, "pointwise attention is unfocused"),
-}
-"""The claims about the modules of section 3.3 by kind of explanation, for `judge_alternatives`."""
-ONE_CELL = 0.95
-"""Share of images with a single cell from which on a run has collapsed (claim 11)."""
-FAR_BELOW = -100
-"""Median largest logit below which a run has left the bound (claim 11; the paper's are around -1000)."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +123,7 @@ class Judge:
         delta = DELTA_ACCURACY if measure == "accuracy" else DELTA_LOSS * reference
         within = -delta < interval.low and interval.high < delta
         holds = "no" if test.p < self.alpha else "yes" if within else "inconclusive"
-        how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs; {_show(interval)} within ±{delta:.4f}"
+        how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs; {show(interval)} within ±{delta:.4f}"
         return Finding(self.values(measure, first, second), how, test.p, holds)
 
     def little_cost(self, baseline: str) -> Finding:
@@ -150,7 +134,7 @@ class Judge:
         yes, no = cost.high <= LARGEST_COST and half.high < 0, cost.low > LARGEST_COST or half.low > 0
         p = wilcoxon(columns[baseline].paired("accuracy"), columns["bla"].paired("accuracy")).p
         how = (
-            f"bootstrap: cost {_show(cost)} at most {LARGEST_COST}, cost - half of L2X-F's {_show(half)} below 0; "
+            f"bootstrap: cost {show(cost)} at most {LARGEST_COST}, cost - half of L2X-F's {show(half)} below 0; "
             f"p of cost = 0 by Wilcoxon signed-rank"
         )
         holds = "yes" if yes else "no" if no else "inconclusive"
@@ -163,7 +147,7 @@ class Judge:
         ratio = bootstrap_spread_ratio(x, y, self.resamples, self.seed)
         holds = "inconclusive" if p >= self.alpha else "yes" if x.std() > y.std() else "no"
         ours = f"sd {COLUMNS[more]} {x.std(ddof=1):.5f}, {COLUMNS[less]} {y.std(ddof=1):.5f} (n = {len(x)})"
-        return Finding(ours, f"Brown-Forsythe; ratio of standard deviations {_show(ratio)}", p, holds)
+        return Finding(ours, f"Brown-Forsythe; ratio of standard deviations {show(ratio)}", p, holds)
 
     def varying_size(self, key: str) -> Finding:
         """Claim 14: within a run the interquartile range over images is above 0 and no size holds 90 % of them.
@@ -186,7 +170,7 @@ class Judge:
         interval = crossed_bootstrap(difference[None], self.resamples, self.seed)[0]
         yes = interval.low > -COMPARABLE and interval.high < COMPARABLE
         no = interval.low > COMPARABLE or interval.high < -COMPARABLE
-        how = f"crossed bootstrap over runs and images: {_show(interval)} within ±{COMPARABLE}; p of no difference by Wilcoxon signed-rank over images"
+        how = f"crossed bootstrap over runs and images: {show(interval)} within ±{COMPARABLE}; p of no difference by Wilcoxon signed-rank over images"
         return Finding(ours, how, test.p, "yes" if yes else "no" if no else "inconclusive")
 
     def better_once(self, better: str, worse: str) -> Finding:
@@ -232,7 +216,8 @@ class Judge:
         return bootstrap(differences, self.resamples, self.seed)
 
 
-def _show(interval: Interval) -> str:
+def show(interval: Interval) -> str:
+    """An interval as the answers print it."""
     return f"[{interval.low:.4f}, {interval.high:.4f}]"
 
 
@@ -320,107 +305,6 @@ CLAIMS = (
 """The claims that Tables 1 and 2 can judge, in the paper's order."""
 
 
-def judge_small_cnn(
-    runs: pd.DataFrame, departures: Sequence[str], published: pd.DataFrame, alpha: float, resamples: int, seed: int
-) -> list[dict[str, object]]:
-    """Claims 8 and 15, a row for each way in which pooling may meet the dense unit; rows for `judge_claims`.
-
-    `runs` is the table of `bla.small_cnn_results`; `departures` say how data and training depart from the paper's. Claim 15
-    is about a number that L2X reached on MNIST, so no other data can answer it.
-    """
-    paper = published[published["dataset"] == "mnist_3_vs_8"].set_index(["method", "quantity"])["value"]
-    bl, ours, l2x = (float(paper[name, "accuracy"]) for name in ("BL", "BLA-T", "L2X"))
-    printed = {8: f"BL {bl:.3f}, BLA-T {ours:.3f}, p = {float(paper['BLA-T against BL', 'mann_whitney_p']):.2f}"}
-    printed[15] = f"BLA-T {ours:.3f}, L2X {l2x:.3f}"
-    rows: list[dict[str, object]] = []
-    for (data, pooling), own in runs.groupby(["data", "pooling"], sort=False):
-        x, y = (own.loc[own["column"] == column, "accuracy"].to_numpy(float) for column in ("bla_t", "bl"))
-        told = [f"{name} {v.mean():.4f} ± {float(standard_error(v)):.4f}" for name, v in (("BL", y), ("BLA-T", x))]
-        count = f"n = {len(x)} runs, {own['n_images'].iloc[0]} images"
-        test, above = mann_whitney(x, y, resamples, seed), wilcoxon(x, np.full(len(x), l2x))
-        within = test.interval.low > -DELTA_ACCURACY and test.interval.high < DELTA_ACCURACY
-        how = f"Mann-Whitney's U; 95 % interval of the difference {_show(test.interval)} within ±{DELTA_ACCURACY}"
-        holds = {8: "no" if test.p < alpha else "yes" if within else "inconclusive"}
-        agree = (x.mean() - l2x) * above.effect_size > 0
-        holds[15] = "inconclusive" if above.p >= alpha or not agree else "yes" if x.mean() > l2x else "no"
-        found = {
-            8: (f"{', '.join(told)} ({count})", how, test.p),
-            15: (f"{told[1]} ({count})", f"Wilcoxon signed-rank of the runs against {l2x:.3f}", above.p),
-        }
-        for number, text in SMALL_CNN.items():
-            row = {"claim": number, "text": f"{text}: {pooling} map", "dataset": data, "paper": printed[number]}
-            if not str(data).startswith("mnist"):
-                odd = "not MNIST"
-                if number == 15:
-                    rows.append(row | {"verdict": "not run", "reason": odd})
-                    continue
-            else:
-                odd = f"not the paper's settings: {', '.join(departures)}" if departures else ""
-            answer, how, p = found[number]
-            row |= {"ours": answer, "test": how, "p": p, "holds_here": holds[number]}
-            rows.append(row | {"verdict": "not run" if odd else VERDICTS[holds[number]], "reason": odd})
-    return rows
-
-
-def judge_alternatives(runs: pd.DataFrame, datasets: Sequence[Dataset], alpha: float) -> list[dict[str, object]]:
-    """Claims 11 and 12, a row for each dataset and variant of the table of `bla.alternatives`; rows for `judge_claims`.
-
-    Claim 11 is asked of every run by itself: at least `ONE_CELL` of its images have one cell, and the median of their largest
-    logits lies below `FAR_BELOW`; a binomial test says whether most runs pass. Claim 12: explanations are larger than those of
-    BLA's run from the same head.
-    """
-    rows: list[dict[str, object]] = []
-    for dataset in datasets:
-        own = runs[runs["dataset"] == dataset.name].sort_values("run")
-        parts = {(str(v), str(e)): part for (v, e), part in own.groupby(["variant", "explanation"], sort=False)}
-        bla = parts.pop(("bla", "bounded_logits"), pd.DataFrame())
-        for (variant, explanation), part in parts.items():
-            number, text = ALTERNATIVES[explanation]
-            finding = _collapsed(part, alpha) if number == 11 else _larger(part, bla, alpha)
-            row: dict[str, object] = {"claim": number, "text": f"{text} ({variant})", "dataset": dataset.name}
-            row |= {"ours": finding.ours, "test": finding.test, "p": finding.p, "holds_here": finding.holds_here}
-            verdict, reason = "not run", "not one of the paper's datasets"
-            if dataset.kind in DATASETS:
-                odd = ", ".join(dataset.departures)
-                verdict, reason = ("not run", f"not the paper's settings: {odd}") if odd else (VERDICTS[finding.holds_here], "")  # fmt: skip
-            rows.append(row | {"verdict": verdict, "reason": reason})
-    missing = set(ALTERNATIVES) - set(runs["explanation"])
-    for number, text in sorted(ALTERNATIVES[explanation] for explanation in missing):
-        rows.append({"claim": number, "text": text, "verdict": "not run", "reason": "`alternatives` trained none"})
-    return rows
-
-
-def _collapsed(runs: pd.DataFrame, alpha: float) -> Finding:
-    """Whether most runs of a concept vector keep one cell, far below the bound."""
-    one, logit = runs["share_one_cell"].to_numpy(float), runs["median_largest_logit"]
-    passing = int(((one >= ONE_CELL) & (logit < FAR_BELOW)).sum())
-    p = float(binomtest(passing, len(runs)).pvalue)
-    holds = "inconclusive" if p >= alpha else "yes" if passing > len(runs) / 2 else "no"
-    ours = (
-        f"one cell in {one.mean():.3f} ± {float(standard_error(one)):.3f} of images, largest logits by run from "
-        f"{logit.min():.4g} to {logit.max():.4g} ({_count(runs)})"
-    )
-    how = f"{passing} of {len(runs)} runs with one cell in {ONE_CELL:.0%} of images and a median largest logit below {FAR_BELOW}, binomial test"  # fmt: skip
-    return Finding(ours, how, p, holds)
-
-
-def _larger(runs: pd.DataFrame, bla: pd.DataFrame, alpha: float) -> Finding:
-    """Whether pointwise attention keeps more cells than BLA."""
-    x, y = (part["explanation_size"].to_numpy(float) for part in (runs, bla))
-    test, mean = wilcoxon(x, y), float((x - y).mean())
-    unclear = test.p >= alpha or mean * test.effect_size <= 0
-    holds = "inconclusive" if unclear else "yes" if mean > 0 else "no"
-    empty = runs["share_empty"].to_numpy(float)
-    told = [f"{name} {v.mean():.2f} ± {float(standard_error(v)):.2f}" for name, v in (("pointwise", x), ("BLA", y))]
-    ours = f"{', '.join(told)} cells; none in {empty.mean():.3f} ± {float(standard_error(empty)):.3f} of images ({_count(runs)})"  # fmt: skip
-    how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs, rank-biserial {test.effect_size:+.2f}"
-    return Finding(ours, how, test.p, holds)
-
-
-def _count(runs: pd.DataFrame) -> str:
-    return f"n = {len(runs)} runs, {runs['n_images'].iloc[0]} images"
-
-
 def judge_claims(
     datasets: list[Dataset],
     published: pd.DataFrame,
@@ -431,7 +315,7 @@ def judge_claims(
 ) -> pd.DataFrame:
     """Every claim of the paper, judged on every dataset it can be tried on: one row a claim, dataset and measure.
 
-    `others` are rows that were judged elsewhere (`judge_small_cnn`, `judge_alternatives`).
+    `others` are rows that were judged elsewhere (`bla.further_claims`).
 
     Columns: claim, text, dataset, paper (the published values), ours, test, p (raw), holds_here (yes, no, inconclusive; empty if not run), verdict (reproduced, not reproduced, inconclusive, not run)
     and reason.

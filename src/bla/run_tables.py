@@ -34,6 +34,7 @@ def paired(x: Array, y: Array, resamples: int, seed: int) -> dict[str, object]:
 
     n runs allow no exact p below 2 / 2^n.
     """
-    test, interval = wilcoxon(x, y), bootstrap(x - y, resamples, seed)
+    test = wilcoxon((x - y).round(9), np.zeros(len(x)))  # so that equal differences tie
+    interval = bootstrap(x - y, resamples, seed)
     found = (len(x), float((x - y).mean()), interval.low, interval.high, test.effect_size, test.p)
     return dict(zip(PAIRED, found, strict=True))

@@ -187,6 +187,25 @@ class Rise:
 
 
 @dataclass(frozen=True)
+class L2XReading:
+    """How L2X with two networks is read (`bla.l2x`): the temperature *multiplies*, so that 10 divides by Chen et al.'s 0.1.
+
+    `background` is what hidden patches are painted with. `straight_through` shows exactly k patches in training already.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    temperature: Positive
+    background: Literal["black", "mean"]
+    straight_through: bool
+
+    @property
+    def published(self) -> bool:
+        """Whether the paper may mean it: it speaks neither of a colour nor of a straight-through gradient."""
+        return self.background == "black" and not self.straight_through
+
+
+@dataclass(frozen=True)
 class Schedule:
     """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2).
 
