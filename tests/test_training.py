@@ -187,6 +187,14 @@ def test_the_baseline_trains_on_pooled_features_as_on_whole_maps(draws, head):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_a_map_may_have_a_single_cell_in_half_precision(name, draws, head):
+    variant = replace(VARIANTS[name], k=1) if name == "l2x_f" else VARIANTS[name]
+    found = train(draws[0][:, :, :1], draws[1], variant, head, SEEDS, SCHEDULE)
+    result = evaluate(draws[0][0, :, :1], draws[1], variant, found, SEEDS)
+    assert result.loss.isfinite().all()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_the_same_seeds_give_the_same_bytes_and_change_no_input(name, data, head):
     before = [data[0].clone(), head.weight.clone(), head.bias.clone()]
     once, again = (tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE)) for _ in range(2))

@@ -161,8 +161,8 @@ def train(
     `labels` `[N]` may be half precision and lie anywhere, a memory map included (`schedule.images_in_memory`); batches are
     computed in single precision on `device` (default: theirs). `first_epoch` goes on counting where the head's own training
     ended, so that a module meets further draws. `group` runs train together (default: what suits the device; concept
-    vectors, and whatever streams, one by one). `progress` is called with the number of runs after each group. Raises BlaError if a loss is not
-    finite, or if a concept vector needs more memory than there is.
+    vectors, and whatever streams, one by one). `progress` is called with the number of runs after each group. Raises
+    BlaError if a loss is not finite, or if a concept vector needs more memory than there is.
     """
     device = device or features.device
     if schedule.images_in_memory:
@@ -220,8 +220,8 @@ def _check_memory(runs: int, cells: int, channels: int, device: torch.device) ->
         free = psutil.virtual_memory().available
     if 4 * 4 * weights > free:
         raise BlaError(
-            f"a concept vector of {cells} cells of {channels} channels has {weights / runs / 1e6:.1f} million weights, and "
-            f"{16 * weights / 1e9:.2f} GB are needed to train {runs} at once, of which {free / 1e9:.2f} GB are free on {device}"
+            f"a concept vector of {cells} cells of {channels} channels has {weights / runs / 1e6:.1f} million weights; to "
+            f"train {runs} at once takes {16 * weights / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free on {device}"
         )
 
 
@@ -261,7 +261,7 @@ def _train_group(
 
     # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
     largest = runs * min(schedule.batch_size, images)
-    dtype = torch.float32 if isinstance(variant, NoExplanation) else features.dtype
+    dtype = features.dtype if features.shape[2] == cells else torch.float32  # what `pooled` gives
     gathered = torch.empty(largest, cells, channels, dtype=dtype, device=device)
     converted = torch.empty(largest, cells, channels, device=device)
 
