@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,12 +12,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from bla import l2x_digits, small_cnn
 from bla.backbones import Extractor, batch_size_for, fold_batch_norm, load_backbone
 from bla.datasets import SPLITS, spread_over_classes
-from bla.errors import BlaError
 from bla.figures import save_figure
 from bla.l2x import evaluate, masked, train
 from bla.l2x_results import DIGITS, MEASURES, Seen, differences, picture
@@ -33,6 +30,7 @@ from pipeline.results import load_features
 from pipeline.settings import Settings, load_settings
 from pipeline.small_cnn import data_name, load_split
 from pipeline.stage import choose_device, run_stage
+from pipeline.threads import run_jobs
 
 PICTURED = 8
 SETTING = ["reading", "k", "n_train_images"]
@@ -77,17 +75,7 @@ def main() -> None:
     for name in datasets:
         data = _load(settings, name)
         jobs += [partial(_run, settings, name, data, reading, run) for reading in spec.readings for run in range(spec.runs)]  # fmt: skip
-    results: list[Any] = []
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(jobs), desc="l2x", disable=None) as bar:
-        try:
-            for result in pool.map(lambda job: job(), jobs):
-                results.append(result)
-                bar.update()
-        except BaseException as error:
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, BlaError):
-                raise BlaError(f"params.yaml: l2x: {error}") from error
-            raise
+    results = run_jobs("l2x", jobs, workers)
 
     runs = pd.DataFrame([row for row, _ in results[first:]], columns=RUN)
     seed = derive_seed(settings.seed, "l2x")

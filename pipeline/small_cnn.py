@@ -1,18 +1,16 @@
 """Stage `small_cnn`: section 4.1, a small network trained whole with and without BLA-T, in reports/tables/ and a figure."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from bla import moved_digits
 from bla.datasets import SPLITS, SplitName, mnist, spread_over_classes
-from bla.errors import BlaError
 from bla.figures import save_figure
 from bla.seeds import derive_seed
 from bla.small_cnn import SIDE, Pooling, evaluate, train
@@ -23,6 +21,7 @@ from pipeline.files import replacing, save_table
 from pipeline.paths import FIGURES, PUBLISHED, TABLES
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import choose_device, data_path, run_stage
+from pipeline.threads import run_jobs
 
 POOLINGS: tuple[Pooling, Pooling] = ("mean", "flat")
 TEST_SHARE = 0.2
@@ -49,17 +48,7 @@ def main() -> None:
         network = train(images, labels, pooling, own, seeds[pooling, column][start : start + size], schedule)
         return evaluate(test_images, test_labels, pooling, own, network)
 
-    results: list[Evaluation] = []
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(jobs), desc="small_cnn", disable=None) as bar:
-        try:
-            for result in pool.map(work, jobs):
-                results.append(result)
-                bar.update()
-        except BaseException as error:
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, BlaError):
-                raise BlaError(f"params.yaml: small_cnn: {error}") from error
-            raise
+    results = run_jobs("small_cnn", [partial(work, job) for job in jobs], workers)
     tables = []
     for (pooling, column, start), result in zip(jobs, results, strict=True):
         rows = run_table(result).assign(data=data_name(settings), pooling=pooling, column=column)
