@@ -84,7 +84,7 @@ def picture(runs: pd.DataFrame) -> Figure:
             left.set(xlabel="explanation size, mean over images (cells)", title=f"{dataset} ({count})")
             right.set(xlabel="largest logit of an image, median over images", title="the bound is 0")
             right.set_xscale("symlog", linthresh=1)
-            right.set_xlim(right=0.5)
+            right.set_xlim(3 * own["median_largest_logit"].min() - 1, 0.5)
         if not datasets:
             figure.suptitle("None of alternatives.datasets is among the datasets that ran")
     return figure
