@@ -3,14 +3,13 @@
 import pandas as pd
 from tqdm import tqdm
 
-from bla.alternatives import LOGITS, MEASURES, against_bla, picture, run_table
+from bla.alternatives import LOGITS, MEASURES, NAMES, against_bla, picture, run_table
 from bla.errors import BlaError
 from bla.figures import explanations, save_figure
 from bla.paper import VARIANTS
 from bla.run_tables import means
 from bla.seeds import derive_seed
 from bla.specs import ConceptVector, Explaining
-from bla.tables import title
 from bla.training import Explained, Head, evaluate, train
 from pipeline.files import replacing, save_table
 from pipeline.gallery import chosen_images
@@ -88,7 +87,7 @@ def _draw(settings: Settings, dataset: str, variant: str, explained: Explained) 
         maps[0, numbers].view(-1, side, side).double().numpy()
         for maps in (explained.logits, explained.soft, explained.hard)
     )
-    heading = f"{title(variant)} on {dataset}: run 0, test images, true class above"
+    heading = f"{NAMES.get(variant, variant)} on {dataset}: run 0, test images, true class above"
     with replacing(PICTURES / f"{dataset}_{variant}.png") as part:
         save_figure(explanations(images, logits, soft, hard, captions, heading, own_scale=True), part, "png")
 

@@ -85,7 +85,12 @@ def test_every_changed_setting_is_told_in_words(name, value):
 
 def test_no_setting_of_images_backbone_or_schedule_is_forgotten():
     fields = asdict(Photographs("caltech_birds", **IMAGES)) | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
-    assert CHANGED.keys() == fields.keys() - {"kind"}
+    assert CHANGED.keys() == fields.keys() - {"kind", "images_in_memory"}
+
+
+def test_how_much_is_in_memory_is_no_departure():
+    schedule = replace(SCHEDULES["caltech_birds"], images_in_memory=100)
+    assert not departures(Photographs("caltech_birds", **IMAGES), BACKBONE, schedule, RUNS, ALPHA)
 
 
 def test_another_level_of_the_tests_is_told(settings):

@@ -18,11 +18,14 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bla.figures import STYLE
-from bla.paper import COLUMNS
 from bla.run_tables import PAIRED, paired
 from bla.statistics import holm
 from bla.training import Evaluation
 
+NAMES = {"bla": "BLA", "concept_vector": "concept vector (linear)", "concept_vector_relu": "concept vector (ReLU)"} | {
+    "pointwise": "pointwise attention"
+}
+"""How pictures call the modules of params.yaml."""
 MEASURES = ["accuracy", "loss", "soft_accuracy", "soft_loss", "explanation_size", "share_one_cell", "share_empty"]
 LOGITS = ["smallest_logit", "median_largest_logit", "largest_logit"]
 
@@ -75,7 +78,7 @@ def picture(runs: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(max(1, len(datasets)), 2, figsize=(9, 3 * max(1, len(datasets))), squeeze=False, layout="constrained")  # fmt: skip
         for (left, right), dataset in zip(axes, datasets, strict=False):
-            own = runs[runs["dataset"] == dataset].assign(name=lambda r: [COLUMNS.get(v, v) for v in r["variant"]])
+            own = runs[runs["dataset"] == dataset].assign(name=lambda r: [NAMES.get(v, v) for v in r["variant"]])
             colours = dict(zip(dict.fromkeys(own["name"]), sns.color_palette("colorblind"), strict=False))
             for axis, measure in ((left, "explanation_size"), (right, "median_largest_logit")):
                 sns.stripplot(own, x=measure, y="name", hue="name", palette=colours, size=5, jitter=0.25, alpha=0.8, legend=False, ax=axis)  # fmt: skip

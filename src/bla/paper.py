@@ -16,12 +16,8 @@ COLUMNS = {"bl": "BL", "bl_plus": "BL+", "l2x_f": "L2X-F", "bla": "BLA", "bla_t"
     "bla_ph_reloaded": "BLA-PH (reloaded)",
     "bla_t_renormalise": "BLA-T (renormalise)",
     "bla_t_indicator": "BLA-T (indicator)",
-    "concept_vector": "concept vector (linear)",
-    "concept_vector_relu": "concept vector (ReLU)",
-    "pointwise": "pointwise attention",
 }
-"""How the paper prints the columns. BL+ is ours, and so are the other readings of BLA-PH's frozen head and BLA-T's threshold; the
-last three are no columns (section 3.3)."""
+"""How the paper prints the columns. BL+ is ours, and so are the other readings of BLA-PH's frozen head and BLA-T's threshold."""
 
 PUBLISHED_AS = {key: title.partition(" (")[0] for key, title in COLUMNS.items()}
 """The published column that each is compared with, since which reading was published is not known."""
