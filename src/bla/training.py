@@ -2,8 +2,8 @@
 
 Every parameter, generator and result has a leading run dimension R. A run draws its shuffles, dropout and Gumbel noise
 from its own generator, so it is the same run in any group. Runs of one group train together as one batched product. A GPU
-takes all of them; a CPU as many as its cache holds, one group in each thread (operations this small gain nothing from
-threads of their own: on two cores a column of 20 runs is twice as fast so).
+takes all of them; a CPU as many as its cache holds, one group in each thread: operations this small gain little from
+threads of their own.
 
     head = initial_head(seeds, channels=1280, classes=20)
     trained = train(features[None], labels, NoExplanation("none"), head, seeds, schedule)     # BL
