@@ -344,7 +344,7 @@ def test_a_concept_vector_that_does_not_fit_is_refused_before_it_is_made(data, h
         fit(data, CONCEPT, head, SEEDS, SCHEDULE)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * weights))
     fit(data, CONCEPT, head, SEEDS, SCHEDULE)
-    with pytest.raises(BlaError, match="to train [24] at once"):
+    with pytest.raises(BlaError, match=r"to train [24] at once"):
         fit(data, CONCEPT, head, SEEDS, SCHEDULE, group=2)
 
 

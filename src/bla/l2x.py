@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from bla.adam import Adam
 from bla.backbones import Extractor
 from bla.errors import BlaError
 from bla.patches import patch_of_pixel
@@ -116,7 +117,7 @@ def train(
     second = initial_head([derive_seed(seed, "head")], channels, int(labels.max()) + 1)
     head = Head(second.weight.to(device).requires_grad_(), second.bias.to(device).requires_grad_())
     parameters = [module.weight, module.bias, head.weight, head.bias]
-    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon, fused=True)
+    adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
     for epoch in range(schedule.epochs):
         draw = (run + epoch) % draws
         for order in torch.randperm(len(rows), generator=generator).split(schedule.batch_size):
@@ -130,9 +131,7 @@ def train(
             pixels = masked(extractor, images[batch].to(device), sample(reading, k, logits, uniform), reading)
             answer = head(extractor(pixels, factors).mean(dim=1)[None])[0]  # [B, K]
             loss = cross_entropy(answer, labels[batch.to(device)])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            adam.minimise(loss)
         if not loss.isfinite():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower the learning rate")
     module = Module(module.weight.detach(), module.bias.detach())

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from bla.adam import Adam
 from bla.errors import BlaError
 from bla.l2x import sample, shown
 from bla.seeds import derive_seed
@@ -44,7 +45,7 @@ def train(
         for with_module in (True, False)
     )
     parameters = [*selector.parameters(), *second.parameters()]  # the selector's dense unit has no gradient and stays
-    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon, fused=True)
+    adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
     with torch.no_grad():
         wanted = torch.cat(
             [answer(model, x.expand(len(seeds), *x.shape)) for x in images.split(EVALUATION_CHUNK)], dim=1
@@ -58,9 +59,7 @@ def train(
             mask = sample(reading, k, logits_of(selector, x), uniform)
             target = wanted.gather(1, batch.to(device))
             loss = binary_cross_entropy_with_logits(answer(second, seen(x, mask)), target, reduction="none").mean(dim=1)
-            optimiser.zero_grad()
-            loss.sum().backward()  # runs share no parameter: the sum keeps their gradients apart
-            optimiser.step()
+            adam.minimise(loss.sum())  # runs share no parameter: the sum keeps their gradients apart
         if not loss.isfinite().all():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower the learning rate")
     return selector.moved(lambda t: t.detach()), second.moved(lambda t: t.detach())

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, max_pool2d
 
+from bla.adam import Adam
 from bla.errors import BlaError
 from bla.selection import hard_explanation, hard_weights, logits_of, soft_explanation
 from bla.specs import BoundedLogits, Schedule
@@ -106,7 +107,7 @@ def train(
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     network = initial(generators, pooling, variant is not None).moved(lambda t: t.to(images.device).requires_grad_())
-    optimiser = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, eps=schedule.adam_epsilon, fused=True)
+    adam = Adam(network.parameters(), schedule.learning_rate, schedule.adam_epsilon)
     for epoch in range(schedule.epochs):
         orders = torch.stack([torch.randperm(len(images), generator=g) for g in generators]).to(images.device)
         for batch in orders.split(schedule.batch_size, dim=1):
@@ -117,9 +118,7 @@ def train(
                 weights = soft_explanation(variant, logits_of(variant, network.module(features)), None)
             answer = network.answer(features, weights, pooling)
             loss = binary_cross_entropy_with_logits(answer, labels[batch].float(), reduction="none").mean(dim=1)
-            optimiser.zero_grad()
-            loss.sum().backward()  # runs share no parameter: the sum keeps their gradients apart
-            optimiser.step()
+            adam.minimise(loss.sum())  # runs share no parameter: the sum keeps their gradients apart
         if not loss.isfinite().all():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower the learning rate")
     return network.moved(lambda t: t.detach().cpu())

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from bla.adam import Adam
 from bla.errors import BlaError
 from bla.selection import hard_explanation, hard_weights, logits_of, noise_shape, soft_explanation
 from bla.specs import ConceptVector, Explaining, NoExplanation, Schedule, Variant
@@ -280,7 +281,7 @@ def _train_group(
     parameters += module.parameters() if module else []
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon, fused=True)
+    adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
 
     # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
     largest = runs * min(schedule.batch_size, images)
@@ -312,9 +313,7 @@ def _train_group(
                     kept = _draw((channels,), batch.shape[1], generators, device)
                     v = v * (kept >= schedule.dropout) / (1 - schedule.dropout)
                 loss = cross_entropy(head(v).flatten(0, 1), y.flatten(), reduction="none").view(runs, -1)
-                optimiser.zero_grad()
-                loss.mean(dim=1).sum().backward()  # runs share no parameter: the sum keeps their gradients apart
-                optimiser.step()
+                adam.minimise(loss.mean(dim=1).sum())  # runs share no parameter: the sum keeps their gradients apart
                 losses[:, epoch] += loss.detach().sum(dim=1) / images
         if not losses[:, epoch].isfinite().all():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower training.learning_rate")
