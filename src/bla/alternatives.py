@@ -78,11 +78,16 @@ def picture(runs: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(max(1, len(datasets)), 2, figsize=(9, 3 * max(1, len(datasets))), squeeze=False, layout="constrained")  # fmt: skip
         for (left, right), dataset in zip(axes, datasets, strict=False):
-            own = runs[runs["dataset"] == dataset].assign(name=lambda r: [NAMES.get(v, v) for v in r["variant"]])
-            colours = dict(zip(dict.fromkeys(own["name"]), sns.color_palette("colorblind"), strict=False))
-            for axis, measure in ((left, "explanation_size"), (right, "median_largest_logit")):
-                sns.stripplot(own, x=measure, y="name", hue="name", palette=colours, size=5, jitter=0.25, alpha=0.8, legend=False, ax=axis)  # fmt: skip
-                axis.set_ylabel("")
+            own = runs[runs["dataset"] == dataset]
+            variants = list(dict.fromkeys(own["variant"]))
+            for place, (variant, colour) in enumerate(zip(variants, sns.color_palette("colorblind"), strict=False)):
+                part = own[own["variant"] == variant]
+                across = place + np.linspace(-0.25, 0.25, len(part))
+                for axis, measure in ((left, "explanation_size"), (right, "median_largest_logit")):
+                    axis.scatter(part[measure], across, s=22, color=colour, edgecolor="0.2", linewidth=0.3)
+            for axis in (left, right):
+                axis.set_yticks(range(len(variants)), [NAMES.get(v, v) for v in variants])
+                axis.invert_yaxis()
             count = f"n = {own['run'].nunique()} runs, {own['n_images'].iloc[0]} images"
             left.set(xlabel="explanation size, mean over images (cells)", title=f"{dataset} ({count})")
             right.set(xlabel="largest logit of an image, median over images", title="the bound is 0")
