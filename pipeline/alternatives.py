@@ -1,16 +1,18 @@
 """Stage `alternatives`: what section 3.3 tried beside BLA and gave up, in reports/tables/ and reports/figures/alternatives/."""
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from bla.alternatives import LOGITS, MEASURES, NAMES, against_bla, picture, run_table
 from bla.errors import BlaError
 from bla.figures import explanations, save_figure
+from bla.models import Explained, Head
 from bla.paper import VARIANTS
 from bla.run_tables import means
 from bla.seeds import derive_seed
 from bla.specs import ConceptVector, Explaining
-from bla.training import Explained, Head, evaluate, train
+from bla.training import evaluate, train
 from pipeline.files import replacing, save_table
 from pipeline.gallery import chosen_images
 from pipeline.paths import FIGURES, HEADS, TABLES
@@ -58,12 +60,13 @@ def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
     head, runs, tables = load_head(HEADS / f"{dataset}.safetensors"), min(settings.alternatives.runs, settings.runs), []
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(runs)]
-    # A concept vector of 1,280 channels has 80 million weights: no more than one run's are kept.
-    size = 1 if isinstance(spec, ConceptVector) else runs
+    # A concept vector of 1,280 channels has 80 million weights: no more are kept than train side by side.
+    size = torch.get_num_threads() if isinstance(spec, ConceptVector) else runs
     with tqdm(total=runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:
         for start in range(0, runs, size):
             rows = slice(start, start + size)
-            own, first_epoch = Head(head.weight[rows], head.bias[rows]), schedule.epochs + start
+            own = Head(head.weight[rows], head.bias[rows])
+            first_epoch = schedule.epochs + start  # `train` counts runs from 0, and run r reads draw (r + epoch) mod D
             try:
                 trained = train(features, labels, spec, own, seeds[rows], schedule, first_epoch, device=device)
             except BlaError as error:

@@ -14,9 +14,10 @@ from bla import backbones, selection, training
 from bla.errors import BlaError
 from bla.fidelity import COLUMNS, cells, effects, preparations
 from bla.figures import choices, save_figure
+from bla.models import Evaluation
 from bla.seeds import derive_seed
 from bla.specs import Backbone, NoExplanation
-from bla.training import Evaluation, evaluate, initial_head, train
+from bla.training import evaluate, initial_head, train, train_sweep
 from pipeline.features import fill_features
 from pipeline.files import content_key, load_tensor, replacing, save_table
 from pipeline.paths import BACKBONES, FIGURES, IMAGES, TABLES
@@ -74,18 +75,22 @@ def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFra
     seeds = [derive_seed(settings.seed, dataset, "fidelity", run) for run in range(runs)]
     first, second = ([derive_seed(seed, phase) for seed in seeds] for phase in ("baseline", "variant"))
     initial = initial_head(seeds, features.shape[3], int(labels.max()) + 1)
-    head, tables = train(features, labels, NoExplanation("none"), initial, first, schedule).head, []
     name = f"{dataset}, {backbone.normalisation}, stochastic depth {backbone.stochastic_depth:g}"
-    for key, column in tqdm(COLUMNS.items(), name, unit="column", disable=None):
+    explaining = {key: column for key, column in COLUMNS.items() if not isinstance(column, NoExplanation)}
+    with tqdm(total=3 * runs, desc=name, unit="run", disable=None) as bar:
         try:
-            start, phase, epoch = (initial, first, 0) if key == "bl" else (head, second, schedule.epochs)
-            trained = train(features, labels, column, start, phase, schedule, epoch)
+            bl = train(features, labels, COLUMNS["bl"], initial, first, schedule, progress=bar.update)
+            start = bl.head, second, schedule, schedule.epochs
+            bl_plus = train(features, labels, COLUMNS["bl_plus"], *start, progress=bar.update)
+            sweep = train_sweep(features, labels, list(explaining.values()), *start, progress=bar.update)
         except BlaError as error:
-            raise BlaError(f"fidelity: {name}: {key}: {error}") from error
-        result = evaluate(
-            test_features, test_labels, column, trained, [derive_seed(seed, "evaluation") for seed in seeds]
-        )
-        tables.append(_table(result).assign(column=key))
+            raise BlaError(f"fidelity: {name}: {error}") from error
+    columns = {"bl": bl, "bl_plus": bl_plus} | dict(zip(explaining, sweep, strict=True))
+    last = [derive_seed(seed, "evaluation") for seed in seeds]
+    tables = [
+        _table(evaluate(test_features, test_labels, column, columns[key], last)).assign(column=key)
+        for key, column in COLUMNS.items()
+    ]
     table = pd.concat(tables).assign(dataset=dataset, normalisation=backbone.normalisation)
     table = table.assign(stochastic_depth=float(backbone.stochastic_depth), draws=backbone.draws)
     with replacing(kept) as part:

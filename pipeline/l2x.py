@@ -1,7 +1,6 @@
 """Stage `l2x`: section 4.1, L2X with two networks, on a frozen backbone and on digits, in reports/tables/ and a figure."""
 
 import copy
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from bla import l2x_digits, small_cnn
 from bla.backbones import Extractor, batch_size_for, fold_batch_norm, load_backbone
 from bla.datasets import SPLITS, spread_over_classes
+from bla.errors import BlaError
 from bla.figures import save_figure
 from bla.l2x import evaluate, masked, train
 from bla.l2x_results import DIGITS, MEASURES, Seen, differences, picture
@@ -24,13 +25,13 @@ from bla.occlusion import cell_means
 from bla.run_tables import means
 from bla.seeds import derive_seed
 from bla.specs import Schedule
+from bla.threads import side_by_side
 from pipeline.files import load_array, load_tensor, replacing, save_table
 from pipeline.paths import BACKBONES, FIGURES, IMAGES, PUBLISHED, TABLES
 from pipeline.results import load_features
 from pipeline.settings import Settings, load_settings
 from pipeline.small_cnn import data_name, load_split
 from pipeline.stage import choose_device, run_stage
-from pipeline.threads import run_jobs
 
 PICTURED = 8
 SETTING = ["reading", "k", "n_train_images"]
@@ -63,9 +64,7 @@ def main() -> None:
     if not datasets:
         print("l2x: none of l2x.datasets is among the datasets that run, so only digits are tried")
     # Nothing here gains much from threads: a CPU trains one run in each.
-    torch.set_num_threads(1)
-    on_cpu = device.type == "cpu"
-    size, workers = (1, os.cpu_count()) if on_cpu else (spec.digits.runs, 1)
+    size, workers = (1, torch.get_num_threads()) if device.type == "cpu" else (spec.digits.runs, 1)
     digits = [load_split(settings, split, device) for split in SPLITS]
     jobs: list[Callable[[], Any]] = [
         partial(_digit_runs, settings, digits, range(start, min(start + size, spec.digits.runs)))
@@ -75,7 +74,10 @@ def main() -> None:
     for name in datasets:
         data = _load(settings, name)
         jobs += [partial(_run, settings, name, data, reading, run) for reading in spec.readings for run in range(spec.runs)]  # fmt: skip
-    results = run_jobs("l2x", jobs, workers)
+    try:
+        results = list(tqdm(side_by_side(lambda job: job(), jobs, workers), "l2x", len(jobs), disable=None))
+    except BlaError as error:
+        raise BlaError(f"params.yaml: l2x: {error}") from error
 
     runs = pd.DataFrame([row for row, _ in results[first:]], columns=RUN)
     seed = derive_seed(settings.seed, "l2x")

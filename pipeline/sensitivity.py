@@ -13,19 +13,21 @@ from tqdm import tqdm
 from bla import selection, sensitivity, training
 from bla.errors import BlaError
 from bla.figures import save_figure
+from bla.models import Head
 from bla.occlusion import cell_means
 from bla.paper import VARIANTS
 from bla.seeds import derive_seed
 from bla.sensitivity import MEASURES, SETTING, differences, grid, measure, summary
 from bla.sensitivity_figures import heat_maps
 from bla.specs import BoundedLogits
-from bla.training import Head
 from pipeline.files import content_key, load_tensor, replacing, save_table
 from pipeline.paths import FEATURES, FIGURES, HEADS, IMAGES, TABLES
 from pipeline.results import load_features, load_head
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import WORK, choose_device, run_stage
 
+TOGETHER = 20
+"""Settings that train together at most."""
 RUN = ["dataset", *SETTING, "run", "n_images", *MEASURES, "share_at_bound", "share_without_weight", "died"]
 
 
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
-    """All settings on a dataset: a row a run. What is done of them is kept in .work, setting by setting."""
+    """All settings on a dataset: a row a run. Those that are done are kept in .work, so that a kill loses one sweep."""
     spec, schedule = settings.sensitivity, settings.dataset[dataset].training
     (features, labels), test = ([part.to(choose_device()) for part in load_features(dataset, split)] for split in ("train", "test"))  # fmt: skip
     whole = load_head(HEADS / f"{dataset}.safetensors")
@@ -63,20 +65,22 @@ def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
     told += [asdict(schedule), str(choose_device()), torch.__version__]
     told += [Path(module.__file__ or "").read_text() for module in (selection, sensitivity, training)]
     coverage = _coverage(dataset, test[0].shape[1])
-    tables = []
     variants = grid(spec.temperatures, spec.threshold_factors, spec.threshold_rules)
-    for variant in tqdm(variants, f"{dataset} sensitivity", unit="setting", disable=None):
-        kept = WORK / f"sensitivity-{content_key([*told, asdict(variant)])}.csv"
-        if not kept.exists():
+    kept = {variant: WORK / f"sensitivity-{content_key([*told, asdict(variant)])}.csv" for variant in variants}
+    waiting = [variant for variant in variants if not kept[variant].exists()]
+    with tqdm(total=len(waiting), desc=f"{dataset} sensitivity", unit="setting", disable=None) as bar:
+        for start in range(0, len(waiting), TOGETHER):
+            sweep = waiting[start : start + TOGETHER]
             try:
-                table = measure(features, labels, test[0], test[1], coverage, variant, head, seeds, schedule)
+                tables = measure(features, labels, test[0], test[1], coverage, sweep, head, seeds, schedule)
             except BlaError as error:
-                where = f"temperature {variant.temperature}, threshold_factor {variant.threshold_factor}"
-                raise BlaError(f"params.yaml: sensitivity: {dataset}, {where}: {error}") from error
-            with replacing(kept) as part:
-                table.assign(dataset=dataset)[RUN].to_csv(part, index=False)
-        tables.append(pd.read_csv(kept, keep_default_na=False, na_values={name: [""] for name in MEASURES}))
-    return pd.concat(tables)
+                raise BlaError(f"params.yaml: sensitivity: {dataset}: {error}") from error
+            for variant, table in zip(sweep, tables, strict=True):
+                with replacing(kept[variant]) as part:
+                    table.assign(dataset=dataset)[RUN].to_csv(part, index=False)
+            bar.update(len(sweep))
+    empty = {name: [""] for name in MEASURES}
+    return pd.concat([pd.read_csv(path, keep_default_na=False, na_values=empty) for path in kept.values()])
 
 
 def _coverage(dataset: str, cells: int) -> NDArray[np.float64] | None:

@@ -1,27 +1,26 @@
 """Stage `small_cnn`: section 4.1, a small network trained whole with and without BLA-T, in reports/tables/ and a figure."""
 
-import os
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from bla import moved_digits
 from bla.datasets import SPLITS, SplitName, mnist, spread_over_classes
+from bla.errors import BlaError
 from bla.figures import save_figure
+from bla.models import Evaluation
 from bla.seeds import derive_seed
 from bla.small_cnn import SIDE, Pooling, evaluate, train
 from bla.small_cnn_results import differences, picture, run_table, summary
 from bla.specs import BoundedLogits, Mnist, Schedule
-from bla.training import Evaluation
+from bla.threads import side_by_side
 from pipeline.files import replacing, save_table
 from pipeline.paths import FIGURES, PUBLISHED, TABLES
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import choose_device, data_path, run_stage
-from pipeline.threads import run_jobs
 
 POOLINGS: tuple[Pooling, Pooling] = ("mean", "flat")
 TEST_SHARE = 0.2
@@ -36,11 +35,10 @@ def main() -> None:
     schedule = Schedule(spec.batch_size, spec.epochs, spec.learning_rate, 0, spec.adam_epsilon)
     (images, labels), (test_images, test_labels) = (load_split(settings, split, device) for split in SPLITS)
     # Small convolutions gain nothing from threads, nor from runs side by side: a CPU trains one run in each thread.
-    torch.set_num_threads(1)
-    size, workers = (1, os.cpu_count()) if device.type == "cpu" else (settings.runs, 1)
+    size, workers = (1, torch.get_num_threads()) if device.type == "cpu" else (spec.runs, 1)
     columns = [(pooling, column) for pooling in POOLINGS for column in ("bl", "bla_t")]
-    seeds = {(pooling, column): [derive_seed(settings.seed, "small_cnn", spec.data, pooling, column, run) for run in range(settings.runs)] for pooling, column in columns}  # fmt: skip
-    jobs = [(*key, start) for key in columns for start in range(0, settings.runs, size)]
+    seeds = {(pooling, column): [derive_seed(settings.seed, "small_cnn", spec.data, pooling, column, run) for run in range(spec.runs)] for pooling, column in columns}  # fmt: skip
+    jobs = [(*key, start) for key in columns for start in range(0, spec.runs, size)]
 
     def work(job: tuple[Pooling, str, int]) -> Evaluation:
         pooling, column, start = job
@@ -48,7 +46,10 @@ def main() -> None:
         network = train(images, labels, pooling, own, seeds[pooling, column][start : start + size], schedule)
         return evaluate(test_images, test_labels, pooling, own, network)
 
-    results = run_jobs("small_cnn", [partial(work, job) for job in jobs], workers)
+    try:
+        results = list(tqdm(side_by_side(work, jobs, workers), "small_cnn", len(jobs), disable=None))
+    except BlaError as error:
+        raise BlaError(f"params.yaml: small_cnn: {error}") from error
     tables = []
     for (pooling, column, start), result in zip(jobs, results, strict=True):
         rows = run_table(result).assign(data=data_name(settings), pooling=pooling, column=column)

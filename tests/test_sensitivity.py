@@ -24,7 +24,7 @@ def data():
 
 
 def measured(data, variant, coverage=None):
-    return measure(*data, coverage, variant, initial_head(SEEDS, 6, 2), SEEDS, SCHEDULE)
+    return measure(*data, coverage, [variant], initial_head(SEEDS, 6, 2), SEEDS, SCHEDULE)[0]
 
 
 def runs_of(settings, count, dataset="d"):
@@ -79,7 +79,7 @@ def test_runs_whose_cells_are_all_at_the_bound_are_told(data):
     """Cells that are all alike get no gradient, so the score's sign at the start decides."""
     like = [torch.ones_like(part) if part.ndim > 1 else part for part in data]
     (variant,) = grid([0.1], [0], ["subtract"])
-    table = measure(*like, None, variant, initial_head(range(12), 6, 2), range(12), SCHEDULE)
+    (table,) = measure(*like, None, [variant], initial_head(range(12), 6, 2), range(12), SCHEDULE)
     assert set(table["share_at_bound"]) == {0, 1}
     assert table["died"].tolist() == ["bound" if share else "" for share in table["share_at_bound"]]
     assert (table["explanation_size"] == 9).all()

@@ -11,12 +11,12 @@ from torch import nn
 from bla import moved_digits
 from bla.datasets.cluttered_digits import source_split
 from bla.errors import BlaError
+from bla.models import EVALUATION_CHUNK
 from bla.moved_digits import generate
 from bla.selection import hard_weights
 from bla.small_cnn import CELLS, FILTERS, evaluate, initial, train
 from bla.small_cnn_results import differences, picture, run_table, summary
 from bla.specs import BoundedLogits, Schedule
-from bla.training import EVALUATION_CHUNK
 from bla.unpaired import mann_whitney
 
 BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 1, "subtract")

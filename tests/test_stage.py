@@ -208,7 +208,7 @@ def test_stages_train_on_features_of_which_some_are_in_memory(here, monkeypatch)
         largest.clear()
         baseline.main("cluttered_digits")
         explainer.main("cluttered_digits", "bla_t")
-        assert set(largest) == {limit or 40}
+        assert set(largest) == {limit // 2 if limit else 40}  # while one pool is used, the next is read
         found[limit] = pd.concat(pd.read_csv(f"data/evaluation/cluttered_digits/{v}.csv") for v in ("bl", "bla_t"))
     assert found[8]["run"].tolist() == found[None]["run"].tolist() == [0, 1, 0, 1]
     assert found[8]["loss"].tolist() != found[None]["loss"].tolist()  # another shuffle
@@ -664,7 +664,7 @@ NOISY = {"stochastic_depth": 0.2, "draws": 5}
 def test_draws_of_the_training_features_differ_and_test_features_are_clean(extracting):
     clean = extracting()
     cells, channels = load_array(FEATURES / "test_features.npy").shape[1:]
-    assert cells == 4
+    assert cells == 16
     assert load_array(FEATURES / "train_features.npy").shape == (1, 40, cells, channels)
     edit(Path(), "cluttered_digits", "backbone", **NOISY)
     noisy = extracting()
@@ -714,7 +714,7 @@ def test_extraction_that_was_killed_goes_on_to_the_same_bytes(extracting):
 def test_a_full_disk_leaves_the_earlier_features(extracting):
     before = extracting()
     edit(Path(), "cluttered_digits", "backbone", **NOISY)
-    done = run(Path(), "features", "cluttered_digits", limit=100_000)
+    done = run(Path(), "features", "cluttered_digits", limit=400_000)
     assert_one_message(done, f"features cluttered_digits: {NO_SPACE}")
     assert contents(FEATURES) == before
     (whole_rows,) = rows_in_stores()

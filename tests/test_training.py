@@ -9,11 +9,23 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from bla import training
 from bla.errors import BlaError
 from bla.seeds import derive_seed
 from bla.selection import hard_weights, logits_of, noise_shape, soft_explanation
 from bla.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Pointwise, Schedule
-from bla.training import Concept, Head, Module, Trained, _cpu_group, evaluate, initial_head, pooled, train
+from bla.training import (
+    Concept,
+    Head,
+    Module,
+    Trained,
+    _largest_group,
+    evaluate,
+    initial_head,
+    pooled,
+    train,
+    train_sweep,
+)
 
 NONE = NoExplanation("none")
 BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
@@ -30,9 +42,9 @@ VARIANTS = {"none": NONE, "bla": BLA, "bla_t": BLA_T, "bla_ph": BLA_PH, "l2x_f":
 VARIANTS |= {"pointwise": POINTWISE, "concept": CONCEPT, "concept_relu": CONCEPT_RELU}
 SCHEDULE = Schedule(batch_size=16, epochs=3, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
 DAMPED = replace(SCHEDULE, adam_epsilon=1e-3)
-"""For variants with a tensor that moves all scores of an image alike. A softmax feels nothing of that away from the bound: its
-gradient is rounding noise there, which Adam enlarges to steps of full length unless epsilon is larger."""
-SCHEDULES = {name: DAMPED if name in ("l2x_f", "concept", "concept_relu") else SCHEDULE for name in VARIANTS}
+"""For variants with a tensor that moves all scores of an image alike, as a module's bias does. A softmax feels nothing of that
+away from the bound: its gradient is rounding noise there, which Adam enlarges to steps of full length unless epsilon is larger."""
+SCHEDULES = {name: SCHEDULE if name in ("none", "pointwise") else DAMPED for name in VARIANTS}
 N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 
 
@@ -79,6 +91,9 @@ def shift(variant, concept, f):
 def reference(draws, labels, variant, schedule, weight, bias, seed, run):
     """One run as anybody would write it: torch modules, one model, no run dimension; draws in the trainer's order."""
     generator = torch.Generator().manual_seed(seed)
+    order_of, dropout_of, noise_of = (
+        torch.Generator().manual_seed(derive_seed(seed, what)) for what in ("order", "dropout", "noise")
+    )
     linear = nn.Linear(CHANNELS, CLASSES)
     linear.weight.data, linear.bias.data = weight.clone(), bias.clone()
     convolution = nn.Conv1d(CHANNELS, 1, 1)
@@ -98,18 +113,18 @@ def reference(draws, labels, variant, schedule, weight, bias, seed, run):
     losses = []
     for epoch in range(schedule.epochs):
         features = draws[(run + epoch) % len(draws)]
-        order, total = torch.randperm(N, generator=generator), 0.0
+        order, total = torch.randperm(N, generator=order_of), 0.0
         for batch in order.split(schedule.batch_size):
             f = features[batch].float()
             if variant is NONE:
                 v = f.mean(dim=1)
             else:
                 shape = noise_shape(variant, CELLS)
-                noise = None if shape is None else torch.rand(len(batch), *shape, generator=generator)
+                noise = None if shape is None else torch.rand(len(batch), *shape, generator=noise_of)
                 g = convolution((f + shift(variant, concept, f)).transpose(1, 2))[:, 0]
                 q = soft_explanation(variant, logits_of(variant, g), noise)
                 v = sum(q[:, i, None] * f[:, i] for i in range(CELLS))
-            v = v * (torch.rand(len(batch), CHANNELS, generator=generator) >= 0.2) / 0.8
+            v = v * (torch.rand(len(batch), CHANNELS, generator=dropout_of) >= 0.2) / 0.8
             loss = cross_entropy(linear(v), labels[batch])
             optimiser.zero_grad()
             loss.backward()
@@ -141,12 +156,53 @@ def test_groups_of_any_size_train_the_same_runs(name, draws, head):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+SWEEP = [
+    BLA,
+    BLA_T,
+    BLA_PH,
+    replace(BLA_T, temperature=1.0, threshold_factor=0.5),
+    L2X_F,
+    RELOADED,
+    INDICATOR,
+    POINTWISE,
+]
+SWEEP += [replace(BLA_T, threshold_rule="renormalise"), replace(BLA, threshold_rule="renormalise")]
+
+
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("variants", [SWEEP, SWEEP[::-1], SWEEP[:2], [BLA_PH, BLA_PH]], ids=len)
+def test_a_sweep_trains_what_its_variants_train_alone(variants, group, draws, head):
+    together = train_sweep(*draws, variants, head, SEEDS, DAMPED, first_epoch=1, group=group)
+    for variant, found in zip(variants, together, strict=True):
+        alone = tensors(train(*draws, variant, head, SEEDS, DAMPED, first_epoch=1))
+        torch.testing.assert_close(tensors(found), alone, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_numbers_drawn_together_are_those_drawn_batch_by_batch(name, data, head, monkeypatch):
+    wanted = tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE))
+    for count in (1, 2):
+        monkeypatch.setattr(training, "DRAWN_AT_ONCE", count)
+        found = tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE))
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_replayed_graph_trains_what_single_steps_train(name, draws, head, monkeypatch):
+    device = torch.device("cuda")
+    replayed = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULES[name], device=device))
+    monkeypatch.setattr("bla.cuda_graphs.WARM_UP", 1000)
+    stepped = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULES[name], device=device))
+    torch.testing.assert_close(replayed, stepped, rtol=2e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_run_one_reads_the_draws_as_run_zero_does_one_draw_later(name, draws, head):
     twice = Head(head.weight[:1].expand(2, -1, -1), head.bias[:1].expand(2, -1))
-    both = tensors(train(*draws, VARIANTS[name], twice, [7, 7], SCHEDULE))
+    both = tensors(train(*draws, VARIANTS[name], twice, [7, 7], SCHEDULES[name]))
     rolled = draws[0].roll(-1, dims=0)
-    later = tensors(train(rolled, draws[1], VARIANTS[name], twice, [7, 7], SCHEDULE))
+    later = tensors(train(rolled, draws[1], VARIANTS[name], twice, [7, 7], SCHEDULES[name]))
     torch.testing.assert_close([t[1] for t in both], [t[0] for t in later], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(both[-1][0], both[-1][1], rtol=1e-4)
 
@@ -375,9 +431,8 @@ def test_adams_epsilon_reaches_the_optimiser(epsilon, share):
 
 
 def test_a_cpu_trains_as_many_runs_as_its_cache_holds():
-    assert _cpu_group(torch.empty(5, 4, 49, 96), 32) >= 20
-    assert _cpu_group(torch.empty(1, 4, 49, 1280), 32) == 2
-    assert _cpu_group(torch.empty(1, 4, 400, 2048), 32) == 1
+    for shape, runs in (((5, 4, 49, 96), 27), ((1, 4, 49, 1280), 2), ((1, 4, 400, 2048), 1)):
+        assert _largest_group(torch.empty(shape), 32, torch.device("cpu")) == runs
 
 
 def test_untrained_modules_are_glorot_uniform_with_zero_bias_and_differ_by_seed():

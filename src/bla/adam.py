@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 
 
 class Adam:
-    """The tensors that train, all of which require gradients, with their moments; betas 0.9 and 0.999 (Keras, torch)."""
+    """The tensors that train, contiguous and requiring gradients, with their moments; betas 0.9 and 0.999 (Keras, torch)."""
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float, epsilon: float) -> None:
         self.parameters, self.learning_rate, self.epsilon = parameters, learning_rate, epsilon
@@ -24,13 +24,11 @@ class Adam:
 
     def minimise(self, loss: Tensor) -> None:
         """One step against the gradient of the loss; a tensor that the loss does not depend on stays."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
-        state = zip(self.parameters, self.first, self.second, self.steps, strict=True)
-        moved = [(p, p.grad, *rest) for p, *rest in state if p.grad is not None]
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        state = zip(self.parameters, found, self.first, self.second, self.steps, strict=True)
+        moved = [(p, gradient.contiguous(), *rest) for p, gradient, *rest in state if gradient is not None]
         parameters, gradients, first, second, steps = (list(values) for values in zip(*moved, strict=True))
-        with torch.no_grad():
+        with torch.no_grad():  # fused, it reads memory in its order, whatever the strides
             adam(
                 *(parameters, gradients, first, second, [], steps),
                 fused=True,

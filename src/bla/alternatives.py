@@ -18,9 +18,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bla.figures import STYLE
+from bla.models import Evaluation
 from bla.run_tables import PAIRED, paired
 from bla.statistics import holm
-from bla.training import Evaluation
 
 NAMES = {"bla": "BLA", "concept_vector": "concept vector (linear)", "concept_vector_relu": "concept vector (ReLU)"} | {
     "pointwise": "pointwise attention"
@@ -90,7 +90,7 @@ def picture(runs: pd.DataFrame) -> Figure:
                 axis.invert_yaxis()
             count = f"n = {own['run'].nunique()} runs, {own['n_images'].iloc[0]} images"
             left.set(xlabel="explanation size, mean over images (cells)", title=f"{dataset} ({count})")
-            right.set(xlabel="largest logit of an image, median over images", title="the bound is 0")
+            right.set(xlabel="largest logit of an image,\nmedian over images", title="the bound is 0")
             right.set_xscale("symlog", linthresh=1)
             right.set_xlim(3 * own["median_largest_logit"].min() - 1, 0.5)
         if not datasets:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bla.backbones import Extractor
-from bla.training import Head
+from bla.models import Head
 
 
 class Classifier(nn.Module):

@@ -86,6 +86,7 @@ def against_lime(
                 )
                 rho = correlations[title][row]
                 axis.set_title((f"{title}\n" if row == 0 else "") + ("constant" if np.isnan(rho) else f"ρ = {rho:.2f}"))
+                axis.locator_params(nbins=3)
                 axis.tick_params(labelsize=5, length=2, pad=1)
                 axis.margins(0.1)
             axes[row, 0].set_ylabel(f"{captions[row]}\nweight in the map")

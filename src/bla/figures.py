@@ -28,7 +28,7 @@ def save_figure(figure: Figure, path: Path, kind: str) -> None:
     """Write a figure without its date, as `kind` (png or svg), and close it."""
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with plt.rc_context(STYLE):
-        figure.savefig(path, format=kind, metadata=metadata, bbox_inches="tight", facecolor="white")
+        figure.savefig(path, format=kind, metadata=metadata, facecolor="white")
     plt.close(figure)
 
 

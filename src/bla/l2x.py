@@ -24,11 +24,12 @@ from torch.nn.functional import cross_entropy
 from bla.adam import Adam
 from bla.backbones import Extractor
 from bla.errors import BlaError
+from bla.models import EVALUATION_CHUNK, Head, Module
 from bla.patches import patch_of_pixel
 from bla.seeds import derive_seed
 from bla.selection import gumbel, l2x_weights, largest_cells
 from bla.specs import L2XReading, Schedule
-from bla.training import EVALUATION_CHUNK, Head, Module, initial_head
+from bla.training import initial_head
 
 MASKED = ("soft", "hard_dimmed", "hard", "random")
 """How an image is shown to the second network: see `Result`."""

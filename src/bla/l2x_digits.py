@@ -22,11 +22,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from bla.adam import Adam
 from bla.errors import BlaError
 from bla.l2x import sample, shown
+from bla.models import EVALUATION_CHUNK
 from bla.seeds import derive_seed
 from bla.selection import largest_cells
 from bla.small_cnn import CELLS, SIDE, SmallCNN, initial
 from bla.specs import L2XReading, Schedule
-from bla.training import EVALUATION_CHUNK
 
 
 def train(

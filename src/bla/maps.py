@@ -16,8 +16,9 @@ from torch import Tensor
 from bla.classifier import Classifier
 from bla.explainer import Explainer, add_noise, cell_maps
 from bla.explainers.attention import Attention
+from bla.models import Head, Module
 from bla.specs import Explaining, Schedule
-from bla.training import Head, Module, train
+from bla.training import train
 
 Array = NDArray[np.float64]
 

@@ -42,7 +42,7 @@ def pretrain(
     steps = len(images) // spec.batch_size
     if steps == 0:
         raise BlaError(f"pretraining.batch_size: {spec.batch_size} is more than the {len(images)} training images")
-    optimiser = torch.optim.AdamW(network.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    optimiser = torch.optim.AdamW(network.parameters(), spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, spec.learning_rate, total_steps=steps * spec.epochs)
 
     done = _restore(checkpoint, network, optimiser, cycle, steps)
@@ -97,9 +97,12 @@ def _restore(
     epochs = int(state["epochs"])
     network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
     slots: dict[int, dict[str, Tensor]] = {}
+    parameters = list(network.parameters())
     for key, value in state.items():
         if key.startswith("optimiser."):
             _, number, name = key.split(".")
+            if name != "step":  # the fused AdamW wants the moments laid out as their weights are, channels last
+                value = torch.empty_like(parameters[int(number)]).copy_(value)
             slots.setdefault(int(number), {})[name] = value
     with warnings.catch_warnings(action="ignore"):  # that the optimiser has not stepped: it has, before
         for _ in range(epochs * steps):

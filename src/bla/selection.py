@@ -25,12 +25,12 @@ def bounded_logits(scores: Tensor) -> Tensor:
     return scores.clamp(max=0)
 
 
-def soft_weights(logits: Tensor, temperature: float) -> Tensor:
+def soft_weights(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """Softmax over the cells, q = softmax(theta * l); sums to 1 (Baumhauer et al. 2021, section 3.1)."""
     return torch.softmax(temperature * logits, dim=-1)
 
 
-def threshold(weights: Tensor, factor: float, rule: ThresholdRule) -> Tensor:
+def threshold(weights: Tensor, factor: float | Tensor, rule: ThresholdRule) -> Tensor:
     """Cut the soft weights below gamma = factor / n; with factor 0 they are returned as they are.
 
     - `subtract`: relu(q - gamma), which the authors' code does; the weights then sum to less than 1, and to 0
@@ -38,8 +38,12 @@ def threshold(weights: Tensor, factor: float, rule: ThresholdRule) -> Tensor:
     - `renormalise`: the same, then divided by its sum (images without any weight keep none).
     - `indicator`: 1[q > gamma], as the paper prints it (eq. 2); it has no gradient through q.
     """
-    if factor == 0:
-        return weights
+    if isinstance(factor, Tensor):
+        return torch.where(factor == 0, weights, _cut(weights, factor, rule))
+    return _cut(weights, factor, rule) if factor else weights
+
+
+def _cut(weights: Tensor, factor: float | Tensor, rule: ThresholdRule) -> Tensor:
     gamma = factor / weights.shape[-1]
     if rule == "indicator":
         return (weights > gamma).to(weights.dtype)

@@ -1,7 +1,7 @@
 """Sensitivity: what temperature, threshold and its rule do to BLA-T, which the paper tries at one value each.
 
-    for variant in grid([0.1, 1], [0, 0.98], ["subtract"]):
-        rows = measure(train_features, train_labels, features, labels, coverage, variant, head, seeds, schedule)
+    variants = grid([0.1, 1], [0, 0.98], ["subtract"])
+    tables = measure(train_features, train_labels, features, labels, coverage, variants, head, seeds, schedule)
     summary(runs)                # a row a setting, with how many runs died
 
 Learning can die in two ways. Where all cells of an image are at the bound, l = 0 everywhere, the module gets no gradient
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bla.metrics.localisation import overlap
+from bla.models import Evaluation, Head
 from bla.run_tables import PAIRED, means, paired
 from bla.specs import BoundedLogits, Schedule, ThresholdRule
 from bla.statistics import holm
-from bla.training import Head, evaluate, train
+from bla.training import evaluate, train_sweep
 
 NEARLY_ALL = 0.99
 """Share of test images that must be dead in a run that counts as dead."""
@@ -42,32 +43,35 @@ def measure(
     features: Tensor,
     labels: Tensor,
     coverage: NDArray[np.float64] | None,
-    variant: BoundedLogits,
+    variants: Sequence[BoundedLogits],
     head: Head,
     seeds: Sequence[int],
     schedule: Schedule,
-) -> pd.DataFrame:
-    """Train a run for each seed from its head, and evaluate it with hard explanations: a row a run.
+) -> list[pd.DataFrame]:
+    """Train a run of each variant for each seed from its head, and evaluate it with hard explanations: a row a run.
 
-    `train_features` `[D, N, n, C]`, `features` `[M, n, C]` and `coverage` `[M, n]`, the share of each cell that the object
+    There is a table for each variant. The variants train together, on the same images with the same dropout. `train_features` `[D, N, n, C]`, `features` `[M, n, C]` and `coverage` `[M, n]`, the share of each cell that the object
     covers, or None without masks. `died` says how learning died: "cut" where no cell has weight, "bound" where all cells
     are at the bound, else "".
     """
-    trained = train(train_features, train_labels, variant, head, seeds, schedule, schedule.epochs)
-    result = evaluate(features, labels, variant, trained, seeds)
+    sweep = train_sweep(train_features, train_labels, variants, head, seeds, schedule, schedule.epochs)
+    results = [evaluate(features, labels, v, own, seeds) for v, own in zip(variants, sweep, strict=True)]
+    return [_rows(v, result, coverage) for v, result in zip(variants, results, strict=True)]
+
+
+def _rows(variant: BoundedLogits, result: Evaluation, coverage: NDArray[np.float64] | None) -> pd.DataFrame:
+    runs, images = result.loss.shape
     explained = result.explained
     assert explained is not None
     hard = explained.hard.numpy()
     at_bound = (explained.logits == 0).all(dim=2).numpy().mean(axis=1)
     without_weight = (explained.soft.sum(dim=2) == 0).numpy().mean(axis=1)
-    rows = pd.DataFrame(
-        {"threshold_rule": variant.threshold_rule, "temperature": variant.temperature}, range(len(seeds))
-    )
-    rows["threshold_factor"], rows["run"], rows["n_images"] = float(variant.threshold_factor), rows.index, len(labels)
+    rows = pd.DataFrame({"threshold_rule": variant.threshold_rule, "temperature": variant.temperature}, range(runs))
+    rows["threshold_factor"], rows["run"], rows["n_images"] = float(variant.threshold_factor), rows.index, images
     rows["accuracy"] = result.correct.double().mean(dim=1).numpy()
     rows["loss"] = result.loss.double().mean(dim=1).numpy()
     rows["explanation_size"] = hard.sum(axis=2).mean(axis=1)
-    inside = np.full((3, len(seeds)), np.nan)
+    inside = np.full((3, runs), np.nan)
     if coverage is not None:
         inside = np.nanmean(overlap(hard.transpose(1, 0, 2), coverage), axis=1)  # [3, M, R] over images
     rows["iou"], rows["precision"], rows["recall"] = inside

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bla.metrics.rank_correlation import spearman
+from bla.models import EVALUATION_CHUNK, Head, Module
 from bla.selection import hard_explanation, hard_weights, logits_of
 from bla.specs import Explaining
 from bla.statistics import bootstrap, holm, standard_error, wilcoxon
-from bla.training import EVALUATION_CHUNK, Head, Module
 
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int16]

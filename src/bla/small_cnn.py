@@ -23,9 +23,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, max_po
 
 from bla.adam import Adam
 from bla.errors import BlaError
+from bla.models import EVALUATION_CHUNK, Evaluation, Explained, Head, Module
 from bla.selection import hard_explanation, hard_weights, logits_of, soft_explanation
 from bla.specs import BoundedLogits, Schedule
-from bla.training import EVALUATION_CHUNK, Evaluation, Explained, Head, Module
 
 Pooling = Literal["mean", "flat"]
 FILTERS = (8, 16, 16)

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bla.figures import STYLE, overlay
+from bla.models import Evaluation
 from bla.paper import COLUMNS
 from bla.run_tables import means
 from bla.statistics import holm, standard_error
-from bla.training import Evaluation
 from bla.unpaired import mann_whitney
 
 POOLINGS = {"mean": "map averaged (16 numbers)", "flat": "map as it is (784 numbers)"}

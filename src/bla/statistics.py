@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Measure = Literal["accuracy", "loss"]
 Array = NDArray[np.float64]
@@ -76,6 +75,8 @@ def wilcoxon(x: Array, y: Array) -> PairedTest:
     difference = difference[difference != 0]
     if len(difference) == 0:
         return PairedTest(1.0, 0, 0.0)
+    from scipy import stats  # half a second, which stages that only average do not spend
+
     ranks = np.rint(2 * stats.rankdata(np.abs(difference))).astype(int)  # doubled, so that average ranks are integers
     positive, total = int(ranks[difference > 0].sum()), int(ranks.sum())
     if len(difference) > EXACT:
@@ -143,6 +144,8 @@ def brown_forsythe(x: Array, y: Array) -> float:
 
     1 if neither varies at all.
     """
+    from scipy import stats
+
     return float(stats.levene(x, y, center="median").pvalue) if np.ptp(x) or np.ptp(y) else 1.0
 
 

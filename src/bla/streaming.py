@@ -5,7 +5,8 @@
 
 Without a limit a pass is one permutation of all images, drawn by each run for itself. With a limit the images are read in
 blocks of neighbouring rows, about a megabyte each, which a disk reads nearly as fast as a whole file. The blocks come in
-random order; so many as the limit allows form a pool, within which the images are shuffled. Each run reads for itself:
+random order; so many as half the limit allows form a pool, within which the images are shuffled, and while one pool is used
+the next is read. Each run reads for itself:
 runs that shared their pools would have errors in common, which the spread over runs does not show.
 
 How far is that from a permutation of all images? Every image still comes once in a pass, and its place is uniform. But
@@ -13,10 +14,11 @@ images of one block come in the same pool. A pool is therefore a cluster sample:
 share of a class, varies 1 + (b - 1) rho times as much as in a simple sample (Kish 1965), where b is the number of images in
 a block and rho the correlation within blocks. Stored in random order, as the stage `prepare` stores them, images have
 rho = 0, and a pool is as good as a simple sample. Sorted by class they have rho = 1, and training suffers: with b = 8, as at
-49 cells of 1,280 channels, a pool of 16,384 images varies as 2,048 do. The tests measure both.
+49 cells of 1,280 channels, a pool of 8,192 images varies as 1,024 do. The tests measure both.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -49,25 +51,37 @@ def pools(
     batch_size: int,
     device: torch.device,
 ) -> Iterator[Pool]:
-    """One pass over the images: all at once for R runs, or for one run at most `limit` images at a time.
+    """One pass over the images: all at once for R runs, or for one run with at most `limit` images in memory.
 
     `features` `[D, N, n, C]` and `labels` `[N]` lie on `device`, or with a limit anywhere, such as in a memory map; run r reads
-    draw `draw[r]`. All pools but the last hold a multiple of `batch_size` images; each takes the place of the one before.
+    draw `draw[r]`. All pools but the last hold a multiple of `batch_size` images, at least one batch. A pool is gone when the
+    next is asked for.
     """
     images = features.shape[1]
     if limit is None:
         yield Pool(features, labels, draw.to(device), _orders(images, generators, device))
         return
     (generator,) = generators
-    size = max(1, limit // batch_size) * batch_size
-    memory = torch.empty(min(size, images), *features.shape[2:], dtype=features.dtype, device=device)
-    for chosen in block_order(images, block_rows(features), generator).split(size):
-        chosen = chosen.sort().values.to(features.device)  # a disk likes to read forwards
-        for start in range(0, len(chosen), COPIED_AT_ONCE):
-            part = chosen[start : start + COPIED_AT_ONCE]
-            memory[start : start + len(part)] = features[int(draw)].index_select(0, part)
-        order = _orders(len(chosen), generators, device)
-        yield Pool(memory[None, : len(chosen)], labels[chosen].to(device), torch.zeros_like(draw).to(device), order)
+    size = max(1, limit // 2 // batch_size) * batch_size
+    parts = block_order(images, block_rows(features), generator).split(size)
+    memory = [
+        torch.empty(min(size, images), *features.shape[2:], dtype=features.dtype, device=device) for _ in parts[:2]
+    ]
+
+    def read(number: int) -> tuple[Tensor, Tensor]:
+        chosen = parts[number].sort().values.to(features.device)  # a disk likes to read forwards
+        place = memory[number % 2][: len(chosen)]
+        for rows, target in zip(chosen.split(COPIED_AT_ONCE), place.split(COPIED_AT_ONCE), strict=True):
+            target.copy_(features[int(draw)].index_select(0, rows))
+        return place[None], labels[chosen].to(device)
+
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(read, 0)
+        for number in range(len(parts)):
+            found, own = waiting.result()
+            if number + 1 < len(parts):
+                waiting = reader.submit(read, number + 1)
+            yield Pool(found, own, torch.zeros_like(draw).to(device), _orders(len(own), generators, device))
 
 
 def block_rows(features: Tensor) -> int:
@@ -76,10 +90,11 @@ def block_rows(features: Tensor) -> int:
 
 
 def block_order(images: int, block: int, generator: torch.Generator) -> Tensor:
-    """The numbers of all images `[images]`, blocks of neighbours in random order."""
+    """The numbers of all images `[images]`, blocks of neighbours in random order, beginning anywhere within a block."""
     first = torch.randperm(-(-images // block), generator=generator) * block
     rows = (first[:, None] + torch.arange(block)).flatten()
-    return rows[rows < images]
+    # The beginning makes every place equally likely for every image, where a pool is no whole number of blocks.
+    return rows[rows < images].roll(int(torch.randint(images, (), generator=generator)))
 
 
 def _orders(images: int, generators: Sequence[torch.Generator], device: torch.device) -> Tensor:

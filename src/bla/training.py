@@ -13,113 +13,30 @@ threads of their own.
 Source: Baumhauer et al. 2021, section 4.2; optimiser and initialisation as in the authors' code (Keras).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bla.adam import Adam
+from bla.cuda_graphs import Replayed
 from bla.errors import BlaError
-from bla.selection import hard_explanation, hard_weights, logits_of, noise_shape, soft_explanation
-from bla.specs import ConceptVector, Explaining, NoExplanation, Schedule, Variant
+from bla.models import EVALUATION_CHUNK, Concept, Evaluation, Explained, Head, Module, Trained
+from bla.seeds import derive_seed
+from bla.selection import (
+    hard_explanation,
+    hard_weights,
+    logits_of,
+    noise_shape,
+    soft_explanation,
+    soft_weights,
+    threshold,
+)
+from bla.specs import L2XF, BoundedLogits, ConceptVector, Explaining, NoExplanation, Schedule, Variant
 from bla.streaming import pools
-
-
-@dataclass(frozen=True)
-class Head:
-    """R linear classifiers: `weight` `[R, K, C]`, `bias` `[R, K]`."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, pooled: Tensor) -> Tensor:
-        """Class logits `[R, B, K]` of pooled features `[R, B, C]`."""
-        return torch.einsum("rbc,rkc->rbk", pooled, self.weight) + self.bias[:, None]
-
-
-@dataclass(frozen=True)
-class Concept:
-    """R dense layers from all cells of an image to its concept vector g: `weight` W `[R, C, n * C]`, `bias` `[R, C]`."""
-
-    weight: Tensor
-    bias: Tensor
-    rectified: bool
-
-    def __call__(self, features: Tensor, u: Tensor) -> Tensor:
-        """u.g `[R, B, 1]` of features `[R, B, n, C]` or `[B, n, C]`, and u `[R, C]`."""
-        image, u = features.flatten(-2), u[..., None]
-        if self.rectified:
-            return (image @ self.weight.mT + self.bias[:, None]).relu() @ u
-        return image @ (self.weight.mT @ u) + self.bias[:, None] @ u  # not u.(W f), which takes C times as long
-
-
-@dataclass(frozen=True)
-class Module:
-    """R explanation modules, each a 1x1 convolution to one score per cell: `weight` u `[R, C]`, `bias` `[R]`.
-
-    With a concept vector g an image's cells all score u.g more, for u.(g + f_i) = u.f_i + u.g.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    concept: Concept | None = None
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """Scores `[R, B, n]` of each run's features `[R, B, n, C]`, or of the same features `[B, n, C]` for every run."""
-        if features.ndim == 3:
-            scores = torch.einsum("bnc,rc->rbn", features, self.weight) + self.bias[:, None, None]
-        else:
-            scores = torch.matmul(features, self.weight[:, None, :, None])[..., 0] + self.bias[:, None, None]
-        if self.concept is None:
-            return scores
-        return scores + self.concept(features, self.weight)
-
-    def parameters(self) -> list[Tensor]:
-        """All that trains."""
-        return [self.weight, self.bias, *([self.concept.weight, self.concept.bias] if self.concept else [])]
-
-    def moved(self, move: Callable[[Tensor], Tensor]) -> "Module":
-        """The same modules with every tensor passed through `move`."""
-        own = self.concept
-        concept = Concept(move(own.weight), move(own.bias), own.rectified) if own else None
-        return Module(move(self.weight), move(self.bias), concept)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """R trained runs; `module` is None without explanations; `losses` `[R, epochs]` are the training losses."""
-
-    head: Head
-    module: Module | None
-    losses: Tensor
-
-
-@dataclass(frozen=True)
-class Explained:
-    """The explanations of R runs on N images, and what the head says with the soft ones.
-
-    `logits`, `soft` (the pooling weights of training) and `hard` (bool) are `[R, N, n]`; `correct` bool and `loss`
-    (cross-entropy in nats) are `[R, N]`, with soft explanations.
-    """
-
-    logits: Tensor
-    soft: Tensor
-    hard: Tensor
-    correct: Tensor
-    loss: Tensor
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What R runs did on N images with hard explanations, or with none: `correct` bool and `loss` `[R, N]`."""
-
-    correct: Tensor
-    loss: Tensor
-    explained: Explained | None = None
+from bla.threads import side_by_side
 
 
 def _glorot(shape: tuple[int, ...], fan_in: int, fan_out: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -128,8 +45,8 @@ def _glorot(shape: tuple[int, ...], fan_in: int, fan_out: int, generators: Seque
     return torch.stack([(torch.rand(shape, generator=g) * 2 - 1) * limit for g in generators])
 
 
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def _generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
+    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
 
 def initial_head(seeds: Sequence[int], channels: int, classes: int) -> Head:
@@ -168,49 +85,53 @@ def train(
     vectors, and whatever streams, one by one). `progress` is called with the number of runs after each group. Raises
     BlaError if a loss is not finite, or if a concept vector needs more memory than there is.
     """
-    device = device or features.device
+    return train_sweep(
+        features, labels, [variant], head, seeds, schedule, first_epoch, group=group, progress=progress, device=device
+    )[0]
+
+
+def train_sweep(
+    features: Tensor,
+    labels: Tensor,
+    variants: Sequence[Variant],
+    head: Head,
+    seeds: Sequence[int],
+    schedule: Schedule,
+    first_epoch: int = 0,
+    *,
+    group: int | None = None,
+    progress: Callable[[int], object] = lambda runs: None,
+    device: torch.device | None = None,
+) -> list[Trained]:
+    """What `train` gives for each variant, all at once: run r of every variant has the same seed.
+
+    So it starts from the same numbers, and sees the same images in the same order with the same dropout, which are read
+    and converted once for all. Several variants must have modules, and none a concept vector.
+    """
+    assert len(variants) == 1 or not any(isinstance(v, NoExplanation | ConceptVector) for v in variants)
+    device, first, asked = device or features.device, variants[0], group
     if not schedule.images_in_memory:
         features, labels = _resident(features, device), labels.to(device)
-        features = pooled(features) if isinstance(variant, NoExplanation) and features.shape[2] > 1 else features
-    one_by_one = schedule.images_in_memory or (isinstance(variant, ConceptVector) and not group)
-    workers = 1 if one_by_one or device.type == "cuda" else min(torch.get_num_threads(), len(seeds))
-    if one_by_one:
-        group = 1
+        features = pooled(features) if isinstance(first, NoExplanation) and features.shape[2] > 1 else features
+    workers = min(torch.get_num_threads(), len(seeds)) if device.type == "cpu" else 1
+    if schedule.images_in_memory:
+        group = workers = 1
     elif not group:
-        group = -(-len(seeds) // workers)
-        group = group if device.type == "cuda" else min(group, _cpu_group(features, schedule.batch_size))
-    if isinstance(variant, ConceptVector):
-        _check_memory(group * workers, features.shape[2], features.shape[3], device)
+        group = min(-(-len(seeds) // workers), _largest_group(features, schedule.batch_size, device))
+    if isinstance(first, ConceptVector):
+        group = group if asked else 1
+        workers = min(workers, _concept_vectors_that_fit(group, features.shape[2], features.shape[3], device) // group)
 
-    def work(start: int) -> Trained:
+    def work(start: int) -> list[Trained]:
         runs = slice(start, start + group)
         own = Head(head.weight[runs], head.bias[runs])
-        return _train_group(features, labels, variant, own, seeds[runs], schedule, start, first_epoch, device)
+        return _train_group(features, labels, variants, own, seeds[runs], schedule, start, first_epoch, device)
 
     parts = []
-    with ThreadPoolExecutor(workers) as pool, _threads_of(1 if workers > 1 else None):
-        try:
-            for part in pool.map(work, range(0, len(seeds), group)):
-                parts.append(part)
-                progress(len(part.losses))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    if len(parts) == 1:
-        return parts[0]
-    head = Head(torch.cat([p.head.weight for p in parts]), torch.cat([p.head.bias for p in parts]))
-    return Trained(head, _joined([p.module for p in parts if p.module]), torch.cat([p.losses for p in parts]))
-
-
-@contextmanager
-def _threads_of(count: int | None) -> Iterator[None]:
-    """Have each operation take so many threads in the block, or as many as it does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    for part in side_by_side(work, range(0, len(seeds), group), workers):
+        parts.append(part)
+        progress(len(part[0].losses))
+    return [_joined(own) for own in zip(*parts, strict=True)]
 
 
 def _resident(features: Tensor, device: torch.device) -> Tensor:
@@ -224,105 +145,183 @@ def _resident(features: Tensor, device: torch.device) -> Tensor:
         ) from error
 
 
-def _joined(modules: Sequence[Module]) -> Module | None:
-    """The modules of all groups as one."""
-    if not modules:
-        return None
-    concepts = [module.concept for module in modules if module.concept]
-    concept = None
-    if concepts:
-        weight, bias = torch.cat([c.weight for c in concepts]), torch.cat([c.bias for c in concepts])
-        concept = Concept(weight, bias, concepts[0].rectified)
-    return Module(torch.cat([m.weight for m in modules]), torch.cat([m.bias for m in modules]), concept)
+def _joined(parts: Sequence[Trained]) -> Trained:
+    """The runs of all groups as one."""
+    if len(parts) == 1:
+        return parts[0]
+    head = Head(torch.cat([p.head.weight for p in parts]), torch.cat([p.head.bias for p in parts]))
+    modules, module = [p.module for p in parts if p.module], None
+    if modules:
+        concepts, concept = [m.concept for m in modules if m.concept], None
+        if concepts:
+            weight, bias = torch.cat([c.weight for c in concepts]), torch.cat([c.bias for c in concepts])
+            concept = Concept(weight, bias, concepts[0].rectified)
+        module = Module(torch.cat([m.weight for m in modules]), torch.cat([m.bias for m in modules]), concept)
+    return Trained(head, module, torch.cat([p.losses for p in parts]))
 
 
-def _check_memory(runs: int, cells: int, channels: int, device: torch.device) -> None:
-    """Raise BlaError if so many concept vectors do not fit: weights, their gradient, and Adam's two moments."""
-    weights = runs * channels * (cells * channels + 1)
+def _concept_vectors_that_fit(runs: int, cells: int, channels: int, device: torch.device) -> int:
+    """How many fit: weights, their gradient, and Adam's two moments. Raises BlaError if that is less than so many."""
+    weights = channels * (cells * channels + 1)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
         import psutil  # type: ignore[import-untyped]
 
         free = psutil.virtual_memory().available
-    if 4 * 4 * weights > free:
+    if (fit := free // (4 * 4 * weights)) < runs:
         raise BlaError(
-            f"a concept vector of {cells} cells of {channels} channels has {weights / runs / 1e6:.1f} million weights; to "
-            f"train {runs} at once takes {16 * weights / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free on {device}"
+            f"a concept vector of {cells} cells of {channels} channels has {weights / 1e6:.1f} million weights; to train "
+            f"{runs} at once takes {16 * runs * weights / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free on {device}"
         )
+    return fit
 
 
-def _cpu_group(features: Tensor, batch_size: int) -> int:
-    """As many runs as keep the single-precision features of one step within 16 MiB: all 20 of a 7x7x96 map, 2 of 7x7x1280."""
-    return max(1, 2**24 // (4 * batch_size * features[0, 0].numel()))
+def _largest_group(features: Tensor, batch_size: int, device: torch.device) -> int:
+    """How many runs to train at once, by the single-precision features of one step.
+
+    On a CPU as many as keep them within 16 MiB: all 20 of a 7x7x96 map, 2 of 7x7x1280. On a GPU as many as leave
+    three quarters of its free memory to what is computed from them.
+    """
+    limit = 2**24 if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // 4
+    return max(1, limit // (4 * batch_size * features[0, 0].numel()))
+
+
+DRAWN_AT_ONCE = 16
+"""Batches whose random numbers are drawn by one call for each run: single ones would keep a GPU waiting."""
 
 
 def _train_group(
     features: Tensor,
     labels: Tensor,
-    variant: Variant,
-    head: Head,
+    variants: Sequence[Variant],
+    start: Head,
     seeds: Sequence[int],
     schedule: Schedule,
     first_run: int,
     first_epoch: int,
     device: torch.device,
-) -> Trained:
-    (draws, images, cells, channels), runs = features.shape, len(seeds)
-    cells = 1 if isinstance(variant, NoExplanation) else cells
-    generators = _generators(seeds)
-    start = head
-    head = Head(head.weight.to(device).clone(), head.bias.to(device).clone())
-    module = None
-    if not isinstance(variant, NoExplanation):
-        module = _initial_module(variant, cells, channels, generators).moved(lambda t: t.to(device))
+) -> list[Trained]:
+    """R runs of S variants; within, tensors have the leading dimensions `[R, S]`."""
+    (draws, images, cells, channels), runs, first = features.shape, len(seeds), variants[0]
+    cells = 1 if isinstance(first, NoExplanation) else cells
+    weight, bias = (torch.stack([t] * len(variants), dim=1).to(device) for t in (start.weight, start.bias))
+    u = b = concept = None
+    if not isinstance(first, NoExplanation):
+        module = _initial_module(first, cells, channels, _generators(seeds))
+        u, b = (torch.stack([t] * len(variants), dim=1).to(device) for t in (module.weight, module.bias))
+        concept = module.moved(lambda t: t.to(device)).concept
 
-    parameters = [] if variant.head == "frozen" else [head.weight, head.bias]
-    parameters += module.parameters() if module else []
+    frozen = [v.head == "frozen" for v in variants]
+    parameters = [] if all(frozen) else [weight, bias]
+    parameters += [] if u is None or b is None else [u, b]
+    parameters += [concept.weight, concept.bias] if concept else []
     for parameter in parameters:
         parameter.requires_grad_(True)
     adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
+    explain = _explanations(variants, device)
+    still = torch.tensor(frozen, device=device)[:, None] if len(set(frozen)) > 1 else None
 
     # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
     largest = runs * min(schedule.batch_size, images)
     dtype = features.dtype if features.shape[2] == cells else torch.float32  # what `pooled` gives
     gathered = torch.empty(largest, cells, channels, dtype=dtype, device=device)
     converted = torch.empty(largest, cells, channels, device=device)
+    total = torch.zeros(runs, len(variants), device=device)
 
-    losses = torch.zeros(runs, schedule.epochs, device=device)
+    def work(stored: Tensor, rows: Tensor, y: Tensor, kept: Tensor | None, noise: Tensor | None) -> None:
+        """One batch: images `rows` `[R, B]` of those stored, with their labels, dropout `[R, B, C]` and noise."""
+        count = slice(rows.numel())
+        torch.index_select(stored, 0, rows.flatten(), out=gathered[count])
+        x = converted[count].copy_(gathered[count]).view(*rows.shape, cells, channels)  # [R, B, n, C]
+        if u is None or b is None:
+            v = x.transpose(1, 2)  # [R, 1, B, C]
+        else:
+            scores = torch.einsum("rbnc,rsc->rsbn", x, u) + b[..., None, None]
+            if concept:
+                scores = scores + concept(x, u[:, 0])[:, None]
+            v = torch.einsum("rsbn,rbnc->rsbc", explain(scores, noise), x)
+        if kept is not None:
+            v = v * kept[:, None] / (1 - schedule.dropout)
+        w, c = (weight, bias) if still is None else (_held(weight, still[..., None]), _held(bias, still))
+        said = torch.einsum("rsbc,rskc->rsbk", v, w) + c[:, :, None]
+        targets = y[:, None].expand(said.shape[:3])
+        loss = cross_entropy(said.flatten(0, 2), targets.flatten(), reduction="none").view_as(targets)
+        adam.minimise(loss.mean(dim=2).sum())  # runs share no parameter: the sum keeps their gradients apart
+        total.add_(loss.detach().sum(dim=2))
+
+    losses = torch.zeros(runs, len(variants), schedule.epochs, device=device)
+    # A stream of numbers each, so that neither the variant nor how much is drawn at once changes the others.
+    orders = _generators([derive_seed(seed, "order") for seed in seeds])
+    dropouts, noises = (
+        _generators([derive_seed(seed, what) for seed in seeds], device) for what in ("dropout", "noise")
+    )
+    shapes = {noise_shape(v, cells) for v in variants if not isinstance(v, NoExplanation)} - {None}
+    (shape,) = shapes or {None}  # of noise: one, so that all draw the same
+    limit, size = schedule.images_in_memory, schedule.batch_size
+    step = Replayed(work, device)
     for epoch in range(schedule.epochs):
         draw = (torch.arange(first_run, first_run + runs) + first_epoch + epoch) % draws
-        limit = schedule.images_in_memory
-        for pool in pools(features, labels, draw, generators, limit, schedule.batch_size, device):
+        for pool in pools(features, labels, draw, orders, limit, size, device):
             stored = pooled(pool.features) if pool.features.shape[2] > cells else pool.features
-            start_of_draw = pool.draw * stored.shape[1]
-            stored = stored.flatten(0, 1)
-            for batch in pool.orders.split(schedule.batch_size, dim=1):
-                rows = slice(batch.numel())
-                torch.index_select(stored, 0, (start_of_draw[:, None] + batch).flatten(), out=gathered[rows])
-                x = converted[rows].copy_(gathered[rows]).view(*batch.shape, cells, channels)  # [R, B, n, C]
-                y = pool.labels[batch]
-                if isinstance(variant, NoExplanation):
-                    v = x[:, :, 0]
-                else:
-                    assert module is not None
-                    noise = _noise(variant, cells, batch.shape[1], generators, device)
-                    weights = soft_explanation(variant, logits_of(variant, module(x)), noise)
-                    v = torch.matmul(weights[..., None, :], x)[..., 0, :]  # "rbn,rbnc->rbc"
-                if schedule.dropout:
-                    kept = _draw((channels,), batch.shape[1], generators, device)
-                    v = v * (kept >= schedule.dropout) / (1 - schedule.dropout)
-                loss = cross_entropy(head(v).flatten(0, 1), y.flatten(), reduction="none").view(runs, -1)
-                adam.minimise(loss.mean(dim=1).sum())  # runs share no parameter: the sum keeps their gradients apart
-                losses[:, epoch] += loss.detach().sum(dim=1) / images
-        if not losses[:, epoch].isfinite().all():
+            all_rows = (pool.draw * stored.shape[1])[:, None] + pool.orders
+            all_labels, stored = pool.labels[pool.orders], stored.flatten(0, 1)
+            blocks = (t.split(DRAWN_AT_ONCE * size, dim=1) for t in (all_rows, all_labels))
+            for rows, y in zip(*blocks, strict=True):
+                count = rows.shape[1]
+                kept = _draw((channels,), count, dropouts) >= schedule.dropout if schedule.dropout else None
+                noise = _draw(shape, count, noises) if shape else None
+                for at in range(0, count, size):
+                    part = slice(at, at + size)
+                    own = (None if t is None else t[:, part] for t in (kept, noise))
+                    step(stored, rows[:, part], y[:, part], *own)
+        losses[:, :, epoch] = total / images
+        total.zero_()
+        if not losses[:, :, epoch].isfinite().all():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower training.learning_rate")
 
-    if variant.head == "trained_reloaded":
-        head = start
-    head = Head(head.weight.detach().cpu(), head.bias.detach().cpu())
-    module = module.moved(lambda t: t.detach().cpu()) if module else None
-    return Trained(head, module, losses.cpu())
+    results = []
+    for s, variant in enumerate(variants):
+        head = Head(*(t[:, s].detach().cpu() for t in (weight, bias)))
+        if variant.head in ("frozen", "trained_reloaded"):
+            head = Head(start.weight.detach().cpu().clone(), start.bias.detach().cpu().clone())
+        found = None if u is None or b is None else Module(u[:, s].detach(), b[:, s].detach(), concept)
+        results.append(Trained(head, found and found.moved(lambda t: t.detach().cpu()), losses[:, s].cpu()))
+    return results
+
+
+def _held(parameter: Tensor, still: Tensor) -> Tensor:
+    """The parameter; where it is still, without a gradient, of which Adam makes no step."""
+    return torch.where(still, parameter.detach(), parameter)
+
+
+def _explanations(variants: Sequence[Variant], device: torch.device) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """The function from scores `[R, S, B, n]`, and noise `[R, B, k, n]` if any, to the S variants' pooling weights.
+
+    Neighbours that differ in temperature and threshold alone are computed together.
+    """
+    kinds = []
+    for _, group in groupby(variants, lambda v: v.threshold_rule if isinstance(v, BoundedLogits) else v):
+        alike = list(group)
+        numbers = [(v.temperature, v.threshold_factor) for v in alike if isinstance(v, BoundedLogits)]
+        settings = torch.tensor(numbers, device=device)[..., None, None].unbind(1) if len(numbers) > 1 else None
+        kinds.append((alike[0], len(alike), settings))
+
+    def explain(scores: Tensor, noise: Tensor | None) -> Tensor:
+        found = []
+        parts = scores.split([count for _, count, _ in kinds], dim=1)
+        for (variant, _, settings), part in zip(kinds, parts, strict=True):
+            assert not isinstance(variant, NoExplanation)
+            logits = logits_of(variant, part)
+            if settings and isinstance(variant, BoundedLogits):
+                temperature, factor = settings
+                found.append(threshold(soft_weights(logits, temperature), factor, variant.threshold_rule))
+            else:
+                own = noise[:, None] if noise is not None and isinstance(variant, L2XF) else None
+                found.append(soft_explanation(variant, logits, own))
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    return explain
 
 
 def _initial_module(variant: Explaining, cells: int, channels: int, generators: Sequence[torch.Generator]) -> Module:
@@ -335,17 +334,9 @@ def _initial_module(variant: Explaining, cells: int, channels: int, generators: 
     return Module(weight, torch.zeros(runs), concept)
 
 
-def _draw(shape: tuple[int, ...], images: int, generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
-    """Uniform numbers `[R, images, *shape]`, those of run r from generator r."""
-    return torch.stack([torch.rand(images, *shape, generator=g) for g in generators]).to(device)
-
-
-def _noise(
-    variant: Explaining, cells: int, images: int, generators: Sequence[torch.Generator], device: torch.device
-) -> Tensor | None:
-    """The uniform numbers that the soft explanations of so many images need, or None."""
-    shape = noise_shape(variant, cells)
-    return None if shape is None else _draw(shape, images, generators, device)
+def _draw(shape: tuple[int, ...], images: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Uniform numbers `[R, images, *shape]`, those of run r from generator r, on its device."""
+    return torch.stack([torch.rand(images, *shape, generator=g, device=g.device) for g in generators])
 
 
 @torch.no_grad()
@@ -373,18 +364,14 @@ def evaluate(
         return Evaluation(correct, loss)
     module = trained.module.moved(lambda t: t.to(device))
     chunks = []
-    generators = _generators(seeds)
+    generators, shape = _generators(seeds, device), noise_shape(variant, features.shape[1])
     for x, y in parts:
-        noise = _noise(variant, x.shape[1], len(x), generators, device)
+        noise = _draw(shape, len(x), generators) if shape else None
         chunks.append(
             [value.cpu() for value in _explain(x.to(device).float(), y.to(device), variant, head, module, noise)]
         )
     correct, loss, *explained = (torch.cat(values, dim=1) for values in zip(*chunks, strict=True))
     return Evaluation(correct, loss, Explained(*explained))
-
-
-EVALUATION_CHUNK = 512
-"""Images evaluated at once: it bounds memory, and changes results by rounding alone."""
 
 
 def _explain(

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bla.classifier import Classifier
 from bla.explainer import Explainer
+from bla.models import Module
 from bla.selection import logits_of, soft_weights
 from bla.specs import Explaining
-from bla.training import Module
 
 
 class Attention(Explainer):

@@ -1,0 +1,103 @@
+"""Heads and explanation modules of many runs, and what they say of images: every tensor has a leading run dimension R."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EVALUATION_CHUNK = 512
+"""Images evaluated at once: it bounds memory, and changes results by rounding alone."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """R linear classifiers: `weight` `[R, K, C]`, `bias` `[R, K]`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        """Class logits `[R, B, K]` of pooled features `[R, B, C]`."""
+        return torch.einsum("rbc,rkc->rbk", pooled, self.weight) + self.bias[:, None]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """R dense layers from all cells of an image to its concept vector g: `weight` W `[R, C, n * C]`, `bias` `[R, C]`."""
+
+    weight: Tensor
+    bias: Tensor
+    rectified: bool
+
+    def __call__(self, features: Tensor, u: Tensor) -> Tensor:
+        """u.g `[R, B, 1]` of features `[R, B, n, C]` or `[B, n, C]`, and u `[R, C]`."""
+        image, u = features.flatten(-2), u[..., None]
+        if self.rectified:
+            return (image @ self.weight.mT + self.bias[:, None]).relu() @ u
+        return image @ (self.weight.mT @ u) + self.bias[:, None] @ u  # not u.(W f), which takes C times as long
+
+
+@dataclass(frozen=True)
+class Module:
+    """R explanation modules, each a 1x1 convolution to one score per cell: `weight` u `[R, C]`, `bias` `[R]`.
+
+    With a concept vector g an image's cells all score u.g more, for u.(g + f_i) = u.f_i + u.g.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    concept: Concept | None = None
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Scores `[R, B, n]` of each run's features `[R, B, n, C]`, or of the same features `[B, n, C]` for every run."""
+        if features.ndim == 3:
+            scores = torch.einsum("bnc,rc->rbn", features, self.weight) + self.bias[:, None, None]
+        else:
+            scores = torch.matmul(features, self.weight[:, None, :, None])[..., 0] + self.bias[:, None, None]
+        if self.concept is None:
+            return scores
+        return scores + self.concept(features, self.weight)
+
+    def parameters(self) -> list[Tensor]:
+        """All that trains."""
+        return [self.weight, self.bias, *([self.concept.weight, self.concept.bias] if self.concept else [])]
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Module":
+        """The same modules with every tensor passed through `move`."""
+        own = self.concept
+        concept = Concept(move(own.weight), move(own.bias), own.rectified) if own else None
+        return Module(move(self.weight), move(self.bias), concept)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """R trained runs; `module` is None without explanations; `losses` `[R, epochs]` are the training losses."""
+
+    head: Head
+    module: Module | None
+    losses: Tensor
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The explanations of R runs on N images, and what the head says with the soft ones.
+
+    `logits`, `soft` (the pooling weights of training) and `hard` (bool) are `[R, N, n]`; `correct` bool and `loss`
+    (cross-entropy in nats) are `[R, N]`, with soft explanations.
+    """
+
+    logits: Tensor
+    soft: Tensor
+    hard: Tensor
+    correct: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What R runs did on N images with hard explanations, or with none: `correct` bool and `loss` `[R, N]`."""
+
+    correct: Tensor
+    loss: Tensor
+    explained: Explained | None = None
