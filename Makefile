@@ -54,7 +54,8 @@ readme: ## copy Table 1 and its pictures to where the README shows them
 	@mv README.md.part README.md
 
 bench: env ## measure the speed; writes benchmarks/results.md
-	@.venv/bin/python benchmarks/table1_column.py
+	@.venv/bin/python benchmarks/training.py
+	@.venv/bin/python benchmarks/training.py --paper --runs 2
 	@.venv/bin/python benchmarks/extraction.py
 	@.venv/bin/python benchmarks/explainers.py
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from captum._utils.models.linear_model import SkLearnLinearRegression
 from captum.attr import Lime
-from table1_column import record
+from results import record
 from torch import Tensor
 
 import pipeline  # noqa: F401  puts src on the path
@@ -31,11 +31,12 @@ from bla.classifier import Classifier
 from bla.explainers import explainer_class, explainer_names
 from bla.explainers.attention import Attention
 from bla.explainers.lime import LIME
+from bla.models import Head, Module
 from bla.occlusion import occluded_logits, patch_masks
 from bla.paper import VARIANTS
 from bla.patches import patch_of_pixel
 from bla.specs import Backbone
-from bla.training import Head, Module, initial_head
+from bla.training import initial_head
 from pipeline.stage import choose_device, keep_freed_memory
 
 REPETITIONS = 3

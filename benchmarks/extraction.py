@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
-from table1_column import record
+from results import record
 
 import pipeline  # noqa: F401  puts src on the path
 from bla.backbones import Extractor, build_backbone, fold_batch_norm, load_backbone

@@ -1,0 +1,231 @@
+"""How fast and how large training on cached features is.
+
+    python benchmarks/training.py                 # on the embedded data, after `make repro`, and on random features
+    python benchmarks/training.py --paper         # Table 1 on random features of the paper's exact sizes
+
+1. A column of Table 1, and all of it, against the backbone in the loop: the authors' code sends every batch of every run
+   through the frozen backbone again. What a run of that costs is the median of `--steps` steps, forward pass and training
+   step together, multiplied by their number; the cached columns are timed whole, feature extraction included and apart.
+2. Runs that train together against runs that train one by one.
+3. A sweep of 20 settings of temperature and threshold against one setting.
+4. How the time grows with images, cells, channels, classes and runs: the exponent of a power law, by least squares.
+5. With --paper the largest amount of memory beyond the features, as well.
+
+The time does not depend on what the features are. Results are appended to benchmarks/results.md.
+"""
+
+import argparse
+import resource
+import sys
+import threading
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import psutil
+import torch
+from results import record, seconds
+
+import pipeline  # noqa: F401  puts src on the path
+from bla.backbones import extract, fold_batch_norm, load_backbone
+from bla.paper import VARIANTS
+from bla.specs import BoundedLogits, NoExplanation, Schedule, Variant
+from bla.training import initial_head, train, train_sweep
+from pipeline.files import load_array
+from pipeline.paths import BACKBONES, IMAGES
+from pipeline.settings import load_settings
+from pipeline.stage import choose_device, keep_freed_memory
+
+PAPER = {"cats_vs_dogs": (18_609, 2, 2), "stanford_dogs": (12_000, 120, 5), "caltech_birds": (5_994, 200, 5)}
+"""Training images, classes and epochs of the paper's datasets; maps of 49 cells and 1,280 channels."""
+TABLE_ONE: dict[str, Variant] = {"BL": NoExplanation("none")}
+TABLE_ONE |= {name: VARIANTS[key] for name, key in {"L2X-F": "l2x_f", "BLA": "bla", "BLA-T": "bla_t", "BLA-PH": "bla_ph"}.items()}  # fmt: skip
+"""The paper's five columns, 20 runs each."""
+BLA_T = VARIANTS["bla_t"]
+SWEEP = [BoundedLogits("bounded_logits", "trained", t, f) for t, f in product((0.03, 0.1, 0.3, 1), (0, 0.5, 0.9, 0.98, 1.2))]  # fmt: skip
+
+
+def features_of(
+    images: int, cells: int = 49, channels: int = 1280, classes: int = 20
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random half-precision features `[1, images, cells, channels]`, and labels."""
+    features = torch.empty(1, images, cells, channels, dtype=torch.float16)
+    for chunk in features[0].split(512):
+        chunk.copy_(torch.rand(chunk.shape))
+    return features, torch.arange(images) % classes
+
+
+def columns(features, labels, classes: int, schedule: Schedule, runs: int, device: torch.device) -> dict[str, float]:
+    """Seconds of each column of Table 1 on cached features, the variants from BL's heads."""
+    seeds, found = list(range(runs)), {}
+    head = initial_head(seeds, features.shape[3], classes)
+    for name, variant in TABLE_ONE.items():
+        found[name] = seconds(lambda v=variant: train(features, labels, v, head, seeds, schedule), device)
+    return found
+
+
+def against_the_loop(runs: int, steps: int, device: torch.device) -> None:
+    """Columns of cluttered_digits: cached against the backbone in the loop."""
+    entry = load_settings().dataset["cluttered_digits"]
+    images = load_array(IMAGES / "cluttered_digits/train_images.npy")
+    labels = torch.from_numpy(np.array(load_array(IMAGES / "cluttered_digits/train_labels.npy"))).to(device)
+    weights = BACKBONES / "cluttered_digits.safetensors"
+    extractor = fold_batch_norm(load_backbone(entry.backbone, weights, entry.images.image_size))
+    chunks: list[np.ndarray] = []
+    extraction = seconds(lambda: chunks.extend(extract(extractor, images, device)), device)
+    features = torch.from_numpy(np.concatenate(chunks))[None].to(device)
+    classes = int(labels.max()) + 1
+    cached = columns(features, labels, classes, entry.training, runs, device)
+
+    batch = entry.training.batch_size
+    one_epoch = Schedule(batch, 1, entry.training.learning_rate, entry.training.dropout, entry.training.adam_epsilon)
+    head = initial_head([0], features.shape[3], classes)
+
+    def in_the_loop(step: int, variant: Variant) -> None:
+        rows = slice(step * batch % len(images), step * batch % len(images) + batch)
+        found = np.concatenate(list(extract(extractor, images[rows], device)))
+        train(torch.from_numpy(found)[None].to(device), labels[rows], variant, head, [0], one_epoch)
+
+    in_the_loop(0, BLA_T)  # warm up
+    all_steps = runs * entry.training.epochs * -(-len(images) // batch)
+    # The median, since a busy machine doubles single steps.
+    a_step = {
+        name: float(np.median([seconds(lambda s=step, v=variant: in_the_loop(s, v), device) for step in range(steps)]))
+        for name, variant in TABLE_ONE.items()
+    }
+    rows = []
+    for what, names in (("BLA-T", ["BLA-T"]), ("all five columns", list(TABLE_ONE))):
+        ours, loop = sum(cached[n] for n in names), sum(a_step[n] for n in names) * all_steps
+        rows.append(
+            f"| cluttered_digits, {what}, {runs} runs x {entry.training.epochs} epochs x {len(images):,} images "
+            f"| {ours:.1f} s (+ {extraction:.1f} s extraction, once) | {loop:,.0f} s "
+            f"({1000 * loop / all_steps / len(names):.1f} ms a step, median of {steps}, x {all_steps * len(names):,}) "
+            f"| {loop / ours:.0f}x, with extraction {loop / (ours + extraction):.0f}x |"
+        )
+    record(["work", "cached features", "backbone in the loop", "ratio"], rows, device)
+
+
+def together(device: torch.device) -> None:
+    """Runs and settings that train together, against one by one."""
+    rows = []
+    for what, channels, images, runs in (("7x7x96", 96, 2400, 20), ("7x7x1280", 1280, 640, 20)):
+        features, labels = (t.to(device) for t in features_of(images, channels=channels))
+        schedule, seeds = Schedule(32, 1, 1e-3, 0.2, 1e-7), list(range(runs))
+        head = initial_head(seeds, channels, 20)
+
+        def fit(variants, group=None, data=(features, labels), rest=(head, seeds, schedule)) -> None:
+            train_sweep(*data, variants, *rest, group=group)
+
+        fit([BLA_T])  # warm up
+        best = {
+            name: min(seconds(lambda v=variants, g=group: fit(v, g), device) for _ in range(repeats))
+            for name, variants, group, repeats in (
+                ("together", [BLA_T], None, 3),
+                ("one by one", [BLA_T], 1, 3),
+                ("sweep", SWEEP, None, 1),
+            )
+        }
+        size = f"{what}, {images:,} images, {runs} runs"
+        rows += [
+            f"| {size}: a group at once, against one by one | {best['together']:.2f} s | {best['one by one']:.2f} s "
+            f"| {best['one by one'] / best['together']:.1f}x faster |",
+            f"| {size}: a sweep of {len(SWEEP)} settings, against one | {best['sweep']:.2f} s | {best['together']:.2f} s "
+            f"| takes {best['sweep'] / best['together']:.1f} times as long |",
+        ]
+    record(["BLA-T", "together", "alone", "ratio"], rows, device)
+
+
+def scaling(device: torch.device) -> None:
+    """Seconds of an epoch of BLA-T by each size, the others as in `base`."""
+    base, rows = {"images": 1024, "cells": 49, "channels": 512, "classes": 20, "runs": 4}, []
+    for name in base:
+        sizes, times = [base[name] * factor for factor in (1, 2, 4, 8)], []
+        for size in sizes:
+            own = base | {name: size}
+            data = [t.to(device) for t in features_of(own["images"], own["cells"], own["channels"], own["classes"])]
+            seeds = list(range(own["runs"]))
+            head = initial_head(seeds, own["channels"], own["classes"])
+            work = lambda d=data, h=head, s=seeds: train(*d, BLA_T, h, s, Schedule(32, 1, 1e-3, 0.2, 1e-7))  # noqa: E731
+            times.append(min(seconds(work, device) for _ in range(3)))
+        exponent = np.polyfit(np.log(sizes), np.log(times), 1)[0]
+        rows.append(
+            f"| {name} | {', '.join(f'{s:,}: {t:.2f} s' for s, t in zip(sizes, times, strict=True))} | {exponent:.2f} |"
+        )
+    others = ", ".join(f"{size:,} {name}" for name, size in base.items())
+    record([f"an epoch of BLA-T ({others})", "seconds", "grows with the power"], rows, device)
+
+
+class Peak:
+    """The largest amount of memory in the block beyond what there was before it, in bytes: `peak.used`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.done, self.used = device, threading.Event(), 0
+
+    def __enter__(self) -> "Peak":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+        else:
+            self.process = psutil.Process()
+            self.before = self.process.memory_info().rss
+            self.watcher = threading.Thread(target=self._watch)
+            self.watcher.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.005):
+            self.used = max(self.used, self.process.memory_info().rss - self.before)
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            self.used = torch.cuda.max_memory_allocated() - self.before
+        else:
+            self.done.set()
+            self.watcher.join()
+
+
+def paper_sizes(runs: int, device: torch.device) -> None:
+    """Table 1 at the paper's sizes: seconds and memory of each dataset, and of all 300 trainings."""
+    rows, total = [], 0.0
+    for name, (images, classes, epochs) in PAPER.items():
+        features, labels = (t.to(device) for t in features_of(images, classes=classes))
+        with Peak(device) as peak:
+            found = columns(features, labels, classes, Schedule(32, epochs, 1e-3, 0.2, 1e-7), runs, device)
+        total += sum(found.values())
+        each = ", ".join(f"{column} {time / runs:.2f}" for column, time in found.items())
+        rows.append(
+            f"| {name}: {images:,} x 49 x 1,280, {classes} classes, {epochs} epochs | {each} "
+            f"| {20 / runs * sum(found.values()):.1f} s | {features.nbytes / 1e9:.2f} GB + {peak.used / 1e9:.2f} GB |"
+        )
+        del features
+    rows.append(f"| all {300 if runs == 20 else f'300 trainings, from {15 * runs}'} | | {20 / runs * total:.1f} s | |")
+    columns_of_table = [
+        f"Table 1, random features, {runs} runs timed",
+        "seconds a run",
+        "20 runs of 5 columns",
+        "features + peak",
+    ]
+    record(columns_of_table, rows, device)
+    print(f"peak of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Training on cached features: how fast, how large.")
+    parser.add_argument("--paper", action="store_true", help="random features of the paper's sizes")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=60, help="steps that measure the backbone in the loop")
+    arguments = parser.parse_args()
+    device = choose_device()
+    keep_freed_memory()
+    if arguments.paper:
+        paper_sizes(arguments.runs, device)
+        return
+    against_the_loop(arguments.runs, arguments.steps, device)
+    together(device)
+    scaling(device)
+
+
+if __name__ == "__main__":
+    main()
