@@ -18,8 +18,8 @@ from bla.backbones import batch_size_for, fold_batch_norm, load_backbone
 from bla.classifier import Classifier
 from bla.datasets import spread_over_classes
 from bla.errors import BlaError
+from bla.models import Module
 from bla.specs import Explaining, NoExplanation
-from bla.training import Module
 from pipeline.files import load_array
 from pipeline.paths import BACKBONES, EXPLAINERS, HEADS, IMAGES
 from pipeline.results import load_head

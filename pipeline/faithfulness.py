@@ -11,10 +11,10 @@ from bla.comparison import scored
 from bla.explainers.cam import cam
 from bla.faithfulness import Subject, measure
 from bla.metrics.rank_correlation import spearman
+from bla.models import Module
 from bla.seeds import derive_seed
 from bla.selection import hard_explanation, logits_of, soft_weights, threshold
 from bla.specs import BoundedLogits
-from bla.training import Module
 from pipeline.explained import load_arrays, load_explained, load_module
 from pipeline.files import load_array, replacing, save_table
 from pipeline.paths import FAITHFULNESS, HEADS, IMAGES, LIME_MAPS, MAPS

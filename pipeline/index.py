@@ -1,4 +1,4 @@
-"""Stage `index`: the front page, reports/html/index.html, with Tables 1 and 2, Figure 3, the claims and links to the reports."""
+"""The front page, reports/html/index.html: Tables 1 and 2, Figure 3, the claims and links to the reports."""
 
 import base64
 import html
@@ -7,10 +7,8 @@ import pandas as pd
 
 from bla.comparison import table_two_layout
 from bla.tables import NOTE, layout
-from pipeline.files import save_text
-from pipeline.paths import FIGURES, HTML, TABLES
-from pipeline.settings import load_settings
-from pipeline.stage import run_stage
+from pipeline.paths import FIGURES, TABLES
+from pipeline.settings import Settings
 
 REPORTS = {
     "table1": "Table 1 and Figure 3: accuracy, loss, every test and every claim",
@@ -19,6 +17,7 @@ REPORTS = {
     "sensitivity": "Temperature and threshold: what they do, and where learning dies",
     "small_cnn": "Section 4.1: a small network on 3 and 8, trained whole with and without bounded logits",
     "l2x": "Section 4.1: L2X with two networks, and why its hard explanations fall to chance",
+    "alternatives": "Section 3.3: a concept vector and pointwise attention, and why they were given up (Figure 24)",
     "fidelity": "What the paper does not say: five silent choices, each made both ways and tested",
 }
 STYLE = """
@@ -28,9 +27,8 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
 """
 
 
-def main() -> None:
-    """Write the page; it needs no other file but the reports it links to."""
-    settings = load_settings()
+def front_page(settings: Settings) -> str:
+    """The page, which needs no other file but the reports it links to."""
     tables = [
         frame.to_html(index=False, border=0)
         for frame in layout(pd.read_csv(TABLES / "table1.csv").fillna({"mark": ""}))
@@ -45,9 +43,7 @@ def main() -> None:
         f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in settings.reports
     )
     picture = base64.b64encode((FIGURES / "figure3.png").read_bytes()).decode()
-    save_text(
-        HTML / "index.html",
-        f"""<!doctype html>
+    return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Bounded logit attention, reproduced</title>
 <style>{STYLE}</style></head><body>
 <h1>Bounded logit attention, reproduced</h1>
@@ -68,9 +64,4 @@ src="data:image/png;base64,{picture}">
 <p>holds_here: what the test says on this dataset. verdict: only the paper's own datasets can reproduce or refute.</p>
 {answered.to_html(index=False, border=0)}
 </body></html>
-""",
-    )
-
-
-if __name__ == "__main__":
-    run_stage(main)
+"""

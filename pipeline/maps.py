@@ -30,10 +30,10 @@ from bla.explainers.attention import Attention
 from bla.maps import make_maps, retrained_maps
 from bla.metrics import randomisation
 from bla.metrics.randomisation import cascade, cascade_levels
+from bla.models import Head, Module
 from bla.paper import COLUMNS
 from bla.seeds import derive_seed
 from bla.specs import Explaining
-from bla.training import Head, Module
 from pipeline.explained import Explained, load_arrays, load_explained, load_module, told_of
 from pipeline.files import content_key, load_array, replacing, save_table
 from pipeline.lime import lime_seeds

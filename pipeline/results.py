@@ -17,7 +17,7 @@ from pipeline.paths import CURVES, EVALUATION, FEATURES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bla.training import Evaluation, Head, Trained
+    from bla.models import Evaluation, Head, Trained
 
 SIZE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -38,7 +38,7 @@ def load_head(path: Path) -> "Head":
     """Read R heads."""
     import torch
 
-    from bla.training import Head
+    from bla.models import Head
 
     arrays = load_file(path)
     return Head(torch.from_numpy(arrays["head.weight"]), torch.from_numpy(arrays["head.bias"]))

@@ -1,9 +1,10 @@
-"""The model of params.yaml, and the stage `settings`, which checks the whole file and writes nothing.
+"""The model of params.yaml, and the stage `settings`, which checks the whole file.
 
 Every stage loads the whole file, so that a wrong setting anywhere stops it before it has touched a result.
 """
 
 import difflib
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -41,7 +42,7 @@ from bla.specs import (
     ThresholdRule,
 )
 
-PARAMS = Path("params.yaml")
+PARAMS, DATASETS = Path("params.yaml"), Path("data/datasets.json")
 GIVEN = ("__init__", "lime", "attention")
 """What is no name for `explainers`: LIME and the variants' modules always take part."""
 SPECS = (
@@ -135,6 +136,7 @@ class SmallNetwork(Strict):
     data: Literal["digits", "mnist"]
     classes: tuple[Digit, Digit]
     images: Annotated[int, Ge(20)]
+    runs: Annotated[int, Ge(2)]
     temperature: Positive
     threshold_factor: Annotated[float, Ge(0), Le(1000)]
     threshold_rule: ThresholdRule
@@ -342,8 +344,15 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def main() -> None:
-    """Check params.yaml."""
-    load_settings()
+    """Check params.yaml, and write the entries of the datasets that run to data/datasets.json.
+
+    Stages of several datasets depend on that file, and so not on entries that wait.
+    """
+    from pipeline.files import save_text
+
+    settings = load_settings()
+    running = {name: settings.dataset[name].model_dump(mode="json") for name in settings.datasets}
+    save_text(DATASETS, json.dumps(running, indent=1) + "\n")
 
 
 if __name__ == "__main__":

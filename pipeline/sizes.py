@@ -5,11 +5,11 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from bla.figures import save_figure
+from bla.models import Head, Module
 from bla.seeds import derive_seed
 from bla.size_figures import sizes as draw
 from bla.sizes import confidences, per_bin, per_class, per_run, relations
 from bla.specs import BoundedLogits
-from bla.training import Head, Module
 from pipeline.files import replacing, save_table
 from pipeline.paths import EXPLAINERS, FIGURES, IMAGES, TABLES
 from pipeline.results import load_column, load_features

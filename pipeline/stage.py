@@ -85,7 +85,10 @@ def _record(name: str, words: list[str], seconds: float) -> None:
     record |= {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": platform.machine(), "cores": os.cpu_count()}
     record |= {"python": platform.python_version(), "numpy": version("numpy"), "torch": version("torch")}
     if torch := sys.modules.get("torch"):
-        record |= {"device": str(choose_device()), "threads": torch.get_num_threads()}
+        device = choose_device()
+        # Channels last, batch normalisation folded; see benchmarks/notes.md for what else was measured.
+        precision = "float16" if device.type == "cuda" else "float32"
+        record |= {"device": str(device), "threads": torch.get_num_threads(), "forward_passes": precision}
     WORK.mkdir(exist_ok=True)
     with (WORK / "provenance.jsonl").open("a") as file:
         file.write(json.dumps(record) + "\n")

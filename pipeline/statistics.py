@@ -74,9 +74,9 @@ def main() -> None:
 
 def _small_cnn_departures(settings: Settings) -> list[str]:
     """How the small CNN's settings depart from the paper's (its batch size is not printed)."""
-    ours = settings.small_cnn.model_dump() | {"runs": settings.runs, "alpha": settings.statistics.alpha}
+    ours = settings.small_cnn.model_dump() | {"alpha": settings.statistics.alpha}
     odd = {name: value for name, value in SMALL_CNN.items() if ours[name] != value and name != "runs"}
-    odd |= {"runs": RUNS} if settings.runs < RUNS else {}
+    odd |= {"runs": RUNS} if settings.small_cnn.runs < RUNS else {}
     return [f"{name} {ours[name]} (paper: {value})" for name, value in odd.items()]
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bla.alternatives import LOGITS, MEASURES, against_bla, picture, run_table
+from bla.models import Evaluation, Explained
 from bla.run_tables import means
 from bla.statistics import bootstrap, holm, wilcoxon
-from bla.training import Evaluation, Explained
 
 
 def test_a_row_a_run_by_hand():

@@ -34,9 +34,9 @@ from bla.explainers.score_cam import ScoreCAM
 from bla.maps import retrained_maps
 from bla.metrics.randomisation import cascade, cascade_levels
 from bla.metrics.rank_correlation import spearman
+from bla.models import Head, Module
 from bla.paper import VARIANTS
 from bla.specs import Backbone, Schedule
-from bla.training import Head, Module
 
 GRID, SIDE, CLASSES, CHANNELS = 4, 64, 3, 96
 OPTIONS = {"lime": {"patterns": 40}, "rise": {"masks": 20}}

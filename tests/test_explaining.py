@@ -25,7 +25,7 @@ from pipeline.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = "cluttered_digits"
-SMALL = {"image_size": 64, "digit_size": 24, "fragments": 2, "fragment_size": 8, "train_images": 80, "test_images": 40}
+SMALL = {"image_size": 32, "digit_size": 12, "fragments": 2, "fragment_size": 4, "train_images": 80, "test_images": 40}
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ from bla.faithfulness import Subject, few_cells, measure
 from bla.metrics import BY_NAME
 from bla.metrics.confidence import explanation_mask, keep_largest
 from bla.metrics.curves import rank_cells
+from bla.models import Head
 from bla.occlusion import blurred
 from bla.specs import Backbone
-from bla.training import Head, initial_head
+from bla.training import initial_head
 
 LOCALISATION = {"pointing_game", "iou", "precision", "recall", "weight_inside"}
 OF_CURVES = {f"{kind}_{background}" for kind in ("deletion", "insertion") for background in ("black", "blur")}

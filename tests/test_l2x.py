@@ -14,13 +14,14 @@ from bla.backbones import build_backbone
 from bla.errors import BlaError
 from bla.l2x import evaluate, masked, sample, shown, train
 from bla.l2x_results import MEASURES, SHOWN, Seen, differences, picture
+from bla.models import Head, Module
 from bla.patches import occlude
 from bla.run_tables import means
 from bla.seeds import derive_seed
 from bla.selection import largest_cells
 from bla.small_cnn import CELLS, SmallCNN, initial
 from bla.specs import Backbone, L2XReading, Schedule
-from bla.training import Head, Module, initial_head
+from bla.training import initial_head
 
 MULTIPLIED, DIVIDED = L2XReading(0.1, "black", False), L2XReading(10, "black", False)
 MEAN, STRAIGHT = L2XReading(0.1, "mean", False), L2XReading(0.1, "black", True)

@@ -11,10 +11,10 @@ from torch import nn
 from bla.backbones import build_backbone
 from bla.classifier import Classifier
 from bla.explainers.lime import draw_patterns
+from bla.models import Head
 from bla.occlusion import blurred, cell_means, occluded_logits, patch_masks, smooth_masks, target_scores
 from bla.patches import occlude, patch_of_pixel
 from bla.specs import Backbone
-from bla.training import Head
 
 GRID, SIDE, RUNS, IMAGES, CLASSES = 4, 64, 2, 3, 3
 COLOUR = torch.tensor([124.0, 116.5, 40.0])

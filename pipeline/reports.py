@@ -1,24 +1,39 @@
-"""Stage `report@NAME`: a notebook of reports/notebooks, executed by papermill, as one HTML page that reads offline."""
+"""Stage `reports`: notebooks executed by papermill, and a front page, as HTML pages in reports/html/ that read offline."""
 
+import os
 import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
+from tqdm import tqdm
 
 from bla.errors import BlaError
 from pipeline.files import save_text
+from pipeline.index import front_page
 from pipeline.paths import HTML, NOTEBOOKS
-from pipeline.settings import load_settings
+from pipeline.settings import Settings, load_settings
 from pipeline.stage import WORK, run_stage
 
 REMOTE = ("mathjax_url", "jquery_url", "require_js_url", "widget_renderer_url", "mermaid_js_url")
 
 
-def main(name: str) -> None:
-    """Execute the notebook with the datasets and variants of params.yaml, and write reports/html/NAME.html."""
+def main() -> None:
+    """Write reports/html/NAME.html for each notebook, and index.html, which links them."""
     settings = load_settings()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for a Python process of its own
+        pages = pool.map(lambda name: render(name, settings), settings.reports)
+        for _ in tqdm(pages, "reports", len(settings.reports), disable=None):
+            pass
+    save_text(HTML / "index.html", front_page(settings))
+    for path in set(HTML.glob("*.html")) - {HTML / f"{name}.html" for name in (*settings.reports, "index")}:
+        path.unlink()  # of reports that are no more
+
+
+def render(name: str, settings: Settings) -> None:
+    """Execute a notebook with the datasets and variants of params.yaml, and write its page."""
     notebook = NOTEBOOKS / f"{name}.ipynb"
     parameters = {"datasets": settings.datasets, "variants": settings.variants}
     unknown = parameters.keys() - papermill.inspect_notebook(str(notebook)).keys()

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from bla.errors import BlaError
-from pipeline import report
+from pipeline import reports
 from pipeline.settings import load_settings
 
 
@@ -23,10 +23,11 @@ def notebook(tmp_path, parameters: str, body: str):
 
 @pytest.fixture(autouse=True)
 def in_a_project(tmp_path, monkeypatch):
-    settings = load_settings()
-    monkeypatch.setattr(report, "load_settings", lambda: settings)
-    monkeypatch.setattr(report, "NOTEBOOKS", tmp_path)
-    monkeypatch.setattr(report, "HTML", tmp_path / "html")
+    settings = load_settings().model_copy(update={"reports": ["n"]})
+    monkeypatch.setattr(reports, "load_settings", lambda: settings)
+    monkeypatch.setattr(reports, "front_page", lambda settings: "front")
+    monkeypatch.setattr(reports, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(reports, "HTML", tmp_path / "html")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(sys.executable).rpartition("/")[0], prepend=":")
 
@@ -37,20 +38,20 @@ def test_a_page_shows_results_without_code_scripts_or_links_to_the_net(tmp_path)
         "datasets = []\nvariants = []",
         "from IPython.display import HTML\nHTML('<b>' + variants[-1] + '</b>')",
     )
-    report.main("n")
+    reports.main()
     once = (tmp_path / "html/n.html").read_text()
     assert "<b>bla_ph</b>" in once
     assert "IPython" not in once
     assert "<script" not in once
     assert "https://" not in once.partition("<body")[2]
-    report.main("n")
+    reports.main()
     assert (tmp_path / "html/n.html").read_text() == once
 
 
 def test_a_notebook_without_the_parameters_is_refused(tmp_path):
     notebook(tmp_path, "datasets = []", "1")
     with pytest.raises(BlaError, match=r"n\.ipynb: has no parameter variants; add it to the cell tagged parameters"):
-        report.main("n")
+        reports.main()
 
 
 def test_an_error_in_a_notebook_is_one_message_and_leaves_the_old_page(tmp_path):
@@ -58,5 +59,5 @@ def test_an_error_in_a_notebook_is_one_message_and_leaves_the_old_page(tmp_path)
     (tmp_path / "html").mkdir()
     (tmp_path / "html/n.html").write_text("old")
     with pytest.raises(BlaError, match=r"n\.ipynb: ZeroDivisionError in cell \d: division by zero"):
-        report.main("n")
+        reports.main()
     assert (tmp_path / "html/n.html").read_text() == "old"
