@@ -72,11 +72,12 @@ def _paint(canvas: NDArray[np.float32], ink: NDArray[np.float32], rng: np.random
     size = len(ink)
     top, left = rng.integers(0, len(canvas) - size + 1, 2)
     place = slice(top, top + size), slice(left, left + size)
-    ground = canvas[place].mean((0, 1))
-    colour = rng.random(3, dtype=np.float32)
-    while abs((colour - ground).mean()) < 0.25:
-        colour = rng.random(3, dtype=np.float32)
-    canvas[place] += ink[..., None] * (colour - canvas[place])
+    under = canvas[place]
+    ground, far = under.sum() / under.size, np.zeros(1, np.bool_)
+    while not far.any():
+        colours = rng.random((16, 3), dtype=np.float32)
+        far = abs(colours.sum(axis=1) / 3 - ground) >= 0.25
+    under += ink[..., None] * (colours[far.argmax()] - under)
     return place
 
 
@@ -103,14 +104,14 @@ def generate(spec: ClutteredDigits, split: Literal["train", "test"], seed: int) 
         rng = np.random.default_rng([seed, split == "train", i])
         base = rng.uniform(0.3, 0.7, 3)
         corners = (base + rng.uniform(-0.2, 0.2, (4, 4, 3))).astype(np.float32)
-        canvas = np.einsum("yi,ijc,xj->yxc", spread, corners, spread, optimize=True)
+        canvas = spread @ np.tensordot(spread, corners, 1)  # [size, 4] @ [size, 4, 3]: columns, then rows
         for source in rng.choice(sources, spec.fragments):
             top, left = rng.integers(0, spec.digit_size - spec.fragment_size + 1, 2)
             piece = inks[source, top : top + spec.fragment_size, left : left + spec.fragment_size]
             _paint(canvas, piece * fade, rng)
         source = rng.choice(by_class[labels[i]])
         masks[i][_paint(canvas, inks[source], rng)] = inks[source] > 0.5
-        canvas += rng.normal(0, 0.02, canvas.shape).astype(np.float32)
+        canvas += 0.02 * rng.standard_normal(canvas.shape, np.float32)
         images[i] = np.clip(canvas * 255 + 0.5, 0, 255)
         chosen.append(str(source))
     return drawn(images, labels, masks, chosen)
