@@ -60,8 +60,12 @@ def pooled(features: Tensor) -> Tensor:
 
     What every cell weighing 1/n sees; a map of one cell that trains BL and BL+ n times faster.
     """
-    chunks = features.flatten(0, -3).split(128)
-    return torch.cat([chunk.float().mean(dim=1) for chunk in chunks]).view(*features.shape[:-2], 1, features.shape[-1])
+    flat = features.flatten(0, -3)
+    result = torch.empty(len(flat), features.shape[-1], device=features.device)
+    # Made first: small results between the large parts would keep each part's memory from being used again.
+    for part, target in zip(flat.split(128), result.split(128), strict=True):
+        torch.mean(part.float(), dim=1, out=target)
+    return result.view(*features.shape[:-2], 1, features.shape[-1])
 
 
 def train(
