@@ -1,7 +1,8 @@
 """How fast and how large training on cached features is.
 
-    python benchmarks/training.py                 # on the embedded data, after `make repro`, and on random features
-    python benchmarks/training.py --paper         # Table 1 on random features of the paper's exact sizes
+    python benchmarks/training.py                   # on the embedded data, after `make repro`, and on random features
+    python benchmarks/training.py --dataset photos  # 1 alone, on any dataset of params.yaml that is prepared
+    python benchmarks/training.py --paper           # 5 and Table 1 on random features of the paper's exact sizes
 
 1. A column of Table 1, and all of it, against the backbone in the loop: the authors' code sends every batch of every run
    through the frozen backbone again. What a run of that costs is the median of `--steps` steps, forward pass and training
@@ -66,12 +67,12 @@ def columns(features, labels, classes: int, schedule: Schedule, runs: int, devic
     return found
 
 
-def against_the_loop(runs: int, steps: int, device: torch.device) -> None:
-    """Columns of cluttered_digits: cached against the backbone in the loop."""
-    entry = load_settings().dataset["cluttered_digits"]
-    images = load_array(IMAGES / "cluttered_digits/train_images.npy")
-    labels = torch.from_numpy(np.array(load_array(IMAGES / "cluttered_digits/train_labels.npy"))).to(device)
-    weights = BACKBONES / "cluttered_digits.safetensors"
+def against_the_loop(dataset: str, runs: int, steps: int, device: torch.device) -> None:
+    """Columns of a dataset: cached against the backbone in the loop."""
+    entry = load_settings().dataset[dataset]
+    images = load_array(IMAGES / dataset / "train_images.npy")
+    labels = torch.from_numpy(np.array(load_array(IMAGES / dataset / "train_labels.npy"))).to(device)
+    weights = BACKBONES / f"{dataset}.safetensors"
     extractor = fold_batch_norm(load_backbone(entry.backbone, weights, entry.images.image_size))
     chunks: list[np.ndarray] = []
     extraction = seconds(lambda: chunks.extend(extract(extractor, images, device)), device)
@@ -99,7 +100,7 @@ def against_the_loop(runs: int, steps: int, device: torch.device) -> None:
     for what, names in (("BLA-T", ["BLA-T"]), ("all five columns", list(TABLE_ONE))):
         ours, loop = sum(cached[n] for n in names), sum(a_step[n] for n in names) * all_steps
         rows.append(
-            f"| cluttered_digits, {what}, {runs} runs x {entry.training.epochs} epochs x {len(images):,} images "
+            f"| {dataset}, {what}, {runs} runs x {entry.training.epochs} epochs x {len(images):,} images "
             f"| {ours:.1f} s (+ {extraction:.1f} s extraction, once) | {loop:,.0f} s "
             f"({1000 * loop / all_steps / len(names):.1f} ms a step, median of {steps}, x {all_steps * len(names):,}) "
             f"| {loop / ours:.0f}x, with extraction {loop / (ours + extraction):.0f}x |"
@@ -214,6 +215,7 @@ def paper_sizes(runs: int, device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training on cached features: how fast, how large.")
     parser.add_argument("--paper", action="store_true", help="random features of the paper's sizes")
+    parser.add_argument("--dataset", help="measure the backbone in the loop on this one, and nothing else")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=60, help="steps that measure the backbone in the loop")
     arguments = parser.parse_args()
@@ -222,9 +224,10 @@ def main() -> None:
     if arguments.paper:
         paper_sizes(arguments.runs, device)
         return
-    against_the_loop(arguments.runs, arguments.steps, device)
-    together(device)
-    scaling(device)
+    against_the_loop(arguments.dataset or "cluttered_digits", arguments.runs, arguments.steps, device)
+    if not arguments.dataset:
+        together(device)
+        scaling(device)
 
 
 if __name__ == "__main__":

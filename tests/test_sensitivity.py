@@ -138,6 +138,14 @@ def test_the_heat_maps_show_every_setting_and_how_many_runs_died():
     assert "n = 5 runs, 50 images" in panels[0].get_title()
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_heat_maps_say_so_where_there_are_no_masks():
+    runs = runs_of([("subtract", 0.1, 0.98), ("subtract", 0.1, 1.2)], 3).assign(iou=np.nan)
+    *_, last = heat_maps(summary(runs)).axes[:4]
+    assert last.get_title() == f"{PANELS['iou'][0]}: there are no masks"
+    assert not last.axison
+
+
 def test_the_heat_maps_say_so_where_nothing_ran():
     assert (
         heat_maps(summary(pd.DataFrame(columns=["dataset", *SETTING, "died"])))

@@ -33,6 +33,10 @@ def heat_maps(table: pd.DataFrame) -> Figure:
                     cells.pivot(index="temperature", columns="threshold_factor", values=name)
                     for name in (measure, "told")
                 )
+                if values.isna().all(axis=None):
+                    axis.set_axis_off()
+                    axis.set_title(f"{title}: there are no masks")
+                    continue
                 sns.heatmap(values, annot=told, fmt="", cmap="viridis", ax=axis, annot_kws={"fontsize": 6.5})
                 axis.set(xlabel="threshold · n", ylabel="temperature θ", title=title)
             runs, images = own["n_runs"].max(), own["n_images"].max()
