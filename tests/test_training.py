@@ -417,6 +417,12 @@ def test_a_loss_that_is_not_finite_is_refused(data, head):
             fit((features, data[1]), variant, head, SEEDS, SCHEDULE)
 
 
+def test_of_a_sweep_the_first_variant_whose_loss_is_not_finite_is_named(data, head):
+    steep = replace(BLA, temperature=1e39)  # infinite in single precision
+    with pytest.raises(BlaError, match=r"loss of BoundedLogits\(.*temperature=1e\+39.* is not finite in epoch 1"):
+        train_sweep(data[0][None], data[1], [BLA, steep, BLA_T], head, SEEDS, SCHEDULE)
+
+
 @pytest.mark.parametrize(("epsilon", "share"), [(1e-7, 1 / 3), (1e-8, 5 / 6), (1.0, 5e-8)])
 def test_adams_epsilon_reaches_the_optimiser(epsilon, share):
     # One image of 1e-7 in its only channel and an untrained head: each class has probability 1/2, so that the gradient

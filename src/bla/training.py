@@ -1,9 +1,10 @@
 """Training of heads and explanation modules on cached features, many runs at once.
 
 Every parameter, generator and result has a leading run dimension R. A run draws its shuffles, dropout and Gumbel noise
-from its own generator, so it is the same run in any group. Runs of one group train together as one batched product. A GPU
-takes all of them; a CPU as many as its cache holds, one group in each thread: operations this small gain little from
-threads of their own.
+from generators of its own, so it is the same run in any group. Runs of one group train together as one batched product. A
+GPU takes all of them, and replays each step as a CUDA graph; a CPU takes as many as its cache holds, one group in each
+thread: operations this small gain little from threads of their own. Variants whose runs have equal seeds train on the same
+batches (`train_sweep`).
 
     head = initial_head(seeds, channels=1280, classes=20)
     trained = train(features[None], labels, NoExplanation("none"), head, seeds, schedule)     # BL
@@ -282,7 +283,9 @@ def _train_group(
         losses[:, :, epoch] = total / images
         total.zero_()
         if not losses[:, :, epoch].isfinite().all():
-            raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower training.learning_rate")
+            first_bad = int(losses[:, :, epoch].isfinite().all(dim=0).logical_not().nonzero()[0])
+            whose = f" of {variants[first_bad]}" if len(variants) > 1 else ""
+            raise BlaError(f"the training loss{whose} is not finite in epoch {epoch + 1}; lower training.learning_rate")
 
     results = []
     for s, variant in enumerate(variants):
