@@ -60,8 +60,8 @@ def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
     head, runs, tables = load_head(HEADS / f"{dataset}.safetensors"), min(settings.alternatives.runs, settings.runs), []
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(runs)]
-    # A concept vector of 1,280 channels has 80 million weights: no more are kept than train side by side.
-    size = torch.get_num_threads() if isinstance(spec, ConceptVector) else runs
+    # A concept vector of 1,280 channels has 80 million weights: no more are kept than train side by side, on a GPU one.
+    size = runs if not isinstance(spec, ConceptVector) else torch.get_num_threads() if device.type == "cpu" else 1
     with tqdm(total=runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:
         for start in range(0, runs, size):
             rows = slice(start, start + size)

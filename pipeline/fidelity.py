@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bla import backbones, selection, training
+from bla import backbones, models, selection, training
 from bla.errors import BlaError
 from bla.fidelity import COLUMNS, cells, effects, preparations
 from bla.figures import choices, save_figure
@@ -58,7 +58,7 @@ def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFra
     told: list[object] = [hashlib.sha256(data).hexdigest(), asdict(settings.dataset[dataset].images), asdict(backbone)]
     told += [(IMAGES / dataset / f"{split}_images.npy").stat().st_mtime_ns for split in ("train", "test")]
     told += [asdict(schedule), runs, settings.seed, str(device), torch.__version__, version("timm")]
-    told += [Path(module.__file__ or "").read_text() for module in (backbones, selection, training)]
+    told += [Path(module.__file__ or "").read_text() for module in (backbones, models, selection, training)]
     told += [{key: asdict(column) for key, column in COLUMNS.items()}, Path(__file__).read_text()]
     kept = WORK / f"fidelity-{content_key(told)}.csv"
     if kept.exists():

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bla import selection, sensitivity, training
+from bla import models, selection, sensitivity, training
 from bla.errors import BlaError
 from bla.figures import save_figure
 from bla.models import Head
@@ -63,7 +63,7 @@ def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
     told: list[object] = [hashlib.sha256((HEADS / f"{dataset}.safetensors").read_bytes()).hexdigest(), seeds]
     told += [(FEATURES / dataset / f"{split}_features.npy").stat().st_mtime_ns for split in ("train", "test")]
     told += [asdict(schedule), str(choose_device()), torch.__version__]
-    told += [Path(module.__file__ or "").read_text() for module in (selection, sensitivity, training)]
+    told += [Path(module.__file__ or "").read_text() for module in (models, selection, sensitivity, training)]
     coverage = _coverage(dataset, test[0].shape[1])
     variants = grid(spec.temperatures, spec.threshold_factors, spec.threshold_rules)
     kept = {variant: WORK / f"sensitivity-{content_key([*told, asdict(variant)])}.csv" for variant in variants}
