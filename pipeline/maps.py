@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from bla import classifier, explainer, maps, selection, training
+from bla import classifier, explainer, maps, models, selection, training
 from bla.backbones import batch_size_for, fold_batch_norm, load_backbone
 from bla.classifier import Classifier
 from bla.datasets import spread_over_classes
@@ -64,7 +64,7 @@ def main(dataset: str) -> None:
     modules = {key: _module(dataset, key, settings, images.device) for key in settings.variants}
     told = [*told_of(explained, dataset, settings), targets.tolist(), seed, spec.noise]
     told += [explained.slow.tolist(), explained.checked.tolist()]
-    told += [inspect.getsource(code) for code in (classifier, explainer, maps, randomisation, selection)]
+    told += [inspect.getsource(code) for code in (classifier, explainer, maps, models, randomisation, selection)]
     typical = _training_images(dataset, STATISTICS_OF)[1].to(images.device)
     intact = _intact(dataset, settings, model, typical.shape[1])
     told += [hashlib.sha256(typical.cpu().numpy().tobytes()).hexdigest()]
