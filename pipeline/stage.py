@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import gc
 import inspect
 import json
 import os
@@ -34,6 +35,8 @@ def run_stage(main: Callable[..., None]) -> None:
     name, words = Path(sys.argv[0]).stem, sys.argv[1:]
     signature = inspect.signature(main)
     started = time.perf_counter()
+    gc.freeze()  # what was imported stays to the end, which would look through it once more for one or two seconds
+    gc.enable()
     keep_freed_memory()
     try:
         try:
