@@ -12,7 +12,9 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
-if sys.argv[0] == "-m":  # a stage: nothing of what it imports is garbage, and looking for some takes a third of the time
+if (
+    sys.argv[0] == "-m"
+):  # a stage: nothing of what it imports is garbage, and looking for some takes a third of the time
     gc.disable()  # until `run_stage`
 
 

@@ -14,8 +14,8 @@ from bla.seeds import derive_seed
 from bla.specs import ConceptVector, Explaining
 from bla.training import evaluate, train
 from pipeline.files import replacing, save_table
-from pipeline.gallery import chosen_images
 from pipeline.paths import FIGURES, HEADS, TABLES
+from pipeline.pictures import chosen_images
 from pipeline.results import load_features, load_head
 from pipeline.settings import Settings, load_settings
 from pipeline.stage import choose_device, run_stage

@@ -1,4 +1,4 @@
-"""Stage `baseline@DATASET`: the column BL, one head a run, in models/heads/DATASET.safetensors."""
+"""Stage `baseline@DATASET`: the columns BL, one head a run, in models/heads/DATASET.safetensors, and BL+."""
 
 from tqdm import tqdm
 
@@ -6,6 +6,7 @@ from bla.errors import BlaError
 from bla.seeds import derive_seed
 from bla.specs import NoExplanation
 from bla.training import evaluate, initial_head, train
+from pipeline import explainer
 from pipeline.paths import HEADS
 from pipeline.results import load_features, save_head, save_results
 from pipeline.settings import load_settings
@@ -13,7 +14,7 @@ from pipeline.stage import choose_device, run_stage
 
 
 def main(dataset: str) -> None:
-    """Train the heads on average-pooled features and evaluate them."""
+    """Train the heads on average-pooled features and evaluate them; then train them on, as a column."""
     settings, device = load_settings(), choose_device()
     (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
     seeds = [derive_seed(settings.seed, dataset, "bl", run) for run in range(settings.runs)]
@@ -28,6 +29,7 @@ def main(dataset: str) -> None:
             raise BlaError(f"params.yaml: dataset.{dataset}: bl: {error}") from error
     save_head(HEADS / f"{dataset}.safetensors", trained.head)
     save_results(dataset, "bl", variant, seeds, trained, evaluate(*test, variant, trained, seeds, device))
+    explainer.main(dataset, "bl_plus")
 
 
 if __name__ == "__main__":

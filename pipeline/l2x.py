@@ -21,7 +21,7 @@ from bla.figures import save_figure
 from bla.l2x import evaluate, masked, train
 from bla.l2x_results import DIGITS, MEASURES, Seen, differences, picture
 from bla.metrics.localisation import overlap
-from bla.occlusion import cell_means
+from bla.patches import cell_means
 from bla.run_tables import means
 from bla.seeds import derive_seed
 from bla.specs import Schedule

@@ -14,8 +14,8 @@ from bla import models, selection, sensitivity, training
 from bla.errors import BlaError
 from bla.figures import save_figure
 from bla.models import Head
-from bla.occlusion import cell_means
 from bla.paper import VARIANTS
+from bla.patches import cell_means
 from bla.seeds import derive_seed
 from bla.sensitivity import MEASURES, SETTING, differences, grid, measure, summary
 from bla.sensitivity_figures import heat_maps

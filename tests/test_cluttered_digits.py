@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from bla.datasets import cluttered_digits
-from bla.datasets.cluttered_digits import generate, source_split
+from bla.datasets.cluttered_digits import generate, handwritten, source_split
 from bla.specs import ClutteredDigits
 
 TEN = ClutteredDigits("cluttered_digits", tuple(range(10)), 60, 40, 48, 24, 4, 10)
@@ -97,6 +97,7 @@ def test_under_the_mask_the_image_differs_from_its_ground():
 
 def record_sources(monkeypatch):
     """Make `generate` report (source, image, whole) of every piece of ink: ink is the number of its source."""
+    monkeypatch.setattr(cluttered_digits, "AT_ONCE", 10_000)  # in this process
     drawn, paint, images = [], cluttered_digits._paint, Counter()
     numbers = np.arange(1, 1798, dtype=np.float32)[:, None, None]
     monkeypatch.setattr(cluttered_digits, "_inks", lambda size: np.broadcast_to(numbers, (1797, size, size)))
@@ -137,3 +138,9 @@ def test_colours_do_not_tell_the_class(spec):
     model = LogisticRegression(max_iter=500).fit(scale.transform(colours(train)), train.labels)
     right, chance = (model.predict(scale.transform(colours(test))) == test.labels).sum(), 1 / len(spec.classes)
     assert right < 500 * chance + 4 * np.sqrt(500 * chance * (1 - chance))
+
+
+def test_the_handwritten_digits_are_those_of_scikit_learn():
+    images, labels = handwritten()
+    np.testing.assert_array_equal(images, load_digits().images)
+    np.testing.assert_array_equal(labels, load_digits().target)

@@ -83,7 +83,7 @@ def test_a_stage_says_what_it_does_and_keeps_its_outputs_until_new_ones_are_comp
 
 
 def test_every_stage_module_has_a_stage_and_runs_without_dvc_or_papermill():
-    helpers = {"explained", "files", "index", "paths", "plan", "results", "stage"}
+    helpers = {"explained", "files", "index", "paths", "pictures", "plan", "results", "stage"}
     modules = {path.stem for path in (ROOT / "pipeline").glob("*.py")} - helpers - {"__init__"}
     assert modules == {stage["cmd"].split()[2].removeprefix("pipeline.") for stage in STAGES.values()}
     for module in modules - {"reports"}:

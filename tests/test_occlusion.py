@@ -12,8 +12,8 @@ from bla.backbones import build_backbone
 from bla.classifier import Classifier
 from bla.explainers.lime import draw_patterns
 from bla.models import Head
-from bla.occlusion import blurred, cell_means, occluded_logits, patch_masks, smooth_masks, target_scores
-from bla.patches import occlude, patch_of_pixel
+from bla.occlusion import blurred, occluded_logits, patch_masks, smooth_masks, target_scores
+from bla.patches import cell_means, occlude, patch_of_pixel
 from bla.specs import Backbone
 
 GRID, SIDE, RUNS, IMAGES, CLASSES = 4, 64, 2, 3, 3

@@ -21,9 +21,9 @@ ENV = os.environ | {
     "BLA_DEVICE": "cpu",
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
-EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "bl_plus", "statistics"} | {
+EVERY_STAGE = {"settings", "prepare", "backbone", "features", "baseline", "explainer", "statistics"} | {
     "tables", "gallery", "figures", "sizes", "fidelity", "sensitivity", "alternatives", "small_cnn", "l2x",
-    "reports", "lime", "maps", "faithfulness", "comparison", "comparison_figures",
+    "reports", "lime", "maps", "faithfulness", "comparison",
 }  # fmt: skip
 
 
@@ -256,7 +256,7 @@ def test_an_edited_threshold_reruns_its_variant_and_what_reads_it(project, tmp_p
     output = run(copy, "dvc", "exp", "run", "-S", "variant.bla_t.threshold_factor=0.5")
     assert stages(output) == {
         "settings", "explainer@cluttered_digits-bla_t", "gallery@cluttered_digits", "statistics", "tables", "figures",
-        "maps@cluttered_digits", "faithfulness@cluttered_digits", "comparison", "comparison_figures@cluttered_digits",
+        "maps@cluttered_digits", "faithfulness@cluttered_digits", "comparison",
         "reports", "sizes",
     }  # fmt: skip
     difference = json.loads(run(copy, "dvc", "metrics", "diff", "--json"))

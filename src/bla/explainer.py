@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bla.backbones import batch_size_for
 from bla.classifier import Classifier
-from bla.occlusion import cell_means
+from bla.patches import cell_means
 
 
 class Explainer(ABC):

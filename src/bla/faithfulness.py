@@ -21,7 +21,8 @@ from bla.classifier import Classifier
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
 from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_logits, rank_cells
 from bla.metrics.localisation import overlap, pointing_game, weight_inside
-from bla.occlusion import blurred, cell_means, occluded_logits, patch_masks
+from bla.occlusion import blurred, occluded_logits, patch_masks
+from bla.patches import cell_means
 
 Array = NDArray[np.float64]
 SHARES = (100, 50, 15)

@@ -9,10 +9,9 @@ black and about 20 pixels large. Training and test images come from different ha
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
-from sklearn.datasets import load_digits
 
 from bla.datasets import SplitName
-from bla.datasets.cluttered_digits import source_split
+from bla.datasets.cluttered_digits import handwritten, source_split
 
 SIDE = 28
 LARGEST_TURN = 15
@@ -30,14 +29,14 @@ def generate(
 
     Image i depends on (seed, split, i) and the classes alone.
     """
-    data = load_digits()
+    digits, labels_of = handwritten()
     sources = source_split()[split]
-    by_class = [sources[data.target[sources] == c] for c in classes]
+    by_class = [sources[labels_of[sources] == c] for c in classes]
     labels = np.arange(count, dtype=np.int64) % len(classes)
     images = np.empty((count, SIDE, SIDE), np.uint8)
     for i in range(count):
         rng = np.random.default_rng([seed, split == "train", i])
-        source = data.images[rng.choice(by_class[labels[i]])]
+        source = digits[rng.choice(by_class[labels[i]])]
         turn = np.deg2rad(rng.uniform(-LARGEST_TURN, LARGEST_TURN))
         size = 20 * rng.uniform(1 - LARGEST_SCALING, 1 + LARGEST_SCALING)
         shift = rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 2)

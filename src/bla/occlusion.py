@@ -103,15 +103,3 @@ def target_scores(logits: Tensor, targets: Tensor, probabilities: bool = True) -
     """The score `[R, P]` of each run's target class `[R]`, from logits `[R, P, K]`: a softmax probability, or the logit."""
     scores = logits.softmax(dim=2) if probabilities else logits
     return scores.gather(2, targets.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]
-
-
-def cell_means(values: Tensor, grid: int) -> Tensor:
-    """Means `[B, grid, grid]` of values `[B, H, W]` over the patches; unchanged if they are a map of the grid already."""
-    if values.shape[1:] == (grid, grid):
-        return values
-    assert min(values.shape[1:]) >= grid, f"a map of {tuple(values.shape[1:])} is coarser than {grid} cells a side"
-    for axis in (1, 2):
-        patch = patch_of_pixel(values.shape[axis], grid).to(values.device)
-        share = torch.nn.functional.one_hot(patch, grid).to(values.dtype)
-        values = (values.movedim(axis, 2) @ (share / share.sum(dim=0))).movedim(2, axis)
-    return values

@@ -11,29 +11,45 @@ their edges, so that neither their content nor their outline gives the label awa
 The handwritten sources are split once, by `source_split`, for every dataset drawn here and for the backbone's training.
 """
 
-from functools import cache
-from typing import Literal
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
-from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from bla.datasets import Split, drawn
+from bla.datasets import Split, SplitName, drawn
+from bla.processes import in_processes
 from bla.specs import ClutteredDigits
 
 TEST_SHARE = 0.2
 """Share of the handwritten sources of each class that only test images are drawn from."""
+AT_ONCE = 250
+"""Images that a process draws before it takes the next."""
+
+
+@cache
+def handwritten() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The 1,797 handwritten digits, `[1797, 8, 8]` from 0 to 16, and their classes: scikit-learn's `load_digits`.
+
+    Read from its file, since to import scikit-learn takes longer than to draw a thousand images.
+    """
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 @cache
 def source_split() -> dict[str, NDArray[np.int64]]:
-    """The one split of the 1,797 handwritten digits: indices into `load_digits`, by class 80 to 20.
+    """The one split of the 1,797 handwritten digits: indices into `handwritten`, by class 80 to 20.
 
     It takes no argument on purpose: whatever is drawn from a training source is training data everywhere.
     """
-    labels = load_digits().target
+    _, labels = handwritten()
     rng = np.random.default_rng(1797)
     test = np.concatenate(
         [(own := rng.permutation(np.flatnonzero(labels == c)))[: round(TEST_SHARE * len(own))] for c in range(10)]
@@ -44,7 +60,7 @@ def source_split() -> dict[str, NDArray[np.int64]]:
 @cache
 def _inks(size: int) -> NDArray[np.float32]:
     """All 1,797 digits enlarged to `[1797, size, size]`, 1 where there is ink."""
-    images = load_digits().images
+    images, _ = handwritten()
     enlarged = zoom(images / 16, (1, size / 8, size / 8), order=3, mode="grid-constant", grid_mode=True)
     ink: NDArray[np.float32] = np.clip((enlarged - 0.25) * 2, 0, 1).astype(np.float32)
     return ink
@@ -81,26 +97,36 @@ def _paint(canvas: NDArray[np.float32], ink: NDArray[np.float32], rng: np.random
     return place
 
 
-def generate(spec: ClutteredDigits, split: Literal["train", "test"], seed: int) -> Split:
+def generate(spec: ClutteredDigits, split: SplitName, seed: int) -> Split:
     """Draw the images of a split, the classes in equal shares; image i depends on (seed, split, i) and the sizes alone.
 
     Labels are positions in `spec.classes`; `masks` covers the ink of the whole digit.
     """
-    count, classes, image_size = (
-        spec.train_images if split == "train" else spec.test_images,
-        spec.classes,
-        spec.image_size,
-    )
-    digits = load_digits().target
-    sources = source_split()[split]
-    by_class = [sources[digits[sources] == c] for c in classes]
-    inks, fade, spread = _inks(spec.digit_size), _fade(spec.fragment_size), _spread(4, image_size)
+    count = spec.train_images if split == "train" else spec.test_images
+    parts = [range(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
+    images = np.empty((count, spec.image_size, spec.image_size, 3), np.uint8)
+    masks = np.empty((count, spec.image_size, spec.image_size), np.bool_)
+    chosen: list[str] = []
+    _inks(spec.digit_size)  # before the processes part
+    with tqdm(total=count, desc=f"draw {split} images", unit="img", disable=None) as bar:
+        for part, found in zip(parts, in_processes(partial(_draw, spec, split, seed), parts), strict=True):
+            images[part.start : part.stop], masks[part.start : part.stop], sources = found
+            chosen += sources
+            bar.update(len(part))
+    return drawn(images, np.arange(count, dtype=np.int64) % len(spec.classes), masks, chosen)
 
-    images = np.empty((count, image_size, image_size, 3), np.uint8)
-    masks = np.zeros((count, image_size, image_size), np.bool_)
-    labels = np.arange(count, dtype=np.int64) % len(classes)
+
+def _draw(
+    spec: ClutteredDigits, split: SplitName, seed: int, numbers: range
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], list[str]]:
+    """Some images of a split, by number: pixels, masks, and the number of each one's handwritten source."""
+    size, sources, (_, classes) = spec.image_size, source_split()[split], handwritten()
+    by_class = [sources[classes[sources] == c] for c in spec.classes]
+    inks, fade, spread = _inks(spec.digit_size), _fade(spec.fragment_size), _spread(4, size)
+    images = np.empty((len(numbers), size, size, 3), np.uint8)
+    masks = np.zeros((len(numbers), size, size), np.bool_)
     chosen = []
-    for i in tqdm(range(count), desc=f"draw {split} images", unit="img", disable=None):
+    for i, image, mask in zip(numbers, images, masks, strict=True):
         rng = np.random.default_rng([seed, split == "train", i])
         base = rng.uniform(0.3, 0.7, 3)
         corners = (base + rng.uniform(-0.2, 0.2, (4, 4, 3))).astype(np.float32)
@@ -109,9 +135,9 @@ def generate(spec: ClutteredDigits, split: Literal["train", "test"], seed: int) 
             top, left = rng.integers(0, spec.digit_size - spec.fragment_size + 1, 2)
             piece = inks[source, top : top + spec.fragment_size, left : left + spec.fragment_size]
             _paint(canvas, piece * fade, rng)
-        source = rng.choice(by_class[labels[i]])
-        masks[i][_paint(canvas, inks[source], rng)] = inks[source] > 0.5
+        source = rng.choice(by_class[i % len(by_class)])
+        mask[_paint(canvas, inks[source], rng)] = inks[source] > 0.5
         canvas += 0.02 * rng.standard_normal(canvas.shape, np.float32)
-        images[i] = np.clip(canvas * 255 + 0.5, 0, 255)
+        image[:] = np.clip(canvas * 255 + 0.5, 0, 255)
         chosen.append(str(source))
-    return drawn(images, labels, masks, chosen)
+    return images, masks, chosen
