@@ -12,10 +12,13 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
-if (
-    sys.argv[0] == "-m"
-):  # a stage: nothing of what it imports is garbage, and looking for some takes a third of the time
-    gc.disable()  # until `run_stage`
+if sys.argv[0] == "-m":  # this process is to run a stage
+    if "BLA_SERVER" in os.environ:
+        from pipeline.warm import hand_over
+
+        hand_over(str(ROOT))
+    # Until `run_stage`: nothing that is imported is garbage, and looking for some takes a third of the time.
+    gc.disable()
 
 
 def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

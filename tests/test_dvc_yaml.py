@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DECLARATIONS = {
-    "pipeline/__init__.py", "pipeline/paths.py", "pipeline/settings.py", "pipeline/stage.py",
+    "pipeline/__init__.py", "pipeline/paths.py", "pipeline/settings.py", "pipeline/stage.py", "pipeline/warm.py",
     "src/bla/__init__.py", "src/bla/errors.py", "src/bla/specs.py",
 }  # fmt: skip
 """No dependencies: they declare names and settings (tracked by value) and start a stage, but decide no result."""
@@ -83,7 +83,7 @@ def test_a_stage_says_what_it_does_and_keeps_its_outputs_until_new_ones_are_comp
 
 
 def test_every_stage_module_has_a_stage_and_runs_without_dvc_or_papermill():
-    helpers = {"explained", "files", "index", "paths", "pictures", "plan", "results", "stage"}
+    helpers = {"explained", "files", "index", "paths", "pictures", "plan", "results", "stage", "warm"}
     modules = {path.stem for path in (ROOT / "pipeline").glob("*.py")} - helpers - {"__init__"}
     assert modules == {stage["cmd"].split()[2].removeprefix("pipeline.") for stage in STAGES.values()}
     for module in modules - {"reports"}:
