@@ -2,9 +2,11 @@
 
 To import torch, timm and matplotlib takes as long as many a stage does. A server beside the command imports them once,
 while the first stage runs; `python -m pipeline.STAGE` hands its arguments, environment, folder and terminal over to a fork
-of the server, and ends with the fork's exit code. What a stage writes and says is the same without all this.
+of the server, and ends with the fork's exit code. What a stage writes and says is the same without all this. On Linux alone:
+elsewhere the system's own libraries do not survive a fork.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -19,7 +21,8 @@ import tempfile
 from pathlib import Path
 
 SERVER = "BLA_SERVER"
-"""The environment variable that tells a stage the server's socket, and the root of the code that it serves."""
+"""The environment variable that tells a stage the folder of the server's socket, and the root of the code that it serves."""
+# None of these asks for a GPU when it is imported: a process that has cannot be forked for one that uses it.
 IMPORTED = ("pandas", "pydantic", "safetensors.torch", "scipy.stats", "seaborn", "timm", "tqdm", "yaml")
 PAUSE = 0.01
 """Seconds between two looks at whether a stage has ended."""
@@ -27,17 +30,17 @@ PAUSE = 0.01
 
 def main(root: str, command: list[str]) -> None:
     """Become the command, with a server beside it that ends when the command does."""
-    folder = Path(tempfile.mkdtemp(prefix="bla-"))
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(str(folder / "socket"))
-    server.listen()
-    this = os.getpid()
-    if os.fork() == 0:
-        _serve(server, this)
-        shutil.rmtree(folder)
-        return
-    server.close()
-    os.environ[SERVER] = f"{folder / 'socket'}:{root}"
+    if sys.platform == "linux":
+        folder, server, this = Path(tempfile.mkdtemp(prefix="bla-")), socket.socket(socket.AF_UNIX), os.getpid()
+        with contextlib.chdir(folder):  # a socket's path must be short
+            server.bind("socket")
+        server.listen()
+        if os.fork() == 0:
+            _serve(server, this)
+            shutil.rmtree(folder)
+            return
+        server.close()
+        os.environ[SERVER] = f"{folder}:{root}"
     try:
         os.execvp(command[0], command)
     except (OSError, IndexError):
@@ -46,13 +49,17 @@ def main(root: str, command: list[str]) -> None:
 
 def hand_over(root: str) -> None:
     """If there is a server of this code, let it run what this process was started for, and exit as that does."""
-    address, _, served = os.environ.get(SERVER, "").partition(":")
+    folder, _, served = os.environ.get(SERVER, "").partition(":")
     if served != root:
         return
     module, *words = sys.orig_argv[sys.orig_argv.index("-m") + 1 :]
     request = json.dumps([module, words, str(Path.cwd()), dict(os.environ)]).encode()
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(address)
+        try:
+            with contextlib.chdir(folder):
+                connection.connect("socket")
+        except OSError:  # the server is gone
+            return
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the stage too, which says what to do then
         socket.send_fds(connection, [len(request).to_bytes(8)], [0, 1, 2])
         connection.sendall(request)

@@ -121,11 +121,20 @@ def test_a_stage_does_not_outlive_the_process_that_started_it(tree):
 
 
 def test_the_server_ends_with_its_command_and_leaves_nothing(tree, tmp_path):
-    (tmp_path / "tmp").mkdir()
-    done = run(tree, "sh", "-c", "ls $TMPDIR; exit 5", env=os.environ | {"TMPDIR": str(tmp_path / "tmp")})
-    assert done.returncode == 5
+    folder = tmp_path / ("long" * 30)  # a socket's path may have 107 characters
+    folder.mkdir()
+    script = f"ls $TMPDIR; {sys.executable} -m pipeline.ends number"
+    done = run(tree, "sh", "-c", script, env=os.environ | {"TMPDIR": str(folder)})
+    assert done.returncode == 3
     assert done.stdout.startswith("bla-")
-    wait_for(lambda: not list((tmp_path / "tmp").iterdir()))
+    wait_for(lambda: not list(folder.iterdir()))
+
+
+def test_a_stage_runs_by_itself_when_the_server_is_gone(tree, tmp_path):
+    done = run(
+        tree, *command("pipeline.ends", "number"), warm=False, env=os.environ | {"BLA_SERVER": f"{tmp_path}:{tree}"}
+    )
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_a_stage_of_other_code_is_not_handed_over(tree, tmp_path):
@@ -142,3 +151,15 @@ def test_a_command_that_cannot_be_run_gets_one_message(tree, words):
     done = run(tree, *words)
     assert done.returncode == 1
     assert done.stderr == "usage: python -m pipeline.warm COMMAND [ARGUMENT ...]\n"
+
+
+def test_what_the_server_imports_asks_for_no_gpu():
+    script = """
+import importlib, torch
+def asked(*_): raise AssertionError("a GPU is asked for")
+torch._C._cuda_getDeviceCount = torch._C._cuda_init = torch.cuda.is_available = torch.cuda.device_count = asked
+from pipeline.warm import IMPORTED
+for name in IMPORTED:
+    importlib.import_module(name)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
