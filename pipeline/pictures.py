@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,15 @@ from bla.processes import in_processes
 from pipeline.files import load_array, replacing
 from pipeline.paths import IMAGES
 
+CAPTION = 16
+"""Characters that are as wide as a small picture."""
+
 
 def class_names(dataset: str) -> list[str]:
-    """The classes by label, as captions of a picture."""
+    """The classes by label, as captions of a picture: two short lines at most."""
     names = pd.read_csv(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
-    return [name.replace("_", " ").replace("$", r"\$") for name in names]
+    lines = [fill(name.replace("_", " "), CAPTION, max_lines=2, placeholder=" …") for name in names]
+    return [name.replace("$", r"\$") for name in lines]
 
 
 def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8], list[str]]:

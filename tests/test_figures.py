@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from bla import fidelity
 from bla.figures import _upsample, choices, explanations, figure_three, overlay, overview, save_figure
 from bla.paper import COLUMNS
+from pipeline import pictures
 
 RNG = np.random.default_rng(0)
 RUNS = pd.DataFrame(
@@ -122,3 +123,11 @@ def test_equal_figures_are_equal_bytes(kind, drawn, tmp_path):
         save_figure(drawn(shown), path, kind)
         hashes.add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert len(hashes) == 1
+
+
+def test_long_class_names_become_two_short_lines(tmp_path, monkeypatch):
+    names = ["091.American_Three_toed_Woodpecker", "3", "$ and £"]
+    (tmp_path / "birds").mkdir()
+    pd.DataFrame({"label": range(3), "name": names}).to_csv(tmp_path / "birds/classes.csv", index=False)
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    assert pictures.class_names("birds") == ["091.American\nThree toed …", "3", r"\$ and £"]
