@@ -64,6 +64,8 @@ def hand_over(root: str) -> None:
         socket.send_fds(connection, [len(request).to_bytes(8)], [0, 1, 2])
         connection.sendall(request)
         code = connection.makefile().read()
+    if not code:
+        print(f"error in {module}: what ran it was killed; run again to continue", file=sys.stderr, flush=True)
     os._exit(int(code or 1))
 
 

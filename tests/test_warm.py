@@ -29,6 +29,7 @@ STAGES = {
     "waits": """
         import os, time
         from pathlib import Path
+        Path("parent").write_text(str(os.getppid()))
         Path("process").write_text(str(os.getpid()))
         try:
             time.sleep(60)
@@ -120,11 +121,24 @@ def test_a_stage_does_not_outlive_the_process_that_started_it(tree):
     assert process.wait(60) == 137
 
 
+def test_a_stage_whose_end_nobody_tells_has_failed_and_says_so(tree):
+    words = [*command("pipeline.warm"), *command("pipeline.waits")]
+    process = subprocess.Popen(words, cwd=tree, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: (tree / "process").exists() and (tree / "process").read_text())
+    for name in ("parent", "process"):
+        os.kill(int((tree / name).read_text()), signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert process.stderr
+    assert process.stderr.readline() == "error in pipeline.waits: what ran it was killed; run again to continue\n"
+
+
 def test_the_server_ends_with_its_command_and_leaves_nothing(tree, tmp_path):
     folder = tmp_path / ("long" * 30)  # a socket's path may have 107 characters
     folder.mkdir()
     script = f"ls $TMPDIR; {sys.executable} -m pipeline.ends number"
-    done = run(tree, "sh", "-c", script, env=os.environ | {"TMPDIR": str(folder)})
+    # torch makes a folder of its own when it is imported, in TMPDIR unless an import before told the environment of one.
+    own = {"TMPDIR": str(folder), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torch")}
+    done = run(tree, "sh", "-c", script, env=os.environ | own)
     assert done.returncode == 3
     assert done.stdout.startswith("bla-")
     wait_for(lambda: not list(folder.iterdir()))
