@@ -26,12 +26,12 @@ env: ## build .venv from requirements.lock, if that has changed
 	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
 repro: env ## run the whole pipeline: images to tables, figures and reports
-	@.venv/bin/python -m pipeline.warm dvc repro
+	@.venv/bin/python -m pipeline.run.warm dvc repro
 
 # `dvc exp run` writes the settings to params.yaml; `git checkout . && dvc checkout --force` comes back.
 paper: env ## Tables 1 and 2 on the paper's three datasets: says what it downloads and how long it takes, then does it
-	@.venv/bin/python -m pipeline.plan $(subst $(comma), ,$(PAPER))
-	@.venv/bin/python -m pipeline.warm dvc exp run -S 'datasets=[$(PAPER)]' -S 'fidelity.datasets=[]' \
+	@.venv/bin/python -m pipeline.run.estimate $(subst $(comma), ,$(PAPER))
+	@.venv/bin/python -m pipeline.run.warm dvc exp run -S 'datasets=[$(PAPER)]' -S 'fidelity.datasets=[]' \
 	  -S 'variants=[l2x_f,bla,bla_t,bla_ph,bla_ph_released,bla_ph_reloaded]' \
 	  -S faithfulness.images=100 -S faithfulness.slow_images=40 -S faithfulness.check_images=5
 

@@ -26,18 +26,18 @@ from results import record
 from torch import Tensor
 
 import pipeline  # noqa: F401  puts src on the path
-from bla.backbones import Extractor, batch_size_for, build_backbone, fold_batch_norm, load_backbone
-from bla.classifier import Classifier
-from bla.explainers import explainer_class, explainer_names
-from bla.explainers.attention import Attention
-from bla.explainers.lime import LIME
-from bla.models import Head, Module
-from bla.occlusion import occluded_logits, patch_masks
-from bla.paper import VARIANTS
-from bla.patches import patch_of_pixel
-from bla.specs import Backbone
-from bla.training import initial_head
-from pipeline.stage import choose_device, keep_freed_memory
+from bla.base.paper import VARIANTS
+from bla.base.specs import Backbone
+from bla.explainers.learned.attention import Attention
+from bla.explainers.occlusion import occluded_logits, patch_masks
+from bla.explainers.posthoc.lime import LIME
+from bla.explainers.registry import explainer_class, explainer_names
+from bla.method.modules import Head, Module
+from bla.method.training import initial_head
+from bla.networks.backbones import Extractor, batch_size_for, build_backbone, fold_batch_norm, load_backbone
+from bla.networks.classifier import Classifier
+from bla.networks.patches import patch_of_pixel
+from pipeline.run.stage import choose_device, keep_freed_memory
 
 REPETITIONS = 3
 

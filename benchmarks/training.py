@@ -30,14 +30,14 @@ import torch
 from results import record, seconds
 
 import pipeline  # noqa: F401  puts src on the path
-from bla.backbones import extract, fold_batch_norm, load_backbone
-from bla.paper import VARIANTS
-from bla.specs import BoundedLogits, NoExplanation, Schedule, Variant
-from bla.training import initial_head, train, train_sweep
-from pipeline.files import load_array
-from pipeline.paths import BACKBONES, IMAGES
-from pipeline.settings import load_settings
-from pipeline.stage import choose_device, keep_freed_memory
+from bla.base.paper import VARIANTS
+from bla.base.specs import BoundedLogits, NoExplanation, Schedule, Variant
+from bla.method.training import initial_head, train, train_sweep
+from bla.networks.backbones import extract, fold_batch_norm, load_backbone
+from pipeline.artifacts.files import load_array
+from pipeline.artifacts.paths import BACKBONES, IMAGES
+from pipeline.run.settings import load_settings
+from pipeline.run.stage import choose_device, keep_freed_memory
 
 PAPER = {"cats_vs_dogs": (18_609, 2, 2), "stanford_dogs": (12_000, 120, 5), "caltech_birds": (5_994, 200, 5)}
 """Training images, classes and epochs of the paper's datasets; maps of 49 cells and 1,280 channels."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 if sys.argv[0] == "-m":  # this process is to run a stage
     if "BLA_SERVER" in os.environ:
-        from pipeline.warm import hand_over
+        from pipeline.run.warm import hand_over
 
         hand_over(str(ROOT))
     # Until `run_stage`: nothing that is imported is garbage, and looking for some takes a third of the time.

@@ -5,7 +5,7 @@ import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from pipeline.stage import run_stage
+from pipeline.run.stage import run_stage
 
 
 def end_of(monkeypatch, main, *words):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bla.adam import Adam
+from bla.runtime.adam import Adam
 
 
 @pytest.mark.parametrize(("rate", "epsilon"), [(1e-3, 1e-7), (0.1, 1e-3)])
@@ -37,7 +37,7 @@ def test_a_tensor_that_the_loss_does_not_depend_on_stays_and_takes_no_step():
 
 def test_no_compiler_is_imported():
     """It takes two seconds, in every stage that trains."""
-    code = "import sys, torch, bla.adam\nx = torch.ones(2, requires_grad=True)\n"
-    code += "bla.adam.Adam([x], 0.1, 1e-7).minimise(x.sum())\nsys.exit('torch._dynamo' in sys.modules)"
+    code = "import sys, torch, bla.runtime.adam\nx = torch.ones(2, requires_grad=True)\n"
+    code += "bla.runtime.adam.Adam([x], 0.1, 1e-7).minimise(x.sum())\nsys.exit('torch._dynamo' in sys.modules)"
     source = Path(__file__).parent.parent / "src"
     assert subprocess.run([sys.executable, "-c", code], cwd=source, check=False).returncode == 0

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bla.alternatives import LOGITS, MEASURES, against_bla, picture, run_table
-from bla.models import Evaluation, Explained
-from bla.run_tables import means
-from bla.statistics import bootstrap, holm, wilcoxon
+from bla.experiments.abandoned_modules.tables import LOGITS, MEASURES, against_bla, picture, run_table
+from bla.experiments.runs import means
+from bla.inference.paired import bootstrap, holm, wilcoxon
+from bla.method.modules import Evaluation, Explained
 
 
 def test_a_row_a_run_by_hand():

@@ -14,13 +14,13 @@ from scipy import stats
 from timm.layers.drop import DropPath
 from torch import nn
 
-from bla import backbones, pretraining
-from bla.backbones import HUB, Extractor, ResidualDrop, build_backbone, extract, fold_batch_norm, load_backbone
+from bla.base.errors import BlaError
+from bla.base.specs import Backbone, ClutteredDigits, Pretraining
 from bla.datasets import cluttered_digits
-from bla.errors import BlaError
-from bla.specs import Backbone, ClutteredDigits, Pretraining
-from pipeline import backbone as stage
-from pipeline.settings import load_settings
+from bla.networks import backbones, pretraining
+from bla.networks.backbones import HUB, Extractor, ResidualDrop, build_backbone, extract, fold_batch_norm, load_backbone
+from pipeline.run.settings import load_settings
+from pipeline.stages import backbone as stage
 
 CPU = torch.device("cpu")
 RESNET = Backbone("test_resnet", "w", "half", 16)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bla import paper
-from bla.claims import CLAIMS, NOT_RUN, Dataset, judge_claims
-from bla.further_claims import ALTERNATIVES, SMALL_CNN, judge_alternatives, judge_l2x, judge_small_cnn
-from bla.specs import Photographs
-from bla.statistics import Column
+from bla.base import paper
+from bla.base.specs import Photographs
+from bla.claims.further import ALTERNATIVES, SMALL_CNN, judge_alternatives, judge_l2x, judge_small_cnn
+from bla.claims.judge import CLAIMS, NOT_RUN, Dataset, judge_claims
+from bla.inference.paired import Column
 
 PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
 RUNS, IMAGES = 20, 1000

@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from bla.base.specs import ClutteredDigits
 from bla.datasets import cluttered_digits
 from bla.datasets.cluttered_digits import generate, handwritten, source_split
-from bla.specs import ClutteredDigits
 
 TEN = ClutteredDigits("cluttered_digits", tuple(range(10)), 60, 40, 48, 24, 4, 10)
 TWO = replace(TEN, classes=(3, 8))

@@ -9,15 +9,15 @@ import pytest
 from matplotlib import pyplot
 from scipy import stats
 
-from bla import faithfulness_figures as pictures
-from bla import statistics
-from bla.claims import COMPARABLE, Dataset, judge_claims
-from bla.comparison import summary, table_two, table_two_layout, table_two_tests
-from bla.comparison import tests as compare
-from bla.figures import save_figure
+from bla.claims.judge import COMPARABLE, Dataset, judge_claims
+from bla.experiments.faithfulness import figures as pictures
+from bla.experiments.faithfulness.tables import summary, table_two, table_two_layout, table_two_tests
+from bla.experiments.faithfulness.tables import tests as compare
+from bla.inference import paired as statistics
+from bla.inference.paired import EXACT, Column, crossed_bootstrap, wilcoxon
 from bla.metrics import METRICS
 from bla.metrics.rank_correlation import spearman
-from bla.statistics import EXACT, Column, crossed_bootstrap, wilcoxon
+from bla.plotting.figures import save_figure
 
 PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
 RNG = np.random.default_rng(0)

@@ -17,6 +17,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from bla.base.download import Source
+from bla.base.errors import BlaError
+from bla.base.specs import ImageNet, Mnist, OxfordPet, Photographs
 from bla.datasets import (
     ImageFile,
     caltech_birds,
@@ -27,10 +30,7 @@ from bla.datasets import (
     split_by_name,
     stanford_dogs,
 )
-from bla.download import Source
-from bla.errors import BlaError
-from bla.imagefiles import resize_image
-from bla.specs import ImageNet, Mnist, OxfordPet, Photographs
+from bla.datasets.image_files import resize_image
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-import bla.download
-from bla.download import Source, fetch, provide, unpack
-from bla.errors import BlaError
+import bla.base.download
+from bla.base.download import Source, fetch, provide, unpack
+from bla.base.errors import BlaError
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = bytes(range(256)) * 4000  # 1 MB, several chunks
@@ -123,7 +123,7 @@ def hang_up(handler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(bla.download, "BACKOFF", 0)
+    monkeypatch.setattr(bla.base.download, "BACKOFF", 0)
     monkeypatch.setenv("no_proxy", "*")
     server = Server()
     server.http.patience = threading.Event()
@@ -223,7 +223,7 @@ def test_a_broken_connection_is_resumed(server, tmp_path):
 
 @pytest.mark.parametrize("answer", [half_chunked, without_length(DATA[:HALF]), silence, hang_up])
 def test_other_ways_to_break_off(answer, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(bla.download, "TIMEOUT", 0.5)
+    monkeypatch.setattr(bla.base.download, "TIMEOUT", 0.5)
     url = server.url("/a", answer, ranges(DATA))
     fetch(source(url), tmp_path)
     assert contents(tmp_path) == {Path("file.bin"): DATA}
@@ -233,8 +233,8 @@ def test_other_ways_to_break_off(answer, server, tmp_path, monkeypatch):
 @pytest.mark.parametrize("code", [500, 503, 429])
 def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses(code, server, tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr(bla.download, "BACKOFF", 3)
-    monkeypatch.setattr(bla.download.time, "sleep", pauses.append)
+    monkeypatch.setattr(bla.base.download, "BACKOFF", 3)
+    monkeypatch.setattr(bla.base.download.time, "sleep", pauses.append)
     url = server.url("/a", status(code), status(code), status(code), whole(DATA))
     assert_fetched(server, tmp_path, source(url), None, None, None, None)
     assert pauses == [3, 6, 12]
@@ -260,7 +260,7 @@ def test_when_all_fail_one_message_says_what_to_do(server, tmp_path):
         f"file.bin: cannot be downloaded ({last}: HTTP Error 503: Service Unavailable); "
         f"check the connection, or put the file by hand at {tmp_path}/file.bin"
     )
-    assert [path for path, _ in server.requests] == ["/a"] + ["/b"] * bla.download.ATTEMPTS
+    assert [path for path, _ in server.requests] == ["/a"] + ["/b"] * bla.base.download.ATTEMPTS
     assert contents(tmp_path) == {}
 
 
@@ -296,11 +296,13 @@ def test_a_wrong_part_is_not_resumed_for_ever(server, tmp_path):
 @pytest.mark.parametrize("answer", [whole, without_length])
 def test_a_server_that_sends_too_much_is_cut_off(answer, server, tmp_path, monkeypatch):
     written = []
-    difference = bla.download._difference
-    monkeypatch.setattr(bla.download, "_difference", lambda p, s: written.append(p.stat().st_size) or difference(p, s))
+    difference = bla.base.download._difference
+    monkeypatch.setattr(
+        bla.base.download, "_difference", lambda p, s: written.append(p.stat().st_size) or difference(p, s)
+    )
     with pytest.raises(BlaError, match="not 10 bytes"):
         fetch(source(server.url("/a", answer(DATA * 50)), data=DATA[:10]), tmp_path)
-    assert written[0] <= bla.download.CHUNK
+    assert written[0] <= bla.base.download.CHUNK
     assert contents(tmp_path) == {}
 
 
@@ -350,7 +352,12 @@ def test_another_file_that_is_there_is_left_alone(there, server, tmp_path):
 def run_with_small_files(code, *words):
     """Run Python code that may write files of 300 kB at most; the number of the OSError that it meets."""
     done = subprocess.run(
-        [sys.executable, "-c", f"from pathlib import Path; import sys; from bla.download import *\n{code}", *words],
+        [
+            sys.executable,
+            "-c",
+            f"from pathlib import Path; import sys; from bla.base.download import *\n{code}",
+            *words,
+        ],
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
@@ -386,7 +393,7 @@ def test_a_disk_that_fails_at_the_end_is_no_network_error(number, server, tmp_pa
     def fail(_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(bla.download.os, "fsync", fail)
+    monkeypatch.setattr(bla.base.download.os, "fsync", fail)
     with pytest.raises(OSError, match=os.strerror(number)):
         fetch(source(server.url("/a", whole(DATA))), tmp_path)
     assert len(server.requests) == 1
@@ -398,7 +405,7 @@ def test_an_interrupt_leaves_the_part_to_go_on_from(server, tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     wanted = source(server.url("/a", ranges(DATA, stop=HALF), ranges(DATA)))
-    monkeypatch.setattr(bla.download.time, "sleep", interrupt)
+    monkeypatch.setattr(bla.base.download.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fetch(wanted, tmp_path / "new")
     assert contents(tmp_path / "new") == {Path("file.bin.part"): DATA[:HALF]}

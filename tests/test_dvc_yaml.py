@@ -9,8 +9,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DECLARATIONS = {
-    "pipeline/__init__.py", "pipeline/paths.py", "pipeline/settings.py", "pipeline/stage.py", "pipeline/warm.py",
-    "src/bla/__init__.py", "src/bla/errors.py", "src/bla/specs.py",
+    "pipeline/__init__.py", "pipeline/artifacts/paths.py", "pipeline/run/settings.py", "pipeline/run/stage.py", "pipeline/run/warm.py",
+    "src/bla/__init__.py", "src/bla/base/errors.py", "src/bla/base/specs.py",
 }  # fmt: skip
 """No dependencies: they declare names and settings (tracked by value) and start a stage, but decide no result."""
 

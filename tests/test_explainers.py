@@ -15,28 +15,28 @@ from sklearn.linear_model import LinearRegression
 from torch import nn
 from torch.nn.functional import avg_pool2d, leaky_relu
 
-from bla.backbones import build_backbone, fold_batch_norm
-from bla.classifier import Classifier
-from bla.errors import BlaError
-from bla.explainer import Explainer, add_noise, cell_maps, check_explainer
-from bla.explainers import explainer_class, explainer_names
-from bla.explainers.attention import Attention
-from bla.explainers.cam import CAM, cam
-from bla.explainers.centre import Centre
-from bla.explainers.constant import Constant
-from bla.explainers.edges import Edges
-from bla.explainers.grad_cam import GradCAM
-from bla.explainers.grad_cam_pp import GradCAMPP
-from bla.explainers.lime import LIME, draw_patterns, solver
-from bla.explainers.random import Random
-from bla.explainers.rise import RISE, random_masks
-from bla.explainers.score_cam import ScoreCAM
-from bla.maps import retrained_maps
+from bla.base.errors import BlaError
+from bla.base.paper import VARIANTS
+from bla.base.specs import Backbone, Schedule
+from bla.explainers.all_maps import retrained_maps
+from bla.explainers.controls.centre import Centre
+from bla.explainers.controls.constant import Constant
+from bla.explainers.controls.edges import Edges
+from bla.explainers.controls.random import Random
+from bla.explainers.interface import Explainer, add_noise, cell_maps, check_explainer
+from bla.explainers.learned.attention import Attention
+from bla.explainers.posthoc.cam import CAM, cam
+from bla.explainers.posthoc.grad_cam import GradCAM
+from bla.explainers.posthoc.grad_cam_pp import GradCAMPP
+from bla.explainers.posthoc.lime import LIME, draw_patterns, solver
+from bla.explainers.posthoc.rise import RISE, random_masks
+from bla.explainers.posthoc.score_cam import ScoreCAM
+from bla.explainers.registry import explainer_class, explainer_names
+from bla.method.modules import Head, Module
 from bla.metrics.randomisation import cascade, cascade_levels
 from bla.metrics.rank_correlation import spearman
-from bla.models import Head, Module
-from bla.paper import VARIANTS
-from bla.specs import Backbone, Schedule
+from bla.networks.backbones import build_backbone, fold_batch_norm
+from bla.networks.classifier import Classifier
 
 GRID, SIDE, CLASSES, CHANNELS = 4, 64, 3, 96
 OPTIONS = {"lime": {"patterns": 40}, "rise": {"masks": 20}}
@@ -388,7 +388,7 @@ def test_cell_maps_are_means_over_the_cells_and_depend_on_no_batch(
             batches.append(len(images))
             return super().explain(images, targets, seeds) + targets[:, None, None] + 10 * seeds[:, None, None]
 
-    monkeypatch.setattr("bla.explainer.batch_size_for", lambda device, side: size)
+    monkeypatch.setattr("bla.explainers.interface.batch_size_for", lambda device, side: size)
     found = cell_maps(Seen(run), images, targets, seeds, 2)
     assert max(batches) == min(size, 3)
     assert found.dtype == torch.float64

@@ -16,12 +16,14 @@ import yaml
 from conftest import end_of
 from safetensors.torch import load_file, save_file
 
-from bla.backbones import build_backbone
-from bla.explainers.lime import LIME
+from bla.base.specs import Backbone
+from bla.explainers.posthoc.lime import LIME
 from bla.metrics.rank_correlation import spearman
-from bla.specs import Backbone
-from pipeline import baseline, explainer, faithfulness, features, files, lime, maps, prepare
-from pipeline.files import replacing
+from bla.networks.backbones import build_backbone
+from pipeline.artifacts import files
+from pipeline.artifacts.files import replacing
+from pipeline.stages import baseline, faithfulness, features, lime, maps, prepare
+from pipeline.stages import train_variant as explainer
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = "cluttered_digits"
@@ -114,8 +116,8 @@ def test_an_interrupted_lime_goes_on_where_it_was_and_ends_with_the_same_bytes(h
 KILLED = f"""
 import os, signal, sys
 sys.path[:0] = ["."]
-from pipeline import maps
-from bla.explainers.rise import RISE
+from pipeline.stages import maps
+from bla.explainers.posthoc.rise import RISE
 RISE.explain = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 maps.main("{DIGITS}")
 """

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from bla.backbones import build_backbone
-from bla.classifier import Classifier
-from bla.faithfulness import Subject, few_cells, measure
+from bla.base.specs import Backbone
+from bla.explainers.occlusion import blurred
+from bla.method.modules import Head
+from bla.method.training import initial_head
 from bla.metrics import BY_NAME
 from bla.metrics.confidence import explanation_mask, keep_largest
 from bla.metrics.curves import rank_cells
-from bla.models import Head
-from bla.occlusion import blurred
-from bla.specs import Backbone
-from bla.training import initial_head
+from bla.metrics.measure import Subject, few_cells, measure
+from bla.networks.backbones import build_backbone
+from bla.networks.classifier import Classifier
 
 LOCALISATION = {"pointing_game", "iou", "precision", "recall", "weight_inside"}
 OF_CURVES = {f"{kind}_{background}" for kind in ("deletion", "insertion") for background in ("black", "blur")}

@@ -8,10 +8,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bla import paper
-from bla.errors import BlaError
-from bla.fidelity import CHOICES, COLUMNS, MEASURES, NORMALISATIONS, STOCHASTIC_DEPTHS, cells, effects, preparations
-from bla.specs import Backbone
+from bla.base import paper
+from bla.base.errors import BlaError
+from bla.base.specs import Backbone
+from bla.experiments.unstated_choices.tables import (
+    CHOICES,
+    COLUMNS,
+    MEASURES,
+    NORMALISATIONS,
+    STOCHASTIC_DEPTHS,
+    cells,
+    effects,
+    preparations,
+)
 
 PREPARATIONS = list(product(NORMALISATIONS, STOCHASTIC_DEPTHS))
 KEYS = ["dataset", "choice", "other", "column", "setting", "measure"]

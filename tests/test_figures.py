@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from bla import fidelity
-from bla.figures import _upsample, choices, explanations, figure_three, overlay, overview, save_figure
-from bla.paper import COLUMNS
-from pipeline import pictures
+from bla.base.paper import COLUMNS
+from bla.experiments.unstated_choices import tables as fidelity
+from bla.plotting.figures import _upsample, choices, explanations, figure_three, overlay, overview, save_figure
+from pipeline.artifacts import pictures
 
 RNG = np.random.default_rng(0)
 RUNS = pd.DataFrame(

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
+from bla.base.errors import BlaError
+from bla.base.specs import ImageFolder
 from bla.datasets import ImageFile, split_by_name
 from bla.datasets.image_folder import find
-from bla.errors import BlaError
-from bla.specs import ImageFolder
 
 SPEC = ImageFolder("image_folder", "photos", image_size=32)
 SHARED = ImageFolder("image_folder", "photos", image_size=32, test_share=0.25)

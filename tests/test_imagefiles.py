@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bla import imagefiles
+from bla.base.errors import BlaError
 from bla.datasets import ImageFile, Listing, Split, scale_boxes
-from bla.errors import BlaError
-from bla.imagefiles import load_image, load_mask, read_images, resize_image
+from bla.datasets import image_files as imagefiles
+from bla.datasets.image_files import load_image, load_mask, read_images, resize_image
 
 RNG = np.random.default_rng(0)
 

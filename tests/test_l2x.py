@@ -9,19 +9,19 @@ import torch
 from scipy import stats
 from torch import nn
 
-from bla import l2x_digits
-from bla.backbones import build_backbone
-from bla.errors import BlaError
-from bla.l2x import evaluate, masked, sample, shown, train
-from bla.l2x_results import MEASURES, SHOWN, Seen, differences, picture
-from bla.models import Head, Module
-from bla.patches import occlude
-from bla.run_tables import means
-from bla.seeds import derive_seed
-from bla.selection import largest_cells
-from bla.small_cnn import CELLS, SmallCNN, initial
-from bla.specs import Backbone, L2XReading, Schedule
-from bla.training import initial_head
+from bla.base.errors import BlaError
+from bla.base.specs import Backbone, L2XReading, Schedule
+from bla.experiments.runs import means
+from bla.experiments.two_network_l2x import digits as l2x_digits
+from bla.experiments.two_network_l2x.l2x import evaluate, masked, sample, shown, train
+from bla.experiments.two_network_l2x.tables import MEASURES, SHOWN, Seen, differences, picture
+from bla.method.equations import largest_cells
+from bla.method.modules import Head, Module
+from bla.method.training import initial_head
+from bla.networks.backbones import build_backbone
+from bla.networks.patches import occlude
+from bla.networks.small_cnn import CELLS, SmallCNN, initial
+from bla.runtime.seeds import derive_seed
 
 MULTIPLIED, DIVIDED = L2XReading(0.1, "black", False), L2XReading(10, "black", False)
 MEAN, STRAIGHT = L2XReading(0.1, "mean", False), L2XReading(0.1, "black", True)

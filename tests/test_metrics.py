@@ -18,7 +18,7 @@ from bla.metrics.confidence import average_drop, explanation_mask, increase, kee
 from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_logits, rank_cells
 from bla.metrics.localisation import overlap, pointing_game, weight_inside
 from bla.metrics.rank_correlation import spearman
-from bla.patches import cell_means
+from bla.networks.patches import cell_means
 
 RNG = np.random.default_rng(0)
 SOME_TIES = np.array([0.5, 2, 0.5, -1, 2, 0.5, 7])

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
-from bla.backbones import build_backbone
-from bla.classifier import Classifier
-from bla.explainers.lime import draw_patterns
-from bla.models import Head
-from bla.occlusion import blurred, occluded_logits, patch_masks, smooth_masks, target_scores
-from bla.patches import cell_means, occlude, patch_of_pixel
-from bla.specs import Backbone
+from bla.base.specs import Backbone
+from bla.explainers.occlusion import blurred, occluded_logits, patch_masks, smooth_masks, target_scores
+from bla.explainers.posthoc.lime import draw_patterns
+from bla.method.modules import Head
+from bla.networks.backbones import build_backbone
+from bla.networks.classifier import Classifier
+from bla.networks.patches import cell_means, occlude, patch_of_pixel
 
 GRID, SIDE, RUNS, IMAGES, CLASSES = 4, 64, 2, 3, 3
 COLOUR = torch.tensor([124.0, 116.5, 40.0])

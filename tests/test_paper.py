@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bla.paper import (
+from bla.base.paper import (
     ALPHA,
     BACKBONE,
     COLUMNS,
@@ -19,8 +19,8 @@ from bla.paper import (
     departures,
     variant_departures,
 )
-from bla.specs import NoExplanation, Photographs
-from pipeline.settings import load_settings
+from bla.base.specs import NoExplanation, Photographs
+from pipeline.run.settings import load_settings
 
 PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv").query("where == 'Table 1'")
 

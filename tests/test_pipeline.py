@@ -111,7 +111,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **{f"dataset__cluttered_digits__images__{name}": value for name, value in images.items()},
     )
     # Which copy of the library runs? Every stage says so.
-    path = target / "pipeline/settings.py"
+    path = target / "pipeline/run/settings.py"
     path.write_text(path.read_text() + "\n\nimport bla\n\nprint('imported', bla.__file__)\n")
     assert {name.partition("@")[0] for name in stages(run(target, "dvc", "repro"))} == EVERY_STAGE
     run(target, "git", "add", "-A")
@@ -241,7 +241,7 @@ def test_a_fresh_clone_knows_whether_lock_code_settings_and_tables_belong_togeth
     up_to_date = "Data and pipelines are up to date."
     check = ("dvc", "repro", "--allow-missing", "--dry")
     assert up_to_date in run(copy, *check)
-    for name in ("src/bla/selection.py", "pipeline/tables.py", "params.yaml", "reports/tables/table1.md"):
+    for name in ("src/bla/method/equations.py", "pipeline/stages/tables.py", "params.yaml", "reports/tables/table1.md"):
         path = copy / name
         before = path.read_text()
         path.write_text(before + "\n# changed\n")

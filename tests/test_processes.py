@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from bla.errors import BlaError
-from bla.processes import in_processes
+from bla.base.errors import BlaError
+from bla.runtime.processes import in_processes
 
 
 def power(exponent, base):

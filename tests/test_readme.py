@@ -8,11 +8,11 @@ import pytest
 import torch
 import yaml
 
-from bla.backbones import build_backbone
-from bla.classifier import Classifier
-from bla.explainer import Explainer, check_explainer
-from bla.specs import Backbone
-from bla.training import initial_head
+from bla.base.specs import Backbone
+from bla.explainers.interface import Explainer, check_explainer
+from bla.method.training import initial_head
+from bla.networks.backbones import build_backbone
+from bla.networks.classifier import Classifier
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -5,9 +5,9 @@ import sys
 import nbformat
 import pytest
 
-from bla.errors import BlaError
-from pipeline import reports
-from pipeline.settings import load_settings
+from bla.base.errors import BlaError
+from pipeline.run.settings import load_settings
+from pipeline.stages import reports
 
 
 def notebook(tmp_path, parameters: str, body: str):

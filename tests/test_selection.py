@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bla.selection import (
+from bla.base.specs import L2XF, BoundedLogits, Pointwise
+from bla.method.equations import (
     bounded_logits,
     cells_at_maximum,
     gumbel,
@@ -23,7 +24,6 @@ from bla.selection import (
     soft_weights,
     threshold,
 )
-from bla.specs import L2XF, BoundedLogits, Pointwise
 
 GOLDEN = np.load(Path(__file__).with_name("bla_reference.npz"), allow_pickle=False)
 CASES = ["a", "b", "allneg"]

@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy import stats
 
-from bla import sensitivity
+from bla.base.specs import BoundedLogits, Schedule
+from bla.experiments.temperature_threshold import experiment as sensitivity
+from bla.experiments.temperature_threshold.experiment import MEASURES, SETTING, grid, measure, summary
+from bla.experiments.temperature_threshold.figures import PANELS, heat_maps
+from bla.method.training import evaluate, initial_head, train
 from bla.metrics.localisation import overlap
-from bla.sensitivity import MEASURES, SETTING, grid, measure, summary
-from bla.sensitivity_figures import PANELS, heat_maps
-from bla.specs import BoundedLogits, Schedule
-from bla.training import evaluate, initial_head, train
 
 SEEDS, SCHEDULE = [1, 2, 3], Schedule(8, 2, 0.01, 0.2, 1e-7)
 RNG = np.random.default_rng(0)

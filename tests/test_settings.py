@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bla.errors import BlaError
-from bla.specs import (
+from bla.base.errors import BlaError
+from bla.base.specs import (
     BoundedLogits,
     ClutteredDigits,
     ImageFolder,
@@ -17,7 +17,7 @@ from bla.specs import (
     OxfordPet,
     Photographs,
 )
-from pipeline.settings import load_settings
+from pipeline.run.settings import load_settings
 
 TEXT = Path("params.yaml").read_text()
 SHIPPED = yaml.safe_load(TEXT)

@@ -8,11 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bla import size_figures
-from bla.models import EVALUATION_CHUNK, Head, Module, Trained
-from bla.paper import VARIANTS
-from bla.sizes import FEWEST, QUANTITIES, confidences, per_bin, per_class, per_run, relations
-from bla.training import evaluate
+from bla.base.paper import VARIANTS
+from bla.experiments.explanation_size import figures as size_figures
+from bla.experiments.explanation_size.tables import (
+    FEWEST,
+    QUANTITIES,
+    confidences,
+    per_bin,
+    per_class,
+    per_run,
+    relations,
+)
+from bla.method.modules import EVALUATION_CHUNK, Head, Module, Trained
+from bla.method.training import evaluate
 
 SIZE = np.array([[1, 1, 2, 4, 4, 6], [3, 3, 3, 3, 3, 3]], np.int16)
 CONFIDENCE = np.array([[0.5, 0.6, 0.7, 0.8, 0.9, 1.0], [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]])

@@ -8,16 +8,16 @@ from scipy import ndimage, stats
 from sklearn.datasets import load_digits
 from torch import nn
 
-from bla import moved_digits
+from bla.base.errors import BlaError
+from bla.base.specs import BoundedLogits, Schedule
+from bla.datasets import moved_digits
 from bla.datasets.cluttered_digits import source_split
-from bla.errors import BlaError
-from bla.models import EVALUATION_CHUNK
-from bla.moved_digits import generate
-from bla.selection import hard_weights
-from bla.small_cnn import CELLS, FILTERS, evaluate, initial, train
-from bla.small_cnn_results import differences, picture, run_table, summary
-from bla.specs import BoundedLogits, Schedule
-from bla.unpaired import mann_whitney
+from bla.datasets.moved_digits import generate
+from bla.experiments.small_cnn.tables import differences, picture, run_table, summary
+from bla.inference.unpaired import mann_whitney
+from bla.method.equations import hard_weights
+from bla.method.modules import EVALUATION_CHUNK
+from bla.networks.small_cnn import CELLS, FILTERS, evaluate, initial, train
 
 BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 1, "subtract")
 SCHEDULE = Schedule(16, 1, 1e-3, 0, 1e-7)

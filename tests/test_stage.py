@@ -26,15 +26,15 @@ from conftest import end_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from bla import imagefiles, streaming, training
-from bla.backbones import build_backbone
+from bla.base.download import Source
+from bla.base.errors import BlaError
+from bla.base.specs import Backbone
 from bla.datasets import ImageFile, Listing
-from bla.download import Source
-from bla.errors import BlaError
-from bla.imagefiles import load_image, load_mask
-from bla.specs import Backbone
-from pipeline import backbone, baseline, explainer, features, plan, prepare
-from pipeline.files import (
+from bla.datasets import image_files as imagefiles
+from bla.datasets.image_files import load_image, load_mask
+from bla.method import streaming, training
+from bla.networks.backbones import build_backbone
+from pipeline.artifacts.files import (
     fill_store,
     load_array,
     load_tensor,
@@ -45,7 +45,10 @@ from pipeline.files import (
     save_text,
     settle_store,
 )
-from pipeline.stage import data_path
+from pipeline.run import estimate as plan
+from pipeline.run.stage import data_path
+from pipeline.stages import backbone, baseline, features, prepare
+from pipeline.stages import train_variant as explainer
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_FOUND = "No such file or directory; mend that and run again"
@@ -124,10 +127,10 @@ def save_features(project, value=1.0):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["prepare"], "prepare: usage: python -m pipeline.prepare DATASET"),
-        (["prepare", "a", "b"], "prepare a b: usage: python -m pipeline.prepare DATASET"),
-        (["explainer", "photos"], "explainer photos: usage: python -m pipeline.explainer DATASET VARIANT"),
-        (["settings", "x"], "settings x: usage: python -m pipeline.settings"),
+        (["prepare"], "prepare: usage: python -m pipeline.stages.prepare DATASET"),
+        (["prepare", "a", "b"], "prepare a b: usage: python -m pipeline.stages.prepare DATASET"),
+        (["explainer", "photos"], "explainer photos: usage: python -m pipeline.stages.train_variant DATASET VARIANT"),
+        (["settings", "x"], "settings x: usage: python -m pipeline.run.settings"),
         (["prepare", "photo"], "prepare photo: params.yaml: there is no photo (did you mean photos?)"),
         (["explainer", "photos", "bl"], "explainer photos bl: params.yaml: there is no bl (did you mean bla?)"),
         (
@@ -244,8 +247,8 @@ def test_a_full_disk_leaves_the_earlier_heads(project):
 SIGNAL = """
 import os, signal
 import numpy as np
-from pipeline.prepare import main
-from pipeline.stage import run_stage
+from pipeline.stages.prepare import main
+from pipeline.run.stage import run_stage
 signal.signal(signal.SIGINT, signal.default_int_handler)
 write, arrays = np.lib.format.write_array_header_1_0, []
 def strike(file, header):  # as the {array} array begins
@@ -333,7 +336,7 @@ RNG = np.random.default_rng(0)
 
 
 def test_a_store_is_found_again_and_one_that_cannot_be_gone_on_with_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.files.WORK", tmp_path)
+    monkeypatch.setattr("pipeline.artifacts.files.WORK", tmp_path)
     for path in (first := resume_store("features-a-train", [1])), resume_store("features-a-test", [1]):
         path.mkdir()
     assert resume_store("features-a-train", [1]) == first
@@ -679,8 +682,9 @@ def test_draws_of_the_training_features_differ_and_test_features_are_clean(extra
 
 KILL = """
 import os, signal
-from pipeline import features, files
-from pipeline.stage import run_stage
+from pipeline.stages import features
+from pipeline.artifacts import files
+from pipeline.run.stage import run_stage
 save_text, written = files.save_text, []
 def strike(path, text):  # as the third chunk is in the arrays, but not counted
     written.append(path.name)
@@ -736,9 +740,9 @@ def test_other_images_from_the_same_files_start_the_extraction_anew(extracting):
 
 
 HUB = """
-from pipeline import backbone
-from pipeline.stage import run_stage
-from bla.download import Source
+from pipeline.stages import backbone
+from pipeline.run.stage import run_stage
+from bla.base.download import Source
 backbone.backbones.HUB["timm/small"] = Source("small.safetensors", ("{url}",), None, "sha256:{sha256}")
 run_stage(backbone.main)
 """

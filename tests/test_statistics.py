@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bla.statistics import (
+from bla.inference.paired import (
     Column,
     bootstrap,
     bootstrap_spread_ratio,

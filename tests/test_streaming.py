@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bla import streaming
-from bla.models import Head
-from bla.specs import BoundedLogits, ConceptVector, NoExplanation, Schedule
-from bla.streaming import block_order, block_rows, pools
-from bla.training import evaluate, initial_head, train
+from bla.base.specs import BoundedLogits, ConceptVector, NoExplanation, Schedule
+from bla.method import streaming
+from bla.method.modules import Head
+from bla.method.streaming import block_order, block_rows, pools
+from bla.method.training import evaluate, initial_head, train
 
 CPU = torch.device("cpu")
 BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
@@ -148,9 +148,9 @@ LIMITED = """
 import re, resource, sys
 from pathlib import Path
 import numpy as np, torch
-from bla.specs import BoundedLogits, NoExplanation, Schedule
-from bla.models import Head
-from bla.training import evaluate, initial_head, train
+from bla.base.specs import BoundedLogits, NoExplanation, Schedule
+from bla.method.modules import Head
+from bla.method.training import evaluate, initial_head, train
 
 path, variant, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 variant = NoExplanation("none") if variant == "bl" else BoundedLogits("bounded_logits", "trained", 0.1, 0.98)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bla.paper import COLUMNS
-from bla.tables import layout, markdown, table_one, title
+from bla.base.paper import COLUMNS
+from bla.experiments.table1.tables import layout, markdown, table_one, title
 
 PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
 RUNS = pd.DataFrame(

@@ -9,12 +9,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from bla import training
-from bla.errors import BlaError
-from bla.seeds import derive_seed
-from bla.selection import hard_weights, logits_of, noise_shape, soft_explanation
-from bla.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Pointwise, Schedule
-from bla.training import (
+from bla.base.errors import BlaError
+from bla.base.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Pointwise, Schedule
+from bla.method import training
+from bla.method.equations import hard_weights, logits_of, noise_shape, soft_explanation
+from bla.method.training import (
     Concept,
     Head,
     Module,
@@ -26,6 +25,7 @@ from bla.training import (
     train,
     train_sweep,
 )
+from bla.runtime.seeds import derive_seed
 
 NONE = NoExplanation("none")
 BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
@@ -192,7 +192,7 @@ def test_numbers_drawn_together_are_those_drawn_batch_by_batch(name, data, head,
 def test_a_replayed_graph_trains_what_single_steps_train(name, draws, head, monkeypatch):
     device = torch.device("cuda")
     replayed = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULES[name], device=device))
-    monkeypatch.setattr("bla.cuda_graphs.WARM_UP", 1000)
+    monkeypatch.setattr("bla.runtime.cuda_graphs.WARM_UP", 1000)
     stepped = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULES[name], device=device))
     torch.testing.assert_close(replayed, stepped, rtol=2e-4, atol=2e-5)
 
@@ -328,7 +328,7 @@ def test_evaluation_depends_neither_on_chunks_nor_on_the_order_of_images(name, d
     variant = VARIANTS[name]
     trained = fit(data, variant, head, SEEDS, SCHEDULE)
     whole = evaluate(*data, variant, trained, SEEDS)
-    monkeypatch.setattr("bla.training.EVALUATION_CHUNK", 7)
+    monkeypatch.setattr("bla.method.training.EVALUATION_CHUNK", 7)
     pieces = evaluate(*data, variant, trained, SEEDS)
     torch.testing.assert_close(pieces.loss, whole.loss, rtol=1e-5, atol=1e-6)
     assert torch.equal(pieces.correct, whole.correct)

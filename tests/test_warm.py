@@ -57,7 +57,7 @@ def command(*words: str) -> list[str]:
 
 
 def run(tree: Path, *words: str, warm: bool = True, **options: object) -> "subprocess.CompletedProcess[str]":
-    server = command("pipeline.warm") if warm else []
+    server = command("pipeline.run.warm") if warm else []
     return subprocess.run([*server, *words], cwd=tree, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
@@ -98,14 +98,19 @@ def is_alive(process: int) -> bool:
 
 def waiting(tree: Path) -> tuple["subprocess.Popen[str]", int]:
     """A stage at work, and the number of its process."""
-    words = [*command("pipeline.warm"), "sh", "-c", f"{sys.executable} -m pipeline.waits & echo $!; wait $!; exit $?"]
+    words = [
+        *command("pipeline.run.warm"),
+        "sh",
+        "-c",
+        f"{sys.executable} -m pipeline.waits & echo $!; wait $!; exit $?",
+    ]
     process = subprocess.Popen(words, cwd=tree, stdout=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(lambda: (tree / "process").exists() and (tree / "process").read_text())
     return process, int((tree / "process").read_text())
 
 
 def test_ctrl_c_reaches_the_stage(tree):
-    words = [*command("pipeline.warm"), *command("pipeline.waits")]
+    words = [*command("pipeline.run.warm"), *command("pipeline.waits")]
     process = subprocess.Popen(words, cwd=tree, start_new_session=True)
     wait_for(lambda: (tree / "process").exists() and (tree / "process").read_text())
     os.killpg(process.pid, signal.SIGINT)
@@ -122,7 +127,7 @@ def test_a_stage_does_not_outlive_the_process_that_started_it(tree):
 
 
 def test_a_stage_whose_end_nobody_tells_has_failed_and_says_so(tree):
-    words = [*command("pipeline.warm"), *command("pipeline.waits")]
+    words = [*command("pipeline.run.warm"), *command("pipeline.waits")]
     process = subprocess.Popen(words, cwd=tree, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for(lambda: (tree / "process").exists() and (tree / "process").read_text())
     for name in ("parent", "process"):
@@ -164,7 +169,7 @@ def test_a_stage_of_other_code_is_not_handed_over(tree, tmp_path):
 def test_a_command_that_cannot_be_run_gets_one_message(tree, words):
     done = run(tree, *words)
     assert done.returncode == 1
-    assert done.stderr == "usage: python -m pipeline.warm COMMAND [ARGUMENT ...]\n"
+    assert done.stderr == "usage: python -m pipeline.run.warm COMMAND [ARGUMENT ...]\n"
 
 
 def test_what_the_server_imports_asks_for_no_gpu():
@@ -172,7 +177,7 @@ def test_what_the_server_imports_asks_for_no_gpu():
 import importlib, torch
 def asked(*_): raise AssertionError("a GPU is asked for")
 torch._C._cuda_getDeviceCount = torch._C._cuda_init = torch.cuda.is_available = torch.cuda.device_count = asked
-from pipeline.warm import IMPORTED
+from pipeline.run.warm import IMPORTED
 for name in IMPORTED:
     importlib.import_module(name)
 """

@@ -1,7 +1,7 @@
 """One module per dataset: where its images come from, their labels, classes, split and, where there are any, masks and boxes.
 
 A module of image files has `find(spec, folder) -> Listing`, which downloads and unpacks what is missing in `folder` and
-opens no image (`bla.imagefiles.read_images` does). A module that draws or decodes its images itself returns a `Split`.
+opens no image (`bla.datasets.image_files.read_images` does). A module that draws or decodes its images itself returns a `Split`.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bla.specs import MaskFormat
+from bla.base.specs import MaskFormat
 
 SplitName = Literal["train", "test"]
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")

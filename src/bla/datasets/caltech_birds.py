@@ -14,10 +14,10 @@ there. The archive holds 8 files that no list names. A few images are greyscale,
 
 from pathlib import Path
 
+from bla.base.download import Source, provide
+from bla.base.specs import Photographs
 from bla.datasets import Box, ImageFile, Listing, SplitName
 from bla.datasets.official import complete
-from bla.download import Source, provide
-from bla.specs import Photographs
 
 SOURCES = (
     Source(

@@ -12,10 +12,10 @@ goes by a hash of the names, with the paper's 18,609 to 4,653 images.
 
 from pathlib import Path
 
+from bla.base.download import Source, provide
+from bla.base.specs import Photographs
 from bla.datasets import ImageFile, Listing, SplitName, split_by_name
 from bla.datasets.official import complete
-from bla.download import Source, provide
-from bla.specs import Photographs
 
 SOURCES = (
     Source(

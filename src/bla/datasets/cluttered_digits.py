@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from tqdm import tqdm
 
+from bla.base.specs import ClutteredDigits
 from bla.datasets import Split, SplitName, drawn
-from bla.processes import in_processes
-from bla.specs import ClutteredDigits
+from bla.runtime.processes import in_processes
 
 TEST_SHARE = 0.2
 """Share of the handwritten sources of each class that only test images are drawn from."""

@@ -10,10 +10,10 @@ mask of `train/cat/1.jpg` is `masks/train/cat/1.png`, and that of `cat/1.jpg` is
 
 from pathlib import Path, PurePosixPath
 
+from bla.base.errors import BlaError
+from bla.base.specs import ImageFolder
 from bla.datasets import SPLITS, ImageFile, Listing, SplitName, split_by_name
-from bla.errors import BlaError
-from bla.imagefiles import FORMATS
-from bla.specs import ImageFolder
+from bla.datasets.image_files import FORMATS
 
 Named = list[tuple[int, str]]
 """Labels and names of images, class by class."""

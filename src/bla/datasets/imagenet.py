@@ -18,11 +18,11 @@ from pathlib import Path
 
 from scipy.io import loadmat
 
+from bla.base.download import unpack
+from bla.base.errors import BlaError
+from bla.base.specs import ImageNet
 from bla.datasets import SPLITS, ImageFile, Listing, SplitName
 from bla.datasets.image_folder import class_names
-from bla.download import unpack
-from bla.errors import BlaError
-from bla.specs import ImageNet
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12"

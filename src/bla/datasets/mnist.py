@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bla.base.download import Source, fetch
+from bla.base.errors import BlaError
+from bla.base.specs import Mnist
 from bla.datasets import Split, SplitName, drawn
-from bla.download import Source, fetch
-from bla.errors import BlaError
-from bla.imagefiles import resize_image
-from bla.specs import Mnist
+from bla.datasets.image_files import resize_image
 
 _MIRRORS = "https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
 
+from bla.base.errors import BlaError
 from bla.datasets import Box, Listing, SplitName
-from bla.errors import BlaError
 
 
 class _WithoutDoctype(TreeBuilder):

@@ -13,10 +13,10 @@ are not JPEG inside. A trimap can hold more than one animal, an annotation too.
 
 from pathlib import Path
 
+from bla.base.download import Source, provide
+from bla.base.specs import OxfordPet
 from bla.datasets import ImageFile, Listing, SplitName
 from bla.datasets.official import complete, object_boxes
-from bla.download import Source, provide
-from bla.specs import OxfordPet
 
 _SITES = "https://thor.robots.ox.ac.uk/~vgg/data/pets", "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 SOURCES = (

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from bla.base.download import Source, provide
+from bla.base.specs import Photographs
 from bla.datasets import ImageFile, Listing, SplitName
 from bla.datasets.official import complete, object_boxes
-from bla.download import Source, provide
-from bla.specs import Photographs
 
 _SITE = "https://vision.stanford.edu/aditya86/ImageNetDogs"
 SOURCES = (

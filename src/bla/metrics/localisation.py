@@ -1,6 +1,6 @@
 """Does an explanation lie on the object? Of images with a mask of it.
 
-`coverage` `[B, n]` is the share of each patch that the mask covers (`bla.patches.cell_means`), so that everything is
+`coverage` `[B, n]` is the share of each patch that the mask covers (`bla.networks.patches.cell_means`), so that everything is
 counted in pixels although explanations have cells. Images with an empty mask have no score: NaN.
 """
 

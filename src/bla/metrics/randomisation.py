@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bla.backbones import Extractor
-from bla.classifier import Classifier
-from bla.seeds import derive_seed
+from bla.networks.backbones import Extractor
+from bla.networks.classifier import Classifier
+from bla.runtime.seeds import derive_seed
 
 
 def cascade(classifier: Classifier, seed: int, images: Tensor) -> Iterator[Classifier]:

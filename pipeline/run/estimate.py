@@ -1,0 +1,163 @@
+"""What a run will download, keep on disk and roughly take: `python -m pipeline.run.estimate DATASET ...`, before `make paper`.
+
+Rates are measured here and now on this machine, for some seconds; only the speed of the connection is assumed.
+"""
+
+import importlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bla.base.errors import BlaError
+from bla.base.paper import VARIANTS
+from bla.base.specs import Photographs
+from bla.datasets import ImageFile, Listing
+from bla.datasets.image_files import read_images
+from bla.method.training import initial_head, train
+from bla.networks.backbones import batch_size_for, build_backbone, extract, fold_batch_norm
+from pipeline.artifacts.paths import FEATURES, IMAGES
+from pipeline.run.settings import DatasetEntry, Settings, load_settings
+from pipeline.run.stage import WORK, choose_device, data_path, run_stage
+
+MEGABYTES_A_SECOND = 10
+"""Assumed speed of the connection."""
+
+
+VARIANTS_TRAINED = 6
+"""Columns that cost time: the paper's four and the other two readings of BLA-PH; BL and BL+ see pooled features."""
+
+
+EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
+"""Images that `make paper` explains, as in the Makefile."""
+
+
+def main(*datasets: str) -> None:
+    """Print the plan for some of the paper's datasets; BlaError if the disk has not enough room for it."""
+    settings = load_settings()
+    settings = settings.model_copy(update={"faithfulness": settings.faithfulness.model_copy(update=EXPLAINED)})
+    entries = {name: settings.dataset[name] for name in datasets}
+    if not datasets or not all(isinstance(entry.images, Photographs) for entry in entries.values()):
+        raise BlaError("a plan is for the paper's datasets: cats_vs_dogs, stanford_dogs, caltech_birds")
+    device, total = choose_device(), np.zeros(3)
+    measured: dict[str, tuple[float, float, float, int, int]] = {}
+    for name, entry in entries.items():
+        key = f"{entry.backbone.architecture} {entry.images.image_size}"
+        if key not in measured:
+            measured[key] = _rates(entry, settings.runs, device)
+        total += _plan(name, entry, settings, *measured[key])
+    where = data_path(".")
+    where.mkdir(parents=True, exist_ok=True)
+    free = min(shutil.disk_usage(place).free for place in (where, Path()))
+    download, disk, seconds = total
+    # Arrays of an earlier start, which is gone on with.
+    places = [folder / name for folder in (IMAGES, FEATURES) for name in entries]
+    places += [store for name in entries for kind in ("images", "features") for store in WORK.glob(f"{kind}-{name}-*")]
+    disk -= min(disk, sum(path.stat().st_size for place in places for path in place.rglob("*.npy")))
+    print(
+        f"in all: {download / 1e9:.1f} GB to download to {where}, {disk / 1e9:.0f} GB of disk ({free / 1e9:.0f} GB are "
+        f"free), roughly {_told(seconds + download / MEGABYTES_A_SECOND / 1e6)} on this machine ({device}) if the "
+        f"connection brings {MEGABYTES_A_SECOND} MB/s. Ctrl-C stops at any time; the same command goes on from there.",
+        flush=True,
+    )
+    if disk > free:
+        raise BlaError(f"{where}: {disk / 1e9:.0f} GB are needed, {free / 1e9:.0f} GB are free; make room")
+
+
+def _plan(
+    name: str,
+    entry: DatasetEntry,
+    settings: Settings,
+    reading: float,
+    extraction: float,
+    training: float,
+    cells: int,
+    channels: int,
+) -> tuple[float, float, float]:
+    """Print a line for a dataset; return bytes to download, bytes of disk, seconds of work. The rates are an image's."""
+    runs, numbers = settings.runs, cells * channels
+    explained = _passes_to_explain(settings, cells, channels)
+    module = importlib.import_module(f"bla.datasets.{entry.images.kind}")
+    folder, sizes = data_path(entry.images.kind), {source.name: source.size or 0 for source in module.SOURCES}
+    unpacked = {file: folder / re.sub(r"\.(tar|tgz|zip)$", "", file) for file in sizes}
+    lacking = sum(n for file, n in sizes.items() if not (folder / file).exists() and not unpacked[file].is_dir())
+    train, test = module.COUNTS["train"], module.COUNTS["test"]
+    passes = train * entry.backbone.draws + test
+    images, features = (train + test) * entry.images.image_size**2 * 3, passes * numbers * 2
+    disk = lacking + sum(n for file, n in sizes.items() if not unpacked[file].is_dir()) + images + features
+    times = (
+        (train + test) * reading,
+        passes * extraction,
+        VARIANTS_TRAINED * entry.training.epochs * train * training,
+        explained * extraction,
+    )
+    print(
+        f"{name}: {train + test:,} images; download {lacking / 1e9:.2f} GB; disk {disk / 1e9:.1f} GB, of it "
+        f"{features / 1e9:.1f} GB features; reading {_told(times[0])}, extraction {_told(times[1])} "
+        f"({entry.backbone.draws} draws), {runs} runs of {VARIANTS_TRAINED} variants {_told(times[2])}, explanations "
+        f"{_told(times[3])} ({explained:,} forward passes)",
+        flush=True,
+    )
+    return lacking, disk, sum(times)
+
+
+def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
+    """Roughly how many forward passes LIME, the slow methods, their checks and the curves take."""
+    spec, lime, rise = settings.faithfulness, settings.explainer.lime.patterns, settings.explainer.rise.masks
+    methods = len(settings.explainers) + VARIANTS_TRAINED + 1
+    curves = 2 * 2 * (cells // spec.cells_at_once + 2) * methods * (1 + spec.orders) // 2
+    slow = (rise if "rise" in settings.explainers else 0) + (channels if "score_cam" in settings.explainers else 0)
+    return 2 * spec.images * lime + spec.slow_images * (slow + curves) + 3 * spec.check_images * (lime + slow)
+
+
+def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:
+    """Seconds an image takes to be read, extracted once, and trained on once by all runs; and the
+    cells and channels of its features."""
+    side = entry.images.image_size
+    with TemporaryDirectory() as folder:
+        noise = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((500, 375)).save(Path(folder) / "photo.jpg", quality=90)
+        listing = Listing(Path(folder), ["noise"], {"train": [ImageFile("photo.jpg", 0)] * 64})
+        reading = _seconds(lambda: list(read_images(listing, "train", side, "bilinear"))) / 64 / (os.cpu_count() or 1)
+    extractor = fold_batch_norm(build_backbone(entry.backbone, side).eval())
+    batch = np.zeros((2 * batch_size_for(device, side), side, side, 3), np.uint8)
+    extraction = _seconds(lambda: list(extract(extractor, batch, device))) / len(batch)
+    _, cells, channels = extractor(torch.from_numpy(batch[:1]).to(device)).shape
+    timed = runs if device.type == "cuda" else 2  # a CPU trains few runs at once
+    features = torch.rand(1, 1024, cells, channels).half().to(device)
+    labels = torch.zeros(1024, dtype=torch.long, device=device)
+    head, schedule = initial_head(range(timed), channels, 100), replace(entry.training, epochs=1)
+    training = _seconds(lambda: train(features, labels, VARIANTS["bla_t"], head, range(timed), schedule)) / 1024
+    return reading, extraction, training * runs / timed, cells, channels
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds of the second call; the first one warms up."""
+    work()
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _told(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

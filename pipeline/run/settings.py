@@ -1,0 +1,363 @@
+"""The model of params.yaml, and the stage `settings`, which checks the whole file.
+
+Every stage loads the whole file, so that a wrong setting anywhere stops it before it has touched a result.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
+
+import yaml
+from annotated_types import Ge, Le, MinLen
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from bla.base.errors import BlaError
+from bla.base.specs import (
+    L2XF,
+    Alternative,
+    Backbone,
+    BoundedLogits,
+    ClutteredDigits,
+    ConceptVector,
+    Count,
+    ImageFolder,
+    ImageNet,
+    Images,
+    L2XReading,
+    LearningRate,
+    Lime,
+    Mnist,
+    NoExplanation,
+    OxfordPet,
+    Photographs,
+    Pointwise,
+    Positive,
+    Pretraining,
+    Rise,
+    Schedule,
+    ThresholdRule,
+)
+
+PARAMS, DATASETS = Path("params.yaml"), Path("data/datasets.json")
+GIVEN = ("lime", "attention")
+"""What is no name for `explainers`: LIME and the variants' modules always take part."""
+SPECS = (
+    *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, L2XF, L2XReading, Lime),
+    *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Rise, Schedule),
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+"""Names become parts of file and stage names: lower-case letters, digits and underscores."""
+
+
+Digit = Annotated[int, Ge(0), Le(9)]
+
+Entry = TypeVar("Entry")
+
+
+class Entries(dict[str, Entry]):
+    """The entries of `dataset` or `variant` by name; to ask for one that is not there is the user's mistake."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise BlaError(f"{PARAMS}: there is no {name}{_did_you_mean(name, self)}")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetEntry(Strict):
+    """Images, and how a classifier is built on them: one row of Table 1."""
+
+    images: Annotated[Images, Field(discriminator="kind")]
+    backbone: Backbone
+    training: Schedule
+
+
+class Statistics(Strict):
+    alpha: Annotated[float, Ge(0.0001), Le(0.5)]
+    resamples: Annotated[int, Ge(99)]
+
+
+class Methods(Strict):
+    """Settings of the explanation methods that have any."""
+
+    lime: Lime
+    rise: Rise
+
+
+class Faithfulness(Strict):
+    """On how many images, and how, maps are made and measured."""
+
+    images: Annotated[int, Ge(2)]
+    slow_images: Annotated[int, Ge(2)]
+    check_images: Annotated[int, Ge(2)]
+    run: Annotated[int, Ge(0)]
+    constant_maps: Literal["zero", "leave_out"]
+    cells_at_once: Annotated[int, Ge(1)]
+    orders: Annotated[int, Ge(1)]
+    noise: Annotated[float, Ge(0), Le(1)]
+    retraining_images: Annotated[int, Ge(32)]
+
+
+class Fidelity(Strict):
+    """Which datasets the ablation of the paper's silent choices runs on, and how often."""
+
+    datasets: list[str]
+    runs: Annotated[int, Ge(2)]
+    draws: Annotated[int, Ge(2)]
+
+
+class Sensitivity(Strict):
+    """On which datasets, and at which temperatures and thresholds, BLA-T is trained beside Table 1, and how often."""
+
+    datasets: list[str]
+    temperatures: Annotated[list[Positive], MinLen(1)]
+    threshold_factors: Annotated[list[Annotated[float, Ge(0), Le(1000)]], MinLen(1)]
+    threshold_rules: Annotated[list[ThresholdRule], MinLen(1)]
+    runs: Annotated[int, Ge(2)]
+
+
+class Alternatives(Strict):
+    """On which datasets the modules that the paper gave up are trained, and how often."""
+
+    datasets: list[str]
+    runs: Annotated[int, Ge(2)]
+    variants: Annotated[dict[Name, Annotated[Alternative, Field(discriminator="explanation")]], MinLen(1)]
+
+
+class SmallNetwork(Strict):
+    """Section 4.1: what the small CNN is trained on and how, and BLA-T's settings in it. `images` are of `digits` alone."""
+
+    data: Literal["digits", "mnist"]
+    classes: tuple[Digit, Digit]
+    images: Annotated[int, Ge(20)]
+    runs: Annotated[int, Ge(2)]
+    temperature: Positive
+    threshold_factor: Annotated[float, Ge(0), Le(1000)]
+    threshold_rule: ThresholdRule
+    batch_size: Count
+    epochs: Count
+    learning_rate: LearningRate
+    adam_epsilon: Positive
+
+
+class L2XDigits(Strict):
+    """L2X on section 4.1's digits: how many of 49 patches, for how long, how often; the rest is as in `small_cnn`."""
+
+    k: Annotated[int, Ge(1), Le(48)]
+    epochs: Count
+    runs: Annotated[int, Ge(2)]
+
+
+class L2X(Strict):
+    """Section 4.1: L2X with two networks. `readings` are what the paper may mean, the others are compared with the first."""
+
+    datasets: list[str]
+    readings: Annotated[dict[Name, L2XReading], MinLen(1)]
+    k: Count
+    epochs: Count
+    batch_size: Count
+    learning_rate: LearningRate
+    adam_epsilon: Positive
+    runs: Annotated[int, Ge(2)]
+    train_images: Annotated[int, Ge(2)]
+    test_images: Annotated[int, Ge(2)]
+    digits: L2XDigits
+
+
+class Settings(Strict):
+    """The whole of params.yaml."""
+
+    datasets: Annotated[list[str], MinLen(1)]
+    variants: Annotated[list[str], MinLen(1)]
+    explainers: list[str]
+    reports: Annotated[list[str], MinLen(1)]
+    runs: Annotated[int, Ge(2)]
+    seed: Annotated[int, Ge(0)]
+    gallery_images: Annotated[int, Ge(1), Le(50)]
+    dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
+    variant: Annotated[
+        dict[Name, Annotated[NoExplanation | BoundedLogits | L2XF, Field(discriminator="explanation")]],
+        AfterValidator(Entries),
+    ]
+    explainer: Methods
+    faithfulness: Faithfulness
+    fidelity: Fidelity
+    sensitivity: Sensitivity
+    alternatives: Alternatives
+    small_cnn: SmallNetwork
+    l2x: L2X
+    pretraining: Pretraining
+    statistics: Statistics
+
+    @model_validator(mode="after")
+    def names_exist(self) -> Self:
+        reports = [path.stem for path in sorted(Path("reports/notebooks").glob("*.ipynb"))]
+        methods = [
+            path.stem for path in sorted(Path("src/bla/explainers").glob("*/[!_]*.py")) if path.stem not in GIVEN
+        ]
+        places = {"datasets": "`dataset`", "variants": "`variant`", "reports": "reports/notebooks"}
+        places |= {
+            "fidelity.datasets": "`dataset`",
+            "sensitivity.datasets": "`dataset`",
+            "alternatives.datasets": "`dataset`",
+            "l2x.datasets": "`dataset`",
+            "explainers": "src/bla/explainers",
+        }
+        for key, names, known in (
+            ("datasets", self.datasets, self.dataset),
+            ("fidelity.datasets", self.fidelity.datasets, self.dataset),
+            ("sensitivity.datasets", self.sensitivity.datasets, self.dataset),
+            ("alternatives.datasets", self.alternatives.datasets, self.dataset),
+            ("l2x.datasets", self.l2x.datasets, self.dataset),
+            ("variants", self.variants, self.variant),
+            ("explainers", self.explainers, methods),
+            ("reports", self.reports, reports),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{key}: there is no {name} under {places[key]}{_did_you_mean(name, known)}")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: a name stands there twice")
+        if "bl" in self.variant:
+            raise ValueError("variant.bl: the name is taken: BL is the baseline and has no settings of its own")
+        if not isinstance(self.variant.get("bl_plus"), NoExplanation):
+            raise ValueError("variant.bl_plus: must exist, with explanation none; it is the baseline that trains on")
+        for name in self.variants:
+            if isinstance(self.variant[name], NoExplanation):
+                raise ValueError(f"variants: {name} has no explanation; the baselines BL and BL+ always run")
+        if "bla" in self.alternatives.variants:
+            raise ValueError("alternatives.variants.bla: the name is taken: BLA always runs beside them")
+        for name, variant in self.variant.items():
+            if (
+                isinstance(variant, BoundedLogits)
+                and variant.threshold_rule == "indicator"
+                and variant.head == "frozen"
+            ):
+                raise ValueError(f"variant.{name}: the indicator has no gradient, so with a frozen head nothing trains")
+        for name in self.variant:
+            if name in (*methods, *GIVEN, "mask"):
+                raise ValueError(f"variant.{name}: the name is taken: it is an explanation method (`explainers`)")
+        for field in ("temperatures", "threshold_factors", "threshold_rules"):
+            if len(set(values := getattr(self.sensitivity, field))) < len(values):
+                raise ValueError(f"sensitivity.{field}: a value stands there twice")
+        if len(set(self.small_cnn.classes)) < 2:
+            raise ValueError("small_cnn.classes: a digit stands there twice")
+        counts = self.faithfulness
+        for more, fewer in (("images", "slow_images"), ("slow_images", "check_images")):
+            if getattr(counts, fewer) > getattr(counts, more):
+                raise ValueError(
+                    f"faithfulness.{fewer}: {getattr(counts, fewer)} is more than {more}, {getattr(counts, more)}"
+                )
+        if counts.run >= self.runs:
+            raise ValueError(
+                f"faithfulness.run: there is no run {counts.run}; the last of {self.runs} is {self.runs - 1}"
+            )
+        for name, entry in self.dataset.items():
+            images = entry.images
+            if isinstance(images, ClutteredDigits):
+                if not images.fragment_size <= images.digit_size <= images.image_size:
+                    raise ValueError(f"dataset.{name}.images: needs fragment_size <= digit_size <= image_size")
+                if len(images.classes) > min(images.train_images, images.test_images):
+                    raise ValueError(f"dataset.{name}.images: fewer images than classes")
+            if isinstance(images, ClutteredDigits | Mnist) and len(set(images.classes)) < len(images.classes):
+                raise ValueError(f"dataset.{name}.images.classes: a digit stands there twice")
+            noisy, draws = entry.backbone.stochastic_depth > 0, entry.backbone.draws
+            if (noisy and draws < 5) or (not noisy and draws > 1):
+                raise ValueError(
+                    f"dataset.{name}.backbone.draws: needs {'at least 5' if noisy else '1'}, not {draws}, "
+                    f"with stochastic_depth {entry.backbone.stochastic_depth:g}; or set that to {'0' if noisy else '0.2'}"
+                )
+        embedded = self.dataset.get("cluttered_digits")
+        if embedded is None or not isinstance(embedded.images, ClutteredDigits):
+            raise ValueError(
+                "dataset.cluttered_digits: must stay, of kind cluttered_digits: it trains the embedded backbone"
+            )
+        return self
+
+    def digits(self) -> ClutteredDigits:
+        """The images that the embedded backbone is trained on."""
+        images = self.dataset["cluttered_digits"].images
+        assert isinstance(images, ClutteredDigits)  # names_exist
+        return images
+
+
+def load_settings(path: Path = PARAMS) -> Settings:
+    """Read and check params.yaml; BlaError lists every wrong setting, one line each, by its full name."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise BlaError(f"{path}: no such file; run this in the root of the repository") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BlaError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise BlaError(f"{path}: must hold settings by name")
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise BlaError("\n".join(f"{path}: {_explain(e, raw)}" for e in error.errors())) from error
+
+
+def _explain(error: Any, raw: Any) -> str:
+    """One line for a pydantic error: the setting's full name in params.yaml, and what is wrong with it."""
+    names, here = [], raw
+    for step in error["loc"]:
+        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int)):
+            here = here[step]
+            names.append(str(step))
+    missing = error["type"] == "missing"
+    names += [str(error["loc"][-1])] if missing else []
+    name = ".".join(names)
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
+        here = Settings.model_fields if len(names) == 1 else ()
+        return f"{name}: unknown setting{_did_you_mean(names[-1], here) or _did_you_mean(names[-1], _field_names())}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    if missing:
+        return f"{name}: this setting is missing"
+    if error["type"].startswith("union_tag"):
+        tag = f"{name}.{error['ctx']['discriminator'].strip(chr(39))}"
+        expected = error["ctx"].get("expected_tags")
+        if not expected:
+            return f"{tag}: this setting is missing"
+        given = str(error["ctx"]["tag"])
+        return (
+            f"{tag}: must be one of {expected}, not {given}{_did_you_mean(given, re.findall(r'[a-z_0-9]+', expected))}"
+        )
+    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
+
+
+def _field_names() -> set[str]:
+    models = (
+        *(Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Sensitivity, Alternatives),
+        *(SmallNetwork, L2X, L2XDigits, Statistics),
+    )
+    return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), [other for other in known if other != name], 1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def main() -> None:
+    """Check params.yaml, and write the entries of the datasets that run to data/datasets.json.
+
+    Stages of several datasets depend on that file, and so not on entries that wait.
+    """
+    from pipeline.artifacts.files import save_text
+
+    settings = load_settings()
+    running = {name: settings.dataset[name].model_dump(mode="json") for name in settings.datasets}
+    save_text(DATASETS, json.dumps(running, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    from pipeline.run.stage import run_stage
+
+    run_stage(main)

@@ -1,0 +1,119 @@
+"""How every stage runs: its arguments, its exit code, its device, its record."""
+
+import contextlib
+import ctypes
+import errno
+import gc
+import inspect
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from bla.base.errors import BlaError
+
+if TYPE_CHECKING:
+    import torch
+
+WORK = Path(".work")
+"""Checkpoints and provenance; ignored by git and DVC, safe to delete."""
+
+
+def run_stage(main: Callable[..., None]) -> None:
+    """Run a stage with the command line's words as its arguments, and exit.
+
+    0: done. 1: one message says what is wrong and what to do. 130: interrupted. Nothing that was there is lost, since
+    outputs are replaced only when they are complete. A mistake in the program itself shows its traceback.
+    """
+    name, words = Path(sys.argv[0]).stem, sys.argv[1:]
+    signature = inspect.signature(main)
+    started = time.perf_counter()
+    gc.freeze()  # what was imported stays to the end, which would look through it once more for one or two seconds
+    gc.enable()
+    keep_freed_memory()
+    try:
+        try:
+            signature.bind(*words)
+        except TypeError as error:
+            wanted = " ".join(map(str, signature.parameters)).upper()
+            raise BlaError(f"usage: python -m pipeline.{name} {wanted}") from error
+        _wanted_device()
+        main(*words)
+        _record(name, words, time.perf_counter() - started)
+    except BlaError as error:
+        sys.exit(_message(name, words, str(error)))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = (
+            "free some space and run again"
+            if error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
+            else "mend that and run again"
+        )
+        sys.exit(_message(name, words, f"{where}{error.strerror or error}; {remedy}"))
+    except SafetensorError as error:  # a full disk included
+        text = f"a .safetensors file cannot be read or written ({error}); free some space, or delete a damaged file"
+        sys.exit(_message(name, words, f"{text}, and run again"))
+    except KeyboardInterrupt:
+        print(_message(name, words, "interrupted; run again to continue"), file=sys.stderr)
+        sys.exit(130)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the blocks that are freed instead of giving them back to the kernel; nothing on other systems.
+
+    A network's activations are freed and asked for again in every batch. On two cores the page faults of that took half
+    of the time of occluded images of 112 pixels (1,000 a second with them, 1,900 without).
+    """
+    largest_from_heap, largest_free = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(largest_from_heap, 1 << 25)
+        libc.mallopt(largest_free, (1 << 31) - 1)
+
+
+def _message(name: str, words: list[str], text: str) -> str:
+    return f"error in {' '.join([name, *words])}: {text}"
+
+
+def _record(name: str, words: list[str], seconds: float) -> None:
+    """Append where and how long the stage ran to .work/provenance.jsonl."""
+    record: dict[str, Any] = {"stage": name, "arguments": words, "seconds": round(seconds, 2)}
+    record |= {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": platform.machine(), "cores": os.cpu_count()}
+    record |= {"python": platform.python_version(), "numpy": version("numpy"), "torch": version("torch")}
+    if torch := sys.modules.get("torch"):
+        device = choose_device()
+        # Channels last, batch normalisation folded; see benchmarks/notes.md for what else was measured.
+        precision = "float16" if device.type == "cuda" else "float32"
+        record |= {"device": str(device), "threads": torch.get_num_threads(), "forward_passes": precision}
+    WORK.mkdir(exist_ok=True)
+    with (WORK / "provenance.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def choose_device() -> "torch.device":
+    """The device of the environment variable BLA_DEVICE: auto (the default), cpu, or cuda."""
+    import torch
+
+    wanted = _wanted_device()
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise BlaError("BLA_DEVICE: cuda is asked for, but PyTorch finds no GPU; set it to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _wanted_device() -> str:
+    wanted = os.environ.get("BLA_DEVICE", "auto")
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {wanted}")
+    return wanted
+
+
+def data_path(path: str) -> Path:
+    """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw)."""
+    return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()

@@ -1,0 +1,260 @@
+"""The one place that touches the network and archives.
+
+    folder = provide(Source("pets.tar.gz", ("https://example.org/pets.tar.gz",), 791918971, "sha256:..."), Path("data/raw"))
+
+A download that was cut off goes on where it ended. No file and no folder has its final name before it is complete and,
+where it was downloaded, before its hash is right.
+"""
+
+import errno
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import stat
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from pathlib import Path, PureWindowsPath
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from tqdm import tqdm
+
+from bla.base.errors import BlaError
+
+ATTEMPTS = 5
+"""How often an address is asked before the next one is."""
+BACKOFF = 1.0
+"""Seconds before the second attempt; twice as many before each one after it."""
+TIMEOUT = 30.0
+"""Seconds without a byte after which a connection counts as broken."""
+
+HEADERS = {"User-Agent": "bla", "Accept-Encoding": "identity"}
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+CHUNK = 1 << 18
+
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError)
+"""What damaged bytes make the archive modules raise, beside some OSErrors that are not the disk's."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to download.
+
+    The name it gets, the addresses to try in order, its size in bytes (None where nobody publishes it), and
+    `sha256:...` or `md5:...`.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    size: int | None
+    checksum: str
+
+
+def provide(source: Source, root: Path) -> Path:
+    """The unpacked archive as a folder of `root`, named like the archive; downloaded and unpacked unless it is there.
+
+    A folder that is there is trusted. Raises what `fetch` and `unpack` raise.
+    """
+    folder = root / re.sub(r"\.(tar|tar\.gz|tgz|zip)$", "", source.name)
+    if not folder.is_dir():
+        unpack(fetch(source, root), folder)
+    return folder
+
+
+def fetch(source: Source, folder: Path) -> Path:
+    """The file `folder/source.name` with the right size and hash; downloaded unless it is there.
+
+    Raises BlaError if the file that is there is another one (it is left alone), if an address is not https, if no
+    address yields the file, or if what it yields is another file. A full disk is an OSError. `<name>.part` stays after
+    an interruption, so that the next call goes on from there.
+    """
+    path = folder / source.name
+    if path.exists():
+        if wrong := _difference(path, source):
+            raise BlaError(f"{path}: {wrong}; delete it and run again")
+        return path
+    for url in source.urls:
+        if not _is_protected(url):
+            raise BlaError(f"{source.name}: {url} is refused, because it is not https")
+    size = "" if source.size is None else f" ({max(source.size / 1e6, 1):.0f} MB)"
+    print(f"downloading {source.name}{size}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{source.name}.part"
+    _download(source, part, f"put the file by hand at {path}")
+    if wrong := _difference(part, source):
+        part.unlink()
+        raise BlaError(f"{source.name}: the download {wrong}; run again, or put the file by hand at {path}")
+    part.replace(path)
+    return path
+
+
+def _difference(path: Path, source: Source) -> str:
+    """What is wrong with the size or the hash of a file; empty if both are right."""
+    kind = source.checksum.partition(":")[0]
+    with path.open("rb") as file:
+        checksum = f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+    size = path.stat().st_size
+    wanted = size if source.size is None else source.size
+    if (size, checksum) == (wanted, source.checksum):
+        return ""
+    return f"has {size} bytes with {checksum}, not {wanted} bytes with {source.checksum}"
+
+
+class _NetworkError(Exception):
+    """What went wrong on the network, with the HTTP status if there is one; not an OSError, as on the disk."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def _download(source: Source, part: Path, remedy: str) -> None:
+    """Complete `part` from the first address that yields the file; raises BlaError if none does."""
+    reason = "it has no address"
+    for url in source.urls:
+        for attempt in range(ATTEMPTS):
+            if attempt > 0:
+                time.sleep(BACKOFF * 2 ** (attempt - 1))
+            try:
+                _transfer(url, source, part)
+                return
+            except _NetworkError as error:
+                reason = f"{url}: {error}"
+                print(reason, flush=True)
+                if error.status == 416:
+                    part.unlink(missing_ok=True)
+                elif error.status not in (None, 429) and error.status < 500:
+                    break
+    raise BlaError(f"{source.name}: cannot be downloaded ({reason}); check the connection, or {remedy}")
+
+
+def _transfer(url: str, source: Source, part: Path) -> None:
+    """Add to `part` what it lacks, or fill it anew where the server does not go on from its end.
+
+    Stops early where the server sends more than the file has. Raises _NetworkError.
+    """
+    start = part.stat().st_size if part.exists() else 0
+    if 0 < start == source.size:
+        return
+    if source.size is not None and start > source.size:
+        start = 0
+    request = Request(url, headers=HEADERS | ({"Range": f"bytes={start}-"} if start else {}))
+    with _network_errors():
+        response: HTTPResponse = build_opener(_ProtectedRedirects).open(request, timeout=TIMEOUT)
+    with response:
+        content_range = response.getheader("Content-Range", "")
+        if response.status != 206:
+            start = 0
+        elif not content_range.startswith(f"bytes {start}-"):
+            raise _NetworkError(f"sends {content_range or 'an unknown range'}, not from {start}", 416)
+        total = source.size if response.length is None else start + response.length
+        bar = tqdm(desc=source.name, initial=start, total=total, unit="B", unit_scale=True, disable=None)
+        with bar, part.open("ab" if start else "wb") as file:
+            for chunk in _chunks(response):
+                file.write(chunk)
+                bar.update(len(chunk))
+                if source.size is not None and file.tell() > source.size:
+                    return
+            if total is not None and file.tell() < total:
+                raise _NetworkError(f"the connection broke off after {file.tell()} of {total} bytes")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _chunks(response: HTTPResponse) -> Iterator[bytes]:
+    with _network_errors():  # of reading alone: what the loop over the chunks raises does not pass through here
+        while chunk := response.read(CHUNK):
+            yield chunk
+
+
+@contextmanager
+def _network_errors() -> Iterator[None]:
+    try:
+        yield
+    except HTTPError as error:
+        error.close()
+        raise _NetworkError(str(error), error.code) from error
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: redirected to an address that makes no sense
+        reason = error.reason if isinstance(error, URLError) else error
+        raise _NetworkError(str(reason) or type(error).__name__) from error
+
+
+class _ProtectedRedirects(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        if not _is_protected(newurl):
+            raise HTTPError(req.full_url, code, f"redirected to {newurl}, refused because it is not https", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _is_protected(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a .tar, .tar.gz, .tgz or .zip into `folder`, which must not exist and appears when it is complete.
+
+    Raises BlaError if the archive is damaged, or if a member is anything but a file or folder within `folder`: then
+    nothing is written at all. A full disk is an OSError.
+    """
+    if folder.exists():
+        raise BlaError(f"{folder}: is there already; delete it to unpack {archive} again")
+    part = folder.with_name(f"{folder.name}.part")
+    if part.exists():
+        shutil.rmtree(part)
+    try:
+        part.mkdir(parents=True)
+        if archive.suffix == ".zip":
+            _extract_zip(archive, part)
+        else:
+            _extract_tar(archive, part)
+        part.rename(folder)
+    except (OSError, *DAMAGE) as error:
+        # the disk's, since gzip and bz2 give no number, and a damaged zip that points before its beginning is EINVAL
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise BlaError(f"{archive}: damaged archive ({error}); delete it and run again") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _extract_tar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive, "r:*") as tar:
+        members = tar.getmembers()
+        # tarfile takes a damaged header, or a cut between two members, for the end, which is two blocks of zeros
+        if tar.fileobj is None or tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it breaks off")
+        for member in members:
+            _check(archive, member.name, member.isreg() or member.isdir())
+        for member in tqdm(members, f"unpacking {archive.name}", disable=None):
+            tar.extract(member, folder, filter="data")
+
+
+def _extract_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as zipped:
+        for member in zipped.infolist():
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where it was packed on Windows
+            encrypted = member.flag_bits & 1
+            _check(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR) and not encrypted)
+        for member in tqdm(zipped.infolist(), f"unpacking {archive.name}", disable=None):
+            zipped.extract(member, folder)
+
+
+def _check(archive: Path, name: str, plain: bool) -> None:
+    path = PureWindowsPath(name)  # knows both kinds of slash, and drives
+    if not plain:
+        raise BlaError(f"{archive}: {name!r} is refused, because it is no plain file or folder")
+    if path.anchor or ".." in path.parts:
+        raise BlaError(f"{archive}: {name!r} is refused, because it leads out of the folder")

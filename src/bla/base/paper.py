@@ -1,0 +1,71 @@
+"""What the paper used and how it calls things: columns, datasets, and the settings that its numbers were made with.
+
+Settings are those of the authors' released code where the text is silent; a verdict on a claim needs all of them.
+
+Source: Baumhauer et al. 2021, sections 3 and 4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bla.base.specs import L2XF, Backbone, BoundedLogits, Explaining, NoExplanation, Schedule, Variant
+
+COLUMNS = {"bl": "BL", "bl_plus": "BL+", "l2x_f": "L2X-F", "bla": "BLA", "bla_t": "BLA-T", "bla_ph": "BLA-PH"} | {
+    "bla_ph_released": "BLA-PH (released)",
+    "bla_ph_reloaded": "BLA-PH (reloaded)",
+    "bla_t_renormalise": "BLA-T (renormalise)",
+    "bla_t_indicator": "BLA-T (indicator)",
+}
+"""How the paper prints the columns. BL+ is ours, and so are the other readings of BLA-PH's frozen head and BLA-T's threshold."""
+
+PUBLISHED_AS = {key: title.partition(" (")[0] for key, title in COLUMNS.items()}
+"""The published column that each is compared with, since which reading was published is not known."""
+
+DATASETS = {"cats_vs_dogs": "A", "stanford_dogs": "B", "caltech_birds": "C"}
+"""The paper's letters, by kind of images."""
+
+RUNS = 20
+PATTERNS = 1000
+"""LIME's random occlusion patterns (section 4.3)."""
+ALPHA = 0.05
+IMAGES: dict[str, Any] = {"image_size": 224, "resize": "bilinear"}
+BACKBONE = Backbone("tf_efficientnet_b0", "timm/tf_efficientnet_b0.aa_in1k", "keras_2021", None, 0.2, 5)
+SCHEDULES = {kind: Schedule(32, 2 if kind == "cats_vs_dogs" else 5, 1e-3, 0.2, 1e-7) for kind in DATASETS}
+VARIANTS: dict[str, Explaining] = {
+    "l2x_f": L2XF("l2x_f", "trained", 0.1, 8),
+    "bla": BoundedLogits("bounded_logits", "trained", 0.1, 0, "subtract"),
+    "bla_t": BoundedLogits("bounded_logits", "trained", 0.1, 0.98, "subtract"),
+    "bla_ph": BoundedLogits("bounded_logits", "frozen", 0.1, 0.98, "subtract"),
+    "bla_ph_released": BoundedLogits("bounded_logits", "trained_as_released", 0.1, 0.98, "subtract"),
+    "bla_ph_reloaded": BoundedLogits("bounded_logits", "trained_reloaded", 0.1, 0.98, "subtract"),
+}
+
+
+def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int, alpha: float) -> list[str]:
+    """How an entry departs from the paper's settings, in words; empty if it does not, or is no dataset of the paper's."""
+    if images.kind not in DATASETS:
+        return []
+    # More draws are no departure, and without stochastic depth there is one.
+    kept = {"draws": max(backbone.draws, BACKBONE.draws) if backbone.stochastic_depth else backbone.draws}
+    wanted = IMAGES | asdict(BACKBONE) | kept | asdict(SCHEDULES[images.kind])
+    del wanted["images_in_memory"]  # a matter of memory
+    ours = asdict(images) | asdict(backbone) | asdict(schedule)
+    odd = [f"{name} {ours[name]} (paper: {value})" for name, value in wanted.items() if ours[name] != value]
+    odd += [] if runs >= RUNS else [f"{runs} runs (paper: {RUNS})"]
+    return odd + ([] if alpha == ALPHA else [f"alpha {alpha:g} (paper: {ALPHA})"])
+
+
+def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
+    """For each of the paper's columns how its settings depart from the paper's, in words; empty where they do not."""
+    result = {}
+    for key, paper in VARIANTS.items():
+        ours: Variant = variants.get(key, NoExplanation("none"))
+        if key in variants and ours != paper:
+            told = asdict(paper)
+            result[key] = [
+                f"{COLUMNS[key]}: {n} {v} (paper: {told.get(n)})" for n, v in asdict(ours).items() if told.get(n) != v
+            ]
+        else:
+            result[key] = []
+    return result

@@ -1,0 +1,290 @@
+"""What an experiment is made of, as plain data: images, backbone, schedule, and the columns of Table 1.
+
+These are the sections of params.yaml and the arguments of the library. The module imports nothing heavy.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+FORBID_EXTRA = {"extra": "forbid"}
+"""For pydantic, which validates these classes in `pipeline.run.settings`: an unknown field is an error."""
+
+Positive = Annotated[float, Gt(0), Lt(math.inf)]
+LearningRate = Annotated[float, Gt(0), Le(10)]
+Count = Annotated[int, Ge(1)]
+
+Share = Annotated[float, Gt(0), Lt(1)]
+ImageSize = Annotated[int, Ge(32)]
+
+Normalisation = Literal["imagenet", "keras_2021", "half"]
+Resize = Literal["bilinear", "bilinear_antialias"]
+MaskFormat = Literal["binary", "trimap"]
+"""What a mask file means: `binary`, the object is where it is at least half white, or 1 in a mask of zeros and ones;
+`trimap`, where it is 1 (Oxford-IIIT Pet: 2 is background, 3 the border)."""
+ThresholdRule = Literal["subtract", "renormalise", "indicator"]
+
+HeadSetting = Literal["trained", "frozen", "trained_as_released", "trained_reloaded"]
+"""What becomes of the baseline's head while an explanation module trains.
+
+`trained`: it trains along. `frozen`: it stays (BLA-PH in the paper's text). `trained_as_released`: it trains along although
+the column says that it does not, as in the authors' code, which freezes it too late. `trained_reloaded`: it trains along,
+then the module is evaluated with the baseline's head.
+"""
+
+
+@dataclass(frozen=True)
+class ClutteredDigits:
+    """Images drawn from scikit-learn's handwritten digits; sizes in pixels (see `bla.datasets.cluttered_digits`)."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["cluttered_digits"]
+    classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
+    train_images: Count
+    test_images: Count
+    image_size: ImageSize
+    digit_size: Annotated[int, Ge(8)]
+    fragments: Annotated[int, Ge(0)]
+    fragment_size: Annotated[int, Ge(4)]
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """One of the paper's datasets, downloaded to the data root, squashed to a square of `image_size` pixels."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["cats_vs_dogs", "stanford_dogs", "caltech_birds"]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
+class OxfordPet:
+    """Oxford-IIIT Pet, downloaded: cat against dog (`species`) or the 37 `breeds`; its trimaps become masks."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["oxford_pet"]
+    classes: Literal["species", "breeds"]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
+class Mnist:
+    """Handwritten digits of some classes, downloaded; grey repeated to RGB and resized."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["mnist"]
+    classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
+    image_size: Annotated[int, Ge(28)]
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
+class ImageNet:
+    """ImageNet as its owner has it: `path` holds the official archives, or `{train,val}/<wnid>/*.JPEG`."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["imagenet"]
+    path: Annotated[str, MinLen(1)]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images in `path/{train,test}/<class>/*.jpg`, squashed to a square of `image_size` pixels.
+
+    A relative `path` starts at the data root. With a `test_share` the classes lie in `path/<class>` and the split goes by
+    a hash of the file names. `train_images_per_class` keeps the first so many of every class. `masks` says how to read
+    `path/masks/{train,test}/<class>/<name>.png`, None that there are none.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["image_folder"]
+    path: Annotated[str, MinLen(1)]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+    test_share: Share | None = None
+    train_images_per_class: Count | None = None
+    masks: MaskFormat | None = None
+
+
+Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen timm model: its name, its weights and what it expects of an image.
+
+    `weights` is the path of a .safetensors file, `pretrained_on_digits`, or a name on the timm hub that is pinned in
+    `bla.networks.backbones`. `output_stride` is pixels per cell, None for the model's own.
+
+    With `stochastic_depth` above 0 the *training* features are noisy, as they were in Keras: its frozen extractor kept
+    dropping residual branches, the last with about this probability. `draws` noisy versions are stored.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    architecture: Annotated[str, MinLen(1)]
+    weights: Annotated[str, MinLen(1)]
+    normalisation: Normalisation
+    output_stride: Count | None = None
+    stochastic_depth: Annotated[float, Ge(0), Lt(1)] = 0
+    draws: Count = 1
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How the embedded backbone is trained: AdamW with a one-cycle schedule.
+
+    In the second half of the epochs a share of each image's 7x7 patches is black, drawn anew between 0 and `occlusion`. A
+    network that never met black patches answers LIME's occlusions with one class whatever is shown.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: LearningRate
+    weight_decay: Annotated[float, Ge(0), Lt(math.inf)]
+    occlusion: Annotated[float, Ge(0), Lt(1)]
+
+
+@dataclass(frozen=True)
+class Lime:
+    """LIME on the patches (paper, section 4.3; `bla.explainers.posthoc.lime`).
+
+    `patterns_of`: all images of a dataset share their random patterns, or each has its own. `presence` is the probability
+    that a patch is shown, `output` what is explained of the predicted class.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    patterns: Annotated[int, Ge(100)]
+    patterns_of: Literal["dataset", "image"]
+    presence: Share
+    output: Literal["probability", "logit"]
+
+
+@dataclass(frozen=True)
+class Rise:
+    """RISE (`bla.explainers.posthoc.rise`): `masks` an image, of `grid` x `grid` cells shown with probability `presence`."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    masks: Annotated[int, Ge(10)]
+    presence: Share
+    grid: Annotated[int, Ge(2), Le(56)]
+
+
+@dataclass(frozen=True)
+class L2XReading:
+    """How L2X with two networks is read (`bla.experiments.two_network_l2x.l2x`): the temperature *multiplies*, so that 10 divides by Chen et al.'s 0.1.
+
+    `background` is what hidden patches are painted with. `straight_through` shows exactly k patches in training already.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    temperature: Positive
+    background: Literal["black", "mean"]
+    straight_through: bool
+
+    @property
+    def published(self) -> bool:
+        """Whether the paper may mean it: it speaks neither of a colour nor of a straight-through gradient."""
+        return self.background == "black" and not self.straight_through
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2).
+
+    With `images_in_memory` the features of so many images are in memory at once (`bla.method.streaming`), else those of all.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    batch_size: Count
+    epochs: Count
+    learning_rate: LearningRate
+    dropout: Annotated[float, Ge(0), Lt(1)]
+    adam_epsilon: Positive
+    images_in_memory: Count | None = None
+
+
+@dataclass(frozen=True)
+class NoExplanation:
+    """BL and BL+: no module, every cell weighs 1/n. BL+ trains BL's head on for as long as the variants train."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["none"]
+    head: Literal["trained"] = "trained"
+
+
+@dataclass(frozen=True)
+class BoundedLogits:
+    """BLA, and with a threshold BLA-T (head trained) and BLA-PH (head frozen); Baumhauer et al. 2021, section 3.1."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["bounded_logits"]
+    head: HeadSetting
+    temperature: Positive
+    threshold_factor: Annotated[float, Ge(0), Lt(math.inf)]
+    threshold_rule: ThresholdRule = "subtract"
+
+
+@dataclass(frozen=True)
+class L2XF:
+    """L2X-F: learning to explain (Chen et al. 2018) on the feature map, always k cells; section 3.3."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["l2x_f"]
+    head: HeadSetting
+    temperature: Positive
+    k: Count
+
+
+@dataclass(frozen=True)
+class ConceptVector:
+    """Bounded logits of cells and one concept vector of the whole image, l_i = min(u.(g + f_i) + b, 0); section 3.3.
+
+    g is a dense layer on all cells together (after Jetley et al. 2018): `linear`, as the paper says, or with the `relu`
+    of its authors' code.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["concept_vector"]
+    head: HeadSetting
+    temperature: Positive
+    activation: Literal["linear", "relu"]
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Pointwise attention: each cell's bounded logit through a sigmoid of its own; section 3.3 and the authors' code."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    explanation: Literal["pointwise"]
+    head: HeadSetting
+    temperature: Positive
+
+
+Alternative = ConceptVector | Pointwise
+"""What the paper tried and gave up (section 3.3)."""
+Explaining = BoundedLogits | L2XF | Alternative
+Variant = NoExplanation | Explaining

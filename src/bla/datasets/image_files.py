@@ -1,0 +1,221 @@
+"""The one place that opens image files: decode, orient, convert to RGB, resize, many at once.
+
+    pixels = load_image(Path("cat.jpg"), size=224, resize="bilinear")  # uint8 [224, 224, 3]
+
+| an image that is | becomes |
+|---|---|
+| grey, black-and-white, or of a palette | RGB of the same colours |
+| transparent | its colours, as if nothing were transparent (as TensorFlow decodes it) |
+| CMYK | RGB by Pillow's plain conversion |
+| 16-bit | its upper eight bits |
+| turned by its EXIF | upright in your own folders; as it is stored in the official datasets, whose boxes, masks and published results were made without it; a damaged EXIF is passed over |
+| a GIF or BMP under another name | its first picture (Oxford-IIIT Pet and ImageNet have such files) |
+| truncated, empty, of another format, of more than 89 million pixels | an error that names the file |
+
+What was done to an image is its `treatment`, which ends up in the manifest.
+"""
+
+import hashlib
+import io
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn.functional import interpolate
+
+from bla.base.errors import BlaError
+from bla.base.specs import MaskFormat, Resize
+from bla.datasets import ImageFile, Listing, Split, SplitName
+
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+"""File endings that count as images, and the format that belongs to them."""
+
+READABLE = ("JPEG", "PNG", "GIF", "BMP")
+"""The only formats that Pillow may try."""
+
+TREATMENTS = {"1": "black and white", "L": "grey", "LA": "grey, transparent", "P": "palette", "RGBA": "transparent"} | {
+    "CMYK": "CMYK",
+    "I;16": "16-bit",
+}
+"""What an image of each Pillow mode is called once it has become RGB."""
+
+CHUNK = 64
+"""Images that a process reads at once."""
+
+
+def load_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
+    """Read an image file as uint8 `[size, size, 3]`, turned as its EXIF says and squashed to a square, not cropped.
+
+    Raises BlaError, naming the file, if it cannot be read (see the table above).
+    """
+    return resize_image(_decode(path, True)[0], size, resize)
+
+
+def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
+    """The RGB pixels `[H, W, 3]` of a file, the SHA-256 of its bytes, and its treatment."""
+    treatment = []
+    try:
+        data = path.read_bytes()
+        if not data:
+            raise ValueError("an empty file")
+        with Image.open(io.BytesIO(data), formats=READABLE) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # at which Pillow only warns
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
+            if image.format not in FORMATS.values():
+                treatment.append(f"{image.format} inside")
+            if image.mode != "RGB":
+                treatment.append(TREATMENTS.get(image.mode, image.mode))
+            image.load()
+            upright: Image.Image = image
+            try:
+                if image.getexif().get(0x0112) in range(2, 9):  # what else stands there turns nothing
+                    upright = ImageOps.exif_transpose(image) if turn else image
+                    treatment.append("turned" if turn else "EXIF turn left out")
+            except Exception:  # damaged bytes make Pillow raise anything; the pixels are whole
+                treatment.append("damaged EXIF")
+            if upright.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.array(upright.convert("RGB")), hashlib.sha256(data).hexdigest(), ", ".join(treatment)
+    except FileNotFoundError as error:
+        raise BlaError(f"{path}: no such image") from error
+    except Exception as error:  # struct.error and TypeError included
+        # Pillow names the address of the bytes in memory.
+        reason = f"no {', '.join(READABLE)}" if isinstance(error, UnidentifiedImageError) else error
+        raise BlaError(f"{path}: not a readable image ({reason}); replace or remove the file") from error
+
+
+def resize_image(rgb: NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
+    """Resize uint8 `[H, W, C]` to `[size, size, C]`, computed in float and rounded to the nearest integer.
+
+    `bilinear` samples without antialiasing, as the `tf.image.resize` of the authors' code does;
+    `bilinear_antialias` averages over the source pixels, as Pillow and torchvision do by default.
+    """
+    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+    resized = interpolate(
+        pixels, (size, size), mode="bilinear", align_corners=False, antialias=resize == "bilinear_antialias"
+    )
+    result: NDArray[np.uint8] = resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+    return result
+
+
+def load_mask(path: Path, size: int, masks: MaskFormat, of: tuple[int, int]) -> NDArray[np.bool_]:
+    """Read a mask file as bool `[size, size]`, true on the object, by the pixel nearest to each new pixel's centre.
+
+    `of` is the height and width of the image. Raises BlaError, naming the file, if it has another size, cannot be read,
+    or marks no object.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            values = np.array(image if image.mode in ("P", "L", "1") else image.convert("L"))
+    except FileNotFoundError as error:
+        raise BlaError(f"{path}: no such mask") from error
+    except Exception as error:
+        raise BlaError(f"{path}: not a readable PNG mask ({error})") from error
+    if values.shape != of:
+        raise BlaError(
+            f"{path}: a mask of {values.shape} pixels for an image of {of} (height, width, as its EXIF turns it); save it "
+            "in the size and position in which the image is shown"
+        )
+    whole = values == 1 if masks == "trimap" else values >= (1 if values.max() == 1 else 128)
+    if not whole.any():
+        raise BlaError(f"{path}: the mask marks no object")
+    pixels = torch.from_numpy(whole)[None, None].float()
+    nearest: NDArray[np.bool_] = interpolate(pixels, (size, size), mode="nearest-exact")[0, 0].bool().numpy()
+    return nearest
+
+
+def read_images(
+    listing: Listing, split: SplitName, size: int, resize: Resize, start: int = 0, processes: int | None = None
+) -> Iterator[Split]:
+    """Read the images of a split from number `start` on, in order, in chunks that fit in memory.
+
+    Many images are read in parallel processes (default: one a core); the result does not depend on how many. Raises
+    BlaError when all have been tried, naming every image that cannot be used; in its chunk it is zero and has no hash.
+    """
+    files = listing.splits[split][start:]
+    chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
+    how = (listing.folder, size, resize, listing.masks, listing.turned)
+    processes = min(processes or os.cpu_count() or 1, len(chunks) // 4)  # for a few chunks starting them takes longer
+    problems: list[str] = []
+    if processes < 2:
+        results: Iterator[tuple[Split, list[str]]] = (_read_chunk(chunk, *how) for chunk in chunks)
+    else:
+        results = _in_processes(chunks, how, processes)
+    for part, wrong in results:
+        problems += wrong
+        yield part
+    if problems:
+        count = len(listing.splits[split])
+        raise BlaError(f"{len(problems)} of {count} {split} images cannot be used:\n" + "\n".join(problems))
+
+
+def _in_processes(
+    chunks: list[list[ImageFile]], how: tuple[Path, int, Resize, MaskFormat | None, bool], processes: int
+) -> Iterator[tuple[Split, list[str]]]:
+    context = multiprocessing.get_context("forkserver")  # `fork` would inherit torch's threads
+    context.set_forkserver_preload(["torch", "PIL.Image"])  # the server cannot import `bla`: it does not get sys.path
+    with ExitStack() as stack:
+        with _deaf_to_interrupts():
+            pool = stack.enter_context(ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)))
+            rest = iter(chunks)
+            waiting = deque(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 4 * processes))
+            wait(list(waiting)[:processes])
+        try:
+            while waiting:  # no more than these at once, so that memory stays bounded
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C is heard at the end of the block, and never by the processes that start within it."""
+    resource_tracker.ensure_running()  # now, since it unblocks signals
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the processes inherit
+    heard: list[int] = []
+    alone = threading.current_thread() is not threading.main_thread()  # where no handler can be set, nor is called
+    before = None if alone else signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        if not alone:
+            signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if heard:
+        raise KeyboardInterrupt
+
+
+def _read_chunk(
+    files: Sequence[ImageFile], folder: Path, size: int, resize: Resize, masks: MaskFormat | None, turn: bool
+) -> tuple[Split, list[str]]:
+    """Read some images, in order; those that have a problem get zeros for pixels and no hash."""
+    images = np.zeros((len(files), size, size, 3), np.uint8)
+    marked = np.zeros((len(files), size, size), np.bool_) if masks else None
+    shapes = np.zeros((len(files), 2), np.int32)
+    hashes, treatments, problems = [""] * len(files), [""] * len(files), []
+    for i, file in enumerate(files):
+        try:
+            pixels, sha256, treatment = _decode(folder / file.name, turn)
+            height, width = pixels.shape[:2]
+            if marked is not None and masks and file.mask:
+                marked[i] = load_mask(folder / file.mask, size, masks, (height, width))
+            images[i] = resize_image(pixels, size, resize)
+            shapes[i], hashes[i], treatments[i] = (height, width), sha256, treatment
+        except BlaError as error:
+            problems.append(str(error))
+    labels = np.array([file.label for file in files], np.int64)
+    return Split(images, labels, marked, shapes, [file.name for file in files], hashes, treatments), problems

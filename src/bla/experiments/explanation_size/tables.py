@@ -1,0 +1,148 @@
+"""Explanation size: how many cells a hard explanation keeps, by image, by class, and beside the classifier's confidence.
+
+    confidence = confidences(features, bla_t, head, module)          # [R, N]
+    runs = per_run(size, confidence, correct, labels)                # a row a run
+    relations(runs)                                                  # is size related to confidence, error, class?
+
+Sizes are int `[R, N]`, cells of R runs' explanations of N images. The paper names the varying size as what tells bounded
+logits from L2X (Baumhauer et al. 2021, section 3.1), and leaves open what it depends on.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bla.base.specs import Explaining
+from bla.inference.paired import bootstrap, holm, standard_error, wilcoxon
+from bla.method.equations import hard_explanation, hard_weights, logits_of
+from bla.method.modules import EVALUATION_CHUNK, Head, Module
+from bla.metrics.rank_correlation import spearman
+
+Array = NDArray[np.float64]
+Sizes = NDArray[np.int16]
+
+FEWEST = 10
+"""Images that a run needs in a bin of sizes for a mean of its own."""
+
+QUANTITIES = {
+    "confidence": "Spearman's ρ with confidence",
+    "error": "wrong − right predictions (cells)",
+    "class": "share of variance between classes (η²)",
+}
+"""What each run is asked about size, and what is compared over runs with its value under no relation."""
+
+
+@torch.no_grad()
+def confidences(features: Tensor, variant: Explaining, head: Head, module: Module) -> Array:
+    """The probability `[R, N]` of the class that each run predicts with hard explanations, from features `[N, n, C]`."""
+    found = []
+    for part in features.split(EVALUATION_CHUNK):
+        x = part.float()
+        weights = hard_weights(variant, hard_explanation(variant, logits_of(variant, module(x))))
+        found.append(head(torch.einsum("rbn,bnc->rbc", weights, x)).softmax(dim=2).amax(dim=2))
+    result: Array = torch.cat(found, dim=1).double().cpu().numpy()
+    return result
+
+
+def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> pd.DataFrame:
+    """A row a run: how size is distributed over images, and how it goes with confidence, error and class.
+
+    `confidence` is rho, `error` wrong minus right, `class` eta squared (`QUANTITIES`); NaN where all sizes are equal, or no
+    prediction is wrong.
+    """
+    quartiles = np.quantile(size, [0.25, 0.5, 0.75], axis=1)
+    rows = []
+    for run, (cells, right) in enumerate(zip(size, correct, strict=True)):
+        values, counts = np.unique(cells, return_counts=True)
+        wrong = cells[~right].mean() - cells[right].mean() if 0 < right.sum() < len(right) else np.nan
+        rows.append(
+            {
+                "run": run,
+                "n_images": len(cells),
+                "mean": cells.mean(),
+                "standard_deviation": cells.std(ddof=1),
+                "quartile_low": quartiles[0, run],
+                "median": quartiles[1, run],
+                "quartile_high": quartiles[2, run],
+                "commonest": values[counts.argmax()],
+                "commonest_share": counts.max() / len(cells),
+                "n_wrong": int((~right).sum()),
+                "confidence": float(spearman(cells[None].astype(float), confidence[run][None])[0]),
+                "error": wrong,
+                "class": _between(cells, labels),
+                "class_by_chance": (len(np.unique(labels)) - 1) / (len(labels) - 1),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _between(cells: Sizes, labels: NDArray[np.int64]) -> float:
+    """Eta squared: the classes' sum of squares by the total."""
+    counts = np.bincount(labels)
+    means = np.bincount(labels, weights=cells) / np.maximum(counts, 1)
+    total = float(((cells - cells.mean()) ** 2).sum())
+    return float((counts * (means - cells.mean()) ** 2).sum()) / total if total else np.nan
+
+
+def per_class(size: Sizes, labels: NDArray[np.int64], names: list[str]) -> pd.DataFrame:
+    """A row a class: its mean size over images, averaged over runs, with the standard error over runs."""
+    rows = []
+    for label, name in enumerate(names):
+        if not (of := labels == label).any():
+            continue
+        means = size[:, of].mean(axis=1)
+        row = {"class": name, "n_images": int(of.sum()), "n_runs": len(size), "mean": means.mean()}
+        rows.append(row | {"standard_error": float(standard_error(means))})
+    return pd.DataFrame(rows)
+
+
+def per_bin(size: Sizes, confidence: Array, correct: NDArray[np.bool_], cells: int) -> pd.DataFrame:
+    """A row for every few sizes, `low` to `high`: the share of images, their mean confidence and accuracy.
+
+    Means over runs with standard errors; confidence and accuracy of the `n_runs` that have at least `FEWEST` images there.
+    """
+    step = max(1, round(cells / 12))
+    rows = []
+    for low in range(1, cells + 1, step):
+        high = min(low + step - 1, cells)
+        there = (size >= low) & (size <= high)
+        enough = there.sum(axis=1) >= FEWEST
+        row: dict[str, float] = {"low": low, "high": high, "n_runs": int(enough.sum())}
+        row |= _mean("share", there.mean(axis=1))
+        for name, values in (("confidence", confidence), ("accuracy", correct.astype(float))):
+            row |= _mean(name, np.array([v[t].mean() for v, t in zip(values[enough], there[enough], strict=True)]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _mean(name: str, values: Array) -> dict[str, float]:
+    error = float(standard_error(values)) if len(values) > 1 else np.nan
+    return {name: values.mean() if len(values) else np.nan, f"{name}_standard_error": error}
+
+
+def relations(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """Each of `QUANTITIES` over the runs of a dataset and variant, against its value under no relation, with Holm's p.
+
+    Wilcoxon's signed-rank test of one value a run, so it speaks of these images and other trainings. `low` and `high` are a
+    95 % bootstrap interval of the mean over runs; `n_runs` are those for which the quantity is defined.
+    """
+    rows = []
+    for (dataset, variant), own in runs.groupby(["dataset", "variant"], sort=False):
+        for quantity, meaning in QUANTITIES.items():
+            expected = own["class_by_chance"] if quantity == "class" else 0 * own["run"]
+            there = own[quantity].notna()
+            values, null = own.loc[there, quantity].to_numpy(float), expected[there].to_numpy(float)
+            row = {"dataset": dataset, "variant": variant, "quantity": quantity, "meaning": meaning}
+            row |= {"n_runs": len(values), "n_images": own["n_images"].iloc[0]} | _mean("mean", values)
+            row["without_relation"] = expected.iloc[0]
+            if len(values):
+                interval, test = bootstrap(values, resamples, seed), wilcoxon(values, null)
+                row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size, "p": test.p}
+            rows.append(row)
+    wanted = ["dataset", "variant", "quantity", "meaning", "n_runs", "n_images", "mean", "mean_standard_error"]
+    table = pd.DataFrame(rows, columns=[*wanted, "without_relation", "low", "high", "rank_biserial", "p", "p_holm"])
+    tested = table["p"].notna()
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy(float))
+    return table

@@ -1,0 +1,186 @@
+"""Pictures that compare explanation methods: maps side by side, against LIME, curves, ranks, and the random cascade.
+
+Every method has the same colour and line in all pictures; controls are grey.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bla.metrics import BY_NAME
+from bla.plotting.figures import STYLE, overlay
+
+Array = NDArray[np.float64]
+
+PANELS = {
+    "deletion_black": "deletion, black: lower is better",
+    "insertion_black": "insertion, black: higher is better",
+    "accuracy_image": "patches seen, others black: higher is better",
+    "deletion_blur": "deletion, blurred: lower is better",
+    "insertion_blur": "insertion, blurred: higher is better",
+    "accuracy_features": "cells pooled: higher is better",
+}
+"""The curves of `bla.metrics.measure` that are drawn, and what they show."""
+
+
+def looks(methods: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Colour, line and width of each method; `methods` has a row a method with `title`, `learned`, `control`."""
+    colours = [colour for place, colour in enumerate(sns.color_palette("colorblind", 10)) if place != 7]  # that is grey
+    lines: list[Any] = ["-", "--", ":", "-.", (0, (1, 5))]
+    result: dict[str, dict[str, Any]] = {}
+    places = {True: 0, False: 0}
+    for row in methods.itertuples():
+        place, control = places[bool(row.control)], bool(row.control)
+        look = {"color": "0.55", "linestyle": lines[place % 5], "linewidth": 1}
+        if not control:
+            look = {"color": colours[place % 9], "linestyle": lines[place // 9], "linewidth": 2 if row.learned else 1.3}
+        places[control] += 1
+        result[str(row.method)] = look | {"label": row.title}
+    return result
+
+
+def side_by_side(images: NDArray[np.uint8], maps: Mapping[str, Array], captions: list[str], heading: str) -> Figure:
+    """A row an image, a column a method: half the image, half the map from its least (blue) to its largest value (red).
+
+    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`.
+    """
+    count = len(maps) + 1
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(len(images), count, figsize=(1.12 * count, 1.25 * len(images) + 0.6), squeeze=False, layout="constrained")  # fmt: skip
+        figure.suptitle(heading)
+        for row, image in enumerate(images):
+            axes[row, 0].imshow(image)
+            axes[row, 0].set_ylabel(captions[row])
+            for column, values in enumerate(maps.values(), start=1):
+                low, high = values[row].min(), values[row].max()
+                scaled = (values[row] - low) / (high - low) if high > low else np.ones_like(values[row])
+                axes[row, column].imshow(overlay(image, scaled))
+                axes[row, column].set_xlabel("" if high > low else "constant")
+        for column, title in enumerate(("input", *maps)):
+            axes[0, column].set_title(title)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+    return figure
+
+
+def against_lime(
+    lime: Array, maps: Mapping[str, Array], correlations: Mapping[str, Array], captions: list[str]
+) -> Figure:
+    """A row an image, a column a method: each cell's LIME coefficient and its weight in the map, with Spearman's ρ.
+
+    `lime` `[m, n]`; `maps` by title `[m, n]`; `correlations` by title `[m]`.
+    """
+    with plt.rc_context(STYLE), sns.axes_style("ticks"):
+        figure, axes = plt.subplots(len(lime), len(maps), figsize=(1.35 * len(maps), 1.4 * len(lime) + 0.8), squeeze=False, layout="constrained")  # fmt: skip
+        for row in range(len(lime)):
+            for column, (title, values) in enumerate(maps.items()):
+                axis = axes[row, column]
+                axis.scatter(
+                    lime[row], values[row], s=7, color=sns.color_palette("colorblind")[0], alpha=0.7, linewidth=0
+                )
+                rho = correlations[title][row]
+                axis.set_title((f"{title}\n" if row == 0 else "") + ("constant" if np.isnan(rho) else f"ρ = {rho:.2f}"))
+                axis.locator_params(nbins=3)
+                axis.tick_params(labelsize=5, length=2, pad=1)
+                axis.margins(0.1)
+            axes[row, 0].set_ylabel(f"{captions[row]}\nweight in the map")
+        figure.supxlabel("LIME coefficient (change of the class's probability when the patch is shown)", fontsize=9)
+    return figure
+
+
+def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
+    """Deletion, insertion and accuracy against the share of cells, mean over images; one panel a curve.
+
+    `points` has method, curve, share, mean, standard_error and n. The band is one standard error of learned methods.
+    """
+    look = looks(methods)
+    with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(2, 3, figsize=(12.5, 7), squeeze=False, layout="constrained")
+        for axis, (curve, title) in zip(axes.flat, PANELS.items(), strict=True):
+            own = points[points["curve"] == curve]
+            for method, line in own.groupby("method", sort=False):
+                axis.plot(line["share"], line["mean"], **look[str(method)])
+                if look[str(method)]["linewidth"] == 2:
+                    low, high = line["mean"] - line["standard_error"], line["mean"] + line["standard_error"]
+                    axis.fill_between(
+                        line["share"], low, high, color=look[str(method)]["color"], alpha=0.15, linewidth=0
+                    )
+            what = "accuracy" if curve.startswith("accuracy") else "probability of the class"
+            done = "hidden" if curve.startswith("deletion") else "shown"
+            axis.set(
+                title=f"{title} (n = {_range(own['n'])} images)",
+                xlabel=f"share of cells {done}",
+                ylabel=what,
+                xlim=(0, 1),
+            )
+        handles = {
+            label: line for axis in axes.flat for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles, loc="outside right center")
+    return figure
+
+
+def rank_map(summary: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
+    """Methods by metrics of one dataset: the mean as text, the rank among methods as colour, bright for the best.
+
+    `summary` is that of `bla.experiments.faithfulness.tables.summary`.
+    """
+    titles = dict(zip(methods["method"], methods["title"], strict=True))
+    metrics = [name for name in BY_NAME if name in set(summary["metric"])]
+    means = summary.pivot(index="method", columns="metric", values="mean").reindex(list(titles))[metrics]
+    ranks = summary.pivot(index="method", columns="metric", values="rank").reindex(list(titles))[metrics].astype(float)
+    relative = (ranks - 1) / (ranks.max() - 1).clip(lower=1)
+    counts = summary.groupby("metric")["n"]
+    arrows = {"higher": "↑", "lower": "↓"}
+    labels = []
+    for name in metrics:
+        labels.append(f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {_range(counts.get_group(name))})")
+    texts = means.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}")
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(0.62 * len(metrics) + 2.5, 0.36 * len(titles) + 3.6), layout="constrained")
+        sns.heatmap(1 - relative, annot=texts.to_numpy(), fmt="", cmap="cividis", linewidths=0.5, cbar=False, ax=axis, annot_kws={"size": 7})  # fmt: skip
+        axis.set_xticks(np.arange(len(metrics)) + 0.5, labels, rotation=50, ha="right", rotation_mode="anchor")
+        axis.set_yticks(np.arange(len(titles)) + 0.5, list(titles.values()), rotation=0)
+        axis.set(
+            xlabel="",
+            ylabel="",
+            title=f"{heading}\nmean over images; colour: rank among methods, brightest is best; empty: none",
+        )
+    return figure
+
+
+def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
+    """Similarity to the original map while more and more layers are random; what stays up does not depend on them.
+
+    `points` has method, level, layer, mean, standard_error and n; the maps have so many `cells`. A line stops where a level
+    was not measured: a slow method's, or one where no map orders anything.
+    """
+    look = looks(methods)
+    layers = points.drop_duplicates("level").sort_values("level")
+    with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
+        figure, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
+        for method, line in points.groupby("method", sort=False):
+            line = line.set_index("level").reindex(layers["level"])
+            axis.errorbar(line.index, line["mean"], yerr=line["standard_error"], marker="o", markersize=4, elinewidth=0.7, **look[str(method)])  # fmt: skip
+        axis.set_xticks(layers["level"], layers["layer"], rotation=30, ha="right")
+        by_chance = (2 / np.pi / (cells - 1)) ** 0.5  # mean of |N(0, 1 / (n - 1))|
+        axis.axhline(by_chance, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label="unrelated maps, expected")
+        axis.set(
+            ylim=(0, None),
+            xlabel="random from the head down to this layer",
+            ylabel="Spearman's |ρ| with the original map",
+            title=f"mean ± standard error over images (n = {_range(points['n'])}); lower is better",
+        )
+        figure.legend(loc="outside right center")
+    return figure
+
+
+def _range(counts: pd.Series) -> str:
+    low, high = counts.min(), counts.max()
+    return str(low) if low == high else f"{low}–{high}"

@@ -1,0 +1,98 @@
+"""Table 1: accuracy and loss of every column on every dataset, with the paper's marks and values.
+
+    table = table_one(runs, tests, kinds, published, alpha=0.05)
+    print(markdown(table, alpha=0.05))
+
+Numbers stay numbers in the long form; the layout and the Markdown hold texts.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bla.base.paper import COLUMNS, PUBLISHED_AS
+from bla.inference.paired import standard_error
+
+MEASURES = ("accuracy", "loss", "explanation_size")
+NOTE = (
+    "Mean ± standard error of the mean over runs; accuracy and loss with hard explanations. "
+    "† no significant difference to BL, ∗ none to the column on its left "
+    "(Wilcoxon signed-rank, p ≥ {alpha:g}, uncorrected, as in the paper; tests.csv has Holm's correction). "
+    "BL+ (ours) is BL trained on for as long as the variants train; it takes no part in the marks."
+)
+
+
+def title(variant: str) -> str:
+    """How a column is headed: the paper's name if it has one, else the key of params.yaml."""
+    return COLUMNS.get(variant, variant)
+
+
+def table_one(
+    runs: pd.DataFrame, tests: pd.DataFrame, kinds: Mapping[str, str], published: pd.DataFrame, alpha: float
+) -> pd.DataFrame:
+    """Table 1 in long form, one row a dataset, variant and measure, in the order of `runs`.
+
+    `kinds` gives each dataset's kind; where the paper has that dataset, `paper`, `paper_standard_error` and `z` =
+    (ours - paper) / sqrt(SE^2 + SE^2) are filled. `mark` holds † and ∗ where `tests` has p >= alpha.
+    """
+    paper = published[published["where"] == "Table 1"].set_index(["dataset", "method", "quantity"])
+    rows = []
+    for (dataset, variant), group in runs.groupby(["dataset", "variant"], sort=False):
+        for measure in MEASURES:
+            values = group[measure].dropna().to_numpy()
+            if not len(values):
+                continue
+            row: dict[str, Any] = {"dataset": dataset, "variant": variant, "measure": measure, "n_runs": len(values)}
+            row |= {"mean": values.mean(), "standard_error": float(standard_error(values))}
+            row["mark"] = _mark(tests, str(dataset), str(variant), measure, alpha)
+            key = (kinds[str(dataset)], PUBLISHED_AS.get(str(variant), ""), measure)
+            if key in paper.index:
+                row |= {"paper": paper.loc[key, "value"], "paper_standard_error": paper.loc[key, "spread"]}
+                spread = np.hypot(row["standard_error"], row["paper_standard_error"])
+                row["z"] = (row["mean"] - row["paper"]) / spread
+            rows.append(row)
+    columns = ["dataset", "variant", "measure", "n_runs", "mean", "standard_error", "mark"]
+    return pd.DataFrame(rows, columns=[*columns, "paper", "paper_standard_error", "z"])
+
+
+def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: float) -> str:
+    own = tests[(tests["dataset"] == dataset) & (tests["variant"] == variant) & (tests["measure"] == measure)]
+    same = own[own["p"] >= alpha]
+    return "†" * int((same["against"] == "bl").any()) + "∗" * int(same["to_the_left"].any())
+
+
+def layout(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Table 1 as the paper lays it out, one frame of texts a measure: a row a dataset, a column a variant."""
+    frames = []
+    variants = list(dict.fromkeys(table["variant"]))
+    for measure, heading in zip(MEASURES, ("Accuracy", "Loss (nats)", "Explanation size (cells)"), strict=True):
+        rows = []
+        for dataset, group in table[table["measure"] == measure].groupby("dataset", sort=False):
+            cells = group.set_index("variant")
+            row = {heading: f"{dataset} (n = {group['n_runs'].iloc[0]})"}
+            rows.append(row | {title(v): _cell(cells.loc[v], measure) if v in cells.index else "–" for v in variants})
+            if group["paper"].notna().any():
+                row = {heading: f"{dataset}, paper (n = 20)"}
+                rows.append(row | {title(v): _paper_cell(cells.loc[v]) if v in cells.index else "–" for v in variants})
+        frames.append(pd.DataFrame(rows))
+    return frames
+
+
+def markdown(table: pd.DataFrame, alpha: float) -> str:
+    """The layout of Table 1 as Markdown, with the note that explains its marks."""
+    parts = [frame.to_markdown(index=False, disable_numparse=True) for frame in layout(table)]
+    return "\n\n".join([*parts, NOTE.format(alpha=alpha)]) + "\n"
+
+
+def _cell(row: "pd.Series[float]", measure: str) -> str:
+    if measure == "explanation_size":
+        return f"{row['mean']:.2f} ± {row['standard_error']:.2f}"
+    return f"{row['mean']:.4f} ± {row['standard_error']:.4f}{row['mark']}"
+
+
+def _paper_cell(row: "pd.Series[float]") -> str:
+    if np.isnan(row["paper"]):
+        return "–"
+    return f"{row['paper']:.4f} ± {row['paper_standard_error']:.4f} (z = {row['z']:+.1f})"

@@ -1,0 +1,175 @@
+"""L2X with two networks: an explainer chooses k patches of an image, and a second network is shown only these.
+
+Both stand on the same frozen backbone: the explainer is a 1x1 convolution that gives every patch a logit, the second
+network averages its map and ends in a dense head. They train together, so that the second network's loss teaches the
+explainer what to show. Choosing has no gradient; training shows a relaxed sample instead, the soft explanation.
+
+    trained = train(extractor, images, features, labels, rows, reading, k, schedule, seed, run)
+    result = evaluate(extractor, images, features, labels, reading, k, trained, seed)
+    result.correct["soft"].double().mean(), result.correct["hard"].double().mean()
+
+The explainer sees the image as it is, and of a frozen backbone those features are at hand. A step costs one forward pass
+of masked images and one backward pass, which carries the gradient through the backbone to the mask.
+
+Sources: Chen et al. 2018, "Learning to explain" (the method); Baumhauer et al. 2021, section 4.1 (on a deep backbone).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from bla.base.errors import BlaError
+from bla.base.specs import L2XReading, Schedule
+from bla.method.equations import gumbel, l2x_weights, largest_cells
+from bla.method.modules import EVALUATION_CHUNK, Head, Module
+from bla.method.training import initial_head
+from bla.networks.backbones import Extractor
+from bla.networks.patches import patch_of_pixel
+from bla.runtime.adam import Adam
+from bla.runtime.seeds import derive_seed
+
+MASKED = ("soft", "hard_dimmed", "hard", "random")
+"""How an image is shown to the second network: see `Result`."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One run: the explainer's 1x1 convolution and the second network's head, R = 1, on the device."""
+
+    module: Module
+    head: Head
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run did on M images.
+
+    `correct` bool `[M]` by what the second network sees: `soft`, the soft explanation, sampled as in training; `hard`, the
+    k patches of the largest logits; `hard_dimmed`, these alone, but only as bright as the soft explanation shows each, on
+    average `chosen_brightness`; `random`, k random patches; `full`, the whole image. `soft` in [0, 1], and `hard` and `random`
+    bool, `[M, n]`, are the masks.
+    """
+
+    correct: Mapping[str, Tensor]
+    soft: Tensor
+    hard: Tensor
+    random: Tensor
+    chosen_brightness: float
+
+
+def sample(reading: L2XReading, k: int, logits: Tensor, uniform: Tensor) -> Tensor:
+    """The mask of training `[..., n]`, how much of each patch is shown, from logits `[..., n]` and uniform numbers `[..., k, n]`.
+
+    With `straight_through` exactly the k largest patches of the sample are shown, with the gradient of the sample itself
+    (Bengio et al. 2013).
+    """
+    weights = l2x_weights(logits, reading.temperature, gumbel(uniform).movedim(-2, 0))
+    if reading.straight_through:
+        return largest_cells(weights, k) + (weights - weights.detach())
+    return weights
+
+
+def shown(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask `[..., n]` of square grids of patches, repeated over the pixels of each patch: `[..., H, W]`."""
+    grid = round(mask.shape[-1] ** 0.5)
+    rows, columns = (patch_of_pixel(side, grid).to(mask.device) for side in size)
+    large: Tensor = mask.unflatten(-1, (grid, grid)).index_select(-2, rows).index_select(-1, columns)
+    return large
+
+
+def masked(extractor: Extractor, images: Tensor, mask: Tensor, reading: L2XReading) -> Tensor:
+    """What the second network sees of images `[B, H, W, 3]` in [0, 255] under a mask `[B, n]`: float `[B, H, W, 3]`.
+
+    The rest is black, or the mean colour that the backbone's input normalisation takes for 0.
+    """
+    part = shown(mask.float(), (images.shape[1], images.shape[2]))[..., None]
+    pixels = images * part
+    return pixels if reading.background == "black" else pixels + (1 - part) * extractor.mean.flatten()
+
+
+def train(
+    extractor: Extractor,
+    images: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    reading: L2XReading,
+    k: int,
+    schedule: Schedule,
+    seed: int,
+    run: int,
+) -> Trained:
+    """Train the explainer and the head of one run on the images `rows` `[N]`; the extractor stays as it is.
+
+    `images` uint8 `[A, H, W, 3]` may lie anywhere; `features` `[D, A, n, C]` are D draws of theirs, of which the run reads
+    draw (run + epoch) mod D; `labels` `[A]`. The device is that of the features. Where the features are noisy
+    (`Extractor.drop_factors`) the second network's backbone is too. Runs of one seed start alike and draw the same numbers
+    under every reading. Raises BlaError if there are not more than k patches, or a loss is not finite.
+    """
+    device, (draws, _, cells, channels) = features.device, features.shape
+    if k >= cells:
+        raise BlaError(f"{k} patches cannot be chosen from {cells}; lower k")
+    generator = torch.Generator().manual_seed(seed)
+    first = initial_head([derive_seed(seed, "explainer")], channels, 1)
+    module = Module(first.weight[:, 0].to(device).requires_grad_(), first.bias[:, 0].to(device).requires_grad_())
+    second = initial_head([derive_seed(seed, "head")], channels, int(labels.max()) + 1)
+    head = Head(second.weight.to(device).requires_grad_(), second.bias.to(device).requires_grad_())
+    parameters = [module.weight, module.bias, head.weight, head.bias]
+    adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
+    for epoch in range(schedule.epochs):
+        draw = (run + epoch) % draws
+        for order in torch.randperm(len(rows), generator=generator).split(schedule.batch_size):
+            batch = rows[order]
+            uniform = torch.rand(len(batch), k, cells, generator=generator).to(device)
+            factors = None
+            if extractor.drops:
+                noise = int(torch.randint(2**62, (), generator=generator))
+                factors = extractor.drop_factors(len(batch), noise).to(device)
+            logits = module(features[draw, batch.to(device)].float())[0]  # [B, n]
+            pixels = masked(extractor, images[batch].to(device), sample(reading, k, logits, uniform), reading)
+            answer = head(extractor(pixels, factors).mean(dim=1)[None])[0]  # [B, K]
+            loss = cross_entropy(answer, labels[batch.to(device)])
+            adam.minimise(loss)
+        if not loss.isfinite():
+            raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower the learning rate")
+    module = Module(module.weight.detach(), module.bias.detach())
+    return Trained(module, Head(head.weight.detach(), head.bias.detach()))
+
+
+@torch.no_grad()
+def evaluate(
+    extractor: Extractor,
+    images: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    reading: L2XReading,
+    k: int,
+    trained: Trained,
+    seed: int,
+    batch_size: int,
+) -> Result:
+    """Evaluate one run on images `[M, H, W, 3]` with clean features `[M, n, C]`, in batches.
+
+    Image i's samples and random patches come from (seed, i), the same under every reading.
+    """
+    device, cells = features.device, features.shape[1]
+    generators = (torch.Generator().manual_seed(derive_seed(seed, i)) for i in range(len(images)))
+    uniform = torch.stack([torch.rand(k + 1, cells, generator=g) for g in generators]).to(device)
+    logits = torch.cat([trained.module(part.float())[0] for part in features.split(EVALUATION_CHUNK)])
+    soft, hard = sample(reading, k, logits, uniform[:, :k]), largest_cells(logits, k)
+    random = largest_cells(uniform[:, k], k)
+    brightness = soft[hard].mean()
+    masks = dict(zip(MASKED, (soft, soft * hard, hard.float(), random.float()), strict=True))
+    answers: dict[str, list[Tensor]] = {name: [] for name in masks}
+    for numbers in torch.arange(len(images)).split(batch_size):
+        pixels = images[numbers].to(device)
+        for name, mask in masks.items():
+            seen = extractor(masked(extractor, pixels, mask[numbers.to(device)], reading))
+            answers[name].append(trained.head(seen.mean(dim=1)[None])[0])
+    whole = torch.cat([trained.head(part.float().mean(dim=1)[None])[0] for part in features.split(EVALUATION_CHUNK)])
+    correct = {name: torch.cat(parts).argmax(dim=1) == labels for name, parts in answers.items()}
+    correct["full"] = whole.argmax(dim=1) == labels
+    return Result({n: c.cpu() for n, c in correct.items()}, soft.cpu(), hard.cpu(), random.cpu(), float(brightness))

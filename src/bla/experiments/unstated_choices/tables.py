@@ -1,0 +1,145 @@
+"""What the paper does not say, and what each choice changes.
+
+Five choices decide a published number without being in the paper's text: how the input was normalised, whether stochastic
+depth stayed on in the frozen backbone, how the threshold cuts, whether BLA-PH's head really was frozen, and that the
+variants train for twice as long as the baseline that they are compared with. Normalisation, stochastic depth and threshold
+rule are crossed in full; a comparison always pairs run r with run r, which starts from the same random numbers.
+
+    runs                                  # a row a run, column and preparation, as the stage `fidelity` writes them
+    cells(runs)                           # means with standard errors
+    effects(runs)                         # what each choice changes
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bla.base.errors import BlaError
+from bla.base.paper import VARIANTS
+from bla.base.specs import Backbone, BoundedLogits, NoExplanation, Normalisation, Variant
+from bla.inference.paired import holm, standard_error, wilcoxon
+
+NORMALISATIONS: tuple[Normalisation, Normalisation] = ("imagenet", "keras_2021")
+STOCHASTIC_DEPTHS = (0.0, 0.2)
+MEASURES = ("accuracy", "loss", "explanation_size")
+PREPARATION = ["normalisation", "stochastic_depth"]
+
+_bla_t = VARIANTS["bla_t"]
+assert isinstance(_bla_t, BoundedLogits)
+COLUMNS: dict[str, Variant] = {
+    "bl": NoExplanation("none"),
+    "bl_plus": NoExplanation("none"),
+    **{key: variant for key, variant in VARIANTS.items() if key != "bla_ph_released"},
+    "bla_t_renormalise": replace(_bla_t, threshold_rule="renormalise"),
+    "bla_t_indicator": replace(_bla_t, threshold_rule="indicator"),
+}
+"""The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T: its head trains along."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice between two settings: a factor of the preparation, or two columns to compare."""
+
+    name: str
+    reference: str
+    other: str
+    columns: tuple[str, str] | None = None
+
+
+CHOICES = (
+    Choice("normalisation", "imagenet", "keras_2021"),
+    Choice("stochastic_depth", "0.0", "0.2"),
+    Choice("threshold rule", "subtract", "renormalise", ("bla_t", "bla_t_renormalise")),
+    Choice("threshold rule", "subtract", "indicator", ("bla_t", "bla_t_indicator")),
+    Choice("head of BLA-PH", "frozen", "trained as released (BLA-T)", ("bla_ph", "bla_t")),
+    Choice("head of BLA-PH", "frozen", "trained, reloaded", ("bla_ph", "bla_ph_reloaded")),
+    Choice("training time of BL", "as published", "as long as the variants (BL+)", ("bl", "bl_plus")),
+)
+
+
+def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
+    """Every combination of input normalisation and stochastic depth for a backbone.
+
+    Raises BlaError if it was trained with another normalisation than ImageNet's: Keras' bug is a wrong ImageNet one.
+    """
+    if backbone.normalisation not in NORMALISATIONS:
+        raise BlaError(f"fidelity.datasets: for backbones with normalisation imagenet, not {backbone.normalisation}")
+    return [
+        replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws if depth else 1)
+        for normalisation, depth in product(NORMALISATIONS, STOCHASTIC_DEPTHS)
+    ]
+
+
+def cells(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard error and number of runs: a row a dataset, preparation, column and measure.
+
+    `runs` has a row a run with the columns dataset, normalisation, stochastic_depth, draws, column, run and the measures
+    (explanation_size empty for BL).
+    """
+    rows = []
+    keys = ["dataset", *PREPARATION, "draws", "column"]
+    for key, group in runs.groupby(keys, sort=False):
+        for measure in MEASURES:
+            values = group[measure].dropna().to_numpy()
+            if len(values):
+                row = dict(zip(keys, key, strict=True)) | {"measure": measure, "n_runs": len(values)}
+                rows.append(row | {"mean": values.mean(), "standard_error": float(standard_error(values))})
+    return pd.DataFrame(rows, columns=[*keys, "measure", "n_runs", "mean", "standard_error"])
+
+
+def effects(runs: pd.DataFrame) -> pd.DataFrame:
+    """What each choice changes: other - reference over paired runs, with interval, test and effect size.
+
+    A row a dataset, choice, column, setting of the other choices, and measure. Where `setting` is "all", each run was
+    first averaged over those settings: the main effect. The interval is Student's. Holm corrects the main effects of a
+    dataset as one family and the single settings as another, without rows in which nothing changes at all.
+    """
+    rows = []
+    for dataset, own in runs.groupby("dataset", sort=False):
+        for choice, measure in product(CHOICES, MEASURES):
+            for column, setting, pairs in _pairs(own, choice, measure):
+                difference = (pairs["other"] - pairs["reference"]).to_numpy()
+                test = wilcoxon(difference.round(9), np.zeros(len(difference)))  # so that equal differences tie
+                error = float(standard_error(difference))
+                reach = float(stats.t.ppf(0.975, len(difference) - 1)) * error  # a bootstrap of few runs is too narrow
+                row = {"dataset": dataset, "choice": choice.name, "reference": choice.reference, "other": choice.other}
+                row |= {"column": column, "setting": setting, "measure": measure, "n_runs": len(difference)}
+                row |= {"mean_reference": pairs["reference"].mean(), "mean_other": pairs["other"].mean()}
+                row |= {"difference": difference.mean(), "standard_error": error}
+                row |= {
+                    "low": difference.mean() - reach,
+                    "high": difference.mean() + reach,
+                    "rank_biserial": test.effect_size,
+                }
+                rows.append(row | {"nonzero_pairs": test.nonzero_pairs, "p": test.p})
+    names = ["dataset", "choice", "reference", "other", "column", "setting", "measure", "n_runs", "mean_reference"]
+    names += ["mean_other", "difference", "standard_error", "low", "high", "rank_biserial", "nonzero_pairs", "p"]
+    table = pd.DataFrame(rows, columns=names)
+    changed = table[table["nonzero_pairs"] > 0]
+    families = changed.groupby(["dataset", changed["setting"] == "all"])["p"]
+    table["p_holm"] = families.transform(lambda p: holm(p.to_numpy())).reindex(table.index, fill_value=1.0)
+    return table
+
+
+def _pairs(runs: pd.DataFrame, choice: Choice, measure: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """For each column and setting the paired values of the runs: a row a run, `reference` and `other`."""
+    if choice.columns:
+        levels = dict(zip(choice.columns, ("reference", "other"), strict=True))
+        chosen = runs[runs["column"].isin(levels)].assign(
+            level=lambda r: r["column"].map(levels), column=choice.columns[1]
+        )
+        others = PREPARATION
+    else:
+        levels = {choice.reference: "reference", choice.other: "other"}
+        chosen = runs.assign(level=runs[choice.name].astype(str).map(levels))
+        others = [name for name in PREPARATION if name != choice.name]
+    for column, own in chosen.dropna(subset=[measure]).groupby("column", sort=False):
+        table = own.pivot_table(index=[*others, "run"], columns="level", values=measure)
+        for setting, part in table.groupby(level=others):
+            told = ", ".join(f"{name} {value}" for name, value in zip(others, setting, strict=True))
+            yield str(column), told, part
+        yield str(column), "all", table.groupby(level="run").mean()

@@ -1,0 +1,21 @@
+"""A map that always points to the middle of the image. A control: photographers put things there."""
+
+import torch
+from torch import Tensor
+
+from bla.explainers.interface import Explainer
+
+
+class Centre(Explainer):
+    """A Gaussian around the centre, a quarter of the side wide."""
+
+    title = "centre"
+    control = True
+    class_specific = False
+
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """The same map `[B, H, W]` for every image."""
+        row, column = (
+            ((torch.arange(side, device=images.device) + 0.5) / side - 0.5) ** 2 for side in images.shape[1:3]
+        )
+        return torch.exp(-(row[:, None] + column) / (2 * 0.25**2)).expand(len(images), -1, -1)

@@ -1,0 +1,24 @@
+"""The strength of the image's edges. A control: it sees the image and no classifier (Adebayo et al. 2018)."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from bla.explainers.interface import Explainer
+
+SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+
+
+class Edges(Explainer):
+    """Sobel's gradient magnitude of the grey image."""
+
+    title = "edges"
+    control = True
+    class_specific = False
+
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Magnitudes `[B, H, W]`, in grey levels per two pixels."""
+        grey = images.float().mean(dim=3)[:, None]
+        kernels = torch.stack([SOBEL, SOBEL.T])[:, None].to(images.device) / 4
+        strength: Tensor = conv2d(pad(grey, (1, 1, 1, 1), mode="replicate"), kernels).norm(dim=1)
+        return strength

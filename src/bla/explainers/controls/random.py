@@ -1,0 +1,20 @@
+"""A map of random numbers, one a cell, drawn from the image's seed. A control: what knows nothing scores this."""
+
+import torch
+from torch import Tensor
+
+from bla.explainers.interface import Explainer
+
+
+class Random(Explainer):
+    """Uniform random numbers on the grid of the feature map."""
+
+    title = "random"
+    control = True
+    class_specific = False
+
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Numbers in [0, 1), `[B, h, w]`."""
+        side = self.grid(images)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]
+        return torch.stack([torch.rand(side, side, generator=g) for g in generators]).to(images.device)

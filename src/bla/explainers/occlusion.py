@@ -1,0 +1,105 @@
+"""Partly hidden images through the classifier, in batches that mix images and masks.
+
+    masks = patch_masks(patterns, images.shape[1:3], grid=7)          # bool [P, 49] for all images, or [N, P, 49]
+    for logits in occluded_logits(classifier, images, masks, len(patterns)):
+        ...                                                           # one image after the other: [R, P, K]
+
+A mask says how much of each pixel is shown; the rest is the background: black, a colour, or another image. Masks are built
+on the device, and a batch takes (image, mask) pairs in a fixed order, so that results do not depend on its size.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]
+
+from bla.networks.backbones import batch_size_for
+from bla.networks.classifier import Classifier
+from bla.networks.patches import patch_of_pixel
+
+Masks = Callable[[Tensor, Tensor], Tensor]
+"""From the numbers of images `[B]` and of masks `[B]` to how much is shown, `[B, H, W]` in [0, 1], on the classifier's device."""
+
+
+def patch_masks(patterns: Tensor, size: tuple[int, int], grid: int) -> Masks:
+    """Patches are shown or hidden, all of a patch alike: `patterns` bool `[P, grid * grid]`, or `[N, P, grid * grid]`."""
+    rows, columns = (patch_of_pixel(side, grid).to(patterns.device) for side in size)
+    cells = rows[:, None] * grid + columns
+
+    def masks(image: Tensor, number: Tensor) -> Tensor:
+        shown = patterns[number] if patterns.ndim == 2 else patterns[image, number]
+        return shown[:, cells]
+
+    return masks
+
+
+def smooth_masks(maps: Tensor, size: tuple[int, int]) -> Masks:
+    """Maps `[N, P, h, w]` in [0, 1], upsampled bilinearly to the size of the image."""
+    return lambda image, number: interpolate(maps[image, number][:, None], size, mode="bilinear")[:, 0]
+
+
+def blurred(images: Tensor) -> Tensor:
+    """The images `[N, H, W, 3]` blurred beyond recognition, float in [0, 255].
+
+    A Gaussian of 50 pixels, cut to a window of 51, for images of 224 pixels, and in proportion for others (the
+    background of Qi et al. 2020, I-GOS).
+    """
+    kernel = 2 * round(51 * images.shape[1] / 224 / 2 - 0.5) + 1
+    pixels = images.permute(0, 3, 1, 2).float()
+    result: Tensor = gaussian_blur(pixels, kernel, 50 * images.shape[1] / 224)
+    return result.permute(0, 2, 3, 1)
+
+
+@torch.no_grad()
+def occluded_logits(
+    classifier: Classifier,
+    images: Tensor,
+    masks: Masks,
+    count: int,
+    background: Tensor | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Tensor]:
+    """Logits of each image under `count` masks, for one image after the other `[R, count, K]`, on the classifier's device.
+
+    `images` uint8 `[N, H, W, 3]`; `background` is None for black, a colour `[3]`, or images `[N, H, W, 3]`, in [0, 255].
+    `batch_size` is halved when the device's memory does not suffice; it changes results by rounding alone.
+    """
+    device = next(classifier.parameters()).device
+    images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1])
+    background = None if background is None else background.to(device)
+    runs, classes, _ = classifier.head_weight.shape
+    start = filled = 0
+    image_logits = torch.empty(runs, count, classes, device=device)
+    while start < len(images) * count:
+        pairs = torch.arange(start, min(start + size, len(images) * count), device=device)
+        image, number = pairs // count, pairs % count
+        try:
+            shown = masks(image, number)[..., None]
+            pixels = images[image] * shown
+            if background is not None:
+                behind = background if background.ndim == 1 else background[image]
+                pixels = pixels + behind * (~shown if shown.dtype == torch.bool else 1 - shown)
+            with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+                features = classifier.features(pixels)
+            logits = classifier.logits(features)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size //= 2
+            continue
+        start += len(pairs)
+        while logits.shape[1]:  # a batch may end one image and begin others
+            part = logits[:, : count - filled]
+            image_logits[:, filled : filled + part.shape[1]] = part
+            logits, filled = logits[:, part.shape[1] :], filled + part.shape[1]
+            if filled == count:
+                yield image_logits
+                image_logits, filled = torch.empty_like(image_logits), 0
+
+
+def target_scores(logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:
+    """The score `[R, P]` of each run's target class `[R]`, from logits `[R, P, K]`: a softmax probability, or the logit."""
+    scores = logits.softmax(dim=2) if probabilities else logits
+    return scores.gather(2, targets.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]

@@ -1,0 +1,30 @@
+"""CAM: which cells of the feature map speak for the class?
+
+Zhou et al. 2016, "Learning deep features for discriminative localization". After average pooling the logit of class c is
+the mean over cells of w_c . f_i (plus the bias), so that w_c . f_i is what cell i contributes.
+"""
+
+import torch
+from torch import Tensor
+
+from bla.explainers.interface import Explainer
+
+
+class CAM(Explainer):
+    """The contributions of the cells, which may be negative."""
+
+    title = "CAM"
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Contributions `[B, h, w]` to the logit, times the number of cells."""
+        features = self.classifier.features(images)
+        maps = cam(features.flatten(2).transpose(1, 2).float(), self.classifier.head_weight, targets[None])[0]
+        return maps.view(len(images), *features.shape[2:])
+
+
+def cam(features: Tensor, head_weight: Tensor, targets: Tensor) -> Tensor:
+    """Maps `[R, B, n]` of features `[B, n, C]` for heads `[R, K, C]` and target classes `[R, B]`."""
+    runs, _, channels = head_weight.shape
+    wanted = head_weight.gather(1, targets[..., None].expand(runs, -1, channels))  # [R, B, C]
+    return (features @ wanted[..., None])[..., 0]  # "bnc,rbc->rbn"

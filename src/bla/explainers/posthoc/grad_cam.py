@@ -1,0 +1,22 @@
+"""Grad-CAM: the feature map weighted by the mean gradient of the class's logit.
+
+Selvaraju et al. 2017. With A the map `[C, h, w]` and y the logit: w_k = mean over cells of dy/dA_k, and the map is
+relu(sum_k w_k A_k). After average pooling it is the positive part of CAM, divided by the number of cells.
+"""
+
+from torch import Tensor
+
+from bla.explainers.interface import Explainer
+
+
+class GradCAM(Explainer):
+    """Grad-CAM at the feature map."""
+
+    title = "Grad-CAM"
+    backwards = 1
+
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Maps `[B, h, w]`, none negative."""
+        features, gradient = self.classifier.feature_gradient(images, targets)
+        weights = gradient.mean(dim=(2, 3), keepdim=True)
+        return (weights * features).sum(dim=1).relu()

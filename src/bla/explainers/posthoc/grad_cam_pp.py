@@ -1,0 +1,28 @@
+"""Grad-CAM++: Grad-CAM whose cells do not weigh alike.
+
+Chattopadhay et al. 2018. With g = dy/dA_k: alpha = g^2 / (2 g^2 + S_k g^3), where S_k is the sum of A_k over the cells
+and alpha is 0 where g is; w_k = sum over cells of alpha relu(g); the map is relu(sum_k w_k A_k). The factor exp(y) that the
+derivation has in front is the same for all cells and left out. Code in circulation differs in S_k g^3 (sum of A_k g^3 over
+the cells, or sum of A_k, times g^3); after average pooling, where g is the same for all cells, both are one.
+"""
+
+import torch
+from torch import Tensor
+
+from bla.explainers.interface import Explainer
+
+
+class GradCAMPP(Explainer):
+    """Grad-CAM++ at the feature map."""
+
+    title = "Grad-CAM++"
+    backwards = 1
+
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Maps `[B, h, w]`, none negative."""
+        features, gradient = self.classifier.feature_gradient(images, targets)
+        total = features.sum(dim=(2, 3), keepdim=True)
+        below = 2 * gradient**2 + total * gradient**3
+        alpha = torch.where((gradient == 0) | (below == 0), 0, gradient**2 / below)
+        weights = (alpha * gradient.relu()).sum(dim=(2, 3), keepdim=True)
+        return (weights * features).sum(dim=1).relu()

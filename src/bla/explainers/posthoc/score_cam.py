@@ -1,0 +1,32 @@
+"""Score-CAM: the feature map weighted by what the classifier says of the image seen through each channel.
+
+Wang et al. 2020, as its authors' code computes it: channel k, scaled to [0, 1] and upsampled, masks the image (what it hides
+becomes the mean colour); its weight s_k is the class's probability, without baseline or softmax over channels; constant
+channels are left out; the map is relu(sum_k s_k A_k). One forward pass per channel.
+"""
+
+import torch
+from torch import Tensor
+
+from bla.explainers.interface import Explainer
+from bla.explainers.occlusion import occluded_logits, smooth_masks, target_scores
+
+
+class ScoreCAM(Explainer):
+    """Score-CAM at the feature map."""
+
+    title = "Score-CAM"
+    slow = True
+
+    @torch.no_grad()
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Maps `[B, h, w]`, none negative."""
+        features = self.classifier.features(images).float()
+        low, high = features.amin(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True)
+        scaled = torch.where(high > low, (features - low) / (high - low), 0)
+        masks = smooth_masks(scaled, tuple(images.shape[1:3]))  # type: ignore[arg-type]
+        grey = self.classifier.extractor.mean.flatten()
+        every = occluded_logits(self.classifier, images, masks, features.shape[1], grey)
+        scores = torch.cat([target_scores(logits, targets[i : i + 1]) for i, logits in enumerate(every)])  # [B, C]
+        weights = torch.where((high > low)[..., 0, 0], scores, 0)
+        return (weights[..., None, None] * features).sum(dim=1).relu()

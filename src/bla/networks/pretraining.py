@@ -1,0 +1,111 @@
+"""Training of the embedded backbone, so that the pipeline needs no download.
+
+A small timm network learns to classify cluttered digits; its classifier is then thrown away. Everything random is drawn
+from (seed, epoch), so that training resumes after any epoch and ends with the same bytes.
+"""
+
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from bla.base.errors import BlaError
+from bla.base.specs import Backbone, Pretraining
+from bla.datasets import Split
+from bla.networks.backbones import build_backbone
+from bla.networks.patches import occlude
+from bla.runtime.seeds import derive_seed
+
+GRID = 7
+"""Patches a side that are shown or black."""
+
+
+def pretrain(
+    backbone: Backbone, data: Split, spec: Pretraining, seed: int, device: torch.device, checkpoint: Path
+) -> dict[str, Tensor]:
+    """Train the backbone on the images from random weights; return its weights, without the classifier on top.
+
+    AdamW under a one-cycle schedule. `checkpoint` (.safetensors) is replaced after every epoch, and training goes on
+    from there if it exists. Raises BlaError if the loss is not finite.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "pretraining"))
+        extractor = build_backbone(backbone, data.images.shape[1])
+        classifier = nn.Linear(int(extractor.model.num_features), int(data.labels.max()) + 1)  # type: ignore[arg-type]
+    network = nn.ModuleList([extractor, classifier]).to(device).train()
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    steps = len(images) // spec.batch_size
+    if steps == 0:
+        raise BlaError(f"pretraining.batch_size: {spec.batch_size} is more than the {len(images)} training images")
+    optimiser = torch.optim.AdamW(network.parameters(), spec.learning_rate, weight_decay=spec.weight_decay, fused=True)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, spec.learning_rate, total_steps=steps * spec.epochs)
+
+    done = _restore(checkpoint, network, optimiser, cycle, steps)
+    for epoch in range(done, spec.epochs):
+        generator = torch.Generator().manual_seed(derive_seed(seed, "pretraining", epoch))
+        order = torch.randperm(len(images), generator=generator)[: steps * spec.batch_size]
+        total = 0.0
+        for batch in tqdm(order.split(spec.batch_size), f"pretrain {epoch + 1}/{spec.epochs}", disable=None):
+            # Not from the start: a network that has learned nothing yet learns nothing from images full of black.
+            darkest = spec.occlusion if epoch >= spec.epochs // 2 else 0
+            shown = 1 - darkest * torch.rand(len(batch), 1, generator=generator)
+            patterns = torch.rand(len(batch), GRID * GRID, generator=generator) < shown
+            masked = occlude(images[batch].to(device), patterns.to(device), GRID)
+            pooled = extractor.feature_map(masked).mean((2, 3))
+            loss = cross_entropy(classifier(pooled), labels[batch].to(device))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            cycle.step()
+            total += loss.item() / steps
+        if not torch.isfinite(torch.tensor(total)):
+            raise BlaError(f"the pretraining loss is not finite in epoch {epoch + 1}; lower pretraining.learning_rate")
+        print(f"pretraining: epoch {epoch + 1} of {spec.epochs}, loss {total:.3f}", flush=True)
+        _save(checkpoint, network, optimiser, epoch + 1)
+    return {name: value.cpu() for name, value in extractor.model.state_dict().items()}
+
+
+def _save(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int) -> None:
+    state = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    for number, slots in optimiser.state_dict()["state"].items():
+        state |= {f"optimiser.{number}.{name}": value.contiguous() for name, value in slots.items()}
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    part = checkpoint.with_name(checkpoint.name + ".part")
+    save_file(state | {"epochs": torch.tensor(epochs)}, part)
+    part.replace(checkpoint)
+
+
+def _restore(
+    checkpoint: Path,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    cycle: torch.optim.lr_scheduler.OneCycleLR,
+    steps: int,
+) -> int:
+    """Load the checkpoint if there is one; return the number of epochs it has behind it."""
+    if not checkpoint.exists():
+        return 0
+    try:
+        state = load_file(checkpoint)
+    except SafetensorError as error:
+        raise BlaError(f"{checkpoint}: damaged checkpoint ({error}); delete it to train anew") from error
+    epochs = int(state["epochs"])
+    network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+    slots: dict[int, dict[str, Tensor]] = {}
+    parameters = list(network.parameters())
+    for key, value in state.items():
+        if key.startswith("optimiser."):
+            _, number, name = key.split(".")
+            if name != "step":  # the fused AdamW wants the moments laid out as their weights are, channels last
+                value = torch.empty_like(parameters[int(number)]).copy_(value)
+            slots.setdefault(int(number), {})[name] = value
+    with warnings.catch_warnings(action="ignore"):  # that the optimiser has not stepped: it has, before
+        for _ in range(epochs * steps):
+            cycle.step()  # the schedule depends on the number of steps alone
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})
+    return epochs
