@@ -1,0 +1,226 @@
+"""What was computed before and is still right: one key for all that decides a result.
+
+    key = cache_key([Path(__file__), method_file], {"noise": 0.02}, [images, Path("models/heads/cub20.safetensors")])
+    arrays = cached(Path(".work"), "maps-cub20-cam", key, make)
+
+A key is a hash of the source of every module that the work imports (`imports.closure`), of the settings used, of the content
+of the data read, and of the versions of the libraries that compute. So no edit leaves an old result in use, and undoing the
+edit leads back to the old key. What is stored carries a hash of itself: a damaged file is said and made anew.
+
+`fill_store` is for arrays that grow chunk by chunk and may be larger than memory; a killed stage resumes after its last whole chunk.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bla.base.atomic import replacing, save_text, write_npy_header
+from bla.runtime.imports import closure, name_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Arrays = dict[str, NDArray[Any]]
+
+LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
+"""Libraries whose version is in every key."""
+KEY = "[0-9a-f]" * 16
+"""What a key looks like in a file name."""
+READ_AT_ONCE = 1 << 22
+"""Bytes."""
+
+
+def cache_key(
+    work: Iterable[Path], settings: object, data: Iterable[object], packages: dict[str, Path] | None = None
+) -> str:
+    """A 16-digit hash of all that decides a result.
+
+    `work` are source files, of which the whole import closure counts; a method that is reached by its name must be among them.
+    `settings` is what can be JSON, dataclasses included. `data` are files, by their content, and arrays or tensors, by dtype,
+    shape and values. `packages` are ours, and where they lie (`imports.PACKAGES`).
+    """
+    sources = [(name_of(path, packages), path.read_text()) for path in closure(work, False, packages)]
+    parts = [sources, settings, [content_hash(item) for item in data], [_version(name) for name in LIBRARIES]]
+    return hashlib.sha256(json.dumps(parts, default=_as_json, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def content_hash(item: object) -> str:
+    """SHA-256 of a file's content, or of an array or tensor."""
+    if isinstance(item, Path):
+        with item.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    array = np.asarray(item.detach().cpu().numpy() if hasattr(item, "detach") else item, order="C")
+    head = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.sha256(head + array.tobytes()).hexdigest()
+
+
+def cached(folder: Path, name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
+    """The arrays that `make` returns, from `folder` if they were made under this name and key before.
+
+    What the name had under other keys is removed when new arrays are stored.
+    """
+    from safetensors.numpy import save_file
+
+    path = folder / f"{name}-{key}.safetensors"
+    if path.exists():
+        if (arrays := _intact(path)) is not None:
+            return arrays
+        print(f"{path}: damaged; computing it again", flush=True)
+    arrays = {name: np.asarray(values, order="C") for name, values in make().items()}
+    for stale in set(folder.glob(f"{name}-{KEY}.safetensors")) - {path}:
+        stale.unlink()
+    with replacing(path) as part:
+        save_file(arrays, part, {"sha256": _hash_of(arrays)})
+    return arrays
+
+
+def is_cached(folder: Path, name: str, key: str) -> bool:
+    """Whether something is stored under this name and key."""
+    return (folder / f"{name}-{key}.safetensors").exists()
+
+
+def cached_table(folder: Path, name: str, key: str, make: "Callable[[], pd.DataFrame]") -> "pd.DataFrame":
+    """`cached` for a table of numbers and texts, whose index is not kept; every number comes back as it was."""
+    import pandas as pd
+
+    def arrays() -> Arrays:
+        columns = enumerate(make().items())
+        return {f"{place:03} {column}": _as_array(values) for place, (column, values) in columns}
+
+    stored = cached(folder, name, key, arrays)
+    table = {column[4:]: values for column, values in sorted(stored.items())}
+    texts = {column: json.loads(values.tobytes()) for column, values in table.items() if values.dtype == np.uint8}
+    return pd.DataFrame(table | texts)
+
+
+def _as_array(column: "pd.Series[Any]") -> NDArray[Any]:
+    """Numbers as they are, texts as the bytes of a JSON list."""
+    values = column.to_numpy()
+    return values if values.dtype.kind in "bif" else np.frombuffer(json.dumps(column.tolist()).encode(), np.uint8)
+
+
+def _intact(path: Path) -> Arrays | None:
+    """The arrays of a stored file; None if they are not those that were stored."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it has no __iter__
+            return arrays if (file.metadata() or {}).get("sha256") == _hash_of(arrays) else None
+    except SafetensorError:
+        return None
+
+
+def _hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    return hashlib.sha256(json.dumps([(n, content_hash(arrays[n])) for n in sorted(arrays)]).encode()).hexdigest()
+
+
+def resume_store(folder: Path, name: str, key: str) -> Path:
+    """The folder NAME-KEY of a long piece of work. What was left under the name and another key cannot be resumed: it goes."""
+    store = folder / f"{name}-{key}"
+    for stale in set(folder.glob(f"{name}-{KEY}")) - {store}:
+        shutil.rmtree(stale)
+    return store
+
+
+def fill_store(
+    store: Path,
+    arrays: Mapping[str, tuple[tuple[int, ...], Any]],
+    rows: int,
+    chunks: Callable[[int], Iterable[tuple[list[NDArray[Any]], list[Any]]]],
+) -> list[Any]:
+    """Write arrays that grow together, chunk by chunk, to `store/NAME.npy`, so that they need never be in memory whole.
+
+    `arrays` gives the shape and dtype of each; `chunks(start)` yields what comes after the first `start` of `rows` rows:
+    a part of each array, and notes about these rows, as a list for JSON. The notes are returned as one list. A killed stage
+    leaves the store as it is, and the next resumes after its last whole chunk, or from the start if what is there has not
+    the hash that was noted. `settle_store` moves the arrays to their places.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    counter, diary = store / "done.json", store / "notes.jsonl"
+    row_bytes = {name: math.prod(shape) // rows * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
+    done, notes, hashes = _resumable(store, counter, diary, row_bytes)
+    if not done:  # else a kill before the first chunk would leave the count of the arrays that were here before
+        counter.unlink(missing_ok=True)
+    save_text(diary, "".join(f"{line}\n" for line in notes))
+    files = []
+    # Sequential writes on purpose: a memory map on a full disk kills the process instead of raising an error.
+    with contextlib.ExitStack() as stack:
+        for name, (shape, dtype) in arrays.items():
+            file = stack.enter_context((store / f"{name}.npy").open("r+b" if done else "wb"))
+            write_npy_header(file, shape, dtype)
+            file.seek(file.tell() + row_bytes[name] * done)
+            file.truncate()
+            files.append(file)
+        writer = stack.enter_context(diary.open("a"))
+        for parts, more in chunks(done):
+            for file, part, (name, (_, dtype)) in zip(files, parts, arrays.items(), strict=True):
+                values = np.ascontiguousarray(part, dtype).data
+                hashes[name].update(values)
+                file.write(values)
+                file.flush()
+            done += len(parts[0])
+            notes.append(json.dumps(more))
+            writer.write(f"{notes[-1]}\n")
+            writer.flush()
+            digests = {name: digest.hexdigest() for name, digest in hashes.items()}
+            save_text(counter, json.dumps({"rows": done, "notes": len(notes), "sha256": digests}))
+    assert done == rows, f"{done} rows written, {rows} announced"
+    return [row for line in notes for row in json.loads(line)]
+
+
+def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, int]) -> tuple[int, list[str], Any]:
+    """How many rows of a store are whole, their notes, and a hash of each array so far; nothing if they are not as noted."""
+    fresh = {name: hashlib.sha256() for name in row_bytes}
+    if not counter.exists():
+        return 0, [], fresh
+    state = json.loads(counter.read_text())
+    hashes = {name: hashlib.sha256() for name in row_bytes}
+    for name, digest in hashes.items():
+        path, left = store / f"{name}.npy", state["rows"] * row_bytes[name]
+        if not path.exists():
+            return 0, [], fresh
+        with path.open("rb") as file:
+            try:
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+            except ValueError:
+                left = 0
+            while left and (part := file.read(min(left, READ_AT_ONCE))):
+                digest.update(part)
+                left -= len(part)
+    if {name: digest.hexdigest() for name, digest in hashes.items()} != state["sha256"]:
+        print(f"{store}: not as it was left; starting again", flush=True)
+        return 0, [], fresh
+    return state["rows"], diary.read_text().splitlines()[: state["notes"]], hashes
+
+
+def settle_store(store: Path, places: Mapping[str, Path]) -> None:
+    """Move the arrays of a filled store to their places, and remove it."""
+    for name, path in places.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (store / f"{name}.npy").replace(path)
+    shutil.rmtree(store)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _as_json(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{value!r} cannot be part of a cache key")

@@ -1,0 +1,134 @@
+"""Which source files a piece of work depends on: its import closure, read from the source without running it.
+
+    closure([Path("src/bla/method/training.py")])     # the file, and every file of ours that it reaches by imports
+
+Imports inside functions count, those under TYPE_CHECKING do not. `importlib.import_module(f"bla.explainers.{family}.{name}")`
+reaches every module of that shape: with `by_name` all of them are in the closure, without it none is, so that whoever knows
+the name adds the file. A package's `__init__.py` runs when anything in it is imported, so it counts too, if it has code.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGES = {"bla": Path(__file__).parents[1], "pipeline": Path(__file__).parents[3] / "pipeline"}
+"""Our packages, and where they lie."""
+
+EXEMPT = {
+    "bla/__init__.py": "names the public API",
+    "bla/base/specs.py": "declares settings, whose values are tracked",
+    "pipeline/__init__.py": "puts src/ on the path",
+    "pipeline/run/settings.py": "the settings model: their values are tracked",
+}
+"""Files that are in no closure, and why. What they import is not followed either."""
+
+
+def closure(starts: Iterable[Path], by_name: bool = True, packages: dict[str, Path] | None = None) -> list[Path]:
+    """The files `starts` and all files of `packages` (ours) that they import, directly or not; sorted, without `EXEMPT`.
+
+    Raises ValueError for an `import_module` whose argument cannot be followed.
+    """
+    packages = {name: folder.resolve() for name, folder in (packages or PACKAGES).items()}
+    reached: set[Path] = set()
+    waiting = [path.resolve() for path in starts]
+    while waiting:
+        path = waiting.pop()
+        if path in reached or name_of(path, packages) in EXEMPT:
+            continue
+        reached.add(path)
+        waiting += _imported(path, by_name, packages)
+    return sorted(path for path in reached if path.name != "__init__.py" or _has_code(path.read_text()))
+
+
+def name_of(path: Path, packages: dict[str, Path] | None = None) -> str:
+    """A file's place in its package, such as `bla/runtime/imports.py`: the same in every checkout."""
+    for package, folder in (packages or PACKAGES).items():
+        if path.is_relative_to(folder.resolve()):
+            return f"{package}/{path.relative_to(folder.resolve()).as_posix()}"
+    return path.name
+
+
+def named_files(starts: Iterable[Path], packages: dict[str, Path] | None = None) -> set[Path]:
+    """The files that something in the closure of `starts` may import by name."""
+    packages = {name: folder.resolve() for name, folder in (packages or PACKAGES).items()}
+    return {file for path in closure(starts, True, packages) for file in _named(path, packages)}
+
+
+def _imported(path: Path, by_name: bool, packages: dict[str, Path]) -> Iterator[Path]:
+    for name in _statements_of(path, packages)[0]:
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1):  # importing a.b.c runs a, a.b and a.b.c
+            if file := _file(parts[:depth], packages):
+                yield file
+    if by_name:
+        yield from _named(path, packages)
+
+
+def _named(path: Path, packages: dict[str, Path]) -> Iterator[Path]:
+    for pattern in _statements_of(path, packages)[1]:
+        for package, folder in packages.items():
+            for file in folder.rglob("*.py"):
+                parts = [package, *file.relative_to(folder).with_suffix("").parts]
+                if re.fullmatch(pattern, ".".join(parts)):
+                    yield file
+
+
+def _statements_of(path: Path, packages: dict[str, Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    own = name_of(path, packages).removesuffix(".py").replace("/", ".")
+    try:
+        return _statements(path.read_text(), own, path.name == "__init__.py")
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _file(parts: list[str], packages: dict[str, Path]) -> Path | None:
+    """The file of a module of ours, or None for another package's, and for a name that is no module."""
+    if parts[0] not in packages:
+        return None
+    base = packages[parts[0]].joinpath(*parts[1:])
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+@cache
+def _statements(text: str, own: str, is_package: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names that a module imports, and patterns of those that it imports by name."""
+    names: list[str] = []
+    patterns: list[str] = []
+    waiting: list[ast.AST] = [ast.parse(text)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = own.split(".")[: -node.level + is_package or None] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            patterns.append(_pattern(node))
+    return tuple(names), tuple(patterns)
+
+
+def _pattern(call: ast.Call) -> str:
+    """A regular expression of the modules that a call of `import_module` can reach."""
+    argument = call.args[0] if call.args else None
+    if isinstance(argument, ast.Constant):
+        return re.escape(str(argument.value))
+    if isinstance(argument, ast.JoinedStr) and isinstance(argument.values[0], ast.Constant):
+        parts = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else "[^.]+" for p in argument.values]
+        return "".join(parts)
+    raise ValueError(
+        f"line {call.lineno}: {ast.unparse(call)} cannot be followed; give it a text or an f-string that begins with a package"
+    )
+
+
+@cache
+def _has_code(text: str) -> bool:
+    """Whether a module is more than a docstring and comments."""
+    body = ast.parse(text).body
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)
