@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 comma := ,
 PAPER := cats_vs_dogs,stanford_dogs,caltech_birds
 
-.PHONY: help env repro paper test lint check-lock readme bench lock
+.PHONY: help env repro paper test lint check-lock dvc-deps readme bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
@@ -18,7 +18,7 @@ help: ## list the targets
 env: ## build .venv from requirements.lock, if that has changed
 	@cmp -s requirements.lock $(INSTALLED) || { \
 	  set -e; \
-	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "Python 3.11.4 or newer is needed; say make PYTHON=...")'; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "Python 3.11.4 or newer is needed; run make PYTHON=...")'; \
 	  echo "installing the packages of requirements.lock into .venv (6.4 GB, some minutes) ..."; \
 	  { [ ! -e .venv/installing ] && .venv/bin/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
 	  touch .venv/installing; \
@@ -26,12 +26,12 @@ env: ## build .venv from requirements.lock, if that has changed
 	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
 repro: env ## run the whole pipeline: images to tables, figures and reports
-	@.venv/bin/python -m pipeline.run.warm dvc repro
+	@.venv/bin/dvc repro
 
 # `dvc exp run` writes the settings to params.yaml; `git checkout . && dvc checkout --force` comes back.
 paper: env ## Tables 1 and 2 on the paper's three datasets: says what it downloads and how long it takes, then does it
 	@.venv/bin/python -m pipeline.run.estimate $(subst $(comma), ,$(PAPER))
-	@.venv/bin/python -m pipeline.run.warm dvc exp run -S 'datasets=[$(PAPER)]' -S 'fidelity.datasets=[]' \
+	@.venv/bin/dvc exp run -S 'datasets=[$(PAPER)]' -S 'unstated_choices.datasets=[]' \
 	  -S 'variants=[l2x_f,bla,bla_t,bla_ph,bla_ph_released,bla_ph_reloaded]' \
 	  -S faithfulness.images=100 -S faithfulness.slow_images=40 -S faithfulness.check_images=5
 
@@ -46,6 +46,9 @@ lint: env ## check style and types
 check-lock: env ## check that code, settings, dvc.lock and reports/tables belong together
 	@.venv/bin/dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
 	  { echo 'dvc.lock is behind the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
+
+dvc-deps: env ## write the code dependencies of dvc.yaml from the imports of each stage
+	@.venv/bin/python -m pipeline.run.dependencies
 
 readme: ## copy Table 1 and its pictures to where the README shows them
 	@cat reports/figures/overview_cluttered_digits.png > reports/overview.png

@@ -1,17 +1,310 @@
-"""What several files of tests need, and one thread a process: two workers with two threads each wait for each other."""
+"""What several tests need: a small project, its settings, and a stage run in this process.
 
+One thread a process: two workers with two threads each wait for each other.
+"""
+
+import itertools
 import os
+import resource
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from pipeline.run.stage import run_stage
+import numpy as np
+import pytest
+import yaml
+
+from bla.base.atomic import save_array, save_text
+from pipeline.run.stage import run_by_name
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("pipeline", "src", "reports/notebooks", "data/published_values.csv", "dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore")
+SMALL = {
+    "datasets": ["cluttered_digits"],
+    "variants": ["bla", "bla_t"],
+    "explainers": ["cam", "score_cam", "rise", "random"],
+    "runs": 2,
+    "explainer.lime.patterns": 100,
+    "explainer.rise.masks": 20,
+    "faithfulness.images": 6,
+    "faithfulness.slow_images": 4,
+    "faithfulness.check_images": 2,
+    "faithfulness.retraining_images": 32,
+    "statistics.resamples": 99,
+    "unstated_choices.datasets": ["cluttered_digits"],
+    "unstated_choices.runs": 2,
+    "unstated_choices.draws": 2,
+    "temperature_threshold.datasets": ["cluttered_digits"],
+    "temperature_threshold.temperatures": [0.1],
+    "temperature_threshold.threshold_factors": [0, 0.98],
+    "temperature_threshold.runs": 2,
+    "abandoned_modules.datasets": ["cluttered_digits"],
+    "abandoned_modules.runs": 2,
+    "small_cnn.images": 100,
+    "small_cnn.epochs": 1,
+    "small_cnn.runs": 2,
+    "two_network_l2x.datasets": ["cluttered_digits"],
+    "two_network_l2x.epochs": 1,
+    "two_network_l2x.runs": 2,
+    "two_network_l2x.train_images": 40,
+    "two_network_l2x.test_images": 30,
+    "two_network_l2x.digits.runs": 2,
+    "pretraining.epochs": 1,
+    "pretraining.batch_size": 30,
+} | {
+    f"dataset.{name}.{setting}": value
+    for name in ("cluttered_digits", "cluttered_3_vs_8")
+    for setting, value in {
+        "images.train_images": 40,
+        "images.test_images": 20,
+        "images.image_size": 32,
+        "images.digit_size": 12,
+        "images.fragments": 2,
+        "images.fragment_size": 8,
+        "training.epochs": 1,
+    }.items()
+}
+"""The real params.yaml, shrunk: what a small project changes."""
 
 
-def end_of(monkeypatch, main, *words):
-    """With what a stage ends in this process: None for well, or its message or exit code."""
-    monkeypatch.setattr(sys, "argv", [f"{words[0]}.py", *words[1:]])
-    try:
-        run_stage(main)
-    except SystemExit as end:
-        return end.code
+def _edit(project, changes):
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for name, value in changes.items():
+        *parents, last = name.split(".")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+@pytest.fixture(scope="session")
+def edit_params():
+    """`edit_params(project, {"variant.bla.temperature": 0.2})` sets dotted names in its params.yaml."""
+    return _edit
+
+
+@pytest.fixture(scope="session")
+def make_project():
+    """`make_project(folder)` puts a small project there, where nothing has run; its code is linked, or with `copy` copied."""
+
+    def make(folder, copy=False, changes=()):
+        for name in CODE:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if copy and (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif copy:
+                shutil.copy(ROOT / name, folder / name)
+            else:
+                (folder / name).symlink_to(ROOT / name)
+        shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
+        _edit(folder, SMALL | dict(changes))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def project(tmp_path, make_project):
+    """A small project where nothing has run."""
+    return make_project(tmp_path)
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    """The small project as the working directory, for stages that run in this process."""
+    monkeypatch.chdir(project)
+    monkeypatch.delenv("BLA_DATA_ROOT", raising=False)
+    monkeypatch.setenv("BLA_DEVICE", "cpu")
+    return project
+
+
+@pytest.fixture
+def end_of():
+    """`end_of("prepare", "cluttered_digits")` runs a stage in this process: None if it ends well, else its message or exit code."""
+
+    def run(*words):
+        try:
+            run_by_name(list(words))
+        except SystemExit as end:
+            return end.code
+        return None
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """`contents(folder)` is the bytes of every file in it, by its path there; nothing if there is no such folder."""
+
+    def read(folder):
+        files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def process():
+    """`process(project, "prepare", "photos")` runs a stage in a process of its own.
+
+    `before` is code that runs first there; `largest` is how many bytes a file may have, as on a disk that is full then.
+    `module` is what `python -m` starts.
+    """
+
+    def run(project, *words, module="pipeline", before="", largest=None, **environment):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
+        code = ["-c", f"import pipeline\n{before}\nfrom pipeline.run.stage import run_by_name\nrun_by_name({list(words)!r})"]
+        own = {name: value for name, value in os.environ.items() if not name.startswith("BLA_")}
+        return subprocess.run(
+            [sys.executable, *(code if before else ["-m", module, *words])],
+            cwd=project,
+            env=own | {"BLA_DEVICE": "cpu"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            preexec_fn=limit if largest else None,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def message_of():
+    """`message_of(done)` is all that a process has on stderr: one message, with exit code 1 and no traceback."""
+
+    def read(done, code=1):
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("error in ") == 1
+        assert done.stderr.startswith("error in ")
+        return done.stderr.strip()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def save_random_weights():
+    """`save_random_weights(path)` writes a random network of the embedded backbone's architecture.
+
+    timm starts the scales of residual branches at zero; here no branch is without effect.
+    """
+
+    import torch
+    from safetensors.torch import save_file
+
+    from bla.base.specs import Backbone
+    from bla.networks.backbones import build_backbone
+
+    def save(path):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            state = build_backbone(Backbone("test_resnet", "random", "imagenet", output_stride=16), 32).model.state_dict()
+            state = {name: value + torch.rand(value.shape) * 0.5 if value.ndim == 1 else value for name, value in state.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in state.items()}, path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_random_features():
+    """`save_random_features(project)` writes features that no network made, of 40 and 20 images, times `scale`."""
+
+    def save(project, scale=1.0):
+        rng = np.random.default_rng(0)
+        for split, count in (("train", 40), ("test", 20)):
+            shape = (*([1] if split == "train" else []), count, 4, 2000)
+            features = (rng.random(shape) * scale).astype(np.float16)
+            save_array(project / f"data/features/cluttered_digits/{split}_features.npy", features)
+            save_array(project / f"data/features/cluttered_digits/{split}_labels.npy", np.arange(count) % 10)
+
+    return save
+
+
+@pytest.fixture
+def extractable(here, save_random_weights):
+    """The small project as the working directory, where `features cluttered_digits` can run: random weights and images."""
+    rng = np.random.default_rng(0)
+    save_random_weights(here / "models/backbones/cluttered_digits.safetensors")
+    for split, count in (("train", 40), ("test", 20)):
+        images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        save_array(here / f"data/images/cluttered_digits/{split}_images.npy", images)
+        save_array(here / f"data/images/cluttered_digits/{split}_labels.npy", np.arange(count) % 10)
+    save_text(here / "data/images/cluttered_digits/manifest.csv", "forty and twenty images\n")
+    return here
+
+
+@pytest.fixture(scope="session")
+def save_png():
+    """`save_png(path, pixels)` writes an image file."""
+
+    from PIL import Image
+
+    def save(path, pixels):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, "PNG")
+
+    return save
+
+
+@pytest.fixture
+def photos(here, edit_params, save_png):
+    """The folder of a dataset of six training images, the first of them grey, and two test images, all with masks."""
+    edit_params(here, {"dataset.photos.images.image_size": 32, "dataset.photos.images.masks": "binary"})
+    folder, rng = here / "data/raw/photos", np.random.default_rng(0)
+    training, testing = itertools.product(["train"], ["cat", "dog"], "012"), itertools.product(["test"], ["cat", "dog"], "0")
+    for split, animal, number in (*training, *testing):
+        name = f"{split}/{animal}/{number}.png"
+        pixels = rng.integers(0, 256, (24, 40, 3), dtype=np.uint8)
+        save_png(folder / name, pixels[..., 0] if name == "train/cat/0.png" else pixels)
+        save_png(folder / "masks" / name, np.uint8(255) * (pixels[..., 0] > 200))
+    return folder
+
+
+EXPLAINED = {
+    "variants": ["bla_t"],
+    "explainers": ["cam", "rise", "random"],
+    "explainer.rise": {"masks": 10, "presence": 0.5, "grid": 4},
+    "faithfulness.images": 10,
+    "faithfulness.slow_images": 5,
+    "dataset.cluttered_digits.images.train_images": 80,
+    "dataset.cluttered_digits.images.test_images": 40,
+    "dataset.cluttered_digits.images.fragment_size": 4,
+    "faithfulness.retraining_images": 40,
+}
+"""What the project of `explained` changes, so that chunks, methods and levels are several."""
+
+
+@pytest.fixture(scope="session")
+def explained_once(tmp_path_factory, make_project, save_random_weights):
+    """A small project, on a backbone of random weights, where all that `faithfulness` needs has run. Not to be changed."""
+    project = make_project(tmp_path_factory.mktemp("explained"), changes=EXPLAINED)
+    save_random_weights(project / "models/backbones/cluttered_digits.safetensors")
+    stages = [("prepare",), ("features",), ("baseline",), ("train_variant", "bla_t"), ("lime",), ("maps",), ("faithfulness",)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.delenv("BLA_DATA_ROOT", raising=False)
+        patch.setenv("BLA_DEVICE", "cpu")
+        for stage, *more in stages:
+            run_by_name([stage, "cluttered_digits", *more])
+    return project
+
+
+@pytest.fixture
+def explained(explained_once, tmp_path, monkeypatch):
+    """A copy of the project of `explained_once` as the working directory."""
+    copy = tmp_path / "copy"
+    shutil.copytree(explained_once, copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.delenv("BLA_DATA_ROOT", raising=False)
+    monkeypatch.setenv("BLA_DEVICE", "cpu")
+    return copy

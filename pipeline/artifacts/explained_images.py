@@ -1,35 +1,23 @@
 """What the stages about faithfulness explain: some test images, and the baseline classifiers of all runs."""
 
-import hashlib
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from bla.base.errors import BlaError
-from bla.base.specs import Explaining, NoExplanation
 from bla.datasets import spread_over_classes
-from bla.explainers import occlusion
-from bla.method.modules import Module
-from bla.networks import backbones, patches
 from bla.networks.backbones import batch_size_for, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier
-from pipeline.artifacts.files import load_array
-from pipeline.artifacts.paths import BACKBONES, EXPLAINERS, HEADS, IMAGES
-from pipeline.artifacts.runs import load_head
+from pipeline.artifacts.images import load_images, load_labels
+from pipeline.artifacts.models import BACKBONES, HEADS, load_head
+from pipeline.run.environment import choose_device
 from pipeline.run.settings import Settings
-from pipeline.run.stage import choose_device
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedImages:
     """M test images, spread over the classes, and the classifier of all runs.
 
     `numbers` int64 `[M]` among the test images, `images` uint8 `[M, H, W, 3]` and `classifier` on the device, `labels`
@@ -45,20 +33,26 @@ class Explained:
     classifier: Classifier
 
 
-def load_explained(dataset: str, settings: Settings) -> Explained:
+def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
     """The images that `faithfulness` asks for, and BL's heads on the backbone."""
     entry, spec, device = settings.dataset[dataset], settings.faithfulness, choose_device()
-    all_labels = load_array(IMAGES / dataset / "test_labels.npy")
+    all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
     slow = _spread(np.ones(len(numbers), bool), spec.slow_images)
-    pixels = torch.from_numpy(load_array(IMAGES / dataset / "test_images.npy")[numbers]).to(device)
-    head = load_head(HEADS / f"{dataset}.safetensors")
-    if len(head.weight) != settings.runs:
-        raise BlaError(f"{HEADS / dataset}.safetensors: not {settings.runs} heads; run dvc repro baseline@{dataset}")
+    pixels = torch.from_numpy(load_images(dataset, "test")[numbers]).to(device)
+    head = load_head(dataset, settings.runs)
     extractor = fold_batch_norm(load_backbone(entry.backbone, BACKBONES / f"{dataset}.safetensors", pixels.shape[1]))
     classifier = Classifier(extractor, head).to(device).eval()
     checked = _spread(slow, spec.check_images)
-    return Explained(numbers, pixels, np.array(all_labels[numbers]), slow, checked, classifier)
+    return ExplainedImages(numbers, pixels, np.array(all_labels[numbers]), slow, checked, classifier)
+
+
+def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> tuple[list[object], list[object]]:
+    """For `cache_key`: the settings and the data that decide what is computed from these images and classifiers."""
+    weights = [BACKBONES / f"{dataset}.safetensors", HEADS / f"{dataset}.safetensors"]
+    used = [settings.dataset[dataset].backbone, str(choose_device())]
+    masks = [explained.slow, explained.checked]
+    return [*used], [*weights, explained.images, explained.numbers, *masks]
 
 
 def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
@@ -71,35 +65,7 @@ def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
 
 
 @torch.no_grad()
-def predicted_classes(explained: Explained) -> Tensor:
+def predicted_classes(explained: ExplainedImages) -> Tensor:
     """The class that each run predicts for each image, `[R, M]`, on the device: what is explained."""
     size = batch_size_for(explained.images.device, explained.images.shape[1])
     return torch.cat([explained.classifier(part).argmax(dim=2) for part in explained.images.split(size)], dim=1)
-
-
-def load_arrays(path: Path, stage: str, dataset: str, explained: Explained) -> dict[str, NDArray[Any]]:
-    """What an earlier stage wrote about the images; BlaError if it was about others."""
-    try:
-        arrays = load_file(path)
-    except SafetensorError as error:
-        raise BlaError(f"{path}: damaged ({error}); delete it and run dvc repro {stage}@{dataset}") from error
-    if not np.array_equal(arrays["images"].numpy(), explained.numbers):
-        raise BlaError(f"{path}: of other images than `faithfulness` asks for; run dvc repro {stage}@{dataset}")
-    return {name: values.numpy() for name, values in arrays.items()}
-
-
-def load_module(dataset: str, key: str, settings: Settings) -> tuple[Explaining, Module]:
-    """A variant's settings and its modules of all runs, `[R, C]`."""
-    spec = settings.variant[key]
-    assert not isinstance(spec, NoExplanation)
-    arrays = load_file(EXPLAINERS / dataset / f"{key}.safetensors")
-    return spec, Module(arrays["module.weight"], arrays["module.bias"])
-
-
-def told_of(explained: Explained, dataset: str, settings: Settings) -> list[Any]:
-    """Whatever decides a byte of a map, for `content_key`: images, weights, code, versions, device."""
-    paths = [BACKBONES / f"{dataset}.safetensors", HEADS / f"{dataset}.safetensors"]
-    told: list[Any] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    told += [hashlib.sha256(explained.images.cpu().numpy().tobytes()).hexdigest(), explained.numbers.tolist()]
-    told += [asdict(settings.dataset[dataset].backbone), str(choose_device()), torch.__version__, version("timm")]
-    return told + [Path(code.__file__ or "").read_text() for code in (backbones, occlusion, patches)]

@@ -1,46 +1,36 @@
-"""What stages that draw share: which test images are pictured, and pictures saved side by side."""
+"""Pictures in reports/figures/, drawn side by side."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from textwrap import fill
 
-import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from bla.datasets import spread_over_classes
-from bla.plotting.figures import save_figure
+from bla.base.atomic import replacing
+from bla.plotting.style import save_figure
 from bla.runtime.processes import in_processes
-from pipeline.artifacts.files import load_array, replacing
-from pipeline.artifacts.paths import IMAGES
 
-CAPTION = 16
-"""Characters that are as wide as a small picture."""
+FIGURES = Path("reports/figures")
+Pictures = dict[Path, Callable[[], Figure]]
 
 
-def class_names(dataset: str) -> list[str]:
-    """The classes by label, as captions of a picture: two short lines at most."""
-    names = pd.read_csv(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
-    lines = [fill(name.replace("_", " "), CAPTION, max_lines=2, placeholder=" …") for name in names]
-    return [name.replace("$", r"\$") for name in lines]
-
-
-def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8], list[str]]:
-    """Some test images, spread evenly over the classes: numbers, pixels `[M, H, W, 3]`, class names."""
-    images = load_array(IMAGES / dataset / "test_images.npy")
-    labels = load_array(IMAGES / dataset / "test_labels.npy")
-    names, numbers = class_names(dataset), spread_over_classes(labels, count).tolist()
-    return numbers, images[numbers], [names[int(labels[n])] for n in numbers]
+def save_picture(path: Path, figure: Figure) -> None:
+    """Write a figure as the kind that its name ends in, png or svg."""
+    with replacing(path) as part:
+        save_figure(figure, part, path.suffix[1:])
 
 
 def save_pictures(pictures: Mapping[Path, Callable[[], Figure]]) -> None:
-    """Draw and write PNG files, a process on each core; what draws one must be fit for `in_processes`."""
+    """Draw and write pictures, a process on each core; what draws one must be fit for `in_processes`."""
     for _ in in_processes(_save, list(pictures.items())):
         pass
 
 
+def remove_others(folder: Path, current: Iterable[Path]) -> None:
+    """Remove the pictures of settings that are no more."""
+    for path in set(folder.iterdir()) - set(current):
+        path.unlink()
+
+
 def _save(picture: tuple[Path, Callable[[], Figure]]) -> None:
     path, draw = picture
-    with replacing(path) as part:
-        save_figure(draw(), part, "png")
+    save_picture(path, draw())

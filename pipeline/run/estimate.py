@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,11 +23,14 @@ from bla.base.paper import VARIANTS
 from bla.base.specs import Photographs
 from bla.datasets import ImageFile, Listing
 from bla.datasets.image_files import read_images
-from bla.method.training import initial_head, train
+from bla.method.initialisation import initial_head
+from bla.method.training import train
 from bla.networks.backbones import batch_size_for, build_backbone, extract, fold_batch_norm
-from pipeline.artifacts.paths import FEATURES, IMAGES
+from pipeline.artifacts.features import FEATURES
+from pipeline.artifacts.images import IMAGES
+from pipeline.run.environment import WORK, choose_device, data_path
 from pipeline.run.settings import DatasetEntry, Settings, load_settings
-from pipeline.run.stage import WORK, choose_device, data_path, run_stage
+from pipeline.run.stage import run_stage
 
 MEGABYTES_A_SECOND = 10
 """Assumed speed of the connection."""
@@ -58,14 +62,14 @@ def main(*datasets: str) -> None:
     where.mkdir(parents=True, exist_ok=True)
     free = min(shutil.disk_usage(place).free for place in (where, Path()))
     download, disk, seconds = total
-    # Arrays of an earlier start, which is gone on with.
+    # Arrays of an earlier start, which is resumed.
     places = [folder / name for folder in (IMAGES, FEATURES) for name in entries]
     places += [store for name in entries for kind in ("images", "features") for store in WORK.glob(f"{kind}-{name}-*")]
     disk -= min(disk, sum(path.stat().st_size for place in places for path in place.rglob("*.npy")))
     print(
         f"in all: {download / 1e9:.1f} GB to download to {where}, {disk / 1e9:.0f} GB of disk ({free / 1e9:.0f} GB are "
-        f"free), roughly {_told(seconds + download / MEGABYTES_A_SECOND / 1e6)} on this machine ({device}) if the "
-        f"connection brings {MEGABYTES_A_SECOND} MB/s. Ctrl-C stops at any time; the same command goes on from there.",
+        f"free), roughly {_duration(seconds + download / MEGABYTES_A_SECOND / 1e6)} on this machine ({device}) if the "
+        f"connection brings {MEGABYTES_A_SECOND} MB/s. Ctrl-C stops at any time; the same command resumes.",
         flush=True,
     )
     if disk > free:
@@ -101,9 +105,9 @@ def _plan(
     )
     print(
         f"{name}: {train + test:,} images; download {lacking / 1e9:.2f} GB; disk {disk / 1e9:.1f} GB, of it "
-        f"{features / 1e9:.1f} GB features; reading {_told(times[0])}, extraction {_told(times[1])} "
-        f"({entry.backbone.draws} draws), {runs} runs of {VARIANTS_TRAINED} variants {_told(times[2])}, explanations "
-        f"{_told(times[3])} ({explained:,} forward passes)",
+        f"{features / 1e9:.1f} GB features; reading {_duration(times[0])}, extraction {_duration(times[1])} "
+        f"({entry.backbone.draws} draws), {runs} runs of {VARIANTS_TRAINED} variants {_duration(times[2])}, explanations "
+        f"{_duration(times[3])} ({explained:,} forward passes)",
         flush=True,
     )
     return lacking, disk, sum(times)
@@ -149,7 +153,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _told(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return (
         f"{seconds:.0f} s"
         if seconds < 100
@@ -160,4 +164,4 @@ def _told(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(lambda: main, "estimate", sys.argv[1:])

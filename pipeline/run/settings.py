@@ -1,10 +1,9 @@
-"""The model of params.yaml, and the stage `settings`, which checks the whole file.
+"""The model of params.yaml, which checks the whole file.
 
 Every stage loads the whole file, so that a wrong setting anywhere stops it before it has touched a result.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -42,9 +41,9 @@ from bla.base.specs import (
     ThresholdRule,
 )
 
-PARAMS, DATASETS = Path("params.yaml"), Path("data/datasets.json")
-GIVEN = ("lime", "attention")
-"""What is no name for `explainers`: LIME and the variants' modules always take part."""
+PARAMS, DATASETS, METRICS = Path("params.yaml"), Path("data/datasets.json"), Path("reports/metrics.json")
+ALWAYS = ("lime", "attention")
+"""Methods that may not be listed under `explainers`: LIME and the variants' modules always take part."""
 SPECS = (
     *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, L2XF, L2XReading, Lime),
     *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Rise, Schedule),
@@ -104,7 +103,7 @@ class Faithfulness(Strict):
     retraining_images: Annotated[int, Ge(32)]
 
 
-class Fidelity(Strict):
+class UnstatedChoices(Strict):
     """Which datasets the ablation of the paper's silent choices runs on, and how often."""
 
     datasets: list[str]
@@ -112,7 +111,7 @@ class Fidelity(Strict):
     draws: Annotated[int, Ge(2)]
 
 
-class Sensitivity(Strict):
+class TemperatureThreshold(Strict):
     """On which datasets, and at which temperatures and thresholds, BLA-T is trained beside Table 1, and how often."""
 
     datasets: list[str]
@@ -122,7 +121,7 @@ class Sensitivity(Strict):
     runs: Annotated[int, Ge(2)]
 
 
-class Alternatives(Strict):
+class AbandonedModules(Strict):
     """On which datasets the modules that the paper gave up are trained, and how often."""
 
     datasets: list[str]
@@ -154,7 +153,7 @@ class L2XDigits(Strict):
     runs: Annotated[int, Ge(2)]
 
 
-class L2X(Strict):
+class TwoNetworkL2X(Strict):
     """Section 4.1: L2X with two networks. `readings` are what the paper may mean, the others are compared with the first."""
 
     datasets: list[str]
@@ -187,11 +186,11 @@ class Settings(Strict):
     ]
     explainer: Methods
     faithfulness: Faithfulness
-    fidelity: Fidelity
-    sensitivity: Sensitivity
-    alternatives: Alternatives
+    unstated_choices: UnstatedChoices
+    temperature_threshold: TemperatureThreshold
+    abandoned_modules: AbandonedModules
     small_cnn: SmallNetwork
-    l2x: L2X
+    two_network_l2x: TwoNetworkL2X
     pretraining: Pretraining
     statistics: Statistics
 
@@ -199,22 +198,22 @@ class Settings(Strict):
     def names_exist(self) -> Self:
         reports = [path.stem for path in sorted(Path("reports/notebooks").glob("*.ipynb"))]
         methods = [
-            path.stem for path in sorted(Path("src/bla/explainers").glob("*/[!_]*.py")) if path.stem not in GIVEN
+            path.stem for path in sorted(Path("src/bla/explainers").glob("*/[!_]*.py")) if path.stem not in ALWAYS
         ]
         places = {"datasets": "`dataset`", "variants": "`variant`", "reports": "reports/notebooks"}
         places |= {
-            "fidelity.datasets": "`dataset`",
-            "sensitivity.datasets": "`dataset`",
-            "alternatives.datasets": "`dataset`",
-            "l2x.datasets": "`dataset`",
+            "unstated_choices.datasets": "`dataset`",
+            "temperature_threshold.datasets": "`dataset`",
+            "abandoned_modules.datasets": "`dataset`",
+            "two_network_l2x.datasets": "`dataset`",
             "explainers": "src/bla/explainers",
         }
         for key, names, known in (
             ("datasets", self.datasets, self.dataset),
-            ("fidelity.datasets", self.fidelity.datasets, self.dataset),
-            ("sensitivity.datasets", self.sensitivity.datasets, self.dataset),
-            ("alternatives.datasets", self.alternatives.datasets, self.dataset),
-            ("l2x.datasets", self.l2x.datasets, self.dataset),
+            ("unstated_choices.datasets", self.unstated_choices.datasets, self.dataset),
+            ("temperature_threshold.datasets", self.temperature_threshold.datasets, self.dataset),
+            ("abandoned_modules.datasets", self.abandoned_modules.datasets, self.dataset),
+            ("two_network_l2x.datasets", self.two_network_l2x.datasets, self.dataset),
             ("variants", self.variants, self.variant),
             ("explainers", self.explainers, methods),
             ("reports", self.reports, reports),
@@ -223,7 +222,7 @@ class Settings(Strict):
                 if name not in known:
                     raise ValueError(f"{key}: there is no {name} under {places[key]}{_did_you_mean(name, known)}")
             if len(set(names)) < len(names):
-                raise ValueError(f"{key}: a name stands there twice")
+                raise ValueError(f"{key}: a name is listed twice")
         if "bl" in self.variant:
             raise ValueError("variant.bl: the name is taken: BL is the baseline and has no settings of its own")
         if not isinstance(self.variant.get("bl_plus"), NoExplanation):
@@ -231,8 +230,8 @@ class Settings(Strict):
         for name in self.variants:
             if isinstance(self.variant[name], NoExplanation):
                 raise ValueError(f"variants: {name} has no explanation; the baselines BL and BL+ always run")
-        if "bla" in self.alternatives.variants:
-            raise ValueError("alternatives.variants.bla: the name is taken: BLA always runs beside them")
+        if "bla" in self.abandoned_modules.variants:
+            raise ValueError("abandoned_modules.variants.bla: the name is taken: BLA always runs beside them")
         for name, variant in self.variant.items():
             if (
                 isinstance(variant, BoundedLogits)
@@ -241,13 +240,13 @@ class Settings(Strict):
             ):
                 raise ValueError(f"variant.{name}: the indicator has no gradient, so with a frozen head nothing trains")
         for name in self.variant:
-            if name in (*methods, *GIVEN, "mask"):
+            if name in (*methods, *ALWAYS, "mask"):
                 raise ValueError(f"variant.{name}: the name is taken: it is an explanation method (`explainers`)")
         for field in ("temperatures", "threshold_factors", "threshold_rules"):
-            if len(set(values := getattr(self.sensitivity, field))) < len(values):
-                raise ValueError(f"sensitivity.{field}: a value stands there twice")
+            if len(set(values := getattr(self.temperature_threshold, field))) < len(values):
+                raise ValueError(f"temperature_threshold.{field}: a value is listed twice")
         if len(set(self.small_cnn.classes)) < 2:
-            raise ValueError("small_cnn.classes: a digit stands there twice")
+            raise ValueError("small_cnn.classes: a digit is listed twice")
         counts = self.faithfulness
         for more, fewer in (("images", "slow_images"), ("slow_images", "check_images")):
             if getattr(counts, fewer) > getattr(counts, more):
@@ -266,7 +265,7 @@ class Settings(Strict):
                 if len(images.classes) > min(images.train_images, images.test_images):
                     raise ValueError(f"dataset.{name}.images: fewer images than classes")
             if isinstance(images, ClutteredDigits | Mnist) and len(set(images.classes)) < len(images.classes):
-                raise ValueError(f"dataset.{name}.images.classes: a digit stands there twice")
+                raise ValueError(f"dataset.{name}.images.classes: a digit is listed twice")
             noisy, draws = entry.backbone.stochastic_depth > 0, entry.backbone.draws
             if (noisy and draws < 5) or (not noisy and draws > 1):
                 raise ValueError(
@@ -279,6 +278,13 @@ class Settings(Strict):
                 "dataset.cluttered_digits: must stay, of kind cluttered_digits: it trains the embedded backbone"
             )
         return self
+
+    def running(self, experiment: str) -> list[str]:
+        """The datasets of an experiment that are among those that run; says so if there are none."""
+        datasets = [name for name in getattr(self, experiment).datasets if name in self.datasets]
+        if not datasets:
+            print(f"{experiment}: none of {experiment}.datasets is among the datasets that run")
+        return datasets
 
     def digits(self) -> ClutteredDigits:
         """The images that the embedded backbone is trained on."""
@@ -334,8 +340,8 @@ def _explain(error: Any, raw: Any) -> str:
 
 def _field_names() -> set[str]:
     models = (
-        *(Settings, DatasetEntry, Methods, Faithfulness, Fidelity, Sensitivity, Alternatives),
-        *(SmallNetwork, L2X, L2XDigits, Statistics),
+        *(Settings, DatasetEntry, Methods, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
+        *(SmallNetwork, TwoNetworkL2X, L2XDigits, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 
@@ -343,21 +349,3 @@ def _field_names() -> set[str]:
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name), [other for other in known if other != name], 1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
-
-
-def main() -> None:
-    """Check params.yaml, and write the entries of the datasets that run to data/datasets.json.
-
-    Stages of several datasets depend on that file, and so not on entries that wait.
-    """
-    from pipeline.artifacts.files import save_text
-
-    settings = load_settings()
-    running = {name: settings.dataset[name].model_dump(mode="json") for name in settings.datasets}
-    save_text(DATASETS, json.dumps(running, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    from pipeline.run.stage import run_stage
-
-    run_stage(main)

@@ -1,9 +1,10 @@
-"""How every stage runs: its arguments, its exit code, its device, its record."""
+"""How every stage starts and ends: its arguments, its messages, its exit code, its record."""
 
 import contextlib
 import ctypes
 import errno
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -13,49 +14,55 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError
 
 from bla.base.errors import BlaError
+from pipeline.run.environment import WORK, choose_device, wanted_device
 
-if TYPE_CHECKING:
-    import torch
-
-WORK = Path(".work")
-"""Checkpoints and provenance; ignored by git and DVC, safe to delete."""
+STAGES = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glob("[!_]*.py"))
 
 
-def run_stage(main: Callable[..., None]) -> None:
-    """Run a stage with the command line's words as its arguments, and exit.
+def run_by_name(words: list[str]) -> None:
+    """Run the stage that the first word names, with the others as its arguments, and exit (see `run_stage`)."""
+
+    def main() -> Callable[..., None]:
+        if not words or words[0] not in STAGES:
+            raise BlaError(f"usage: python -m pipeline STAGE [ARGUMENT ...]; the stages are {', '.join(STAGES)}")
+        main: Callable[..., None] = importlib.import_module(f"pipeline.stages.{words[0]}").main
+        return main
+
+    run_stage(main, words[0] if words else "pipeline", words[1:])
+
+
+def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[str]) -> None:
+    """Load a stage's function, call it with the words, and exit.
 
     0: done. 1: one message says what is wrong and what to do. 130: interrupted. Nothing that was there is lost, since
     outputs are replaced only when they are complete. A mistake in the program itself shows its traceback.
     """
-    name, words = Path(sys.argv[0]).stem, sys.argv[1:]
-    signature = inspect.signature(main)
     started = time.perf_counter()
-    gc.freeze()  # what was imported stays to the end, which would look through it once more for one or two seconds
-    gc.enable()
     keep_freed_memory()
     try:
+        main = load()
+        gc.freeze()  # what was imported stays to the end, which would look through it once more for one or two seconds
+        gc.enable()
+        signature = inspect.signature(main)
         try:
             signature.bind(*words)
         except TypeError as error:
-            wanted = " ".join(map(str, signature.parameters)).upper()
-            raise BlaError(f"usage: python -m pipeline.{name} {wanted}") from error
-        _wanted_device()
+            expected = " ".join(map(str, signature.parameters)).upper()
+            raise BlaError(f"usage: python -m pipeline {name} {expected}") from error
+        wanted_device()
         main(*words)
         _record(name, words, time.perf_counter() - started)
     except BlaError as error:
         sys.exit(_message(name, words, str(error)))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        remedy = (
-            "free some space and run again"
-            if error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
-            else "mend that and run again"
-        )
+        full = error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space and run again" if full else "fix this and run again"
         sys.exit(_message(name, words, f"{where}{error.strerror or error}; {remedy}"))
     except SafetensorError as error:  # a full disk included
         text = f"a .safetensors file cannot be read or written ({error}); free some space, or delete a damaged file"
@@ -95,25 +102,3 @@ def _record(name: str, words: list[str], seconds: float) -> None:
     WORK.mkdir(exist_ok=True)
     with (WORK / "provenance.jsonl").open("a") as file:
         file.write(json.dumps(record) + "\n")
-
-
-def choose_device() -> "torch.device":
-    """The device of the environment variable BLA_DEVICE: auto (the default), cpu, or cuda."""
-    import torch
-
-    wanted = _wanted_device()
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise BlaError("BLA_DEVICE: cuda is asked for, but PyTorch finds no GPU; set it to auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _wanted_device() -> str:
-    wanted = os.environ.get("BLA_DEVICE", "auto")
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {wanted}")
-    return wanted
-
-
-def data_path(path: str) -> Path:
-    """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw)."""
-    return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()

@@ -4,33 +4,33 @@ from tqdm import tqdm
 
 from bla.base.errors import BlaError
 from bla.base.specs import NoExplanation
-from bla.method.training import evaluate, initial_head, train
+from bla.experiments.table1.experiment import train_column
+from bla.method.initialisation import initial_head
 from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.paths import HEADS
-from pipeline.artifacts.runs import load_features, save_head, save_results
+from pipeline.artifacts.evaluation import save_results
+from pipeline.artifacts.features import load_features
+from pipeline.artifacts.models import HEADS, save_head, save_trained
+from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
-from pipeline.run.stage import choose_device, run_stage
-from pipeline.stages import train_variant as explainer
 
 
 def main(dataset: str) -> None:
-    """Train the heads on average-pooled features and evaluate them; then train them on, as a column."""
+    """Train the heads on average-pooled features and evaluate them; then train them on, as the column BL+."""
     settings, device = load_settings(), choose_device()
-    (features, labels), test = load_features(dataset, "train"), load_features(dataset, "test")
-    seeds = [derive_seed(settings.seed, dataset, "bl", run) for run in range(settings.runs)]
-    variant = NoExplanation("none")
-    initial = [derive_seed(seed, "initial head") for seed in seeds]
-    head = initial_head(initial, features.shape[3], int(labels.max()) + 1)
     schedule = settings.dataset[dataset].training
-    with tqdm(total=settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
+    train, test = load_features(dataset, "train"), load_features(dataset, "test")
+    seeds, more_seeds = ([derive_seed(settings.seed, dataset, key, run) for run in range(settings.runs)] for key in ("bl", "bl_plus"))  # fmt: skip
+    initial = [derive_seed(seed, "initial head") for seed in seeds]
+    head = initial_head(initial, train[0].shape[3], int(train[1].max()) + 1)
+    bl, bl_plus = NoExplanation("none"), settings.variant["bl_plus"]
+    with tqdm(total=2 * settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
         try:
-            trained = train(features, labels, variant, head, seeds, schedule, progress=bar.update, device=device)
+            trained, result = train_column(train, test, bl, head, seeds, schedule, 0, device, bar.update)
+            on = trained.head, more_seeds, schedule, schedule.epochs
+            trained_on, result_on = train_column(train, test, bl_plus, *on, device, bar.update)
         except BlaError as error:
             raise BlaError(f"params.yaml: dataset.{dataset}: bl: {error}") from error
     save_head(HEADS / f"{dataset}.safetensors", trained.head)
-    save_results(dataset, "bl", variant, seeds, trained, evaluate(*test, variant, trained, seeds, device))
-    explainer.main(dataset, "bl_plus")
-
-
-if __name__ == "__main__":
-    run_stage(main)
+    save_results(dataset, "bl", bl, seeds, trained, result)
+    save_trained(dataset, "bl_plus", trained_on)
+    save_results(dataset, "bl_plus", bl_plus, more_seeds, trained_on, result_on)

@@ -1,9 +1,7 @@
 """Stage `lime@DATASET`: LIME maps of the baseline classifiers on some test images, in data/lime/DATASET.safetensors."""
 
-import inspect
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +10,40 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from bla.base.atomic import replacing
 from bla.explainers.posthoc.lime import LIME
-from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.explained_images import load_explained, predicted_classes, told_of
-from pipeline.artifacts.files import fill_store, load_array, replacing, resume_store
-from pipeline.artifacts.paths import LIME_MAPS
+from bla.runtime.cache import cache_key, fill_store, resume_store
+from pipeline.artifacts.arrays import load_array
+from pipeline.artifacts.explained_images import key_parts, load_explained, predicted_classes
+from pipeline.artifacts.maps import LIME_MAPS, lime_seeds
+from pipeline.run.environment import WORK
 from pipeline.run.settings import load_settings
-from pipeline.run.stage import run_stage
 
 TWICE = ("maps", "maps_again")
 """LIME with patterns of its own each time: how far it agrees with itself is the ceiling for any other method."""
 CHUNK = 4
-"""Images between two points from which a killed stage goes on."""
+"""Images between two points from which a killed stage resumes."""
 
 
 def main(dataset: str) -> None:
     """Write the images' numbers `images` `[M]`, the predicted classes `targets` `[R, M]`, both maps `[R, M, n]`."""
     settings = load_settings()
-    spec = settings.explainer.lime
-    explained = load_explained(dataset, settings)
-    targets, runs, count = predicted_classes(explained), len(explained.classifier.head_weight), len(explained.images)
+    spec, explained = settings.explainer.lime, load_explained(dataset, settings)
+    images, targets = explained.images, predicted_classes(explained)
+    count, runs = len(images), len(targets)
     method = LIME(explained.classifier, spec.patterns, spec.presence, spec.output)
-    seeds = torch.tensor(
-        [lime_seeds(settings.seed, dataset, name, spec.patterns_of, explained.numbers) for name in TWICE]
-    )
-    told = [
-        *told_of(explained, dataset, settings),
-        asdict(spec),
-        seeds.tolist(),
-        Path(inspect.getfile(LIME)).read_text(),
-    ]
+    seeds = torch.tensor([lime_seeds(settings.seed, dataset, name, spec.patterns_of, explained.numbers) for name in TWICE])  # fmt: skip
 
     def chunks(start: int) -> Iterator[tuple[list[Any], list[Any]]]:
         with tqdm(total=count, initial=start, desc=f"{dataset} LIME", unit="img", disable=None) as bar:
             for part in torch.arange(start, count).split(CHUNK):
-                maps = [method.explain_runs(explained.images[part], targets[:, part], own[part]) for own in seeds]
+                maps = [method.explain_runs(images[part], targets[:, part], own[part]) for own in seeds]
                 yield [torch.stack(maps).movedim(2, 0).flatten(3).cpu().numpy()], []
                 bar.update(len(part))
 
-    cells = method.grid(explained.images) ** 2
-    store = resume_store(f"lime-{dataset}", told)
+    used, data = key_parts(explained, dataset, settings)
+    store = resume_store(WORK, f"lime-{dataset}", cache_key([Path(__file__)], [used, spec, seeds.tolist()], data))
+    cells = method.grid(images) ** 2
     fill_store(store, {"maps": ((count, len(TWICE), runs, cells), np.float64)}, count, chunks)
     maps = torch.from_numpy(np.array(load_array(store / "maps.npy"))).permute(1, 2, 0, 3)
     arrays = {"images": torch.from_numpy(explained.numbers), "targets": targets.cpu()}
@@ -59,13 +51,3 @@ def main(dataset: str) -> None:
         save_file(arrays | {name: own.contiguous() for name, own in zip(TWICE, maps, strict=True)}, part)
     shutil.rmtree(store)
     print(f"{dataset}: LIME with {spec.patterns} patterns, twice, on {count} images for {runs} heads")
-
-
-def lime_seeds(seed: int, dataset: str, name: str, patterns_of: str, numbers: "np.ndarray[Any, Any]") -> list[int]:
-    """The seed of each image's patterns: one for all where the dataset shares them."""
-    whose = ["dataset"] * len(numbers) if patterns_of == "dataset" else numbers.tolist()
-    return [derive_seed(seed, dataset, "lime", name, who) for who in whose]
-
-
-if __name__ == "__main__":
-    run_stage(main)

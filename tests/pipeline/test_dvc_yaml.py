@@ -1,76 +1,69 @@
-"""dvc.yaml against the code: a stage depends on what it imports, no more and no less."""
+"""dvc.yaml against the code: a stage depends on what it imports, no more and no less; an edit of any of it is noticed."""
 
-import ast
 from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-DECLARATIONS = {
-    "pipeline/__init__.py", "pipeline/artifacts/paths.py", "pipeline/run/settings.py", "pipeline/run/stage.py", "pipeline/run/warm.py",
-    "src/bla/__init__.py", "src/bla/base/errors.py", "src/bla/base/specs.py",
-}  # fmt: skip
-"""No dependencies: they declare names and settings (tracked by value) and start a stage, but decide no result."""
+from bla.runtime.imports import closure
+from pipeline.run.dependencies import code_of, with_code
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "dvc.yaml").read_text()
+STAGES = yaml.safe_load(TEXT)["stages"]
 
 
-def source(module: str) -> Path | None:
-    base = ROOT / ("src" if module.startswith("bla") else ".") / module.replace(".", "/")
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+def named_code(stage):
+    return [path for path in STAGES[stage]["deps"] if path.startswith(("pipeline/", "src/"))]
 
 
-def statements(path: Path, inside_functions: bool) -> list[ast.Import | ast.ImportFrom]:
-    """The imports of a module that run, those under TYPE_CHECKING left out."""
-    found: list[ast.Import | ast.ImportFrom] = []
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
-    while waiting:
-        for node in ast.iter_child_nodes(waiting.pop()):
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                found.append(node)
-            checking = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-            if not checking and (inside_functions or not isinstance(node, ast.FunctionDef)):
-                waiting.append(node)
-    return found
+def test_the_code_dependencies_are_those_of_the_import_closure():
+    assert with_code(TEXT) == TEXT, "dvc.yaml is stale; run make dvc-deps"
 
 
-def imported(path: Path, inside_functions: bool = False) -> set[Path]:
-    names = set()
-    for node in statements(path, inside_functions):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    if path == ROOT / "src/bla/explainers/__init__.py":  # it imports what it is asked for
-        names |= {f"bla.explainers.{file.stem}" for file in path.parent.glob("*.py")}
-    return {file for name in names if name.split(".")[0] in ("bla", "pipeline") and (file := source(name))}
+def test_an_import_more_makes_dvc_yaml_stale(tmp_path, make_project):
+    project = make_project(tmp_path, copy=True)
+    module = project / "src/bla/inference/paired.py"
+    module.write_text("import bla.runtime.adam\n" + module.read_text())
+    assert with_code(TEXT, project) != TEXT
+    assert "src/bla/runtime/adam.py" in code_of("tests", project)
 
 
-def code_behind(stage: str) -> set[str]:
-    """The stage's module and all that it imports, what its own functions import included."""
-    start = source(STAGES[stage]["cmd"].split()[2])
-    assert start
-    reached, waiting = {start}, list(imported(start, inside_functions=True))
-    while waiting:
-        path = waiting.pop()
-        if path not in reached:
-            reached.add(path)
-            waiting += imported(path)
-    return {str(path.relative_to(ROOT)) for path in reached} - DECLARATIONS
+def test_an_import_inside_a_function_is_a_dependency(tmp_path, make_project):
+    project = make_project(tmp_path, copy=True)
+    module = project / "src/bla/inference/paired.py"
+    module.write_text(module.read_text() + "\n\ndef late():\n    import bla.runtime.adam\n")
+    assert "src/bla/runtime/adam.py" in code_of("tests", project)
 
 
-def code_named(stage: str) -> set[str]:
-    named = set()
-    for dependency in STAGES[stage].get("deps", []):
-        if dependency.startswith(("src/", "pipeline/")):
-            path = ROOT / dependency
-            named |= {str(p.relative_to(ROOT)) for p in (path.rglob("*.py") if path.is_dir() else [path])}
-    return named
+def test_the_folders_of_methods_are_dependencies_of_what_reaches_methods_by_name():
+    families = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("src/bla/explainers/*/[!_]*.py")}
+    assert families <= set(named_code("maps"))
+
+
+def test_a_new_method_makes_the_maps_stage_depend_on_what_it_imports(tmp_path, make_project):
+    project = make_project(tmp_path, copy=True)
+    (project / "src/bla/explainers/posthoc/new.py").write_text("import bla.datasets.moved_digits\n")
+    assert "src/bla/datasets/moved_digits.py" in code_of("maps", project)
+    assert "src/bla/datasets/moved_digits.py" not in code_of("maps")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_code_it_imports(stage):
-    assert code_named(stage) == code_behind(stage)
+def test_a_stage_names_its_file_and_its_closure(stage):
+    start = ROOT / f"pipeline/stages/{stage}.py"
+    covered = {
+        file
+        for path in named_code(stage)
+        for file in ((ROOT / path).rglob("*.py") if (ROOT / path).is_dir() else [ROOT / path])
+    }
+    assert start in covered
+    assert set(closure([start])) <= covered
+
+
+def test_every_stage_has_a_file_of_its_name_and_every_file_a_stage():
+    assert {path.stem for path in (ROOT / "pipeline/stages").glob("[!_]*.py")} == set(STAGES)
+    for name, stage in STAGES.items():
+        assert stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -82,15 +75,33 @@ def test_a_stage_says_what_it_does_and_keeps_its_outputs_until_new_ones_are_comp
             assert next(iter(out.values()))["persist"] is True
 
 
-def test_every_stage_module_has_a_stage_and_runs_without_dvc_or_papermill():
-    helpers = {"explained", "files", "index", "paths", "pictures", "plan", "results", "stage", "warm"}
-    modules = {path.stem for path in (ROOT / "pipeline").glob("*.py")} - helpers - {"__init__"}
-    assert modules == {stage["cmd"].split()[2].removeprefix("pipeline.") for stage in STAGES.values()}
-    for module in modules - {"reports"}:
-        assert "papermill" not in (ROOT / f"pipeline/{module}.py").read_text()
-        assert "import dvc" not in (ROOT / f"pipeline/{module}.py").read_text()
+def upstream(stage):
+    """The stages that must have run before a stage, directly or not."""
+    made = {
+        next(iter(out)).split("/${")[0]: name
+        for name, other in STAGES.items()
+        for kind in ("outs", "metrics", "plots")
+        for out in other.get(kind, [])
+    }
+    before, waiting = set(), [stage]
+    while waiting:
+        for dependency in STAGES[waiting.pop()].get("deps", []):
+            path = dependency.split("/${")[0]
+            found = {name for out, name in made.items() if out == path or out.startswith(f"{path}/") or path.startswith(f"{out}/")}
+            waiting += found - before
+            before |= found
+    return before
 
 
-def test_nothing_in_the_library_imports_the_pipeline():
-    for path in (ROOT / "src").rglob("*.py"):
-        assert all("src" in str(file.relative_to(ROOT)) for file in imported(path, inside_functions=True)), path
+EXPERIMENTS = {"small_cnn", "two_network_l2x", "two_network_l2x_digits", "abandoned_modules", "unstated_choices"} | {
+    "temperature_threshold", "explanation_size", "faithfulness", "compare_methods", "claims", "gallery",
+}  # fmt: skip
+
+
+def test_table_1_waits_for_nothing_but_the_trainings_of_its_columns():
+    assert upstream("table1") == {"settings", "prepare", "backbone", "features", "baseline", "train_variant", "tests"}
+
+
+def test_table_2_waits_for_no_other_experiment():
+    assert not upstream("table2") & EXPERIMENTS
+    assert {"lime", "maps"} <= upstream("table2")

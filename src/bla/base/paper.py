@@ -69,3 +69,26 @@ def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
         else:
             result[key] = []
     return result
+
+
+SMALL_CNN = {"classes": (3, 8), "temperature": 0.1, "threshold_factor": 1, "threshold_rule": "subtract"}
+SMALL_CNN |= {"epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7, "alpha": ALPHA}
+"""Section 4.1's settings of the small CNN; its batch size is not printed."""
+TWO_NETWORK_L2X = {"k": 8, "epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7}
+"""Section 4.1's settings of L2X with two networks, and Keras' epsilon."""
+
+
+def small_cnn_departures(settings: Mapping[str, Any]) -> list[str]:
+    """How the small CNN's settings, `runs` and `alpha` among them, depart from the paper's, in words."""
+    departing = {name: value for name, value in SMALL_CNN.items() if settings[name] != value}
+    departing |= {"runs": RUNS} if settings["runs"] < RUNS else {}
+    return [f"{name} {settings[name]} (paper: {value})" for name, value in departing.items()]
+
+
+def two_network_l2x_departures(images: Any, backbone: Backbone, settings: Mapping[str, Any]) -> list[str]:
+    """How images, backbone and settings of L2X with two networks depart from the paper's, which had one run."""
+    if images.kind not in DATASETS:
+        return []
+    departing = {name: value for name, value in TWO_NETWORK_L2X.items() if settings[name] != value}
+    of_entry = departures(images, backbone, SCHEDULES[images.kind], RUNS, ALPHA)
+    return of_entry + [f"{name} {settings[name]:g} (paper: {value:g})" for name, value in departing.items()]

@@ -199,11 +199,6 @@ class L2XReading:
     background: Literal["black", "mean"]
     straight_through: bool
 
-    @property
-    def published(self) -> bool:
-        """Whether the paper may mean it: it speaks neither of a colour nor of a straight-through gradient."""
-        return self.background == "black" and not self.straight_through
-
 
 @dataclass(frozen=True)
 class Schedule:

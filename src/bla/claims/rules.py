@@ -1,20 +1,13 @@
-"""The paper's claims, each judged by a rule that was fixed before any number was seen.
+"""The tests that judge a claim, each with a rule that was fixed before any number was seen.
 
-Rules: a claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and
-not if in the other; where ranks and means disagree it is inconclusive. A claim of *no difference* holds only if p >= alpha and the 95 % interval of the paired difference
-lies within +-delta; it does not hold if p < alpha. Everything else is inconclusive.
+A claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and not if in the other;
+where ranks and means disagree it is inconclusive. A claim of *no difference* holds only if p >= alpha and the 95 % interval
+of the paired difference lies within +-delta; it does not hold if p < alpha. Everything else is inconclusive.
 
-Among stand-ins, a claim about cats vs. dogs (A) is tried on datasets of two classes, a claim about dogs or birds (B, C)
-on the others.
-Only the paper's datasets at the paper's settings (`bla.base.paper`) can get a verdict: stand-ins can neither reproduce nor
-refute. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are judged for each reading of the "frozen" head that is among the columns.
-
-Claims about other experiments are judged in `bla.claims.further`.
-
-Source: Baumhauer et al. 2021, sections 3 and 4; numbering as in the report.
+Source: Baumhauer et al. 2021, sections 3 and 4.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,11 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from bla.base.paper import COLUMNS, DATASETS, PUBLISHED_AS
+from bla.base.paper import COLUMNS
+from bla.experiments.runs import Column, Measure
 from bla.inference.paired import (
-    Column,
     Interval,
-    Measure,
     PairedTest,
     bootstrap,
     bootstrap_spread_ratio,
@@ -35,6 +27,7 @@ from bla.inference.paired import (
     standard_error,
     wilcoxon,
 )
+from bla.inference.unpaired import mann_whitney
 
 DELTA_ACCURACY = 0.005
 """Largest difference in accuracy that counts as none."""
@@ -42,17 +35,16 @@ DELTA_LOSS = 0.05
 """Largest difference in loss that counts as none, as a share of BL's mean loss."""
 LARGEST_COST = 0.015
 """Largest accuracy BL - BLA that counts as little (claim 2; published: at most 0.0123)."""
-VERDICTS = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
-"""What an answer means on the paper's data at the paper's settings."""
 COMPARABLE = 0.15
 """Largest difference between rank correlations with LIME that counts as comparable (claim 10; published: at most 0.14)."""
-
-NOT_RUN = {
-    13: ("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring"),
-    18: ("people prefer BLA-T to CAM", "needs participants"),
-    19: ("people prefer BLA-T to L2X-F", "needs participants"),
-    20: ("people prefer BLA-T to a random explanation", "needs participants"),
-}
+NEAR_CHANCE = 0.05
+"""Largest distance from chance of an accuracy that counts as chance (claim 9; published: 0)."""
+WORKING = 0.9
+"""Accuracy above which soft explanations work (claim 9; published: 0.96)."""
+ONE_CELL = 0.95
+"""Share of images with a single cell from which on a run has collapsed (claim 11)."""
+FAR_BELOW = -100
+"""Median largest logit below which a run has left the bound (claim 11; the paper's are around -1000)."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +73,6 @@ class Finding:
     test: str
     p: float
     holds_here: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim about some columns, and the rule that judges it on one dataset and, where it has one, one measure."""
-
-    number: int
-    text: str
-    needs: tuple[str, ...]
-    judge: "Callable[[Judge, Measure], Finding]"
-    measures: tuple[Measure, ...] = ("accuracy",)
-    applies: "Callable[[Dataset, Measure], bool]" = lambda dataset, measure: True
-    published: bool = True
-    optional: bool = False  # no row at all where a column is missing
-    lime: bool = False  # about Table 2
 
 
 class Judge:
@@ -221,170 +198,77 @@ def show(interval: Interval) -> str:
     return f"[{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def _like_a(dataset: Dataset, measure: Measure) -> bool:
-    return dataset.classes == 2
+def collapsed(runs: pd.DataFrame, alpha: float) -> Finding:
+    """Whether most runs of a concept vector keep one cell, far below the bound."""
+    one, logit = runs["share_one_cell"].to_numpy(float), runs["median_largest_logit"]
+    passing = int(((one >= ONE_CELL) & (logit < FAR_BELOW)).sum())
+    p = float(binomtest(passing, len(runs)).pvalue)
+    holds = "inconclusive" if p >= alpha else "yes" if passing > len(runs) / 2 else "no"
+    ours = (
+        f"one cell in {one.mean():.3f} ± {float(standard_error(one)):.3f} of images, largest logits by run from "
+        f"{logit.min():.4g} to {logit.max():.4g} ({_count(runs)})"
+    )
+    how = f"{passing} of {len(runs)} runs with one cell in {ONE_CELL:.0%} of images and a median largest logit below {FAR_BELOW}, binomial test"  # fmt: skip
+    return Finding(ours, how, p, holds)
 
 
-def _like_b_or_c(dataset: Dataset, measure: Measure) -> bool:
-    return dataset.classes > 2
+def larger_than_bla(runs: pd.DataFrame, bla: pd.DataFrame, alpha: float) -> Finding:
+    """Whether pointwise attention keeps more cells than BLA."""
+    x, y = (part["explanation_size"].to_numpy(float) for part in (runs, bla))
+    test, mean = wilcoxon(x, y), float((x - y).mean())
+    unclear = test.p >= alpha or mean * test.effect_size <= 0
+    holds = "inconclusive" if unclear else "yes" if mean > 0 else "no"
+    empty = runs["share_empty"].to_numpy(float)
+    told = [f"{name} {v.mean():.2f} ± {float(standard_error(v)):.2f}" for name, v in (("pointwise", x), ("BLA", y))]
+    ours = f"{', '.join(told)} cells; none in {empty.mean():.3f} ± {float(standard_error(empty)):.3f} of images ({_count(runs)})"  # fmt: skip
+    how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs, rank-biserial {test.effect_size:+.2f}"
+    return Finding(ours, how, test.p, holds)
 
 
-def _better(judge: Judge, better: str, worse: str, measure: Measure) -> Finding:
-    return judge.difference(*((better, worse) if measure == "accuracy" else (worse, better)), measure)
+def _count(runs: pd.DataFrame) -> str:
+    return f"n = {len(runs)} runs, {runs['n_images'].iloc[0]} images"
 
 
-def _like_a_or_b(dataset: Dataset, measure: Measure) -> bool:
-    return dataset.kind != "caltech_birds"
+def chance_when_hard(runs: pd.DataFrame, resamples: int, seed: int) -> Finding:
+    """Claim 9: the interval of the hard accuracy lies within NEAR_CHANCE of chance, that of the soft accuracy above WORKING.
 
-
-def _like_c(dataset: Dataset, measure: Measure) -> bool:
-    return dataset.kind == "caltech_birds" or (dataset.kind not in DATASETS and dataset.classes > 2)
-
-
-BOTH: tuple[Measure, Measure] = ("accuracy", "loss")
-CLAIMS = (
-    Claim(1, "BLA beats L2X-F", ("bla", "l2x_f"), lambda j, m: _better(j, "bla", "l2x_f", m), BOTH),
-    Claim(2, "BLA costs little against BL", ("bla", "l2x_f"), lambda j, m: j.little_cost("bl")),
-    Claim(2, "BLA costs little against BL+", ("bla", "l2x_f"), lambda j, m: j.little_cost("bl_plus")),
-    Claim(
-        3, "thresholding leaves the accuracy on A", ("bla", "bla_t"),
-        lambda j, m: j.no_difference("bla_t", "bla", m), applies=_like_a,
-    ),
-    Claim(
-        3, "thresholding raises the accuracy on B and C", ("bla", "bla_t"),
-        lambda j, m: j.difference("bla_t", "bla", m), applies=_like_b_or_c,
-    ),
-    Claim(4, "thresholding raises the loss", ("bla", "bla_t"), lambda j, m: j.difference("bla_t", "bla", m), ("loss",)),
-    *(
-        Claim(
-            5, f"freezing the head does not change the mean, except the loss on A ({COLUMNS[key]})", ("bla_t", key),
-            lambda j, m, key=key: j.no_difference(key, "bla_t", m), BOTH,  # type: ignore[misc]
-            lambda dataset, measure: measure == "accuracy" or _like_b_or_c(dataset, measure), optional=key != "bla_ph",
-        )
-        for key in ("bla_ph", "bla_ph_released", "bla_ph_reloaded")
-    ),
-    *(
-        Claim(
-            6, f"freezing the head raises the variance over runs ({COLUMNS[key]})", ("bla_t", key),
-            lambda j, m, key=key: j.more_spread(key, "bla_t", m), BOTH,  # type: ignore[misc]
-            optional=key != "bla_ph",
-        )
-        for key in ("bla_ph", "bla_ph_released", "bla_ph_reloaded")
-    ),
-    Claim(
-        7, "on birds BLA-T does not differ from BL", ("bla_t",),
-        lambda j, m: j.no_difference("bla_t", "bl", m), applies=_like_c,
-    ),
-    Claim(
-        7, "on birds BLA-T does not differ from BL+", ("bla_t",),
-        lambda j, m: j.no_difference("bla_t", "bl_plus", m), applies=_like_c,
-    ),
-    Claim(
-        10, "BLA-T's correlation with LIME is comparable to CAM's on A and B", ("bla_t",),
-        lambda j, m: j.comparable_with_lime(), applies=_like_a_or_b, lime=True,
-    ),
-    Claim(
-        10, "BLA-T's correlation with LIME is larger than CAM's on C", ("bla_t",),
-        lambda j, m: j.closer_to_lime(), applies=_like_c, lime=True,
-    ),
-    *(
-        Claim(
-            13, f"on ImageNet BLA-T beats {COLUMNS[key]}", ("bla_t",),
-            lambda j, m, key=key: j.better_once("bla_t", key),  # type: ignore[misc]
-            applies=lambda dataset, measure: dataset.kind == "imagenet", published=False,
-        )
-        for key in ("bl", "bl_plus")
-    ),
-    Claim(14, "explanation size varies from image to image", ("bla",), lambda j, m: j.varying_size("bla"), published=False),
-    Claim(
-        16, "BLA-T's loss stays below L2X-F's", ("bla_t", "l2x_f"),
-        lambda j, m: j.difference("l2x_f", "bla_t", m), ("loss",),
-    ),
-    Claim(17, "L2X-F is worse than BL", ("l2x_f",), lambda j, m: _better(j, "bl", "l2x_f", m), BOTH),
-)  # fmt: skip
-"""The claims that Tables 1 and 2 can judge, in the paper's order."""
-
-
-def judge_claims(
-    datasets: list[Dataset],
-    published: pd.DataFrame,
-    alpha: float,
-    resamples: int,
-    seed: int,
-    others: Sequence[dict[str, object]] = (),
-) -> pd.DataFrame:
-    """Every claim of the paper, judged on every dataset it can be tried on: one row a claim, dataset and measure.
-
-    `others` are rows that were judged elsewhere (`bla.claims.further`).
-
-    Columns: claim, text, dataset, paper (the published values), ours, test, p (raw), holds_here (yes, no, inconclusive; empty if not run), verdict (reproduced, not reproduced, inconclusive, not run)
-    and reason.
+    It does not hold if one of them lies wholly outside. `runs` are those of one reading of L2X with two networks.
     """
-    rows = []
-    for claim in CLAIMS:
-        for dataset in datasets:
-            judge = Judge(dataset, alpha, resamples, seed)
-            for measure in claim.measures:
-                if claim.optional and not set(claim.needs) <= dataset.columns.keys():
-                    continue
-                if claim.applies(dataset, measure):
-                    rows.append(_row(claim, dataset, measure, judge, published))
-    rows += others
-    judged = {row["claim"] for row in rows}
-    rows += [
-        {"claim": number, "text": text, "verdict": "not run", "reason": reason}
-        for number, (text, reason) in NOT_RUN.items()
-        if number not in judged
-    ]
-    table = pd.DataFrame(rows).sort_values("claim", kind="stable", ignore_index=True)
-    for column in ("dataset", "paper", "ours", "test", "holds_here"):
-        table[column] = table[column].fillna("")
-    order = ["claim", "text", "dataset", "paper", "ours", "test", "p", "holds_here", "verdict", "reason"]
-    return table[order]
+    x, y = (runs[f"{how}_accuracy"].to_numpy(float) for how in ("soft", "hard"))
+    chance = 1 / int(runs["n_classes"].iloc[0])
+    by_soft, by_hard = bootstrap(x, resamples, seed), bootstrap(y, resamples, seed)
+    low, high = chance - NEAR_CHANCE, chance + NEAR_CHANCE
+    yes = low <= by_hard.low and by_hard.high <= high and by_soft.low > WORKING
+    no = by_hard.low > high or by_hard.high < low or by_soft.high < WORKING
+    means = [f"{how} {v.mean():.4f} ± {float(standard_error(v)):.4f}" for how, v in (("soft", x), ("hard", y))]
+    how = (
+        f"bootstrap: hard {show(by_hard)} within {chance:.2f} ± {NEAR_CHANCE}, soft {show(by_soft)} above {WORKING}; "
+        f"p of hard = {chance:.2f} by Wilcoxon signed-rank"
+    )
+    p = wilcoxon(y, np.full(len(y), chance)).p
+    return Finding(f"{', '.join(means)} ({_count(runs)})", how, p, "yes" if yes else "no" if no else "inconclusive")
 
 
-def _row(claim: Claim, dataset: Dataset, measure: Measure, judge: Judge, published: pd.DataFrame) -> dict[str, object]:
-    text = f"{claim.text}: {measure}" if len(claim.measures) > 1 else claim.text
-    row: dict[str, object] = {"claim": claim.number, "text": text, "dataset": dataset.name}
-    kinds = [dataset.kind] if dataset.kind in DATASETS else list(DATASETS)
-    if claim.published:
-        row["paper"] = (
-            _published_two(published, kinds) if claim.lime else _published(published, claim.needs, measure, kinds)
-        )
-    absent = [COLUMNS[key] for key in claim.needs if key not in dataset.columns]
-    if absent:
-        return row | {"verdict": "not run", "reason": f"{' and '.join(absent)} not among the variants"}
-    if claim.lime and not dataset.with_lime:
-        return row | {"verdict": "not run", "reason": "no rank correlations with LIME"}
-    finding = claim.judge(judge, measure)
-    row |= {"ours": finding.ours, "test": finding.test, "p": finding.p, "holds_here": finding.holds_here}
-    if dataset.kind not in DATASETS:
-        reason = (
-            "ImageNet 2012; the paper's is 2010" if dataset.kind == "imagenet" else "not one of the paper's datasets"
-        )
-        return row | {"verdict": "not run", "reason": reason}
-    used = dict.fromkeys(("bl", "bl_plus", *claim.needs))
-    odd = [
-        *dataset.departures,
-        *(dataset.lime_departures if claim.lime else ()),
-        *(told for key in used for told in dataset.variant_departures.get(key, [])),
-    ]
-    if odd:
-        return row | {"verdict": "not run", "reason": f"not the paper's settings: {', '.join(odd)}"}
-    released = "the head trains, as BLA-T's does: only their random numbers differ" if "bla_ph_released" in used else ""
-    return row | {"verdict": VERDICTS[finding.holds_here], "reason": released}
+def small_cnn_alike(runs: pd.DataFrame, alpha: float, resamples: int, seed: int) -> Finding:
+    """Claim 8: the small CNN's BLA-T and BL do not differ, by an unpaired test and the interval of the difference."""
+    x, y = (runs.loc[runs["column"] == column, "accuracy"].to_numpy(float) for column in ("bla_t", "bl"))
+    test = mann_whitney(x, y, resamples, seed)
+    within = test.interval.low > -DELTA_ACCURACY and test.interval.high < DELTA_ACCURACY
+    how = f"Mann-Whitney's U; 95 % interval of the difference {show(test.interval)} within ±{DELTA_ACCURACY}"
+    holds = "no" if test.p < alpha else "yes" if within else "inconclusive"
+    ours = ", ".join(f"{name} {v.mean():.4f} ± {float(standard_error(v)):.4f}" for name, v in (("BL", y), ("BLA-T", x)))
+    return Finding(f"{ours} ({_small_count(runs, x)})", how, test.p, holds)
 
 
-def _published(published: pd.DataFrame, keys: tuple[str, ...], measure: Measure, kinds: Iterable[str]) -> str:
-    """The paper's values of the columns ± standard errors, BL's in front: `A: BL 0.9912 ± 0.0001, ...; B: ...`."""
-    table = published[(published["where"] == "Table 1") & (published["quantity"] == measure)]
-    rows = {(row.dataset, row.method): f"{row.value:.4f} ± {row.spread:.4f}" for row in table.itertuples()}
-    names = [PUBLISHED_AS[key] for key in ("bl", *keys)]
-    return "; ".join(f"{DATASETS[kind]}: {', '.join(f'{name} {rows[kind, name]}' for name in names)}" for kind in kinds)
+def small_cnn_beats(runs: pd.DataFrame, l2x: float, alpha: float) -> Finding:
+    """Claim 15: the small CNN's BLA-T is above an accuracy that L2X reached."""
+    x = runs.loc[runs["column"] == "bla_t", "accuracy"].to_numpy(float)
+    above = wilcoxon(x, np.full(len(x), l2x))
+    agree = (x.mean() - l2x) * above.effect_size > 0
+    holds = "inconclusive" if above.p >= alpha or not agree else "yes" if x.mean() > l2x else "no"
+    ours = f"BLA-T {x.mean():.4f} ± {float(standard_error(x)):.4f} ({_small_count(runs, x)})"
+    return Finding(ours, f"Wilcoxon signed-rank of the runs against {l2x:.3f}", above.p, holds)
 
 
-def _published_two(published: pd.DataFrame, kinds: Iterable[str]) -> str:
-    """The paper's rank correlations with LIME: `A: CAM 0.47, BLA-T 0.37; ...`."""
-    table = published[published["where"] == "Table 2"]
-    rows = {(row.dataset, row.method): f"{row.value:.2f}" for row in table.itertuples()}
-    return "; ".join(f"{DATASETS[kind]}: CAM {rows[kind, 'CAM']}, BLA-T {rows[kind, 'BLA-T']}" for kind in kinds)
+def _small_count(runs: pd.DataFrame, values: NDArray[np.float64]) -> str:
+    return f"n = {len(values)} runs, {runs['n_images'].iloc[0]} images"

@@ -1,6 +1,13 @@
-"""What all tables over runs have in common: means with standard errors, and one group of runs against its pair."""
+"""What experiments share: one table of runs, means with standard errors, one group of runs against its pair.
 
-from collections.abc import Sequence
+runs = table_of_runs(result).assign(dataset=..., seed=...)      # a row a run
+means(runs, ["dataset", "variant"], ["accuracy", "loss"])
+paired(x, y, resamples, seed)                                   # run r of x against run r of y
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -8,7 +15,56 @@ from numpy.typing import NDArray
 
 from bla.inference.paired import bootstrap, standard_error, wilcoxon
 
+if TYPE_CHECKING:
+    from bla.method.modules import Evaluation
+
 Array = NDArray[np.float64]
+
+SIZE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+NAN_WITHOUT_EXPLANATIONS = [
+    *("soft_accuracy", "soft_loss", "explanation_size"),
+    *(f"explanation_size_q{round(100 * q):02d}" for q in SIZE_QUANTILES),
+    *("share_one_cell", "share_empty", "share_at_bound", "share_never_at_bound", "share_without_weight"),
+    *("smallest_logit", "median_largest_logit", "largest_logit"),
+]
+
+
+def table_of_runs(result: "Evaluation") -> pd.DataFrame:
+    """A row a run on the same images; what is about explanations is NaN where there are none.
+
+    `correct` (images), `accuracy` and `loss` (nats) are with hard explanations, `soft_accuracy` and `soft_loss` with the
+    weights of training. `explanation_size` is the mean number of cells, with quantiles over images. Shares are of images:
+    whose explanation is one cell, or none; whose cells are all at the bound (logit 0), or none is; without any weight.
+    `median_largest_logit` is the median over images of the largest logit of each.
+    """
+    table = pd.DataFrame({"run": range(len(result.correct)), "n_images": result.correct.shape[1]})
+    table["correct"] = result.correct.sum(dim=1).numpy()
+    table["accuracy"] = table["correct"] / table["n_images"]
+    table["loss"] = result.loss.double().mean(dim=1).numpy()
+    table[NAN_WITHOUT_EXPLANATIONS] = np.nan
+    if (explained := result.explained) is None:
+        return table
+    logits, size = explained.logits, explained.hard.sum(dim=2).double().numpy()  # [R, N, n], [R, N]
+    at_bound = logits == 0
+    table["soft_accuracy"] = explained.correct.sum(dim=1).numpy() / table["n_images"]
+    table["soft_loss"] = explained.loss.double().mean(dim=1).numpy()
+    table["explanation_size"] = size.mean(axis=1)
+    for q, values in zip(SIZE_QUANTILES, np.quantile(size, SIZE_QUANTILES, axis=1), strict=True):
+        table[f"explanation_size_q{round(100 * q):02d}"] = values
+    table["share_one_cell"], table["share_empty"] = (size == 1).mean(axis=1), (size == 0).mean(axis=1)
+    table["share_at_bound"] = at_bound.all(dim=2).double().mean(dim=1).numpy()
+    table["share_never_at_bound"] = 1 - at_bound.any(dim=2).double().mean(dim=1).numpy()
+    table["share_without_weight"] = (explained.soft.sum(dim=2) == 0).double().mean(dim=1).numpy()
+    table["smallest_logit"] = logits.amin(dim=(1, 2)).numpy()
+    largest = logits.amax(dim=2).double().numpy()
+    table["median_largest_logit"], table["largest_logit"] = np.median(largest, axis=1), largest.max(axis=1)
+    return table
+
+
+def one_table(tables: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Tables of runs below each other with these columns; with the columns alone where no dataset ran."""
+    found = list(tables)
+    return pd.concat(found)[list(columns)] if found else pd.DataFrame(columns=list(columns))
 
 
 def means(runs: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
@@ -38,3 +94,28 @@ def paired(x: Array, y: Array, resamples: int, seed: int) -> dict[str, object]:
     interval = bootstrap(x - y, resamples, seed)
     found = (len(x), float((x - y).mean()), interval.low, interval.high, test.effect_size, test.p)
     return dict(zip(PAIRED, found, strict=True))
+
+
+Measure = Literal["accuracy", "loss"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What R runs did on N images: `correct` bool `[R, N]`, `loss` `[R, N]` in nats, `size` int `[R, N]` or None."""
+
+    correct: NDArray[np.bool_]
+    loss: Array
+    size: NDArray[np.int16] | None = None
+
+    def measure(self, measure: Measure) -> Array:
+        """Accuracy or mean loss of each run `[R]`."""
+        means: Array = self.per_image(measure).mean(axis=1)
+        return means
+
+    def per_image(self, measure: Measure) -> Array:
+        """Correctness (0 or 1) or loss of each run and image `[R, N]`."""
+        return self.correct.astype(np.float64) if measure == "accuracy" else self.loss
+
+    def paired(self, measure: Measure) -> Array:
+        """The values that paired tests compare `[R]`: counts of correct images, which tie exactly, or mean losses."""
+        return self.correct.sum(axis=1).astype(np.float64) if measure == "accuracy" else self.measure("loss")

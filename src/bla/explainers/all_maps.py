@@ -5,7 +5,7 @@
 And maps of explanation modules that are trained anew on random classifiers, since a module never reads the head.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bla.base.specs import Explaining, Schedule
+from bla.base.specs import BoundedLogits, Explaining, Schedule
 from bla.explainers.interface import Explainer, add_noise, cell_maps
 from bla.explainers.learned.attention import Attention
+from bla.explainers.posthoc.cam import cam
+from bla.method.equations import logits_of, soft_weights, threshold
 from bla.method.modules import Head, Module
 from bla.method.training import train
+from bla.networks.backbones import batch_size_for
 from bla.networks.classifier import Classifier
 
 Array = NDArray[np.float64]
@@ -94,3 +97,28 @@ def retrained_maps(
         ignored = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         found.append(cell_maps(method, images, ignored, ignored, method.grid(images)).numpy())
     return np.stack(found)
+
+
+@torch.no_grad()
+def features_of(classifier: Classifier, images: Tensor) -> Tensor:
+    """The features `[1, N, n, C]` that a classifier's backbone gives for images `[N, H, W, 3]`, one draw, on its device."""
+    device = classifier.head_weight.device
+    parts = images.split(batch_size_for(device, images.shape[1]))
+    return torch.cat([classifier.features(part.to(device)).flatten(2).transpose(1, 2) for part in parts])[None]
+
+
+def maps_of_all_runs(
+    features: Tensor, head_weight: Tensor, targets: Tensor, modules: Mapping[str, tuple[Explaining, Module]]
+) -> dict[str, Array]:
+    """Table 2's maps `[R, M, n]` of every run, from features `[M, n, C]`: CAM, Grad-CAM, and the variants' soft weights.
+
+    `head_weight` is `[R, K, C]`, `targets` `[R, M]`; `modules` are the variants' of all runs. Where a variant has a threshold its
+    weights after it are there too, as KEY_after_threshold.
+    """
+    maps = {"cam": cam(features, head_weight, targets).double()}
+    maps["grad_cam"] = maps["cam"].clip(min=0)
+    for key, (variant, module) in modules.items():
+        soft = maps[key] = soft_weights(logits_of(variant, module(features)).double(), variant.temperature)
+        if isinstance(variant, BoundedLogits) and variant.threshold_factor:
+            maps[f"{key}_after_threshold"] = threshold(soft, variant.threshold_factor, variant.threshold_rule)
+    return {name: values.cpu().numpy() for name, values in maps.items()}

@@ -7,36 +7,12 @@ Run r of a column and run r of another are a pair. Runs on one split say nothing
 runs stands beside one over runs and images.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Measure = Literal["accuracy", "loss"]
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Column:
-    """What R runs did on N images: `correct` bool `[R, N]`, `loss` `[R, N]` in nats, `size` int `[R, N]` or None."""
-
-    correct: NDArray[np.bool_]
-    loss: Array
-    size: NDArray[np.int16] | None = None
-
-    def measure(self, measure: Measure) -> Array:
-        """Accuracy or mean loss of each run `[R]`."""
-        means: Array = self.per_image(measure).mean(axis=1)
-        return means
-
-    def per_image(self, measure: Measure) -> Array:
-        """Correctness (0 or 1) or loss of each run and image `[R, N]`."""
-        return self.correct.astype(np.float64) if measure == "accuracy" else self.loss
-
-    def paired(self, measure: Measure) -> Array:
-        """The values that paired tests compare `[R]`: counts of correct images, which tie exactly, or mean losses."""
-        return self.correct.sum(axis=1).astype(np.float64) if measure == "accuracy" else self.measure("loss")
 
 
 class PairedTest(NamedTuple):

@@ -22,51 +22,22 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bla.base.errors import BlaError
-from bla.base.specs import L2XF, BoundedLogits, ConceptVector, Explaining, NoExplanation, Schedule, Variant
+from bla.base.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Schedule, Variant
 from bla.method.equations import (
-    hard_explanation,
-    hard_weights,
     logits_of,
     noise_shape,
     soft_explanation,
     soft_weights,
     threshold,
 )
-from bla.method.modules import EVALUATION_CHUNK, Concept, Evaluation, Explained, Head, Module, Trained
+from bla.method.initialisation import initial_module
+from bla.method.modules import Concept, Head, Module, Trained, pooled
 from bla.method.streaming import pools
 from bla.runtime.adam import Adam
 from bla.runtime.cuda_graphs import Replayed
+from bla.runtime.generators import draw, generators_of
 from bla.runtime.seeds import derive_seed
 from bla.runtime.threads import side_by_side
-
-
-def _glorot(shape: tuple[int, ...], fan_in: int, fan_out: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Glorot-uniform numbers `[R, *shape]`, those of run r from generator r."""
-    limit = (6 / (fan_in + fan_out)) ** 0.5
-    return torch.stack([(torch.rand(shape, generator=g) * 2 - 1) * limit for g in generators])
-
-
-def _generators(seeds: Sequence[int], device: torch.device | str = "cpu") -> list[torch.Generator]:
-    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
-
-
-def initial_head(seeds: Sequence[int], channels: int, classes: int) -> Head:
-    """Untrained heads: Glorot-uniform weights, biases 0 (Keras' defaults)."""
-    weight = _glorot((classes, channels), channels, classes, _generators(seeds))
-    return Head(weight, torch.zeros(len(seeds), classes))
-
-
-def pooled(features: Tensor) -> Tensor:
-    """Average-pool half-precision features `[..., n, C]` to single-precision `[..., 1, C]`, summing in single precision.
-
-    What every cell weighing 1/n sees; a map of one cell that trains BL and BL+ n times faster.
-    """
-    flat = features.flatten(0, -3)
-    result = torch.empty(len(flat), features.shape[-1], device=features.device)
-    # Made first: small results between the large parts would keep each part's memory from being used again.
-    for part, target in zip(flat.split(128), result.split(128), strict=True):
-        torch.mean(part.float(), dim=1, out=target)
-    return result.view(*features.shape[:-2], 1, features.shape[-1])
 
 
 def train(
@@ -213,7 +184,7 @@ def _train_group(
     weight, bias = (torch.stack([t] * len(variants), dim=1).to(device) for t in (start.weight, start.bias))
     u = b = concept = None
     if not isinstance(first, NoExplanation):
-        module = _initial_module(first, cells, channels, _generators(seeds))
+        module = initial_module(first, cells, channels, generators_of(seeds))
         u, b = (torch.stack([t] * len(variants), dim=1).to(device) for t in (module.weight, module.bias))
         concept = module.moved(lambda t: t.to(device)).concept
 
@@ -257,25 +228,25 @@ def _train_group(
 
     losses = torch.zeros(runs, len(variants), schedule.epochs, device=device)
     # A stream of numbers each, so that neither the variant nor how much is drawn at once changes the others.
-    orders = _generators([derive_seed(seed, "order") for seed in seeds])
+    orders = generators_of([derive_seed(seed, "order") for seed in seeds])
     dropouts, noises = (
-        _generators([derive_seed(seed, what) for seed in seeds], device) for what in ("dropout", "noise")
+        generators_of([derive_seed(seed, what) for seed in seeds], device) for what in ("dropout", "noise")
     )
     shapes = {noise_shape(v, cells) for v in variants if not isinstance(v, NoExplanation)} - {None}
     (shape,) = shapes or {None}  # of noise: one, so that all draw the same
     limit, size = schedule.images_in_memory, schedule.batch_size
     step = Replayed(work, device)
     for epoch in range(schedule.epochs):
-        draw = (torch.arange(first_run, first_run + runs) + first_epoch + epoch) % draws
-        for pool in pools(features, labels, draw, orders, limit, size, device):
+        drawn = (torch.arange(first_run, first_run + runs) + first_epoch + epoch) % draws
+        for pool in pools(features, labels, drawn, orders, limit, size, device):
             stored = pooled(pool.features) if pool.features.shape[2] > cells else pool.features
             all_rows = (pool.draw * stored.shape[1])[:, None] + pool.orders
             all_labels, stored = pool.labels[pool.orders], stored.flatten(0, 1)
             blocks = (t.split(DRAWN_AT_ONCE * size, dim=1) for t in (all_rows, all_labels))
             for rows, y in zip(*blocks, strict=True):
                 count = rows.shape[1]
-                kept = _draw((channels,), count, dropouts) >= schedule.dropout if schedule.dropout else None
-                noise = _draw(shape, count, noises) if shape else None
+                kept = draw((channels,), count, dropouts) >= schedule.dropout if schedule.dropout else None
+                noise = draw(shape, count, noises) if shape else None
                 for at in range(0, count, size):
                     part = slice(at, at + size)
                     own = (None if t is None else t[:, part] for t in (kept, noise))
@@ -329,73 +300,3 @@ def _explanations(variants: Sequence[Variant], device: torch.device) -> Callable
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
     return explain
-
-
-def _initial_module(variant: Explaining, cells: int, channels: int, generators: Sequence[torch.Generator]) -> Module:
-    """Untrained modules: Glorot-uniform weights, biases 0; a concept vector's weights are drawn after the module's."""
-    runs = len(generators)
-    weight, concept = _glorot((channels,), channels, 1, generators), None
-    if isinstance(variant, ConceptVector):
-        dense = _glorot((channels, cells * channels), cells * channels, channels, generators)
-        concept = Concept(dense, torch.zeros(runs, channels), variant.activation == "relu")
-    return Module(weight, torch.zeros(runs), concept)
-
-
-def _draw(shape: tuple[int, ...], images: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Uniform numbers `[R, images, *shape]`, those of run r from generator r, on its device."""
-    return torch.stack([torch.rand(images, *shape, generator=g, device=g.device) for g in generators])
-
-
-@torch.no_grad()
-def evaluate(
-    features: Tensor,
-    labels: Tensor,
-    variant: Variant,
-    trained: Trained,
-    seeds: Sequence[int],
-    device: torch.device | None = None,
-) -> Evaluation:
-    """Evaluate every run on the clean features of images `[N, n, C]`, without dropout, with hard and soft explanations.
-
-    `seeds`, one for each run, fix the samples of L2X-F's soft explanations: they stay random in evaluation (code). Computed
-    chunk by chunk on `device` (default: that of the features).
-    """
-    device = device or features.device
-    head = Head(trained.head.weight.to(device), trained.head.bias.to(device))
-    parts = zip(features.split(EVALUATION_CHUNK), labels.split(EVALUATION_CHUNK), strict=True)
-    if isinstance(variant, NoExplanation) or trained.module is None:
-        scored = [
-            [value.cpu() for value in _score(head, pooled(x.to(device))[None, :, 0], y.to(device))] for x, y in parts
-        ]
-        correct, loss = (torch.cat(values, dim=1) for values in zip(*scored, strict=True))
-        return Evaluation(correct, loss)
-    module = trained.module.moved(lambda t: t.to(device))
-    chunks = []
-    generators, shape = _generators(seeds, device), noise_shape(variant, features.shape[1])
-    for x, y in parts:
-        noise = _draw(shape, len(x), generators) if shape else None
-        chunks.append(
-            [value.cpu() for value in _explain(x.to(device).float(), y.to(device), variant, head, module, noise)]
-        )
-    correct, loss, *explained = (torch.cat(values, dim=1) for values in zip(*chunks, strict=True))
-    return Evaluation(correct, loss, Explained(*explained))
-
-
-def _explain(
-    x: Tensor, y: Tensor, variant: Explaining, head: Head, module: Module, noise: Tensor | None
-) -> tuple[Tensor, ...]:
-    """For the images `[B, n, C]`: correct and loss with hard explanations, then the fields of `Explained`."""
-    logits = logits_of(variant, module(x))  # [R, B, n]
-    hard, soft = hard_explanation(variant, logits), soft_explanation(variant, logits, noise)
-    by_hard, by_soft = (
-        _score(head, torch.einsum("rbn,bnc->rbc", w, x), y) for w in (hard_weights(variant, hard), soft)
-    )
-    return *by_hard, logits, soft, hard, *by_soft
-
-
-def _score(head: Head, v: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether the prediction is right, and its cross-entropy, `[R, B]` each, for pooled features `[R, B, C]`."""
-    class_logits = head(v.expand(len(head.weight), -1, -1))
-    targets = labels.expand(len(head.weight), -1)
-    loss = cross_entropy(class_logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-    return class_logits.argmax(dim=2) == targets, loss

@@ -1,17 +1,29 @@
 """Does an explanation lie on the object? Of images with a mask of it.
 
-`coverage` `[B, n]` is the share of each patch that the mask covers (`bla.networks.patches.cell_means`), so that everything is
+`coverage` `[B, n]` is the share of each cell that the mask covers, so that everything is
 counted in pixels although explanations have cells. Images with an empty mask have no score: NaN.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from bla.networks.patches import cell_means
 
 Array = NDArray[np.float64]
 
+AT_ONCE = 256
+"""Masks whose coverage is computed at once."""
 TOLERANCE = 15 / 224
 """Of the pointing game, as a share of the image's side (Fong et al. 2019)."""
+
+
+def coverage(masks: Tensor, grid: int) -> Array:
+    """The share `[B, grid * grid]` of each cell that the masks, bool `[B, H, W]`, cover."""
+    parts = [cell_means(part.double(), grid).flatten(1) for part in masks.split(AT_ONCE)]
+    return np.asarray(torch.cat(parts).numpy())
 
 
 def pointing_game(maps: Array, masks: NDArray[np.bool_]) -> Array:

@@ -20,9 +20,8 @@ from torch import Tensor
 from bla.explainers.occlusion import blurred, occluded_logits, patch_masks
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
 from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_logits, rank_cells
-from bla.metrics.localisation import overlap, pointing_game, weight_inside
+from bla.metrics.localisation import coverage, overlap, pointing_game, weight_inside
 from bla.networks.classifier import Classifier
-from bla.networks.patches import cell_means
 
 Array = NDArray[np.float64]
 SHARES = (100, 50, 15)
@@ -51,10 +50,9 @@ class Subject:
         return math.isqrt(self.features.shape[1])
 
     def coverage(self) -> Array:
-        """The share of each patch that the mask covers, `[M, n]`."""
+        """The share of each cell that the mask covers, `[M, n]`."""
         assert self.masks is not None
-        covered: Array = cell_means(torch.from_numpy(self.masks).double(), self.grid).flatten(1).numpy()
-        return covered
+        return coverage(torch.from_numpy(self.masks), self.grid)
 
 
 def few_cells(cells: int) -> int:
@@ -161,11 +159,11 @@ def _localisation(
 ) -> dict[str, Array]:
     """The metrics of `bla.metrics.localisation`, `[B]` each; `chosen` `[B, Q, n]`."""
     assert subject.masks is not None
-    masks, coverage = subject.masks[there], subject.coverage()[there]
-    iou, precision, recall = (found.mean(axis=1) for found in overlap(chosen, coverage))
+    masks, covered = subject.masks[there], subject.coverage()[there]
+    iou, precision, recall = (found.mean(axis=1) for found in overlap(chosen, covered))
     hits = pointing_game(maps.reshape(-1, subject.grid, subject.grid), masks)
     found = {"pointing_game": hits, "iou": iou, "precision": precision, "recall": recall}
-    return found | {"weight_inside": weight_inside(maps, coverage)}
+    return found | {"weight_inside": weight_inside(maps, covered)}
 
 
 def _curves(subject: Subject, image: int, ranks: Tensor, steps: list[int]) -> dict[str, Array]:

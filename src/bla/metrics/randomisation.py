@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bla.networks.backbones import Extractor
+from bla.networks.backbones import Extractor, fold_batch_norm
 from bla.networks.classifier import Classifier
 from bla.runtime.seeds import derive_seed
 
@@ -71,3 +71,9 @@ def _randomise(parameters: list[Tensor], seed: int) -> None:
     for values in parameters:
         noise = torch.randn(values.shape, generator=generator).to(values.device)
         values.copy_(values.mean() + values.std(correction=0) * noise)
+
+
+def folded_cascade(intact: Classifier, seed: int, images: Tensor) -> list[Classifier]:
+    """`cascade`, with batch normalisation folded into the convolutions for faster inference; on the device of the images."""
+    folded = [(fold_batch_norm(random.extractor.cpu()), random.head()) for random in cascade(intact, seed, images)]
+    return [Classifier(extractor, head).to(images.device).eval() for extractor, head in folded]

@@ -16,3 +16,8 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float
     with np.errstate(invalid="ignore", divide="ignore"):
         result: NDArray[np.float64] = np.where(norm > 0, (a * b).sum(axis=-1) / norm, np.nan)
     return result
+
+
+def scored(values: NDArray[np.float64], constant_maps: str) -> NDArray[np.float64]:
+    """Correlations with constant maps as 0, or as they are, NaN, where these are left out."""
+    return np.nan_to_num(values) if constant_maps == "zero" else values

@@ -23,6 +23,10 @@ class Classifier(nn.Module):
         self.head_bias = nn.Parameter(head.bias, requires_grad=False)
         self.forwards = 0  # images that went through the backbone
 
+    def head(self) -> Head:
+        """Its heads as they are in files."""
+        return Head(self.head_weight, self.head_bias)
+
     def run(self, number: int) -> "Classifier":
         """The classifier of one run, R = 1, on the same backbone."""
         only = slice(number, number + 1)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from bla.base.atomic import replacing
 from bla.base.errors import BlaError
 from bla.base.specs import Backbone, Pretraining
-from bla.datasets import Split
 from bla.networks.backbones import build_backbone
 from bla.networks.patches import occlude
 from bla.runtime.seeds import derive_seed
@@ -26,19 +26,24 @@ GRID = 7
 
 
 def pretrain(
-    backbone: Backbone, data: Split, spec: Pretraining, seed: int, device: torch.device, checkpoint: Path
+    backbone: Backbone,
+    images: Tensor,
+    labels: Tensor,
+    spec: Pretraining,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path,
 ) -> dict[str, Tensor]:
-    """Train the backbone on the images from random weights; return its weights, without the classifier on top.
+    """Train the backbone on images uint8 `[N, H, W, 3]` with labels int64 `[N]` from random weights; return its weights, without the classifier on top.
 
     AdamW under a one-cycle schedule. `checkpoint` (.safetensors) is replaced after every epoch, and training goes on
     from there if it exists. Raises BlaError if the loss is not finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "pretraining"))
-        extractor = build_backbone(backbone, data.images.shape[1])
-        classifier = nn.Linear(int(extractor.model.num_features), int(data.labels.max()) + 1)  # type: ignore[arg-type]
+        extractor = build_backbone(backbone, images.shape[1])
+        classifier = nn.Linear(int(extractor.model.num_features), int(labels.max()) + 1)  # type: ignore[arg-type]
     network = nn.ModuleList([extractor, classifier]).to(device).train()
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     steps = len(images) // spec.batch_size
     if steps == 0:
         raise BlaError(f"pretraining.batch_size: {spec.batch_size} is more than the {len(images)} training images")
@@ -74,10 +79,8 @@ def _save(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer
     state = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for number, slots in optimiser.state_dict()["state"].items():
         state |= {f"optimiser.{number}.{name}": value.contiguous() for name, value in slots.items()}
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    part = checkpoint.with_name(checkpoint.name + ".part")
-    save_file(state | {"epochs": torch.tensor(epochs)}, part)
-    part.replace(checkpoint)
+    with replacing(checkpoint) as part:
+        save_file(state | {"epochs": torch.tensor(epochs)}, part)
 
 
 def _restore(

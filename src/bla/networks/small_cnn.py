@@ -24,7 +24,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, max_po
 from bla.base.errors import BlaError
 from bla.base.specs import BoundedLogits, Schedule
 from bla.method.equations import hard_explanation, hard_weights, logits_of, soft_explanation
-from bla.method.modules import EVALUATION_CHUNK, Evaluation, Explained, Head, Module
+from bla.method.initialisation import glorot
+from bla.method.modules import EVALUATION_CHUNK, Evaluation, Explanations, Head, Module
 from bla.runtime.adam import Adam
 
 Pooling = Literal["mean", "flat"]
@@ -78,19 +79,14 @@ def initial(generators: Sequence[torch.Generator], pooling: Pooling, with_module
     runs, channels, kernels = len(generators), 1, []
     for filters in FILTERS:
         kernels.append(
-            _glorot((filters, channels, KERNEL, KERNEL), channels * KERNEL**2, filters * KERNEL**2, generators)
+            glorot((filters, channels, KERNEL, KERNEL), channels * KERNEL**2, filters * KERNEL**2, generators)
         )
         channels = filters
     inputs = channels if pooling == "mean" else channels * CELLS
-    head = Head(_glorot((1, inputs), inputs, 1, generators), torch.zeros(runs, 1))
-    module = Module(_glorot((channels,), channels, 1, generators), torch.zeros(runs)) if with_module else None
+    head = Head(glorot((1, inputs), inputs, 1, generators), torch.zeros(runs, 1))
+    module = Module(glorot((channels,), channels, 1, generators), torch.zeros(runs)) if with_module else None
     biases = tuple(torch.zeros(runs * filters) for filters in FILTERS)
     return SmallCNN(tuple(kernel.flatten(0, 1) for kernel in kernels), biases, head, module)
-
-
-def _glorot(shape: tuple[int, ...], fan_in: int, fan_out: int, generators: Sequence[torch.Generator]) -> Tensor:
-    limit = (6 / (fan_in + fan_out)) ** 0.5
-    return torch.stack([(torch.rand(shape, generator=g) * 2 - 1) * limit for g in generators])
 
 
 def train(
@@ -146,7 +142,7 @@ def evaluate(
             found = (*by_hard, logits, soft, hard, *by_soft)
         parts.append([value.cpu() for value in found])
     correct, loss, *explained = (torch.cat(values, dim=1) for values in zip(*parts, strict=True))
-    return Evaluation(correct, loss, Explained(*explained) if explained else None)
+    return Evaluation(correct, loss, Explanations(*explained) if explained else None)
 
 
 def _score(answer: Tensor, targets: Tensor) -> tuple[Tensor, ...]:

@@ -2,23 +2,22 @@
 
 import base64
 import html
+from collections.abc import Sequence
 
 import pandas as pd
 
-from bla.experiments.faithfulness.tables import table_two_layout
 from bla.experiments.table1.tables import NOTE, layout
-from pipeline.artifacts.paths import FIGURES, TABLES
-from pipeline.run.settings import Settings
+from bla.experiments.table2.tables import table_two_layout
 
 REPORTS = {
     "table1": "Table 1 and Figure 3: accuracy, loss, every test and every claim",
     "explanations": "Explanations: what each column looks at, how many cells it needs, and what that depends on",
     "faithfulness": "How faithful is an explanation? Table 2, and every method under the field's metrics",
-    "sensitivity": "Temperature and threshold: what they do, and where learning dies",
+    "temperature_threshold": "Temperature and threshold: what they do, and where learning dies",
     "small_cnn": "Section 4.1: a small network on 3 and 8, trained whole with and without bounded logits",
-    "l2x": "Section 4.1: L2X with two networks, and why its hard explanations fall to chance",
-    "alternatives": "Section 3.3: a concept vector and pointwise attention, and why they were given up (Figure 24)",
-    "fidelity": "What the paper does not say: five silent choices, each made both ways and tested",
+    "two_network_l2x": "Section 4.1: L2X with two networks, and why its hard explanations fall to chance",
+    "abandoned_modules": "Section 3.3: a concept vector and pointwise attention, and why they were given up (Figure 24)",
+    "unstated_choices": "What the paper does not say: five silent choices, each made both ways and tested",
 }
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -27,22 +26,20 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
 """
 
 
-def front_page(settings: Settings) -> str:
-    """The page, which needs no other file but the reports it links to."""
-    tables = [
-        frame.to_html(index=False, border=0)
-        for frame in layout(pd.read_csv(TABLES / "table1.csv").fillna({"mark": ""}))
-    ]
-    two = pd.read_csv(TABLES / "table2.csv")
-    table_two = table_two_layout(two, dict(zip(two["method"], two["title"], strict=True))).to_html(
-        index=False, border=0
-    )
-    claims = pd.read_csv(TABLES / "claims.csv", keep_default_na=False)
+def front_page(
+    table1: pd.DataFrame,
+    table2: pd.DataFrame,
+    claims: pd.DataFrame,
+    figure3: bytes,
+    reports: Sequence[str],
+    alpha: float,
+) -> str:
+    """The page, which needs no other file but the reports it links to; `figure3` is a PNG."""
+    tables = [frame.to_html(index=False, border=0) for frame in layout(table1.fillna({"mark": ""}))]
+    two = table_two_layout(table2, dict(zip(table2["method"], table2["title"], strict=True)))
     answered = claims[claims["holds_here"] != ""][["claim", "text", "dataset", "ours", "holds_here", "verdict"]]
-    links = "".join(
-        f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in settings.reports
-    )
-    picture = base64.b64encode((FIGURES / "figure3.png").read_bytes()).decode()
+    links = "".join(f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in reports)
+    picture = base64.b64encode(figure3).decode()
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Bounded logit attention, reproduced</title>
 <style>{STYLE}</style></head><body>
@@ -52,9 +49,9 @@ arXiv 2105.14824. Every number on this page was written by <code>dvc repro</code
 <ul>{links}</ul>
 <h2>Table 1</h2>
 {"".join(tables)}
-<p>{html.escape(NOTE.format(alpha=settings.statistics.alpha))}</p>
+<p>{html.escape(NOTE.format(alpha=alpha))}</p>
 <h2>Table 2</h2>
-{table_two}
+{two.to_html(index=False, border=0)}
 <p>Mean ± standard error over images of Spearman's ρ with LIME's map of the baseline. LIME again, with other random patterns,
 is the ceiling.</p>
 <h2>Figure 3</h2>

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bla.base.paper import COLUMNS
-from bla.plotting.figures import STYLE
+from bla.plotting.style import STYLE
 
 
 def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:

@@ -1,6 +1,5 @@
 """Explanation size: how many cells a hard explanation keeps, by image, by class, and beside the classifier's confidence.
 
-    confidence = confidences(features, bla_t, head, module)          # [R, N]
     runs = per_run(size, confidence, correct, labels)                # a row a run
     relations(runs)                                                  # is size related to confidence, error, class?
 
@@ -10,14 +9,9 @@ logits from L2X (Baumhauer et al. 2021, section 3.1), and leaves open what it de
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from bla.base.specs import Explaining
 from bla.inference.paired import bootstrap, holm, standard_error, wilcoxon
-from bla.method.equations import hard_explanation, hard_weights, logits_of
-from bla.method.modules import EVALUATION_CHUNK, Head, Module
 from bla.metrics.rank_correlation import spearman
 
 Array = NDArray[np.float64]
@@ -27,30 +21,17 @@ FEWEST = 10
 """Images that a run needs in a bin of sizes for a mean of its own."""
 
 QUANTITIES = {
-    "confidence": "Spearman's ρ with confidence",
-    "error": "wrong − right predictions (cells)",
-    "class": "share of variance between classes (η²)",
+    "rho_confidence": "Spearman's ρ with confidence",
+    "wrong_minus_right": "wrong − right predictions (cells)",
+    "eta2_class": "share of variance between classes (η²)",
 }
 """What each run is asked about size, and what is compared over runs with its value under no relation."""
-
-
-@torch.no_grad()
-def confidences(features: Tensor, variant: Explaining, head: Head, module: Module) -> Array:
-    """The probability `[R, N]` of the class that each run predicts with hard explanations, from features `[N, n, C]`."""
-    found = []
-    for part in features.split(EVALUATION_CHUNK):
-        x = part.float()
-        weights = hard_weights(variant, hard_explanation(variant, logits_of(variant, module(x))))
-        found.append(head(torch.einsum("rbn,bnc->rbc", weights, x)).softmax(dim=2).amax(dim=2))
-    result: Array = torch.cat(found, dim=1).double().cpu().numpy()
-    return result
 
 
 def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> pd.DataFrame:
     """A row a run: how size is distributed over images, and how it goes with confidence, error and class.
 
-    `confidence` is rho, `error` wrong minus right, `class` eta squared (`QUANTITIES`); NaN where all sizes are equal, or no
-    prediction is wrong.
+    NaN where all sizes are equal, or no prediction is wrong (`QUANTITIES`).
     """
     quartiles = np.quantile(size, [0.25, 0.5, 0.75], axis=1)
     rows = []
@@ -69,10 +50,10 @@ def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: 
                 "commonest": values[counts.argmax()],
                 "commonest_share": counts.max() / len(cells),
                 "n_wrong": int((~right).sum()),
-                "confidence": float(spearman(cells[None].astype(float), confidence[run][None])[0]),
-                "error": wrong,
-                "class": _between(cells, labels),
-                "class_by_chance": (len(np.unique(labels)) - 1) / (len(labels) - 1),
+                "rho_confidence": float(spearman(cells[None].astype(float), confidence[run][None])[0]),
+                "wrong_minus_right": wrong,
+                "eta2_class": _between(cells, labels),
+                "eta2_by_chance": (len(np.unique(labels)) - 1) / (len(labels) - 1),
             }
         )
     return pd.DataFrame(rows)
@@ -131,7 +112,7 @@ def relations(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     rows = []
     for (dataset, variant), own in runs.groupby(["dataset", "variant"], sort=False):
         for quantity, meaning in QUANTITIES.items():
-            expected = own["class_by_chance"] if quantity == "class" else 0 * own["run"]
+            expected = own["eta2_by_chance"] if quantity == "eta2_class" else 0 * own["run"]
             there = own[quantity].notna()
             values, null = own.loc[there, quantity].to_numpy(float), expected[there].to_numpy(float)
             row = {"dataset": dataset, "variant": variant, "quantity": quantity, "meaning": meaning}

@@ -3,7 +3,9 @@
 Every method has the same colour and line in all pictures; controls are grey.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,8 +15,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bla.experiments.faithfulness.tables import summary
 from bla.metrics import BY_NAME
-from bla.plotting.figures import STYLE, overlay
+from bla.metrics.rank_correlation import spearman
+from bla.plotting.overlay import overlay
+from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]
 
@@ -27,6 +32,51 @@ PANELS = {
     "accuracy_features": "cells pooled: higher is better",
 }
 """The curves of `bla.metrics.measure` that are drawn, and what they show."""
+
+
+PICTURED = 5
+"""Test images whose maps by every method are drawn."""
+SCATTERED = 3
+"""Of those, the ones whose maps are drawn against LIME's, cell by cell."""
+
+
+def pictures(
+    title: str,
+    arrays: Mapping[str, NDArray[Any]],
+    methods: pd.DataFrame,
+    per_image: pd.DataFrame,
+    points: pd.DataFrame,
+    random: pd.DataFrame,
+    images: NDArray[np.uint8],
+    classes: Sequence[str],
+) -> dict[str, Callable[[], Figure]]:
+    """All pictures of a dataset by name, each a function that draws it and can travel to another process.
+
+    `arrays` and `methods` are what the stage `maps` writes, the next three tables what `faithfulness` does; `images` uint8
+    `[M, H, W, 3]`; `classes` are captions by label.
+    """
+    mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
+    with_mask = pd.concat([methods, mask]) if (points["method"] == "mask").any() else methods
+    maps = {str(row.title): arrays[f"maps/{row.method}"] for row in methods.itertuples()}
+    whole = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0]
+    count = min(PICTURED, len(whole))
+    shown = whole[(2 * np.arange(count) + 1) * len(whole) // (2 * count)]  # they are ordered by class: some of each
+    captions = [f"“{classes[int(target)]}”" for target in arrays["targets"][shown]]
+    side = math.isqrt(arrays["maps/lime"].shape[1])
+    squares = {name: values[shown].reshape(-1, side, side) for name, values in maps.items()}
+    heading = f"{title}: what each method holds to matter for the predicted class (at the left), blue little, red much"
+
+    few = shown[:SCATTERED]
+    lime = maps["LIME"][few]
+    others = {name: values[few] for name, values in maps.items() if name != "LIME"}
+    agreement = {name: spearman(values, lime) for name, values in others.items()}
+    return {
+        "lime": partial(against_lime, lime, others, agreement, captions[:SCATTERED]),
+        "maps": partial(side_by_side, images[shown], squares, captions, heading),
+        "ranks": partial(rank_map, summary(per_image), with_mask, title),
+        "curves": partial(curves, points, with_mask),
+        "cascade": partial(cascade, random, methods, side**2),
+    }
 
 
 def looks(methods: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -126,17 +176,17 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
     return figure
 
 
-def rank_map(summary: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
+def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
     """Methods by metrics of one dataset: the mean as text, the rank among methods as colour, bright for the best.
 
-    `summary` is that of `bla.experiments.faithfulness.tables.summary`.
+    `table` is that of `bla.experiments.faithfulness.tables.summary`.
     """
     titles = dict(zip(methods["method"], methods["title"], strict=True))
-    metrics = [name for name in BY_NAME if name in set(summary["metric"])]
-    means = summary.pivot(index="method", columns="metric", values="mean").reindex(list(titles))[metrics]
-    ranks = summary.pivot(index="method", columns="metric", values="rank").reindex(list(titles))[metrics].astype(float)
+    metrics = [name for name in BY_NAME if name in set(table["metric"])]
+    means = table.pivot(index="method", columns="metric", values="mean").reindex(list(titles))[metrics]
+    ranks = table.pivot(index="method", columns="metric", values="rank").reindex(list(titles))[metrics].astype(float)
     relative = (ranks - 1) / (ranks.max() - 1).clip(lower=1)
-    counts = summary.groupby("metric")["n"]
+    counts = table.groupby("metric")["n"]
     arrows = {"higher": "↑", "lower": "↓"}
     labels = []
     for name in metrics:

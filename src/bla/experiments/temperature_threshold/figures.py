@@ -1,11 +1,11 @@
-"""The picture of sensitivity: heat maps over temperature and threshold, with the settings where learning dies."""
+"""Heat maps over temperature and threshold, with the settings where learning dies."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bla.plotting.figures import STYLE
+from bla.plotting.style import STYLE
 
 PANELS = {
     "accuracy": ("accuracy", "{:.3f}"),
@@ -44,7 +44,7 @@ def heat_maps(table: pd.DataFrame) -> Figure:
         figure.suptitle(
             "mean ± standard error over runs; runs that died: † all cells at the bound, × every weight cut"
             if kinds
-            else "None of sensitivity.datasets is among the datasets that ran"
+            else "None of temperature_threshold.datasets is among the datasets that ran"
         )
     return figure
 

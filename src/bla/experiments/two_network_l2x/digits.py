@@ -6,6 +6,7 @@ logit, and the second network, shown only the chosen patches, imitates the model
 
     selector, second = train(images, model, reading, k, seeds, schedule)
     table = evaluate(test_images, test_labels, model, selector, second, reading, k, seeds)
+    rows = train_and_evaluate(train_set, test_set, readings, k, runs, model_schedule, schedule)    # both, a row a run
 
 Post-hoc accuracy is the share of images that the *model* decides alike when it sees only the k patches of the largest
 logits. Chen et al. 2018 report 0.958 on MNIST's 3 and 8, as the paper quotes it.
@@ -13,7 +14,8 @@ logits. Chen et al. 2018 report 0.958 on MNIST's 3 and 8, as the paper quotes it
 Sources: Chen et al. 2018; Baumhauer et al. 2021, section 4.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from bla.base.specs import L2XReading, Schedule
 from bla.experiments.two_network_l2x.l2x import sample, shown
 from bla.method.equations import largest_cells
 from bla.method.modules import EVALUATION_CHUNK
+from bla.networks import small_cnn
 from bla.networks.small_cnn import CELLS, SIDE, SmallCNN, initial
 from bla.runtime.adam import Adam
 from bla.runtime.seeds import derive_seed
@@ -118,3 +121,42 @@ def answer(network: SmallCNN, images: Tensor) -> Tensor:
 def seen(images: Tensor, mask: Tensor) -> Tensor:
     """Images `[R, B, 28, 28]` with each patch as bright as the mask `[R, B, 49]` says."""
     return images * shown(mask, (SIDE, SIDE))
+
+
+class Runs(NamedTuple):
+    """Some runs that train together: the number of the first, the seeds of the explained models, and of selectors."""
+
+    first: int
+    model_seeds: list[int]
+    seeds: list[int]
+
+
+def published(reading: L2XReading) -> bool:
+    """Whether the paper may mean it: it speaks neither of a colour nor of a straight-through gradient."""
+    return reading.background == "black" and not reading.straight_through
+
+
+def train_and_evaluate(
+    train_set: tuple[Tensor, Tensor],
+    test_set: tuple[Tensor, Tensor],
+    readings: Mapping[str, L2XReading],
+    k: int,
+    runs: Runs,
+    model_schedule: Schedule,
+    schedule: Schedule,
+) -> list[dict[str, object]]:
+    """Some runs under every reading: a row each. The sets are images `[N, 28, 28]` in [0, 1] and labels 0 and 1.
+
+    Raises BlaError if a loss is not finite.
+    """
+    model = small_cnn.train(*train_set, "flat", None, runs.model_seeds, model_schedule)
+    rows = []
+    for name, reading in readings.items():
+        trained = train(train_set[0], model, reading, k, runs.seeds, schedule)
+        result = evaluate(*test_set, model, *trained, reading, k, runs.seeds)
+        for place, seed in enumerate(runs.seeds):
+            row: dict[str, object] = {"reading": name, "temperature": reading.temperature, "k": k}
+            row |= {"run": runs.first + place, "seed": seed}
+            row |= {"n_train_images": len(train_set[1]), "n_images": len(test_set[1])}
+            rows.append(row | {measure: values[place].item() for measure, values in result.items()})
+    return rows

@@ -16,6 +16,7 @@ Sources: Chen et al. 2018, "Learning to explain" (the method); Baumhauer et al. 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,12 +25,14 @@ from torch.nn.functional import cross_entropy
 from bla.base.errors import BlaError
 from bla.base.specs import L2XReading, Schedule
 from bla.method.equations import gumbel, l2x_weights, largest_cells
+from bla.method.initialisation import initial_head
 from bla.method.modules import EVALUATION_CHUNK, Head, Module
-from bla.method.training import initial_head
-from bla.networks.backbones import Extractor
 from bla.networks.patches import patch_of_pixel
 from bla.runtime.adam import Adam
 from bla.runtime.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from bla.networks.backbones import Extractor
 
 MASKED = ("soft", "hard_dimmed", "hard", "random")
 """How an image is shown to the second network: see `Result`."""
@@ -80,7 +83,7 @@ def shown(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return large
 
 
-def masked(extractor: Extractor, images: Tensor, mask: Tensor, reading: L2XReading) -> Tensor:
+def masked(extractor: "Extractor", images: Tensor, mask: Tensor, reading: L2XReading) -> Tensor:
     """What the second network sees of images `[B, H, W, 3]` in [0, 255] under a mask `[B, n]`: float `[B, H, W, 3]`.
 
     The rest is black, or the mean colour that the backbone's input normalisation takes for 0.
@@ -91,7 +94,7 @@ def masked(extractor: Extractor, images: Tensor, mask: Tensor, reading: L2XReadi
 
 
 def train(
-    extractor: Extractor,
+    extractor: "Extractor",
     images: Tensor,
     features: Tensor,
     labels: Tensor,
@@ -141,7 +144,7 @@ def train(
 
 @torch.no_grad()
 def evaluate(
-    extractor: Extractor,
+    extractor: "Extractor",
     images: Tensor,
     features: Tensor,
     labels: Tensor,

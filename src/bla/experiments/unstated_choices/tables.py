@@ -5,39 +5,23 @@ depth stayed on in the frozen backbone, how the threshold cuts, whether BLA-PH's
 variants train for twice as long as the baseline that they are compared with. Normalisation, stochastic depth and threshold
 rule are crossed in full; a comparison always pairs run r with run r, which starts from the same random numbers.
 
-    runs                                  # a row a run, column and preparation, as the stage `fidelity` writes them
+    runs                                  # a row a run, column and preparation, as `experiment.measure` returns them
     cells(runs)                           # means with standard errors
     effects(runs)                         # what each choice changes
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bla.base.errors import BlaError
-from bla.base.paper import VARIANTS
-from bla.base.specs import Backbone, BoundedLogits, NoExplanation, Normalisation, Variant
 from bla.inference.paired import holm, standard_error, wilcoxon
 
-NORMALISATIONS: tuple[Normalisation, Normalisation] = ("imagenet", "keras_2021")
-STOCHASTIC_DEPTHS = (0.0, 0.2)
 MEASURES = ("accuracy", "loss", "explanation_size")
 PREPARATION = ["normalisation", "stochastic_depth"]
-
-_bla_t = VARIANTS["bla_t"]
-assert isinstance(_bla_t, BoundedLogits)
-COLUMNS: dict[str, Variant] = {
-    "bl": NoExplanation("none"),
-    "bl_plus": NoExplanation("none"),
-    **{key: variant for key, variant in VARIANTS.items() if key != "bla_ph_released"},
-    "bla_t_renormalise": replace(_bla_t, threshold_rule="renormalise"),
-    "bla_t_indicator": replace(_bla_t, threshold_rule="indicator"),
-}
-"""The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T: its head trains along."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +43,6 @@ CHOICES = (
     Choice("head of BLA-PH", "frozen", "trained, reloaded", ("bla_ph", "bla_ph_reloaded")),
     Choice("training time of BL", "as published", "as long as the variants (BL+)", ("bl", "bl_plus")),
 )
-
-
-def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
-    """Every combination of input normalisation and stochastic depth for a backbone.
-
-    Raises BlaError if it was trained with another normalisation than ImageNet's: Keras' bug is a wrong ImageNet one.
-    """
-    if backbone.normalisation not in NORMALISATIONS:
-        raise BlaError(f"fidelity.datasets: for backbones with normalisation imagenet, not {backbone.normalisation}")
-    return [
-        replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws if depth else 1)
-        for normalisation, depth in product(NORMALISATIONS, STOCHASTIC_DEPTHS)
-    ]
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:

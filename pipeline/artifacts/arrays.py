@@ -1,0 +1,31 @@
+"""Arrays in .npy files, which may be larger than memory."""
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bla.base.errors import BlaError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def load_array(path: Path) -> NDArray[Any]:
+    """Memory-map an .npy file; the array cannot be written to."""
+    try:  # not copy-on-write: a system may refuse to promise memory for so many pages
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
+    return array
+
+
+def load_tensor(path: Path) -> "Tensor":
+    """`load_array` as a tensor, which must not be written to either."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(load_array(path))

@@ -1,0 +1,33 @@
+"""Extraction of features to stores that a killed stage resumes."""
+
+from pathlib import Path
+
+import torch
+
+from bla.base.specs import Backbone
+from bla.datasets import SPLITS
+from bla.networks.backbones import batch_size_for, fold_batch_norm, load_backbone
+from bla.networks.extraction import fill_features
+from bla.runtime.cache import cache_key, resume_store
+from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.images import load_images, prepared_files
+from pipeline.artifacts.models import BACKBONES
+from pipeline.run.environment import WORK, choose_device
+
+
+def extract_features(dataset: str, backbone: Backbone, seed: int, name: str, stage: Path) -> dict[str, Path]:
+    """Fill a store called `name` with the features of each split (`features.npy` in each); `stage` is the stage's file."""
+    device, weights = choose_device(), BACKBONES / f"{dataset}.safetensors"
+    images = {split: load_images(dataset, split) for split in SPLITS}
+    side = images["train"].shape[1]
+    extractor = fold_batch_norm(load_backbone(backbone, weights, side))
+    seeds = [derive_seed(seed, dataset, "stochastic depth", draw) for draw in range(backbone.draws)]
+    settings = [backbone, seeds, str(device), batch_size_for(device, side), torch.get_num_threads()]
+    key = cache_key([stage], settings, [*prepared_files(dataset), weights])
+    stores: dict[str, Path] = {}
+    for split in SPLITS:
+        stores[split] = store = resume_store(WORK, f"{name}-{dataset}-{split}", key)
+        # Evaluation features are clean: the authors' code drops nothing when it predicts.
+        draws = seeds if split == "train" and backbone.stochastic_depth else []
+        fill_features(store, extractor, images[split], device, draws, f"{dataset} {split}", split == "train")
+    return stores

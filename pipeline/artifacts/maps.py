@@ -1,0 +1,34 @@
+"""Maps of every method on some test images: LIME's of all runs in data/lime/, all methods' in data/maps/."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from bla.base.errors import BlaError
+from bla.runtime.seeds import derive_seed
+
+LIME_MAPS = Path("data/lime")
+MAPS = Path("data/maps")
+TABLE_TWO = Path("data/table2")
+FAITHFULNESS = Path("data/faithfulness")
+
+
+def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """What an earlier stage wrote about the images of these numbers; BlaError if it was about others."""
+    try:
+        with safe_open(path, "np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it has no __iter__
+    except SafetensorError as error:
+        raise BlaError(f"{path}: damaged ({error}); delete it and run dvc repro {stage}@{dataset}") from error
+    if not np.array_equal(arrays["images"], numbers):
+        raise BlaError(f"{path}: of other images than `faithfulness` asks for; run dvc repro {stage}@{dataset}")
+    return arrays
+
+
+def lime_seeds(seed: int, dataset: str, name: str, patterns_of: str, numbers: NDArray[np.int64]) -> list[int]:
+    """The seed of each image's patterns: one for all where the dataset shares them."""
+    whose = ["dataset"] * len(numbers) if patterns_of == "dataset" else numbers.tolist()
+    return [derive_seed(seed, dataset, "lime", name, who) for who in whose]

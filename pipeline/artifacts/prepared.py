@@ -1,0 +1,64 @@
+"""How the stage `prepare` writes images, labels, masks, manifest and boxes in data/images/DATASET/."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bla.base.atomic import save_array
+from bla.datasets import Listing, Split, SplitName, scale_boxes
+from bla.runtime.cache import settle_store
+from pipeline.artifacts.images import IMAGES
+from pipeline.artifacts.tables import save_table
+
+EDGES = ["left", "top", "right", "bottom"]
+Written = tuple[pd.DataFrame, pd.DataFrame]
+"""A split's manifest, a row an image, and its boxes, a row a box."""
+
+
+def save_drawn(dataset: str, split: SplitName, data: Split) -> Written:
+    """Write a split that is in memory; it has no boxes."""
+    save_array(IMAGES / dataset / f"{split}_images.npy", data.images)
+    save_array(IMAGES / dataset / f"{split}_labels.npy", data.labels)
+    (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # of another dataset that had this name before
+    if data.masks is not None:
+        save_array(IMAGES / dataset / f"{split}_masks.npy", data.masks)
+    return _manifest(split, data.labels.tolist(), data.sources, data.sha256, data.treatment), pd.DataFrame()
+
+
+def save_read(dataset: str, split: SplitName, listing: Listing, size: int, store: Path, notes: list[Any]) -> Written:
+    """Move the arrays of a filled store to their places; `notes` are those of `fill_images`."""
+    files, names = listing.splits[split], ["images", "masks"] if listing.masks else ["images"]
+    (IMAGES / dataset / "manifest.csv").unlink(missing_ok=True)  # arrays of two preparations have none in common
+    (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # of another dataset that had this name before
+    settle_store(store, {name: IMAGES / dataset / f"{split}_{name}.npy" for name in names})
+    save_array(IMAGES / dataset / f"{split}_labels.npy", np.array([file.label for file in files], np.int64))
+    hashes, treatments, shapes = zip(*notes, strict=True)
+    boxes = pd.DataFrame(scale_boxes(files, np.array(shapes, np.int32), size), columns=["image", *EDGES])
+    boxes.insert(0, "split", split)
+    manifest = _manifest(split, [f.label for f in files], [f.name for f in files], hashes, treatments)
+    return manifest, boxes
+
+
+def save_tables_of(dataset: str, classes: list[str], written: Sequence[Written]) -> None:
+    """Write classes, manifest and boxes of both splits, and print what was done to how many images."""
+    save_table(IMAGES / dataset / "classes.csv", pd.DataFrame({"label": range(len(classes)), "name": classes}))
+    save_table(IMAGES / dataset / "manifest.csv", pd.concat(manifest for manifest, _ in written))
+    boxes = pd.concat(boxes for _, boxes in written)
+    if len(boxes):
+        save_table(IMAGES / dataset / "boxes.csv", boxes)
+    else:  # a dataset with boxes may have had this name before
+        (IMAGES / dataset / "boxes.csv").unlink(missing_ok=True)
+    for manifest, _ in written:
+        treated = Counter(treatment for treatment in manifest["treatment"] if treatment)
+        done = "".join(f"; {count} {treatment}" for treatment, count in sorted(treated.items()))
+        print(f"{dataset}: {len(manifest)} {manifest['split'].iloc[0]} images of {len(classes)} classes{done}")
+
+
+def _manifest(
+    split: str, labels: Sequence[int], sources: Sequence[str], hashes: Sequence[str], treatments: Sequence[str]
+) -> pd.DataFrame:
+    return pd.DataFrame({"split": split, "label": labels, "source": sources, "sha256": hashes, "treatment": treatments})

@@ -1,0 +1,36 @@
+"""What a stage takes from the environment instead of from params.yaml: the device, and where raw data and work files lie."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bla.base.errors import BlaError
+
+if TYPE_CHECKING:
+    import torch
+
+WORK = Path(".work")
+"""Cached parts, checkpoints and provenance; ignored by git and DVC, safe to delete."""
+
+
+def choose_device() -> "torch.device":
+    """The device of the environment variable BLA_DEVICE: auto (the default), cpu, or cuda."""
+    import torch
+
+    wanted = wanted_device()
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise BlaError("BLA_DEVICE: cuda is asked for, but PyTorch finds no GPU; set it to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def wanted_device() -> str:
+    """The value of BLA_DEVICE; BlaError if it is none of the three."""
+    wanted = os.environ.get("BLA_DEVICE", "auto")
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {wanted}")
+    return wanted
+
+
+def data_path(path: str) -> Path:
+    """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw)."""
+    return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()

@@ -1,0 +1,58 @@
+"""Stage `claims`: every claim of the paper with its answer, in reports/tables/."""
+
+import pandas as pd
+from safetensors.numpy import load_file
+
+from bla.base.atomic import save_text
+from bla.base.paper import PATTERNS, departures, small_cnn_departures, two_network_l2x_departures, variant_departures
+from bla.claims.judge import judge_claims
+from bla.claims.register import Evidence
+from bla.claims.rules import Dataset
+from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.evaluation import load_column, load_runs
+from pipeline.artifacts.maps import TABLE_TWO
+from pipeline.artifacts.tables import PUBLISHED, TABLES, save_table
+from pipeline.run.settings import Settings, load_settings
+
+
+def main() -> None:
+    """Write claims.csv and claims.md."""
+    settings = load_settings()
+    statistics, alpha = settings.statistics, {"alpha": settings.statistics.alpha}
+    l2x = pd.read_csv(TABLES / "two_network_l2x_runs.csv")
+    entries = {str(name): settings.dataset[str(name)] for name in dict.fromkeys(l2x["dataset"])}
+    dumped = settings.two_network_l2x.model_dump()
+    evidence = Evidence(
+        [_dataset(settings, name) for name in settings.datasets],
+        pd.read_csv(TABLES / "small_cnn_runs.csv"),
+        small_cnn_departures(settings.small_cnn.model_dump() | alpha),
+        pd.read_csv(TABLES / "abandoned_modules_runs.csv"),
+        l2x,
+        {name: two_network_l2x_departures(entry.images, entry.backbone, dumped) for name, entry in entries.items()},
+        {name: entry.images.kind for name, entry in settings.dataset.items()},
+        pd.read_csv(PUBLISHED),
+        statistics.alpha,
+        statistics.resamples,
+        derive_seed(settings.seed, "claims"),
+    )
+    claims = judge_claims(evidence)
+    save_table(TABLES / "claims.csv", claims)
+    shown = claims.assign(p=["" if pd.isna(p) else f"{p:.2g}" for p in claims["p"]])
+    save_text(TABLES / "claims.md", shown.to_markdown(index=False, disable_numparse=True) + "\n")
+    print(claims.groupby(["holds_here", "verdict"]).size().to_string())
+
+
+def _dataset(settings: Settings, name: str) -> Dataset:
+    entry, keys = settings.dataset[name], ["bl", *settings.variants, "bl_plus"]
+    departing = departures(entry.images, entry.backbone, entry.training, settings.runs, settings.statistics.alpha)
+    patterns = settings.explainer.lime.patterns
+    return Dataset(
+        name,
+        entry.images.kind,
+        int(load_runs(name, ["bl"])["n_classes"].iloc[0]),
+        {key: load_column(name, key) for key in keys},
+        departing,
+        variant_departures(settings.variant),
+        load_file(TABLE_TWO / f"{name}.safetensors"),
+        [] if patterns >= PATTERNS else [f"{patterns} patterns of LIME (paper: {PATTERNS})"],
+    )

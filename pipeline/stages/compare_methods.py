@@ -1,0 +1,27 @@
+"""Stage `compare_methods`: the faithfulness of every method, with its tests, in reports/tables/."""
+
+import gzip
+from dataclasses import asdict
+
+import pandas as pd
+
+from bla.base.atomic import replacing
+from bla.experiments.faithfulness.tables import AGAINST, summary, tests, with_titles
+from bla.metrics import METRICS
+from pipeline.artifacts.maps import FAITHFULNESS, MAPS
+from pipeline.artifacts.tables import TABLES, save_table
+from pipeline.run.settings import load_settings
+
+
+def main() -> None:
+    """Write faithfulness.csv, _tests.csv, _metrics.csv (what each metric is) and _per_image.csv.gz."""
+    settings = load_settings()
+    methods = pd.concat([pd.read_csv(MAPS / f"{name}.csv") for name in settings.datasets])
+    titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}
+    per_image = pd.concat([pd.read_csv(FAITHFULNESS / name / "per_image.csv") for name in settings.datasets])
+    text = per_image.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    with replacing(TABLES / "faithfulness_per_image.csv.gz") as part:
+        part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables are equal bytes
+    save_table(TABLES / "faithfulness.csv", with_titles(summary(per_image), titles))
+    save_table(TABLES / "faithfulness_tests.csv", with_titles(tests(per_image, AGAINST), titles))
+    save_table(TABLES / "faithfulness_metrics.csv", pd.DataFrame([asdict(metric) for metric in METRICS]))

@@ -1,0 +1,52 @@
+"""Stage `two_network_l2x_digits`: section 4.1, L2X with two networks on 3 and 8, in reports/tables/."""
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bla.base.errors import BlaError
+from bla.base.specs import Schedule
+from bla.datasets import SPLITS
+from bla.experiments.runs import means
+from bla.experiments.two_network_l2x.digits import Runs, published, train_and_evaluate
+from bla.experiments.two_network_l2x.tables import DIGIT_MEASURES, DIGIT_RUN, SETTING, published_posthoc_accuracy
+from bla.runtime.seeds import derive_seed
+from bla.runtime.threads import side_by_side
+from pipeline.artifacts.digits import digits_name, load_digits
+from pipeline.artifacts.tables import PUBLISHED, save_tables
+from pipeline.run.environment import choose_device
+from pipeline.run.settings import load_settings
+
+
+def main() -> None:
+    """Write two_network_l2x_digits_runs.csv and two_network_l2x_digits.csv (means)."""
+    settings, device = load_settings(), choose_device()
+    spec, small = settings.two_network_l2x, settings.small_cnn
+    schedules = [Schedule(small.batch_size, epochs, small.learning_rate, 0, small.adam_epsilon) for epochs in (small.epochs, spec.digits.epochs)]  # fmt: skip
+    readings = {name: reading for name, reading in spec.readings.items() if published(reading)}
+    train, test = (load_digits(settings, split, device) for split in SPLITS)
+    # Networks this small gain nothing from threads: a CPU trains one run in each.
+    size, workers = (1, torch.get_num_threads()) if device.type == "cpu" else (spec.digits.runs, 1)
+    jobs = []
+    for start in range(0, spec.digits.runs, size):
+        runs = range(start, min(start + size, spec.digits.runs))
+        # The models that are explained are the stage small_cnn's.
+        model_seeds = [derive_seed(settings.seed, "small_cnn", small.data, "flat", "bl", run) for run in runs]
+        jobs.append(Runs(start, model_seeds, [derive_seed(settings.seed, "l2x", small.data, run) for run in runs]))
+
+    def work(runs: Runs) -> list[dict[str, object]]:
+        return train_and_evaluate(train, test, readings, spec.digits.k, runs, *schedules)
+
+    try:
+        results = list(tqdm(side_by_side(work, jobs, workers), "L2X on digits", len(jobs), disable=None))
+    except BlaError as error:
+        raise BlaError(f"params.yaml: two_network_l2x: {error}") from error
+    table = pd.DataFrame([row for rows in results for row in rows]).assign(data=digits_name(settings))[DIGIT_RUN]
+    order = {name: place for place, name in enumerate(spec.readings)}
+    table = table.sort_values("reading", key=lambda names: names.map(order), kind="stable")
+    paper = published_posthoc_accuracy(pd.read_csv(PUBLISHED)) if small.data == "mnist" else np.nan
+    by_data = means(table, ["data", *SETTING], DIGIT_MEASURES).assign(paper_posthoc_accuracy=paper)
+    save_tables("two_network_l2x_digits", {"_runs": table, "": by_data})
+    for row in by_data.to_dict("records"):
+        print(f"{row['data']} {row['reading']}: post-hoc accuracy {row['posthoc_accuracy']:.3f}")

@@ -1,0 +1,42 @@
+"""The table of claims: every case of every claim with its answer here, and the verdict on the paper.
+
+    claims = judge_claims(evidence)
+
+Only the paper's datasets at the paper's settings (`bla.base.paper`) can get a verdict: stand-ins can neither reproduce nor
+refute.
+"""
+
+import pandas as pd
+
+from bla.claims.register import CLAIMS, Case, Evidence
+
+VERDICTS = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
+"""What an answer means on the paper's data at the paper's settings."""
+COLUMNS = ["claim", "text", "dataset", "paper", "ours", "test", "p", "holds_here", "verdict", "reason"]
+
+
+def judge_claims(evidence: Evidence) -> pd.DataFrame:
+    """A row a case: claim, text, dataset, paper (published values), ours, test, p (raw), holds_here, verdict and reason.
+
+    `holds_here` is yes, no, inconclusive, or empty if nothing was tested; `verdict` reproduced, not reproduced, inconclusive or
+    not run.
+    """
+    rows = []
+    for number, cases in CLAIMS:
+        for case in cases(evidence):
+            found, (verdict, reason) = case.finding, judged(case)
+            answer = (
+                ("", "", float("nan"), "") if found is None else (found.ours, found.test, found.p, found.holds_here)
+            )
+            rows.append((number, case.text, case.dataset, case.paper, *answer, verdict, reason))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def judged(case: Case) -> tuple[str, str]:
+    """The verdict on the paper's claim and the reason for it: the one place that decides it."""
+    if case.finding is None:
+        return "not run", case.obstacle
+    settings = f"not the paper's settings: {', '.join(case.departures)}" if case.departures else ""
+    if reason := case.obstacle or settings:
+        return "not run", reason
+    return VERDICTS[case.finding.holds_here], case.remark

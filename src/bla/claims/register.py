@@ -1,0 +1,283 @@
+"""The paper's 20 claims in its order, and which of our tables judges each: one row of `CLAIMS` a way of trying it.
+
+Among stand-ins, a claim about cats vs. dogs (A) is tried on datasets of two classes, a claim about dogs or birds (B, C) on
+the others. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are judged for each reading of
+the "frozen" head that is among the columns.
+
+Source: Baumhauer et al. 2021, sections 3 and 4; numbering as in the report.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bla.base.paper import COLUMNS, DATASETS, PUBLISHED_AS
+from bla.claims.rules import (
+    Dataset,
+    Finding,
+    Judge,
+    chance_when_hard,
+    collapsed,
+    larger_than_bla,
+    small_cnn_alike,
+    small_cnn_beats,
+)
+from bla.experiments.runs import Measure
+
+BOTH: tuple[Measure, Measure] = ("accuracy", "loss")
+NOT_THE_PAPERS = "not one of the paper's datasets"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that claims are judged on: columns by dataset, tables of runs, how each departs from the paper, published values."""
+
+    datasets: Sequence[Dataset]
+    small_cnn: pd.DataFrame
+    small_cnn_departures: Sequence[str]
+    abandoned_modules: pd.DataFrame
+    two_network_l2x: pd.DataFrame
+    two_network_l2x_departures: Mapping[str, Sequence[str]]
+    kinds: Mapping[str, str]
+    published: pd.DataFrame
+    alpha: float
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A claim tried in one place: what the test found, and what stands in the way of a verdict.
+
+    `obstacle` says why nothing was tested or why the paper cannot be judged here; `departures` how the settings differ from
+    the paper's; `remark` is said beside a verdict.
+    """
+
+    text: str
+    dataset: str = ""
+    paper: str = ""
+    finding: Finding | None = None
+    obstacle: str = ""
+    departures: Sequence[str] = ()
+    remark: str = ""
+
+
+Cases = Callable[[Evidence], Iterable[Case]]
+Rule = Callable[[Judge, Measure], Finding]
+Applies = Callable[[Dataset, Measure], bool]
+
+
+def _like_a(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.classes == 2
+
+
+def _like_b_or_c(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.classes > 2
+
+
+def _like_a_or_b(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.kind != "caltech_birds"
+
+
+def _like_c(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.kind == "caltech_birds" or (dataset.kind not in DATASETS and dataset.classes > 2)
+
+
+def _loss_of_a_left_out(dataset: Dataset, measure: Measure) -> bool:
+    return measure == "accuracy" or _like_b_or_c(dataset, measure)
+
+
+def _on_imagenet(dataset: Dataset, measure: Measure) -> bool:
+    return dataset.kind == "imagenet"
+
+
+def _better(better: str, worse: str) -> Rule:
+    """Higher accuracy, or lower loss."""
+    return lambda judge, m: judge.difference(*((better, worse) if m == "accuracy" else (worse, better)), m)
+
+
+def columns(
+    text: str,
+    needs: tuple[str, ...],
+    rule: Rule,
+    measures: tuple[Measure, ...] = ("accuracy",),
+    applies: Applies = lambda dataset, measure: True,
+    published: bool = True,
+    optional: bool = False,
+    lime: bool = False,
+) -> Cases:
+    """A claim about columns of Table 1, or with `lime` of Table 2, tried on every dataset and measure that it applies to.
+
+    With `optional` there is no row at all where a column is missing.
+    """
+
+    def cases(evidence: Evidence) -> Iterator[Case]:
+        for dataset in evidence.datasets:
+            judge = Judge(dataset, evidence.alpha, evidence.resamples, evidence.seed)
+            for measure in measures:
+                missing = [COLUMNS[key] for key in needs if key not in dataset.columns]
+                if not applies(dataset, measure) or (optional and missing):
+                    continue
+                about = f"{text}: {measure}" if len(measures) > 1 else text, dataset.name
+                kinds = [dataset.kind] if dataset.kind in DATASETS else list(DATASETS)
+                paper = _published_two(evidence.published, kinds) if lime else _published(evidence.published, needs, measure, kinds)  # fmt: skip
+                paper = paper if published else ""
+                if missing:
+                    yield Case(*about, paper, obstacle=f"{' and '.join(missing)} not among the variants")
+                elif lime and not dataset.with_lime:
+                    yield Case(*about, paper, obstacle="no rank correlations with LIME")
+                else:
+                    obstacle, departures, remark = _standing(dataset, needs, lime)
+                    yield Case(*about, paper, rule(judge, measure), obstacle, departures, remark)
+
+    return cases
+
+
+def _standing(dataset: Dataset, needs: tuple[str, ...], lime: bool) -> tuple[str, Sequence[str], str]:
+    """Obstacle, departures and remark of a claim that was tested on a dataset."""
+    foreign = "ImageNet 2012; the paper's is 2010" if dataset.kind == "imagenet" else NOT_THE_PAPERS
+    used = dict.fromkeys(("bl", "bl_plus", *needs))
+    of_variants = [departure for key in used for departure in dataset.variant_departures.get(key, [])]
+    departures = [*dataset.departures, *(dataset.lime_departures if lime else ()), *of_variants]
+    released = "the head trains, as BLA-T's does: only their random numbers differ" if "bla_ph_released" in used else ""
+    return "" if dataset.kind in DATASETS else foreign, departures, released
+
+
+def small_cnn(text: str, number: int) -> Cases:
+    """Claims 8 and 15, a case for each way in which pooling may meet the dense unit.
+
+    Claim 15 is about a number that L2X reached on MNIST, so no other data can answer it.
+    """
+
+    def cases(evidence: Evidence) -> Iterator[Case]:
+        table = evidence.published[evidence.published["dataset"] == "mnist_3_vs_8"]
+        paper = table.set_index(["method", "quantity"])["value"]
+        bl, bla_t, l2x = (float(paper[name, "accuracy"]) for name in ("BL", "BLA-T", "L2X"))
+        same = f"BL {bl:.3f}, BLA-T {bla_t:.3f}, p = {float(paper['BLA-T against BL', 'mann_whitney_p']):.2f}"
+        printed = same if number == 8 else f"BLA-T {bla_t:.3f}, L2X {l2x:.3f}"
+        for (data, pooling), runs in evidence.small_cnn.groupby(["data", "pooling"], sort=False):
+            about, foreign = (f"{text}: {pooling} map", str(data), printed), "" if str(data).startswith("mnist") else "not MNIST"  # fmt: skip
+            if number == 15 and foreign:
+                yield Case(*about, obstacle=foreign)
+                continue
+            alike = small_cnn_alike(runs, evidence.alpha, evidence.resamples, evidence.seed)
+            finding = alike if number == 8 else small_cnn_beats(runs, l2x, evidence.alpha)
+            yield Case(*about, finding, foreign, evidence.small_cnn_departures)
+
+    return cases
+
+
+def abandoned_modules(text: str, explanation: str) -> Cases:
+    """Claims 11 and 12, a case for each dataset and module of this kind of explanation."""
+
+    def cases(evidence: Evidence) -> Iterator[Case]:
+        every = evidence.abandoned_modules
+        for dataset in evidence.datasets:
+            runs = every[every["dataset"] == dataset.name].sort_values("run")
+            bla = runs[(runs["variant"] == "bla") & (runs["explanation"] == "bounded_logits")]
+            for variant, part in runs[runs["explanation"] == explanation].groupby("variant", sort=False):
+                concept = explanation == "concept_vector"
+                finding = collapsed(part, evidence.alpha) if concept else larger_than_bla(part, bla, evidence.alpha)
+                obstacle = "" if dataset.kind in DATASETS else NOT_THE_PAPERS
+                yield Case(f"{text} ({variant})", dataset.name, "", finding, obstacle, dataset.departures)
+        if explanation not in set(every["explanation"]):
+            yield Case(text, obstacle="`abandoned_modules` trained none")
+
+    return cases
+
+
+def two_network_l2x(text: str) -> Cases:
+    """Claim 9, a case for each dataset and each reading that the paper may mean."""
+
+    def cases(evidence: Evidence) -> Iterator[Case]:
+        table = evidence.published[evidence.published["dataset"] == "cats_vs_dogs"]
+        paper = table.set_index(["method", "quantity"])["value"]
+        soft, hard = (float(paper[f"L2X {how}", "accuracy"]) for how in ("soft", "hard"))
+        printed, every = f"soft {soft:.2f}, hard {hard:.2f}", evidence.two_network_l2x
+        meant = every[(every["background"] == "black") & ~every["straight_through"].astype(bool)]
+        if meant.empty:
+            missing = "two_network_l2x.readings is the paper's" if len(every) else "two_network_l2x.datasets is among the datasets"  # fmt: skip
+            yield Case(text, paper=printed, obstacle=f"none of {missing}")
+        for (name, reading), runs in meant.groupby(["dataset", "reading"], sort=False):
+            left_out = int(runs["n_images_left_out"].iloc[0])
+            departures = list(evidence.two_network_l2x_departures[str(name)])
+            departures += [f"{left_out} images left out (paper: none)"] if left_out else []
+            obstacle = "" if evidence.kinds[str(name)] == "cats_vs_dogs" else "not the paper's dataset"
+            finding = chance_when_hard(runs, evidence.resamples, evidence.seed)
+            yield Case(f"{text}: {reading}", str(name), printed, finding, obstacle, departures)
+
+    return cases
+
+
+def not_here(text: str, reason: str, unless: Sequence[Cases] = ()) -> Cases:
+    """A claim that nothing here can try; no case where one of `unless` has any."""
+
+    def cases(evidence: Evidence) -> Iterator[Case]:
+        if not any(True for other in unless for _ in other(evidence)):
+            yield Case(text, obstacle=reason)
+
+    return cases
+
+
+def _published(published: pd.DataFrame, keys: tuple[str, ...], measure: Measure, kinds: Iterable[str]) -> str:
+    """The paper's values of the columns ± standard errors, BL's in front: `A: BL 0.9912 ± 0.0001, ...; B: ...`."""
+    table = published[(published["where"] == "Table 1") & (published["quantity"] == measure)]
+    rows = {(row.dataset, row.method): f"{row.value:.4f} ± {row.spread:.4f}" for row in table.itertuples()}
+    names = [PUBLISHED_AS[key] for key in ("bl", *keys)]
+    return "; ".join(f"{DATASETS[kind]}: {', '.join(f'{name} {rows[kind, name]}' for name in names)}" for kind in kinds)
+
+
+def _published_two(published: pd.DataFrame, kinds: Iterable[str]) -> str:
+    """The paper's rank correlations with LIME: `A: CAM 0.47, BLA-T 0.37; ...`."""
+    table = published[published["where"] == "Table 2"]
+    rows = {(row.dataset, row.method): f"{row.value:.2f}" for row in table.itertuples()}
+    return "; ".join(f"{DATASETS[kind]}: CAM {rows[kind, 'CAM']}, BLA-T {rows[kind, 'BLA-T']}" for kind in kinds)
+
+
+_FROZEN = ("bla_ph", "bla_ph_released", "bla_ph_reloaded")
+_IMAGENET = [
+    columns(f"on ImageNet BLA-T beats {COLUMNS[key]}", ("bla_t",), lambda j, m, key=key: j.better_once("bla_t", key), applies=_on_imagenet, published=False)  # type: ignore[misc]
+    for key in ("bl", "bl_plus")
+]  # fmt: skip
+
+CLAIMS: tuple[tuple[int, Cases], ...] = (
+    (1, columns("BLA beats L2X-F", ("bla", "l2x_f"), _better("bla", "l2x_f"), BOTH)),
+    (2, columns("BLA costs little against BL", ("bla", "l2x_f"), lambda j, m: j.little_cost("bl"))),
+    (2, columns("BLA costs little against BL+", ("bla", "l2x_f"), lambda j, m: j.little_cost("bl_plus"))),
+    (3, columns("thresholding leaves the accuracy on A", ("bla", "bla_t"), lambda j, m: j.no_difference("bla_t", "bla", m), applies=_like_a)),
+    (3, columns("thresholding raises the accuracy on B and C", ("bla", "bla_t"), lambda j, m: j.difference("bla_t", "bla", m), applies=_like_b_or_c)),
+    (4, columns("thresholding raises the loss", ("bla", "bla_t"), lambda j, m: j.difference("bla_t", "bla", m), ("loss",))),
+    *((5, columns(
+        f"freezing the head does not change the mean, except the loss on A ({COLUMNS[key]})", ("bla_t", key),
+        lambda j, m, key=key: j.no_difference(key, "bla_t", m), BOTH, _loss_of_a_left_out, optional=key != "bla_ph",  # type: ignore[misc]
+    )) for key in _FROZEN),
+    *((6, columns(
+        f"freezing the head raises the variance over runs ({COLUMNS[key]})", ("bla_t", key),
+        lambda j, m, key=key: j.more_spread(key, "bla_t", m), BOTH, optional=key != "bla_ph",  # type: ignore[misc]
+    )) for key in _FROZEN),
+    (7, columns("on birds BLA-T does not differ from BL", ("bla_t",), lambda j, m: j.no_difference("bla_t", "bl", m), applies=_like_c)),
+    (7, columns("on birds BLA-T does not differ from BL+", ("bla_t",), lambda j, m: j.no_difference("bla_t", "bl_plus", m), applies=_like_c)),
+    (8, small_cnn("on MNIST BLA-T does not differ from BL", 8)),
+    (9, two_network_l2x("two-network L2X: soft explanations work, hard ones fall to chance")),
+    (10, columns(
+        "BLA-T's correlation with LIME is comparable to CAM's on A and B", ("bla_t",),
+        lambda j, m: j.comparable_with_lime(), applies=_like_a_or_b, lime=True,
+    )),
+    (10, columns(
+        "BLA-T's correlation with LIME is larger than CAM's on C", ("bla_t",),
+        lambda j, m: j.closer_to_lime(), applies=_like_c, lime=True,
+    )),
+    (11, abandoned_modules("with a concept vector the explanation collapses to one cell", "concept_vector")),
+    (12, abandoned_modules("pointwise attention is unfocused", "pointwise")),
+    *((13, cases) for cases in _IMAGENET),
+    (13, not_here("on ImageNet BLA-T beats BL", "needs ImageNet, which a user must bring", _IMAGENET)),
+    (14, columns("explanation size varies from image to image", ("bla",), lambda j, m: j.varying_size("bla"), published=False)),
+    (15, small_cnn("BLA-T beats pixel-level L2X on MNIST", 15)),
+    (16, columns("BLA-T's loss stays below L2X-F's", ("bla_t", "l2x_f"), lambda j, m: j.difference("l2x_f", "bla_t", m), ("loss",))),
+    (17, columns("L2X-F is worse than BL", ("l2x_f",), _better("bl", "l2x_f"), BOTH)),
+    (18, not_here("people prefer BLA-T to CAM", "needs participants")),
+    (19, not_here("people prefer BLA-T to L2X-F", "needs participants")),
+    (20, not_here("people prefer BLA-T to a random explanation", "needs participants")),
+)  # fmt: skip
+"""Every claim by its number, with what finds its cases."""

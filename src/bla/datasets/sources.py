@@ -1,0 +1,89 @@
+"""Where the images of a dataset come from, by the kind of its settings: image files, or a module that draws them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bla.base.specs import ClutteredDigits, ImageFolder, ImageNet, Mnist, OxfordPet, Photographs
+from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
+
+Files = Photographs | OxfordPet | ImageNet | ImageFolder
+Drawn = ClutteredDigits | Mnist
+
+
+def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> dict[SplitName, Split]:
+    """Both splits of a dataset that has no image files; MNIST's archives are downloaded to `data_path("mnist")`."""
+    if isinstance(spec, ClutteredDigits):
+        from bla.datasets import cluttered_digits
+
+        return {split: cluttered_digits.generate(spec, split, seed) for split in SPLITS}
+    from bla.datasets import mnist
+
+    return {split: mnist.load(spec, data_path("mnist"), split) for split in SPLITS}
+
+
+def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
+    """The image files of a dataset, downloaded to the data root if they are not there.
+
+    Training images come mixed, so that blocks of neighbours can be read as random samples.
+    """
+    # Imported here, since what some of them import takes seconds.
+    from bla.datasets import caltech_birds, cats_vs_dogs, image_folder, imagenet, oxford_pet, stanford_dogs
+
+    if isinstance(spec, ImageFolder):
+        listing = image_folder.find(spec, data_path(spec.path))
+    elif isinstance(spec, ImageNet):
+        listing = imagenet.find(spec, data_path(spec.path))
+    elif isinstance(spec, OxfordPet):
+        listing = oxford_pet.find(spec, data_path(spec.kind))
+    else:
+        modules = {"cats_vs_dogs": cats_vs_dogs, "stanford_dogs": stanford_dogs, "caltech_birds": caltech_birds}
+        listing = modules[spec.kind].find(spec, data_path(spec.kind))
+    listing.splits["train"] = mixed(listing.splits["train"])
+    return listing
+
+
+def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) -> list[Any]:
+    """Read the images of a split, and their masks if there are any, to `store`; a killed stage resumes.
+
+    Returns for each image the file's hash, what was done to make it plain RGB, and its height and width. BlaError names all
+    files that cannot be used.
+    """
+    from bla.datasets.image_files import read_images
+    from bla.runtime.cache import fill_store
+
+    files, size = listing.splits[split], spec.image_size
+    arrays: dict[str, tuple[tuple[int, ...], Any]] = {"images": ((len(files), size, size, 3), np.uint8)}
+    arrays |= {"masks": ((len(files), size, size), np.bool_)} if listing.masks else {}
+
+    def chunks(start: int) -> Iterator[tuple[list[NDArray[Any]], list[Any]]]:
+        with tqdm(total=len(files), initial=start, desc=f"read {split} images", unit="img", disable=None) as bar:
+            usable = True
+            for part in read_images(listing, split, size, spec.resize, start):
+                usable = usable and all(part.sha256)
+                if usable:  # the store holds nothing but good images, so a killed stage tries the bad ones again
+                    pixels: list[NDArray[Any]] = [part.images] if part.masks is None else [part.images, part.masks]
+                    yield pixels, [*zip(part.sha256, part.treatment, part.shapes.tolist(), strict=True)]
+                bar.update(len(part.images))
+
+    return fill_store(store, arrays, len(files), chunks)
+
+
+def file_states(listing: Listing, split: SplitName) -> list[object]:
+    """What decides the arrays of a split: each file's name, label and mask, and by which a replaced file differs."""
+    names = [(file.name, file.label, file.mask) for file in listing.splits[split]]
+    files = [name for file in listing.splits[split] for name in (file.name, file.mask) if name]
+    return [str(listing.folder.resolve()), split, names, [_state(listing.folder / name) for name in files]]
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file; None for one that is missing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns

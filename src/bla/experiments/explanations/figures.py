@@ -1,0 +1,77 @@
+"""What each column of Table 1 looks at: Figures 2 and 12 to 23."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bla.base.paper import COLUMNS
+from bla.plotting.overlay import overlay
+from bla.plotting.style import STYLE
+
+
+def explanations(
+    images: NDArray[np.uint8],
+    logits: NDArray[np.float64],
+    soft: NDArray[np.float64],
+    hard: NDArray[np.float64],
+    captions: list[str],
+    heading: str,
+    own_scale: bool = False,
+) -> Figure:
+    """One column an image: input, logits with their colour bar, soft weights, hard cells, overlay.
+
+    `images` uint8 `[M, H, W, 3]`; the maps `[M, h, w]`. The paper's "soft" pictures show the logits, not q: both are drawn.
+    With `own_scale` every image has a colour bar of its own, where logits of different images lie far apart.
+    """
+    count = len(images)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(5, count, figsize=(1.75 * count + 0.9, 9), squeeze=False, layout="constrained")
+        figure.suptitle(heading)
+        scales = [_limits(logits), (0.0, float(soft.max()))]
+        shrink = 0.7 if own_scale else 0.85
+        for i in range(count):
+            axes[0, i].imshow(images[i])
+            axes[0, i].set_title(captions[i])
+            for row, (maps, (low, high)) in enumerate(zip((logits, soft), scales, strict=True), start=1):
+                low, high = _limits(maps[i]) if own_scale else (low, high)
+                drawn = axes[row, i].imshow(maps[i], cmap="viridis", vmin=low, vmax=high)
+                if own_scale or i == count - 1:
+                    beside = axes[row, i] if own_scale else axes[row, :].tolist()
+                    figure.colorbar(drawn, ax=beside, shrink=shrink, pad=0.01)
+            axes[3, i].imshow(hard[i], cmap="gray", vmin=0, vmax=1)
+            axes[3, i].set_xlabel(f"{int(hard[i].sum())} of {hard[i].size} cells")
+            axes[4, i].imshow(overlay(images[i], hard[i]))
+        for row, label in enumerate(("input", "logits ℓ", "soft weights", "hard explanation", "overlay")):
+            axes[row, 0].set_ylabel(label)
+        _bare(axes)
+    return figure
+
+
+def overview(images: NDArray[np.uint8], hard: dict[str, NDArray[np.float64]], captions: list[str]) -> Figure:
+    """The same images under every column: the input, then each column's overlay; one column an image."""
+    count = len(images)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1 + len(hard), count, figsize=(1.5 * count, 1.55 * (1 + len(hard))), squeeze=False, layout="constrained")  # fmt: skip
+        for i in range(count):
+            axes[0, i].imshow(images[i])
+            axes[0, i].set_title(captions[i])
+            for row, masks in enumerate(hard.values(), start=1):
+                axes[row, i].imshow(overlay(images[i], masks[i]))
+                kept = int(masks[i].sum())
+                axes[row, i].set_xlabel(f"{kept} cell" + "s" * (kept != 1))
+        for row, label in enumerate(("input", *(COLUMNS.get(v, v) for v in hard))):
+            axes[row, 0].set_ylabel(label)
+        _bare(axes)
+    return figure
+
+
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _bare(axes: NDArray[Any]) -> None:
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])

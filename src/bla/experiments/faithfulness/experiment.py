@@ -1,0 +1,62 @@
+"""What is measured of maps beside the metrics of one map: likeness to LIME's, to noisy images', to random classifiers'."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bla.base.specs import Explaining
+from bla.method.equations import hard_explanation, logits_of
+from bla.method.modules import Module
+from bla.metrics.rank_correlation import scored, spearman
+
+Array = NDArray[np.float64]
+
+
+def hard_explanations(
+    features: Tensor, modules: Mapping[str, tuple[Explaining, Module]]
+) -> dict[str, NDArray[np.bool_]]:
+    """The variants' own hard explanations `[M, n]` of features `[M, n, C]`, from modules of one run."""
+    return {
+        key: hard_explanation(variant, logits_of(variant, module(features)))[0].cpu().numpy()
+        for key, (variant, module) in modules.items()
+    }
+
+
+def similarities(
+    arrays: Mapping[str, Array], maps: Mapping[str, Array], levels: Sequence[str], constant_maps: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How alike maps `[M, n]` are to LIME's, to those of noisy images and to those of random classifiers, image by image.
+
+    `arrays` are what the stage `maps` writes. First the metrics, a row a method, metric and image; then every level of the
+    cascade, by its number and layer.
+    """
+    rows, cascade = [], []
+
+    def table(name: str, values: Array, **more: str | int) -> pd.DataFrame:
+        return pd.DataFrame({"method": name, "image": range(len(values)), "value": values}).assign(**more)
+
+    for name, own in maps.items():
+        if name != "lime":
+            values = spearman(own, maps["lime"])
+            explained = np.isfinite(own).all(axis=1)
+            rows.append(table(name, np.where(explained, scored(values, constant_maps), np.nan), metric="lime"))
+        if name == "mask":
+            continue
+        rows.append(table(name, spearman(own, arrays[f"noise/{name}"]), metric="stability"))
+        random = [np.abs(spearman(own, others)) for others in arrays[f"random/{name}"]]
+        rows.append(table(name, random[0], metric="randomised_head"))
+        rows.append(table(name, random[-1], metric="randomised_network"))
+        cascade += [table(name, of_level, level=n, layer=levels[n]) for n, of_level in enumerate(random)]
+        if f"retrained/{name}" in arrays:
+            head, network = (np.abs(spearman(own, others)) for others in arrays[f"retrained/{name}"])
+            rows += [table(name, head, metric="retrained_head"), table(name, network, metric="retrained_network")]
+    return pd.concat(rows), pd.concat(cascade)
+
+
+def means(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean, standard error over images and their number, of what is not NaN."""
+    groups = points.dropna(subset="value").groupby(list(by), sort=False)["value"]
+    return groups.agg(mean="mean", standard_error="sem", n="count").reset_index()

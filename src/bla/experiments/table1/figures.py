@@ -1,0 +1,44 @@
+"""Figure 3: error rate and loss of every run."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from bla.base.paper import COLUMNS
+from bla.plotting.style import STYLE
+
+
+def figure_three(runs: pd.DataFrame) -> Figure:
+    """Figure 3: error rate and loss of every run, by column, one panel a dataset; BL's median is a dashed line."""
+    datasets = list(dict.fromkeys(runs["dataset"]))
+    runs = runs.assign(error_rate=1 - runs["accuracy"], column=[COLUMNS.get(v, v) for v in runs["variant"]])
+    baseline, shown = runs[runs["variant"] == "bl"], runs[runs["variant"] != "bl"]
+    order = list(dict.fromkeys(shown["column"]))
+    palette = dict(zip(order, sns.color_palette("colorblind", len(order)), strict=True))
+    with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(
+            2, len(datasets), figsize=(4.2 * len(datasets), 6), squeeze=False, layout="constrained"
+        )
+        for row, (measure, label) in enumerate((("error_rate", "error rate"), ("loss", "loss (nats)"))):
+            for axis, dataset in zip(axes[row], datasets, strict=True):
+                own = shown[shown["dataset"] == dataset]
+                sns.boxplot(own, x="column", y=measure, order=order, hue="column", palette=palette, ax=axis, showfliers=False, boxprops={"alpha": 0.35}, width=0.6)  # fmt: skip
+                _swarm(axis, own, measure, order, palette)
+                median = float(baseline[baseline["dataset"] == dataset][measure].median())
+                axis.axhline(median, color="0.25", linestyle="--", linewidth=1)
+                axis.annotate("BL", (1, median), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points", va="center", color="0.25")  # fmt: skip
+                count = own.groupby("column").size().min()
+                axis.set(xlabel="", ylabel=label, title=f"{dataset} (n = {count} runs)")
+    return figure
+
+
+def _swarm(axis: Any, runs: pd.DataFrame, measure: str, order: list[str], palette: dict[str, Any]) -> None:
+    """Every run as a dot, spread evenly from left to right by its number, so that none hides another."""
+    for place, column in enumerate(order):
+        values = runs[runs["column"] == column][measure].to_numpy()
+        across = place + np.linspace(-0.22, 0.22, len(values))
+        axis.scatter(across, values, s=9, color=palette[column], edgecolor="0.2", linewidth=0.3, zorder=3)

@@ -1,0 +1,72 @@
+"""The tests behind Table 1's marks: every column against BL, its left neighbour and BL+, run by run."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bla.base.paper import COLUMNS, DATASETS, PUBLISHED_AS
+from bla.experiments.runs import Column, Measure
+from bla.inference.paired import bootstrap, crossed_bootstrap, holm, wilcoxon
+from bla.runtime.seeds import derive_seed
+
+MEASURES: tuple[Measure, Measure] = ("accuracy", "loss")
+PAPER_COLUMNS = {key for key, name in COLUMNS.items() if name == PUBLISHED_AS[key]} - {"bl_plus"}
+
+
+def column_tests(
+    dataset: str,
+    kind: str,
+    departures: Sequence[str],
+    columns: Mapping[str, Column],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The paired comparisons on one dataset, without correction: a row a pair of columns and measure.
+
+    `columns` are in the order of Table 1: bl, the variants, bl_plus. `family` is what Holm corrects together: Table 1's
+    comparisons on the paper's datasets at the paper's settings (no `departures`), those on other images, those on embedded
+    datasets, and of each the comparisons with BL+ and of columns that are not the paper's.
+    """
+    variants = [key for key in columns if key not in ("bl", "bl_plus")]
+    paper = kind in DATASETS and not departures
+    group = "the paper's data" if paper else "embedded" if kind == "cluttered_digits" else "other images"
+    left = dict(zip(variants[1:], variants, strict=False))
+    pairs = [(v, "bl") for v in variants] + list(left.items())
+    pairs += [("bl", "bl_plus")] + [(v, "bl_plus") for v in variants]
+    rows = []
+    for measure in MEASURES:
+        differences = [columns[x].per_image(measure) - columns[y].per_image(measure) for x, y in pairs]
+        own_seed = derive_seed(seed, "bootstrap", dataset, measure)
+        crossed = crossed_bootstrap(np.stack(differences), resamples, own_seed)
+        for (variant, against), difference, over_both in zip(pairs, differences, crossed, strict=True):
+            test = wilcoxon(columns[variant].paired(measure), columns[against].paired(measure))
+            over_runs = bootstrap(difference.mean(axis=1), resamples, own_seed)
+            ours = "BL+" if against == "bl_plus" else "further columns"
+            rows.append(
+                {
+                    "family": f"{group}, {'Table 1' if {variant, against} <= PAPER_COLUMNS else ours}",
+                    "dataset": dataset,
+                    "measure": measure,
+                    "variant": variant,
+                    "against": against,
+                    "to_the_left": against == left.get(variant),
+                    "test": "Wilcoxon signed-rank, exact, two-sided",
+                    "n_runs": len(difference),
+                    "nonzero_pairs": test.nonzero_pairs,
+                    "n_images": difference.shape[1],
+                    "mean_difference": difference.mean(),
+                    "runs_low": over_runs.low,
+                    "runs_high": over_runs.high,
+                    "runs_images_low": over_both.low,
+                    "runs_images_high": over_both.high,
+                    "rank_biserial": test.effect_size,
+                    "p": test.p,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
+    """The tests of all datasets with `p_holm`, corrected within each family."""
+    return tests.assign(p_holm=tests.groupby("family")["p"].transform(lambda p: holm(p.to_numpy())))

@@ -1,0 +1,134 @@
+"""Table 2: rank correlation with LIME, image by image, of the maps of all runs; means and tests against CAM.
+
+correlations = {"cub20": correlations_with_lime(lime, {"cam": maps, ...})}
+table = table_two(correlations, kinds, published, constant_maps="zero")
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bla.inference.paired import crossed_bootstrap, holm, standard_error, wilcoxon
+from bla.metrics.rank_correlation import scored, spearman
+
+Array = NDArray[np.float64]
+
+Correlations = Mapping[str, Mapping[str, Array]]
+"""By dataset and method: rank correlations with LIME `[R, M]` of R runs on M images, NaN for constant maps."""
+
+
+PUBLISHED_TWO = {"cam": "CAM", "bla_t": "BLA-T"}
+"""The methods of the paper's Table 2."""
+
+
+def correlations_with_lime(lime: Array, maps: Mapping[str, Array]) -> dict[str, Array]:
+    """Spearman's correlation of each method's maps with LIME's, `[R, M]`, both `[R, M, n]`; NaN for constant maps."""
+    return {name: spearman(values, lime) for name, values in maps.items()}
+
+
+def table_two(
+    correlations: Correlations, kinds: Mapping[str, str], published: pd.DataFrame, constant_maps: str
+) -> pd.DataFrame:
+    """Table 2: mean rank correlation with LIME, a row a dataset and method.
+
+    Means are over images of the mean over runs. `standard_error` is over images, `standard_error_runs` over runs;
+    `constant` is the share of maps that order nothing; `paper` the published value where there is one. The method `lime` is
+    LIME with other random patterns: the ceiling.
+    """
+    paper = published[published["where"] == "Table 2"].set_index(["dataset", "method"])["value"]
+    rows = []
+    for dataset, methods in correlations.items():
+        for method, found in methods.items():
+            values = scored(found, constant_maps)
+            images = _means(values, axis=0)
+            runs = _means(values, axis=1)
+            row: dict[str, object] = {"dataset": dataset, "method": method}
+            row |= {"n_images": len(images), "n_runs": len(runs)}
+            row |= {"mean": images.mean(), "standard_error": float(standard_error(images))}
+            row |= {"standard_error_runs": float(standard_error(runs)) if len(runs) > 1 else np.nan}
+            row["constant"] = float(np.isnan(found).mean())
+            row["paper"] = paper.get((kinds[dataset], PUBLISHED_TWO.get(method, "")), np.nan)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _means(values: Array, axis: int) -> Array:
+    """Means over one axis of what is not NaN; rows (or columns) that are all NaN are dropped."""
+    kept = ~np.all(np.isnan(values), axis=axis)
+    return np.asarray(np.nanmean(values[:, kept] if axis == 0 else values[kept], axis=axis))
+
+
+def table_two_tests(correlations: Correlations, constant_maps: str, resamples: int, seed: int) -> pd.DataFrame:
+    """Every method of Table 2 against CAM: Wilcoxon over images, intervals over runs and images, Holm within a dataset."""
+    rows = []
+    for dataset, methods in correlations.items():
+        values = {name: scored(found, constant_maps) for name, found in methods.items()}
+        others = [name for name in values if name != "cam"]
+        differences = np.stack([values[name] - values["cam"] for name in others])
+        lower, upper = _intervals(differences, resamples, seed)
+        for place, name in enumerate(others):
+            x = _means(values[name] - values["cam"], axis=0)
+            test = wilcoxon(x, np.zeros_like(x))
+            row: dict[str, object] = {
+                "dataset": dataset,
+                "method": name,
+                "against": "cam",
+                "test": "Wilcoxon signed-rank over images, two-sided",
+            }
+            row |= {"n_images": len(x), "nonzero_pairs": test.nonzero_pairs, "mean_difference": x.mean()}
+            row |= {"runs_images_low": lower[place], "runs_images_high": upper[place]}
+            rows.append(row | {"rank_biserial": test.effect_size, "p": test.p})
+    table = pd.DataFrame(rows)
+    table["p_holm"] = table.groupby("dataset")["p"].transform(lambda p: holm(p.to_numpy()))
+    return table
+
+
+def _intervals(differences: Array, resamples: int, seed: int) -> tuple[Array, Array]:
+    """Crossed bootstrap intervals over runs and images; NaN where maps were left out."""
+    low, high = np.full(len(differences), np.nan), np.full(len(differences), np.nan)
+    whole = np.array([np.isfinite(values).all() for values in differences])
+    if whole.any():
+        found = np.array(crossed_bootstrap(differences[whole], resamples, seed))
+        low[whole], high[whole] = found[:, 0], found[:, 1]
+    return low, high
+
+
+def table_two_layout(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """Table 2 as texts: a row a dataset, the paper's values under it where it has them; a column a method."""
+    methods = list(dict.fromkeys(table["method"]))
+    rows = []
+    for dataset, group in table.groupby("dataset", sort=False):
+        cells = group.set_index("method")
+        ours = {
+            titles.get(m, m): f"{cells['mean'][m]:.2f} ± {cells['standard_error'][m]:.2f}"
+            for m in methods
+            if m in cells.index
+        }
+        rows.append({"Rank correlation with LIME": f"{dataset} (n = {group['n_images'].max()})"} | ours)
+        if group["paper"].notna().any():
+            paper = {
+                titles.get(m, m): f"{cells['paper'][m]:.2f}"
+                for m in methods
+                if m in cells.index and cells["paper"][m] == cells["paper"][m]
+            }
+            rows.append({"Rank correlation with LIME": f"{dataset}, paper"} | paper)
+    return pd.DataFrame(rows).fillna("–")
+
+
+def titles(methods: Mapping[str, str], variants: Sequence[str]) -> dict[str, str]:
+    """How Table 2 calls its methods, from the titles of all methods by name."""
+    after = {f"{key}_after_threshold": f"{methods[key]} (after threshold)" for key in variants}
+    return {**methods, **after, "lime": "LIME again"}
+
+
+def markdown(table: pd.DataFrame, shown: Mapping[str, str], constant_maps: str) -> str:
+    """The layout of Table 2 as Markdown, with the note that explains it."""
+    layout = table_two_layout(table, shown).to_markdown(index=False, disable_numparse=True)
+    rule = "ρ = 0." if constant_maps == "zero" else "left out."
+    return (
+        f"{layout}\n\nSpearman's ρ with LIME's map of the baseline, mean ± standard error over images of the mean over runs. "
+        f"LIME again: LIME with other random patterns, the ceiling. Constant maps: {rule} Maps are q before the threshold "
+        "unless it says after. table2_tests.csv has every method against CAM.\n"
+    )

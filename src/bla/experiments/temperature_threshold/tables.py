@@ -1,0 +1,40 @@
+"""Every setting's means, and its difference from the paper's."""
+
+import numpy as np
+import pandas as pd
+
+from bla.base.specs import BoundedLogits
+from bla.experiments.runs import PAIRED, means, paired
+from bla.experiments.temperature_threshold.experiment import MEASURES, SETTING
+from bla.inference.paired import holm
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Each setting's mean over runs and standard error, and how many runs died at the bound or cut: a row a setting."""
+    keys = ["dataset", *SETTING]
+    table = means(runs, keys, MEASURES)
+    for how in ("bound", "cut"):
+        table[f"died_{how}"] = (
+            (runs["died"] == how).groupby([runs[key] for key in keys], sort=False).sum().to_numpy(int)
+        )
+    return table
+
+
+def differences(runs: pd.DataFrame, reference: BoundedLogits, resamples: int, seed: int) -> pd.DataFrame:
+    """Every setting against the reference, paired by run, with Holm's p over the table; empty if it is not in the grid."""
+    rows = []
+    wanted = [getattr(reference, name) for name in SETTING]
+    for dataset, own in runs.groupby("dataset", sort=False):
+        by_setting = {keys: part.sort_values("run") for keys, part in own.groupby(SETTING, sort=False)}
+        if (base := by_setting.pop(tuple(wanted), None)) is None:
+            continue
+        for keys, part in by_setting.items():
+            for name in ("accuracy", "loss", "explanation_size", "iou"):
+                x, y = part[name].to_numpy(float), base[name].to_numpy(float)
+                if np.isnan(x - y).any():
+                    continue
+                row: dict[str, object] = {"dataset": dataset} | dict(zip(SETTING, keys, strict=True))
+                rows.append(row | {"measure": name} | paired(x, y, resamples, seed))
+    table = pd.DataFrame(rows, columns=["dataset", *SETTING, "measure", *PAIRED])
+    table["p_holm"] = holm(table["p"].to_numpy(float))
+    return table

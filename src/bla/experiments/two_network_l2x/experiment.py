@@ -1,0 +1,91 @@
+"""Section 4.1's L2X with two networks under every reading of the paper, on a frozen backbone and on digits.
+
+row, seen = run_on_photographs(data, readings, "multiplied", k, schedule, seed, run)
+rows = runs_on_digits(train, test, readings, k, ...)
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bla.base.specs import L2XReading, Schedule
+from bla.datasets import spread_over_classes
+from bla.experiments.two_network_l2x.l2x import evaluate, masked, train
+from bla.metrics.localisation import overlap
+from bla.networks.backbones import Extractor, batch_size_for
+from bla.runtime.seeds import derive_seed
+
+PICTURED = 8
+"""Test images that are drawn as the second network sees them."""
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset: images uint8 `[N, H, W, 3]` of both splits, features `[D, N, n, C]` and `[M, n, C]`, labels, the training
+    images that are used, and the share `[M, n]` of each patch of a test image that the object covers, if that is known."""
+
+    extractor: Extractor
+    images: Tensor
+    features: Tensor
+    labels: Tensor
+    rows: Tensor
+    test: tuple[Tensor, Tensor, Tensor]
+    coverage: NDArray[np.float64] | None
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of M test images what the second network of run 0 sees under a reading: `soft` and `hard`, uint8 `[M, H, W, 3]`."""
+
+    images: NDArray[np.uint8]
+    soft: Mapping[str, NDArray[np.uint8]]
+    hard: Mapping[str, NDArray[np.uint8]]
+
+
+def train_and_evaluate(
+    data: Data, readings: Mapping[str, L2XReading], k: int, schedule: Schedule, job: tuple[str, int, int]
+) -> tuple[Row, Seen | None]:
+    """One run: its row, and of run 0 what the second network sees. The job is a reading's name, a run and its seed.
+
+    Raises BlaError as `l2x.train` does.
+    """
+    name, run, seed = job
+    reading = readings[name]
+    extractor = copy.deepcopy(data.extractor)  # its stochastic depth is set from outside, in several threads
+    sets = data.images, data.features, data.labels, data.rows
+    trained = train(extractor, *sets, reading, k, schedule, seed, run)
+    images, _, labels = data.test
+    size = batch_size_for(labels.device, images.shape[1])
+    result = evaluate(extractor, *data.test, reading, k, trained, derive_seed(seed, "evaluation"), size)
+    row: Row = {"reading": name, "temperature": reading.temperature, "background": reading.background}
+    row |= {"straight_through": reading.straight_through, "k": k, "run": run, "seed": seed}
+    row |= {"n_train_images": len(data.rows), "n_images": len(labels), "n_images_left_out": data.left_out}
+    row |= {"n_classes": int(data.labels.max()) + 1}
+    row |= {f"{shown}_accuracy": correct.double().mean().item() for shown, correct in result.correct.items()}
+    row |= {"soft_brightness": result.soft.double().mean().item(), "chosen_brightness": result.chosen_brightness}
+    row |= dict.fromkeys(("precision", "random_precision"), np.nan)
+    if data.coverage is not None:
+        for column, cells in (("precision", result.hard), ("random_precision", result.random)):
+            row[column] = np.nanmean(overlap(cells.numpy(), data.coverage)[1])
+    if run:
+        return row, None
+    some = torch.from_numpy(spread_over_classes(labels.cpu().numpy(), min(PICTURED, len(labels))))
+    pixels = images[some].to(labels.device)
+    soft, hard = (
+        masked(extractor, pixels, mask[some].to(labels.device), reading).round().to(torch.uint8).cpu().numpy()
+        for mask in (result.soft, result.hard)
+    )
+    return row, Seen(images[some].numpy(), {name: soft}, {name: hard})
+
+
+def merged(parts: Sequence[Seen]) -> Seen:
+    """What run 0 sees of the same images under several readings, as one."""
+    soft = {name: images for part in parts for name, images in part.soft.items()}
+    return Seen(parts[0].images, soft, {name: images for part in parts for name, images in part.hard.items()})

@@ -1,0 +1,78 @@
+"""All columns of Table 1 on every preparation that the paper leaves open, from heads of their own.
+
+for backbone in preparations(spec, draws=5):
+    runs = measure(train, test, seeds, schedule)      # features of that preparation: a row a run and column
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
+
+import pandas as pd
+from torch import Tensor
+
+from bla.base.errors import BlaError
+from bla.base.paper import VARIANTS
+from bla.base.specs import Backbone, BoundedLogits, NoExplanation, Normalisation, Schedule, Variant
+from bla.experiments.runs import table_of_runs
+from bla.method.evaluation import evaluate
+from bla.method.initialisation import initial_head
+from bla.method.training import train, train_sweep
+from bla.runtime.seeds import derive_seed
+
+NORMALISATIONS: tuple[Normalisation, Normalisation] = ("imagenet", "keras_2021")
+STOCHASTIC_DEPTHS = (0.0, 0.2)
+RUN = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run", "n_images"]
+RUN += ["accuracy", "loss", "explanation_size"]
+
+_bla_t = VARIANTS["bla_t"]
+assert isinstance(_bla_t, BoundedLogits)
+COLUMNS: dict[str, Variant] = {
+    "bl": NoExplanation("none"),
+    "bl_plus": NoExplanation("none"),
+    **{key: variant for key, variant in VARIANTS.items() if key != "bla_ph_released"},
+    "bla_t_renormalise": replace(_bla_t, threshold_rule="renormalise"),
+    "bla_t_indicator": replace(_bla_t, threshold_rule="indicator"),
+}
+"""The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T: its head trains along."""
+
+
+def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
+    """Every combination of input normalisation and stochastic depth for a backbone.
+
+    Raises BlaError if it was trained with another normalisation than ImageNet's: Keras' bug is a wrong ImageNet one.
+    """
+    if backbone.normalisation not in NORMALISATIONS:
+        raise BlaError(
+            f"unstated_choices.datasets: for backbones with normalisation imagenet, not {backbone.normalisation}"
+        )
+    return [
+        replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws if depth else 1)
+        for normalisation, depth in product(NORMALISATIONS, STOCHASTIC_DEPTHS)
+    ]
+
+
+def measure(
+    train_set: tuple[Tensor, Tensor],
+    test_set: tuple[Tensor, Tensor],
+    seeds: Sequence[int],
+    schedule: Schedule,
+    progress: Callable[[int], object] = lambda runs: None,
+) -> pd.DataFrame:
+    """A row a column and run: accuracy, loss and explanation size on one preparation.
+
+    `train_set` is features `[D, N, n, C]` and labels `[N]`, `test_set` `[M, n, C]` and `[M]`. Every column gets the same
+    random numbers, so that only the choice differs within a pair. `progress` is called three times with the number of runs.
+    """
+    (features, labels), variants = train_set, list(COLUMNS.values())
+    first, second, last = ([derive_seed(seed, phase) for seed in seeds] for phase in ("baseline", "variant", "evaluation"))  # fmt: skip
+    initial = initial_head(seeds, features.shape[3], int(labels.max()) + 1)
+    bl = train(features, labels, COLUMNS["bl"], initial, first, schedule, progress=progress)
+    start = bl.head, second, schedule, schedule.epochs
+    bl_plus = train(features, labels, COLUMNS["bl_plus"], *start, progress=progress)
+    trained = [bl, bl_plus, *train_sweep(features, labels, variants[2:], *start, progress=progress)]
+    tables = [
+        table_of_runs(evaluate(*test_set, variant, own, last)).assign(column=key)
+        for (key, variant), own in zip(COLUMNS.items(), trained, strict=True)
+    ]
+    return pd.concat(tables)

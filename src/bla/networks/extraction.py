@@ -1,0 +1,44 @@
+"""Features of a whole split, written as they are made, so that they need never be in memory whole."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bla.base.errors import BlaError
+from bla.networks.backbones import Extractor, extract
+from bla.runtime.cache import fill_store
+
+
+def fill_features(
+    store: Path,
+    extractor: Extractor,
+    images: NDArray[np.uint8],
+    device: torch.device,
+    draws: Sequence[int],
+    title: str,
+    with_draws: bool,
+) -> None:
+    """Write the half-precision features of images `[N, H, W, 3]` to `store/features.npy`; a killed stage resumes.
+
+    The array is `[N, n, C]`, or `[D, N, n, C]` with `with_draws`: a draw of stochastic depth for each seed in `draws`, one clean
+    draw if there are none. Raises BlaError if a feature is not a finite half-precision number.
+    """
+    _, cells, channels = extractor(torch.from_numpy(images[[0]])).shape
+    count, number = len(images), max(1, len(draws))
+    shape = (number, count, cells, channels) if with_draws else (count, cells, channels)
+
+    def chunks(start: int) -> Iterator[tuple[list[NDArray[Any]], list[Any]]]:
+        with tqdm(total=number * count, initial=start, desc=f"{title} features", unit="img", disable=None) as bar:
+            for part in extract(extractor, images, device, draws, start):
+                yield [part], []
+                bar.update(len(part))
+
+    try:
+        fill_store(store, {"features": (shape, "float16")}, number * count, chunks)
+    except BlaError as error:
+        raise BlaError(f"{title}: {error}") from error

@@ -1,0 +1,30 @@
+"""An image under an explanation."""
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+
+def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half image, half Turbo colours of the hard mask `[h, w]` scaled to its maximum and upsampled bilinearly.
+
+    Returns `[H, W, 3]` in [0, 1] for a uint8 image `[H, W, 3]` (paper, section 3.2; half and half as in the code).
+    """
+    large = _upsample(hard / max(hard.max(), 1e-12), image.shape[0])  # pointwise attention may keep no cell
+    colours = matplotlib.colormaps["turbo"](large)[..., :3]
+    mixed: NDArray[np.float64] = 0.5 * image / 255 + 0.5 * colours
+    return mixed
+
+
+def _upsample(small: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Bilinear from `[h, w]` to `[size, size]`, cells centred, edges held."""
+    result = small
+    for axis, count in enumerate(small.shape):
+        at = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
+        low = np.floor(at).astype(int)
+        share = at - low
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        result = np.take(result, low, axis) * (1 - share).reshape(shape) + np.take(
+            result, np.minimum(low + 1, count - 1), axis
+        ) * share.reshape(shape)
+    return result
