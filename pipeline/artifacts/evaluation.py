@@ -23,7 +23,7 @@ CURVES = Path("reports/curves")
 FRONT = ["dataset", "variant", "run", "seed", "n_images", "n_classes", "correct", "accuracy", "loss"]
 EXPLAINED = ["soft_accuracy", "soft_loss", "explanation_size"]
 EXPLAINED += [f"explanation_size_q{round(100 * q):02d}" for q in SIZE_QUANTILES]
-EXPLAINED += ["share_never_at_bound", "share_without_weight"]
+EXPLAINED += ["share_without_weight"]
 
 
 def save_results(
@@ -35,16 +35,14 @@ def save_results(
     """
     runs = table_of_runs(result).assign(dataset=dataset, variant=variant, seed=seeds)
     runs["n_classes"] = trained.head.weight.shape[1]
-    if not isinstance(spec, BoundedLogits):  # other logits have no bound
-        runs["share_never_at_bound"] = np.nan
     arrays = {"correct": result.correct.numpy(), "loss": result.loss.numpy()}
     if explained := result.explained:
         arrays["size"] = explained.hard.sum(dim=2).numpy().astype(np.int16)
         maps = {"logits": explained.logits, "soft": explained.soft, "hard": explained.hard}
         arrays |= {name: values[0].numpy() for name, values in maps.items()}
-    save_table(
-        EVALUATION / dataset / f"{variant}.csv", runs[FRONT if isinstance(spec, NoExplanation) else FRONT + EXPLAINED]
-    )
+    columns = FRONT if isinstance(spec, NoExplanation) else FRONT + EXPLAINED
+    columns = columns + ["share_never_at_bound"] * isinstance(spec, BoundedLogits)  # other logits have no bound
+    save_table(EVALUATION / dataset / f"{variant}.csv", runs[columns])
     with replacing(EVALUATION / dataset / f"{variant}.safetensors") as part:
         save_file(arrays, part)
     losses = trained.losses.double().numpy()
