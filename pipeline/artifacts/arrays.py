@@ -1,4 +1,4 @@
-"""Arrays in .npy files, which may be larger than memory."""
+"""Arrays in .npy files, which may be larger than memory, and in .safetensors files."""
 
 import warnings
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from bla.base.errors import BlaError
 
@@ -29,3 +31,11 @@ def load_tensor(path: Path) -> "Tensor":
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(load_array(path))
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .safetensors file by name; BlaError, naming it, if it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from bla.base.atomic import replacing
 from bla.base.specs import BoundedLogits, NoExplanation, Variant
 from bla.experiments.runs import SIZE_QUANTILES, Column, table_of_runs
 from bla.inference.paired import standard_error
-from pipeline.artifacts.tables import save_table
+from pipeline.artifacts.arrays import load_arrays
+from pipeline.artifacts.tables import load_table, save_table
 
 if TYPE_CHECKING:
     from bla.method.modules import Evaluation, Trained
@@ -55,17 +56,17 @@ def save_results(
 
 def load_runs(dataset: str, variants: list[str]) -> pd.DataFrame:
     """A row a run of some columns."""
-    return pd.concat([pd.read_csv(EVALUATION / dataset / f"{variant}.csv") for variant in variants])
+    return pd.concat([load_table(EVALUATION / dataset / f"{variant}.csv") for variant in variants])
 
 
 def load_column(dataset: str, variant: str) -> Column:
     """The per-image results of a column, all runs."""
-    arrays = load_file(EVALUATION / dataset / f"{variant}.safetensors")
+    arrays = load_arrays(EVALUATION / dataset / f"{variant}.safetensors")
     return Column(arrays["correct"], arrays["loss"].astype(np.float64), arrays.get("size"))
 
 
 def load_variant_maps(dataset: str, variant: str) -> list[NDArray[np.float64]]:
     """Logits, soft weights and hard explanation (0 or 1) of run 0 on the test images, `[N, h, w]` each."""
-    arrays = load_file(EVALUATION / dataset / f"{variant}.safetensors")
+    arrays = load_arrays(EVALUATION / dataset / f"{variant}.safetensors")
     side = math.isqrt(arrays["logits"].shape[1])
     return [arrays[name].reshape(-1, side, side).astype(np.float64) for name in ("logits", "soft", "hard")]

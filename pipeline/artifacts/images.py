@@ -5,11 +5,11 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bla.datasets import SPLITS, spread_over_classes
 from pipeline.artifacts.arrays import load_array
+from pipeline.artifacts.tables import load_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def prepared_files(dataset: str) -> list[Path]:
 
 def class_names(dataset: str) -> list[str]:
     """The classes by label."""
-    names = pd.read_csv(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
+    names = load_table(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
     return [str(name) for name in names]
 
 

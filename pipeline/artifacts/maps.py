@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from bla.base.errors import BlaError
 from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.arrays import load_arrays
 
 LIME_MAPS = Path("data/lime")
 MAPS = Path("data/maps")
@@ -18,11 +18,7 @@ FAITHFULNESS = Path("data/faithfulness")
 
 def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """What an earlier stage wrote about the images of these numbers; BlaError if it was about others."""
-    try:
-        with safe_open(path, "np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it has no __iter__
-    except SafetensorError as error:
-        raise BlaError(f"{path}: damaged ({error}); delete it and run dvc repro {stage}@{dataset}") from error
+    arrays = load_arrays(path)
     if not np.array_equal(arrays["images"], numbers):
         raise BlaError(f"{path}: of other images than `faithfulness` asks for; run dvc repro {stage}@{dataset}")
     return arrays

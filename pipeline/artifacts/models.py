@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from bla.base.atomic import replacing
 from bla.base.errors import BlaError
 from bla.base.specs import Explaining, NoExplanation
+from pipeline.artifacts.arrays import load_arrays
 
 if TYPE_CHECKING:
     from bla.method.modules import Head, Module, Trained
@@ -33,7 +34,7 @@ def load_head(dataset: str, runs: int | None = None) -> "Head":
     from bla.method.modules import Head
 
     path = HEADS / f"{dataset}.safetensors"
-    arrays = load_file(path)
+    arrays = load_arrays(path)
     if runs is not None and len(arrays["head.weight"]) != runs:
         raise BlaError(f"{path}: not {runs} heads; run dvc repro baseline@{dataset}")
     return Head(torch.from_numpy(arrays["head.weight"]), torch.from_numpy(arrays["head.bias"]))
@@ -56,7 +57,7 @@ def load_variant(dataset: str, variant: str, settings: "Settings") -> "tuple[Exp
 
     spec = settings.variant[variant]
     assert not isinstance(spec, NoExplanation)
-    arrays = {n: torch.from_numpy(v) for n, v in load_file(VARIANTS / dataset / f"{variant}.safetensors").items()}
+    arrays = {n: torch.from_numpy(v) for n, v in load_arrays(VARIANTS / dataset / f"{variant}.safetensors").items()}
     head = Head(arrays["head.weight"], arrays["head.bias"])
     return spec, head, Module(arrays["module.weight"], arrays["module.bias"])
 

@@ -2,14 +2,25 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bla.base.atomic import replacing
+from bla.base.errors import BlaError
 
 TABLES = Path("reports/tables")
 PUBLISHED = Path("data/published_values.csv")
 """The paper's numbers."""
+
+
+def load_table(path: Path, **options: Any) -> pd.DataFrame:
+    """Read a CSV (`options` are those of `pandas.read_csv`); BlaError, naming it, if it is damaged."""
+    try:
+        table: pd.DataFrame = pd.read_csv(path, **options)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
+    return table
 
 
 def save_table(path: Path, table: pd.DataFrame, floats: str | None = "%.6g") -> None:

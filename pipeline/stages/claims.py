@@ -1,7 +1,6 @@
 """Stage `claims`: every claim of the paper with its answer, in reports/tables/."""
 
 import pandas as pd
-from safetensors.numpy import load_file
 
 from bla.base.atomic import save_text
 from bla.base.paper import PATTERNS, departures, small_cnn_departures, two_network_l2x_departures, variant_departures
@@ -9,9 +8,10 @@ from bla.claims.judge import judge_claims
 from bla.claims.register import Evidence
 from bla.claims.rules import Dataset
 from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.evaluation import load_column, load_runs
 from pipeline.artifacts.maps import TABLE_TWO
-from pipeline.artifacts.tables import PUBLISHED, TABLES, save_table
+from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
 from pipeline.run.settings import Settings, load_settings
 
 
@@ -19,18 +19,18 @@ def main() -> None:
     """Write claims.csv and claims.md."""
     settings = load_settings()
     statistics, alpha = settings.statistics, {"alpha": settings.statistics.alpha}
-    l2x = pd.read_csv(TABLES / "two_network_l2x_runs.csv")
+    l2x = load_table(TABLES / "two_network_l2x_runs.csv")
     entries = {str(name): settings.dataset[str(name)] for name in dict.fromkeys(l2x["dataset"])}
     dumped = settings.two_network_l2x.model_dump()
     evidence = Evidence(
         [_dataset(settings, name) for name in settings.datasets],
-        pd.read_csv(TABLES / "small_cnn_runs.csv"),
+        load_table(TABLES / "small_cnn_runs.csv"),
         small_cnn_departures(settings.small_cnn.model_dump() | alpha),
-        pd.read_csv(TABLES / "abandoned_modules_runs.csv"),
+        load_table(TABLES / "abandoned_modules_runs.csv"),
         l2x,
         {name: two_network_l2x_departures(entry.images, entry.backbone, dumped) for name, entry in entries.items()},
         {name: entry.images.kind for name, entry in settings.dataset.items()},
-        pd.read_csv(PUBLISHED),
+        load_table(PUBLISHED),
         statistics.alpha,
         statistics.resamples,
         derive_seed(settings.seed, "claims"),
@@ -53,6 +53,6 @@ def _dataset(settings: Settings, name: str) -> Dataset:
         {key: load_column(name, key) for key in keys},
         departing,
         variant_departures(settings.variant),
-        load_file(TABLE_TWO / f"{name}.safetensors"),
+        load_arrays(TABLE_TWO / f"{name}.safetensors"),
         [] if patterns >= PATTERNS else [f"{patterns} patterns of LIME (paper: {PATTERNS})"],
     )

@@ -9,16 +9,16 @@ from bla.base.atomic import replacing
 from bla.experiments.faithfulness.tables import AGAINST, summary, tests, with_titles
 from bla.metrics import METRICS
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS
-from pipeline.artifacts.tables import TABLES, save_table
+from pipeline.artifacts.tables import TABLES, load_table, save_table
 from pipeline.run.settings import load_settings
 
 
 def main() -> None:
     """Write faithfulness.csv, _tests.csv, _metrics.csv (what each metric is) and _per_image.csv.gz."""
     settings = load_settings()
-    methods = pd.concat([pd.read_csv(MAPS / f"{name}.csv") for name in settings.datasets])
+    methods = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
     titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}
-    per_image = pd.concat([pd.read_csv(FAITHFULNESS / name / "per_image.csv") for name in settings.datasets])
+    per_image = pd.concat([load_table(FAITHFULNESS / name / "per_image.csv") for name in settings.datasets])
     text = per_image.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     with replacing(TABLES / "faithfulness_per_image.csv.gz") as part:
         part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables are equal bytes

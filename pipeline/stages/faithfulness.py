@@ -13,7 +13,7 @@ from pipeline.artifacts.features import load_features
 from pipeline.artifacts.images import load_masks
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS, load_maps
 from pipeline.artifacts.models import load_variant
-from pipeline.artifacts.tables import save_table
+from pipeline.artifacts.tables import load_table, save_table
 from pipeline.run.settings import load_settings
 
 
@@ -39,7 +39,7 @@ def main(dataset: str) -> None:
     hard = hard_explanations(features, modules)
     rows, points = measure(subject, maps, hard, explained.slow, spec.cells_at_once, spec.orders)
     similar, random = similarities(arrays, maps, levels, spec.constant_maps)
-    passes = pd.read_csv(MAPS / f"{dataset}.csv").melt("method", ["forwards", "backwards"], "metric")
+    passes = load_table(MAPS / f"{dataset}.csv").melt("method", ["forwards", "backwards"], "metric")
     explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for every image
     rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")
     rows = rows.assign(dataset=dataset, image=numbers[rows["image"]])

@@ -2,17 +2,16 @@
 
 from functools import partial
 
-import pandas as pd
-from safetensors.numpy import load_file
-
 from bla.base.specs import L2XF
 from bla.experiments.explanations.figures import explanations, overview
 from bla.experiments.faithfulness.figures import pictures
 from bla.experiments.table1.tables import title
+from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.evaluation import load_variant_maps
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import captions, chosen_images, load_images
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS
+from pipeline.artifacts.tables import load_table
 from pipeline.run.settings import Settings, load_settings
 
 OVERVIEW_IMAGES = 6
@@ -48,8 +47,8 @@ def _columns(dataset: str, settings: Settings) -> Pictures:
 
 def _methods(dataset: str, settings: Settings) -> Pictures:
     """Every method's maps, their agreement with LIME, curves, ranks and the random cascade."""
-    arrays, methods = load_file(MAPS / f"{dataset}.safetensors"), pd.read_csv(MAPS / f"{dataset}.csv")
-    per_image, points, random = (pd.read_csv(FAITHFULNESS / dataset / f"{name}.csv") for name in ("per_image", "curves", "randomisation"))  # fmt: skip
+    arrays, methods = load_arrays(MAPS / f"{dataset}.safetensors"), load_table(MAPS / f"{dataset}.csv")
+    per_image, points, random = (load_table(FAITHFULNESS / dataset / f"{name}.csv") for name in ("per_image", "curves", "randomisation"))  # fmt: skip
     images, run = load_images(dataset, "test")[arrays["images"]], settings.faithfulness.run
     drawn = pictures(f"{dataset}, run {run}", arrays, methods, per_image, points, random, images, captions(dataset))
     return {FIGURES / f"{name}_{dataset}.png": draw for name, draw in drawn.items()}

@@ -4,13 +4,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pandas as pd
 from tqdm import tqdm
 
 from bla.base.atomic import save_text
 from bla.report.front_page import front_page
 from bla.report.notebooks import render
-from pipeline.artifacts.tables import TABLES
+from pipeline.artifacts.tables import TABLES, load_table
 from pipeline.run.environment import WORK
 from pipeline.run.settings import load_settings
 
@@ -29,8 +28,8 @@ def main() -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for a Python process of its own
         for _ in tqdm(pool.map(write, settings.reports), "reports", len(settings.reports), disable=None):
             pass
-    table1, table2 = pd.read_csv(TABLES / "table1.csv"), pd.read_csv(TABLES / "table2.csv")
-    claims = pd.read_csv(TABLES / "claims.csv", keep_default_na=False)
+    table1, table2 = load_table(TABLES / "table1.csv"), load_table(TABLES / "table2.csv")
+    claims = load_table(TABLES / "claims.csv", keep_default_na=False)
     figure3, alpha = Path("reports/figures/figure3.png").read_bytes(), settings.statistics.alpha
     save_text(HTML / "index.html", front_page(table1, table2, claims, figure3, settings.reports, alpha))
     for path in set(HTML.glob("*.html")) - {HTML / f"{name}.html" for name in (*settings.reports, "index")}:

@@ -14,7 +14,7 @@ from bla.experiments.small_cnn.tables import RUN, differences, published_accurac
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.digits import digits_name, load_digits
 from pipeline.artifacts.figures import FIGURES, save_picture
-from pipeline.artifacts.tables import PUBLISHED, save_tables
+from pipeline.artifacts.tables import PUBLISHED, load_table, save_tables
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
 
@@ -35,7 +35,7 @@ def main() -> None:
     except BlaError as error:
         raise BlaError(f"params.yaml: small_cnn: {error}") from error
     runs = pd.concat([table for table, _ in results]).assign(data=digits_name(settings))[RUN]
-    by_column = summary(runs, published_accuracies(pd.read_csv(PUBLISHED)) if spec.data == "mnist" else {})
+    by_column = summary(runs, published_accuracies(load_table(PUBLISHED)) if spec.data == "mnist" else {})
     tests = differences(runs, settings.statistics.resamples, derive_seed(settings.seed, "small_cnn"))
     save_tables("small_cnn", {"_runs": runs, "": by_column, "_tests": tests})
 

@@ -2,22 +2,20 @@
 
 import json
 
-import pandas as pd
-
 from bla.base.atomic import save_text
 from bla.experiments.table1.figures import figure_three
 from bla.experiments.table1.tables import markdown, table_one
 from pipeline.artifacts.figures import FIGURES, save_picture
-from pipeline.artifacts.tables import PUBLISHED, TABLES, save_table
+from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
 from pipeline.run.settings import METRICS, load_settings
 
 
 def main() -> None:
     """Write table1.csv, table1.md, figure3.svg and .png, and metrics.json (dataset.variant: accuracy, loss, explanation_size)."""
     settings = load_settings()
-    runs, tests = pd.read_csv(TABLES / "runs.csv"), pd.read_csv(TABLES / "tests.csv")
+    runs, tests = load_table(TABLES / "runs.csv"), load_table(TABLES / "tests.csv")
     kinds, alpha = {name: settings.dataset[name].images.kind for name in settings.datasets}, settings.statistics.alpha
-    table = table_one(runs, tests, kinds, pd.read_csv(PUBLISHED), alpha)
+    table = table_one(runs, tests, kinds, load_table(PUBLISHED), alpha)
     save_table(TABLES / "table1.csv", table, floats=None)
     save_text(TABLES / "table1.md", markdown(table, alpha))
     for kind in ("svg", "png"):

@@ -1,14 +1,15 @@
 """Stage `table2`: rank correlation with LIME of the maps of all runs, in reports/tables/ and data/table2/."""
 
 import pandas as pd
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from bla.base.atomic import replacing, save_text
 from bla.experiments.faithfulness.tables import with_titles
 from bla.experiments.table2.tables import correlations_with_lime, markdown, table_two, table_two_tests, titles
 from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.maps import LIME_MAPS, MAPS, TABLE_TWO, load_maps
-from pipeline.artifacts.tables import PUBLISHED, TABLES, save_table
+from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
 from pipeline.run.settings import load_settings
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     settings = load_settings()
     correlations = {}
     for dataset in settings.datasets:
-        lime = load_file(LIME_MAPS / f"{dataset}.safetensors")
+        lime = load_arrays(LIME_MAPS / f"{dataset}.safetensors")
         arrays = load_maps(MAPS / f"{dataset}.safetensors", "maps", dataset, lime["images"])
         maps = {name.removeprefix("runs/"): values for name, values in arrays.items() if name.startswith("runs/")}
         order = ["cam", "grad_cam", *(n for key in settings.variants for n in (key, f"{key}_after_threshold"))]
@@ -25,11 +26,11 @@ def main() -> None:
         correlations[dataset] = correlations_with_lime(lime["maps"], methods)
         with replacing(TABLE_TWO / f"{dataset}.safetensors") as part:
             save_file(correlations[dataset], part)
-    methods_table = pd.concat([pd.read_csv(MAPS / f"{name}.csv") for name in settings.datasets])
+    methods_table = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
     shown = titles(dict(zip(methods_table["method"], methods_table["title"], strict=True)), settings.variants)
     kinds = {name: settings.dataset[name].images.kind for name in settings.datasets}
     rule, resamples = settings.faithfulness.constant_maps, settings.statistics.resamples
-    table = table_two(correlations, kinds, pd.read_csv(PUBLISHED), rule)
+    table = table_two(correlations, kinds, load_table(PUBLISHED), rule)
     seed = derive_seed(settings.seed, "bootstrap", "table2")
     save_table(TABLES / "table2.csv", with_titles(table, shown))
     save_table(TABLES / "table2_tests.csv", with_titles(table_two_tests(correlations, rule, resamples, seed), shown))

@@ -14,7 +14,7 @@ from bla.experiments.two_network_l2x.tables import DIGIT_MEASURES, DIGIT_RUN, SE
 from bla.runtime.seeds import derive_seed
 from bla.runtime.threads import side_by_side
 from pipeline.artifacts.digits import digits_name, load_digits
-from pipeline.artifacts.tables import PUBLISHED, save_tables
+from pipeline.artifacts.tables import PUBLISHED, load_table, save_tables
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
 
@@ -45,7 +45,7 @@ def main() -> None:
     table = pd.DataFrame([row for rows in results for row in rows]).assign(data=digits_name(settings))[DIGIT_RUN]
     order = {name: place for place, name in enumerate(spec.readings)}
     table = table.sort_values("reading", key=lambda names: names.map(order), kind="stable")
-    paper = published_posthoc_accuracy(pd.read_csv(PUBLISHED)) if small.data == "mnist" else np.nan
+    paper = published_posthoc_accuracy(load_table(PUBLISHED)) if small.data == "mnist" else np.nan
     by_data = means(table, ["data", *SETTING], DIGIT_MEASURES).assign(paper_posthoc_accuracy=paper)
     save_tables("two_network_l2x_digits", {"_runs": table, "": by_data})
     for row in by_data.to_dict("records"):

@@ -171,6 +171,7 @@ def fill_store(
                 file.flush()
             done += len(parts[0])
             notes.append(json.dumps(more))
+            hashes[diary.name].update(notes[-1].encode())
             writer.write(f"{notes[-1]}\n")
             writer.flush()
             digests = {name: digest.hexdigest() for name, digest in hashes.items()}
@@ -180,29 +181,33 @@ def fill_store(
 
 
 def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, int]) -> tuple[int, list[str], Any]:
-    """How many rows of a store are whole, their notes, and a hash of each array so far; nothing if they are not as noted."""
-    fresh = {name: hashlib.sha256() for name in row_bytes}
-    if not counter.exists():
+    """How many rows of a store are whole, their notes, and a hash of all so far; nothing if they are not as noted."""
+    fresh, hashes = ({name: hashlib.sha256() for name in (*row_bytes, diary.name)} for _ in range(2))
+    if not counter.exists() or not all((store / f"{name}.npy").exists() for name in row_bytes):
         return 0, [], fresh
-    state = json.loads(counter.read_text())
-    hashes = {name: hashlib.sha256() for name in row_bytes}
-    for name, digest in hashes.items():
-        path, left = store / f"{name}.npy", state["rows"] * row_bytes[name]
-        if not path.exists():
-            return 0, [], fresh
-        with path.open("rb") as file:
+    try:
+        state = json.loads(counter.read_text())
+        rows, noted = state["rows"], state["sha256"]
+        notes = diary.read_text().splitlines()[: state["notes"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        rows, noted, notes = 0, {}, []
+    for line in notes:
+        hashes[diary.name].update(line.encode())
+    for name in row_bytes:
+        left = rows * row_bytes[name]
+        with (store / f"{name}.npy").open("rb") as file:
             try:
                 np.lib.format.read_magic(file)
                 np.lib.format.read_array_header_1_0(file)
             except ValueError:
                 left = 0
             while left and (part := file.read(min(left, READ_AT_ONCE))):
-                digest.update(part)
+                hashes[name].update(part)
                 left -= len(part)
-    if {name: digest.hexdigest() for name, digest in hashes.items()} != state["sha256"]:
+    if {name: digest.hexdigest() for name, digest in hashes.items()} != noted:
         print(f"{store}: not as it was left; starting again", flush=True)
         return 0, [], fresh
-    return state["rows"], diary.read_text().splitlines()[: state["notes"]], hashes
+    return rows, notes, hashes
 
 
 def settle_store(store: Path, places: Mapping[str, Path]) -> None:
