@@ -5,7 +5,6 @@ One thread a process: two workers with two threads each wait for each other.
 
 import itertools
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,16 @@ from bla.base.atomic import save_array, save_text
 from pipeline.run.stage import run_by_name
 
 ROOT = Path(__file__).resolve().parents[1]
-CODE = ("pipeline", "src", "reports/notebooks", "data/published_values.csv", "dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore")
+CODE = (
+    "pipeline",
+    "src",
+    "reports/notebooks",
+    "data/published_values.csv",
+    "dvc.yaml",
+    ".dvc/config",
+    ".dvcignore",
+    ".gitignore",
+)
 SMALL = {
     "datasets": ["cluttered_digits"],
     "variants": ["bla", "bla_t"],
@@ -152,15 +160,14 @@ def contents():
 def process():
     """`process(project, "prepare", "photos")` runs a stage in a process of its own.
 
-    `before` is code that runs first there; `largest` is how many bytes a file may have, as on a disk that is full then.
-    `module` is what `python -m` starts.
+    `before` is code that runs first there; `module` is what `python -m` starts.
     """
 
-    def run(project, *words, module="pipeline", before="", largest=None, **environment):
-        def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-
-        code = ["-c", f"import pipeline\n{before}\nfrom pipeline.run.stage import run_by_name\nrun_by_name({list(words)!r})"]
+    def run(project, *words, module="pipeline", before="", **environment):
+        code = [
+            "-c",
+            f"import pipeline\n{before}\nfrom pipeline.run.stage import run_by_name\nrun_by_name({list(words)!r})",
+        ]
         own = {name: value for name, value in os.environ.items() if not name.startswith("BLA_")}
         return subprocess.run(
             [sys.executable, *(code if before else ["-m", module, *words])],
@@ -170,7 +177,6 @@ def process():
             text=True,
             timeout=300,
             check=False,
-            preexec_fn=limit if largest else None,
         )
 
     return run
@@ -206,8 +212,13 @@ def save_random_weights():
     def save(path):
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            state = build_backbone(Backbone("test_resnet", "random", "imagenet", output_stride=16), 32).model.state_dict()
-            state = {name: value + torch.rand(value.shape) * 0.5 if value.ndim == 1 else value for name, value in state.items()}
+            state = build_backbone(
+                Backbone("test_resnet", "random", "imagenet", output_stride=16), 32
+            ).model.state_dict()
+            state = {
+                name: value + torch.rand(value.shape) * 0.5 if value.ndim == 1 else value
+                for name, value in state.items()
+            }
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in state.items()}, path)
         return path
@@ -261,7 +272,10 @@ def photos(here, edit_params, save_png):
     """The folder of a dataset of six training images, the first of them grey, and two test images, all with masks."""
     edit_params(here, {"dataset.photos.images.image_size": 32, "dataset.photos.images.masks": "binary"})
     folder, rng = here / "data/raw/photos", np.random.default_rng(0)
-    training, testing = itertools.product(["train"], ["cat", "dog"], "012"), itertools.product(["test"], ["cat", "dog"], "0")
+    training, testing = (
+        itertools.product(["train"], ["cat", "dog"], "012"),
+        itertools.product(["test"], ["cat", "dog"], "0"),
+    )
     for split, animal, number in (*training, *testing):
         name = f"{split}/{animal}/{number}.png"
         pixels = rng.integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -289,7 +303,15 @@ def explained_once(tmp_path_factory, make_project, save_random_weights):
     """A small project, on a backbone of random weights, where all that `faithfulness` needs has run. Not to be changed."""
     project = make_project(tmp_path_factory.mktemp("explained"), changes=EXPLAINED)
     save_random_weights(project / "models/backbones/cluttered_digits.safetensors")
-    stages = [("prepare",), ("features",), ("baseline",), ("train_variant", "bla_t"), ("lime",), ("maps",), ("faithfulness",)]
+    stages = [
+        ("prepare",),
+        ("features",),
+        ("baseline",),
+        ("train_variant", "bla_t"),
+        ("lime",),
+        ("maps",),
+        ("faithfulness",),
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         patch.delenv("BLA_DATA_ROOT", raising=False)

@@ -69,7 +69,11 @@ def test_only_plotting_figures_and_reports_draw(path):
     place = path.relative_to(ROOT).as_posix()
     figures = place.startswith("src/bla/experiments/") and path.name == "figures.py"
     # What writes figures to files names their type.
-    assert figures or place.startswith(("src/bla/plotting/", "src/bla/report/")) or place == "pipeline/artifacts/figures.py"
+    assert (
+        figures
+        or place.startswith(("src/bla/plotting/", "src/bla/report/"))
+        or place == "pipeline/artifacts/figures.py"
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "stages"], ids=name_of)
@@ -91,7 +95,11 @@ def test_files_are_short(path):
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in FILES} - {PIPELINE / "stages"}), ids=name_of)
 def test_folders_are_small(folder):
-    inside = [p for p in folder.iterdir() if p.name not in ("__pycache__", "__init__.py") and (p.is_dir() or p.suffix == ".py")]
+    inside = [
+        p
+        for p in folder.iterdir()
+        if p.name not in ("__pycache__", "__init__.py") and (p.is_dir() or p.suffix == ".py")
+    ]
     assert len(inside) <= MOST_IN_A_FOLDER
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import resource
 import stat
 import subprocess
@@ -21,7 +22,7 @@ import bla.base.download
 from bla.base.download import Source, fetch, provide, unpack
 from bla.base.errors import BlaError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DATA = bytes(range(256)) * 4000  # 1 MB, several chunks
 HALF = len(DATA) // 2
 FILES = {Path("a/x.txt"): b"x" * 3000, Path("a/deep/y.txt"): b"y" * 70_000, Path("empty"): b""}
@@ -231,7 +232,7 @@ def test_other_ways_to_break_off(answer, server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [500, 503, 429])
-def test_a_busy_server_is_asked_again_after_longer_and_longer_pauses(code, server, tmp_path, monkeypatch):
+def test_a_busy_server_gets_further_requests_after_longer_and_longer_pauses(code, server, tmp_path, monkeypatch):
     pauses = []
     monkeypatch.setattr(bla.base.download, "BACKOFF", 3)
     monkeypatch.setattr(bla.base.download.time, "sleep", pauses.append)
@@ -254,12 +255,10 @@ def test_the_next_address_completes_the_part_of_the_first(server, tmp_path):
 
 def test_when_all_fail_one_message_says_what_to_do(server, tmp_path):
     wanted = source(server.url("/a", status(404)), last := server.url("/b", status(503)))
-    with pytest.raises(BlaError) as caught:
+    with pytest.raises(BlaError, match=r"^file\.bin: .*503.*check the connection") as caught:
         fetch(wanted, tmp_path)
-    assert str(caught.value) == (
-        f"file.bin: cannot be downloaded ({last}: HTTP Error 503: Service Unavailable); "
-        f"check the connection, or put the file by hand at {tmp_path}/file.bin"
-    )
+    assert last in str(caught.value)
+    assert str(caught.value).endswith(f"{tmp_path}/file.bin")  # where to put it by hand
     assert [path for path, _ in server.requests] == ["/a"] + ["/b"] * bla.base.download.ATTEMPTS
     assert contents(tmp_path) == {}
 
@@ -267,7 +266,7 @@ def test_when_all_fail_one_message_says_what_to_do(server, tmp_path):
 def test_a_server_that_is_not_there(server, tmp_path):
     url = server.url("/a")
     server.http.server_close()
-    with pytest.raises(BlaError, match=r"file\.bin: cannot be downloaded \(.*Connection refused\); check"):
+    with pytest.raises(BlaError, match=r"file\.bin: .*Connection refused.*check the connection"):
         fetch(source(url), tmp_path)
 
 
@@ -278,10 +277,11 @@ def test_a_server_that_is_not_there(server, tmp_path):
 def test_another_file_than_expected(sent, answer, server, tmp_path):
     with pytest.raises(BlaError) as caught:
         fetch(source(server.url("/a", answer(sent)), server.url("/b", answer(sent))), tmp_path)
-    assert str(caught.value) == (
-        f"file.bin: the download has {len(sent)} bytes with {sha256(sent)}, not {len(DATA)} bytes with {sha256(DATA)}; "
-        f"run again, or put the file by hand at {tmp_path}/file.bin"
-    )
+    message = str(caught.value)
+    assert message.startswith("file.bin: ")
+    for part in (f"{len(sent)} bytes with {sha256(sent)}", f"not {len(DATA)} bytes with {sha256(DATA)}", "run again"):
+        assert part in message
+    assert message.endswith(f"{tmp_path}/file.bin")
     assert contents(tmp_path) == {}
 
 
@@ -294,22 +294,17 @@ def test_a_wrong_part_is_not_resumed_for_ever(server, tmp_path):
 
 
 @pytest.mark.parametrize("answer", [whole, without_length])
-def test_a_server_that_sends_too_much_is_cut_off(answer, server, tmp_path, monkeypatch):
-    written = []
-    difference = bla.base.download._difference
-    monkeypatch.setattr(
-        bla.base.download, "_difference", lambda p, s: written.append(p.stat().st_size) or difference(p, s)
-    )
-    with pytest.raises(BlaError, match="not 10 bytes"):
+def test_a_server_that_sends_too_much_is_cut_off(answer, server, tmp_path):
+    with pytest.raises(BlaError, match="not 10 bytes") as error:
         fetch(source(server.url("/a", answer(DATA * 50)), data=DATA[:10]), tmp_path)
-    assert written[0] <= bla.base.download.CHUNK
+    assert 10 < int(re.search(r"has (\d+) bytes", str(error.value))[1]) <= bla.base.download.CHUNK
     assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize("url", ["http://example.invalid/a", "ftp://127.0.0.1/a", "file:///etc/hosts", "/etc/hosts"])
 def test_only_https_is_spoken_to_the_world(url, server, tmp_path):
     first = server.url("/a", whole(DATA))
-    with pytest.raises(BlaError, match=f"^file.bin: {url} is refused, because it is not https$"):
+    with pytest.raises(BlaError, match=rf"^file\.bin: {url} .*https"):
         fetch(source(first, url), tmp_path)
     assert server.requests == []
     assert contents(tmp_path) == {}
@@ -318,7 +313,7 @@ def test_only_https_is_spoken_to_the_world(url, server, tmp_path):
 @pytest.mark.parametrize("url", ["http://example.invalid/a", "ftp://example.invalid/a", "file:///etc/hosts"])
 def test_a_redirect_to_anything_but_https_is_refused(url, server, tmp_path):
     first = server.url("/a", status(302, Location=url))
-    with pytest.raises(BlaError, match=rf"file\.bin: cannot be downloaded \(.*302: .*{url}.*\); check the connection"):
+    with pytest.raises(BlaError, match=rf"file\.bin: .*{url}.*check the connection"):
         fetch(source(first), tmp_path)
     assert_fetched(server, tmp_path, source(first, server.url("/b", whole(DATA))), None, None, None)
 
@@ -341,10 +336,10 @@ def test_another_file_that_is_there_is_left_alone(there, server, tmp_path):
     (tmp_path / "file.bin").write_bytes(there)
     with pytest.raises(BlaError) as caught:
         fetch(source(server.url("/a", whole(DATA))), tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path}/file.bin: has {len(there)} bytes with {sha256(there)}, "
-        f"not {len(DATA)} bytes with {sha256(DATA)}; delete it and run again"
-    )
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/file.bin: ")
+    for part in (f"{len(there)} bytes with {sha256(there)}", f"not {len(DATA)} bytes with {sha256(DATA)}", "delete it"):
+        assert part in message
     assert server.requests == []
     assert contents(tmp_path) == {Path("file.bin"): there}
 
@@ -379,6 +374,7 @@ except OSError as error: sys.exit(error.errno)
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_no_network_error(server, tmp_path):
     url = server.url("/a", ranges(DATA))
     assert run_with_small_files(FETCH, url, str(len(DATA)), sha256(DATA), str(tmp_path / "new")) == (errno.EFBIG, "")
@@ -400,7 +396,7 @@ def test_a_disk_that_fails_at_the_end_is_no_network_error(number, server, tmp_pa
     assert not (tmp_path / "file.bin").exists()
 
 
-def test_an_interrupt_leaves_the_part_to_go_on_from(server, tmp_path, monkeypatch):
+def test_an_interrupt_leaves_the_part_to_resume_from(server, tmp_path, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
@@ -477,7 +473,7 @@ def test_a_folder_that_is_there_is_left_alone(inside, tmp_path):
     (tmp_path / "pets").mkdir()
     for name in inside:
         (tmp_path / "pets" / name).touch()
-    with pytest.raises(BlaError, match=r"pets: is there already; delete it to unpack .*pets\.tar again$"):
+    with pytest.raises(BlaError, match=r"pets: .*delete it .*pets\.tar"):
         unpack(archive, tmp_path / "pets")
     assert names_in(tmp_path / "pets") == list(inside)
 
@@ -530,7 +526,7 @@ def test_an_evil_member_is_refused_before_anything_is_written(kind, member, tmp_
     name = member.filename if kind == ".zip" else member.name
     with pytest.raises(BlaError) as caught:
         unpack(archive, tmp_path / "deep" / "pets")
-    assert str(caught.value).startswith(f"{archive}: {name!r} is refused, because it ")
+    assert str(caught.value).startswith(f"{archive}: {name!r} is refused")
     assert extracted == []
     assert list(contents(tmp_path)) == [Path(archive.name)]
     assert names_in(tmp_path / "deep") == []
@@ -541,7 +537,7 @@ def test_an_encrypted_member_is_refused(tmp_path):
     data = bytearray(archive.read_bytes())
     data[data.rindex(b"PK\x01\x02") + 8] |= 1  # the flags in the central directory
     archive.write_bytes(data)
-    with pytest.raises(BlaError, match=r"pets\.zip: 'secret' is refused"):
+    with pytest.raises(BlaError, match=r"pets\.zip: 'secret'"):
         unpack(archive, tmp_path / "pets")
     assert list(contents(tmp_path)) == [Path("pets.zip")]
 
@@ -554,8 +550,8 @@ def test_a_truncated_archive_is_named(cut, kind, tmp_path):
     archive.write_bytes(data[: int(cut * len(data)) if isinstance(cut, float) else cut])
     with pytest.raises(BlaError) as caught:
         unpack(archive, tmp_path / "pets")
-    assert str(caught.value).startswith(f"{archive}: damaged archive (")
-    assert str(caught.value).endswith("; delete it and run again")
+    assert str(caught.value).startswith(f"{archive}: damaged")
+    assert "delete it" in str(caught.value)
     assert list(contents(tmp_path)) == [Path(archive.name)]
 
 
@@ -566,7 +562,7 @@ def test_a_zip_with_a_wrong_byte_is_named(compression, tmp_path):
     data = bytearray((tmp_path / "pets.zip").read_bytes())
     data[60:70] = bytes(255 - byte for byte in data[60:70])
     (tmp_path / "pets.zip").write_bytes(data)
-    with pytest.raises(BlaError, match=r"pets\.zip: damaged archive \(.*\); delete it and run again"):
+    with pytest.raises(BlaError, match=r"pets\.zip: damaged .*delete it"):
         unpack(tmp_path / "pets.zip", tmp_path / "pets")
     assert list(contents(tmp_path)) == [Path("pets.zip")]
 
@@ -581,11 +577,12 @@ def test_a_tar_that_ends_between_two_members_is_damaged(kept, tmp_path):
     else:
         data[second] = ord("?")  # against its own checksum
     archive.write_bytes(data)
-    with pytest.raises(BlaError, match=r"pets\.tar: damaged archive \(it breaks off\); delete it"):
+    with pytest.raises(BlaError, match=r"pets\.tar: damaged .*delete it"):
         unpack(archive, tmp_path / "pets")
     assert not (tmp_path / "pets").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
 def test_a_full_disk_leaves_no_folder(kind, tmp_path):
     archive = pack(tmp_path / f"pets{kind}", {"small": b"a", "large": DATA})

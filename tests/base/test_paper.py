@@ -1,4 +1,4 @@
-"""The paper's settings: the shipped entries have them, and every departure is told in words."""
+"""The paper's settings: the shipped entries have them, and every departure is named in words."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,14 +15,18 @@ from bla.base.paper import (
     PUBLISHED_AS,
     RUNS,
     SCHEDULES,
+    SMALL_CNN,
+    TWO_NETWORK_L2X,
     VARIANTS,
     departures,
+    small_cnn_departures,
+    two_network_l2x_departures,
     variant_departures,
 )
-from bla.base.specs import NoExplanation, Photographs
+from bla.base.specs import ImageFolder, NoExplanation, Photographs
 from pipeline.run.settings import load_settings
 
-PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv").query("where == 'Table 1'")
+PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv").query("where == 'Table 1'")
 
 
 @pytest.fixture(scope="module")
@@ -30,26 +34,27 @@ def settings():
     return load_settings()
 
 
-def told(settings, name, runs=RUNS):
+def departures_of(settings, name, runs=RUNS):
+    """How a shipped entry departs."""
     entry = settings.dataset[name]
     return departures(entry.images, entry.backbone, entry.training, runs, ALPHA)
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_shipped_entries_have_the_papers_settings(name, settings):
-    assert told(settings, name, settings.runs) == []
+    assert departures_of(settings, name, settings.runs) == []
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_clean_twins_differ_in_contrast_and_noise_alone(name, settings):
     wanted = ["normalisation imagenet (paper: keras_2021)", "stochastic_depth 0.0 (paper: 0.2)"]
-    assert told(settings, f"{name}_clean", settings.runs) == wanted
+    assert departures_of(settings, f"{name}_clean", settings.runs) == wanted
 
 
 def test_other_images_cannot_depart(settings):
     others = [name for name, entry in settings.dataset.items() if entry.images.kind not in DATASETS]
     assert len(others) >= 4
-    assert all(told(settings, name, 2) == [] for name in others)
+    assert all(departures_of(settings, name, 2) == [] for name in others)
 
 
 CHANGED = {
@@ -78,7 +83,7 @@ def of_birds(**changes):
 
 
 @pytest.mark.parametrize(("name", "value"), CHANGED.items(), ids=CHANGED.keys())
-def test_every_changed_setting_is_told_in_words(name, value):
+def test_every_changed_setting_is_named_with_the_papers_value(name, value):
     published = IMAGES | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
     assert of_birds(**{name: value}) == [f"{name} {value} (paper: {published[name]})"]
 
@@ -93,21 +98,21 @@ def test_how_much_is_in_memory_is_no_departure():
     assert not departures(Photographs("caltech_birds", **IMAGES), BACKBONE, schedule, RUNS, ALPHA)
 
 
-def test_another_level_of_the_tests_is_told(settings):
+def test_another_level_of_the_tests_is_a_departure(settings):
     entry = settings.dataset["caltech_birds"]
     parts = (entry.images, entry.backbone, entry.training, RUNS)
     assert departures(*parts, ALPHA) == []
     assert departures(*parts, 0.5) == ["alpha 0.5 (paper: 0.05)"]
 
 
-def test_several_changes_are_told_together():
+def test_several_changes_are_named_together():
     assert of_birds(epochs=6, normalisation="half") == ["normalisation half (paper: keras_2021)", "epochs 6 (paper: 5)"]
 
 
 def test_more_draws_and_more_runs_are_no_departure_and_fewer_runs_are(settings):
     assert of_birds(draws=7) == []
-    assert told(settings, "caltech_birds", 21) == []
-    assert told(settings, "caltech_birds", 19) == ["19 runs (paper: 20)"]
+    assert departures_of(settings, "caltech_birds", 21) == []
+    assert departures_of(settings, "caltech_birds", 19) == ["19 runs (paper: 20)"]
 
 
 def test_epochs_are_two_on_cats_and_dogs_and_five_on_the_others():
@@ -146,13 +151,13 @@ def test_the_shipped_variants_have_the_papers_settings(settings):
     assert variant_departures(settings.variant) == {key: [] for key in VARIANTS}
 
 
-def test_a_changed_variant_is_told_and_spoils_no_other(settings):
+def test_a_changed_variant_departs_and_no_other_does(settings):
     for key, variant in VARIANTS.items():
         found = variant_departures(settings.variant | {key: replace(variant, temperature=0.5)})
         assert found == {k: [] for k in VARIANTS} | {key: [f"{COLUMNS[key]}: temperature 0.5 (paper: 0.1)"]}
 
 
-def test_a_variant_of_another_kind_is_told(settings):
+def test_a_variant_of_another_kind_departs_in_every_field(settings):
     found = variant_departures(settings.variant | {"bla": NoExplanation("none"), "l2x_f": VARIANTS["bla"]})
     assert found["bla"] == ["BLA: explanation none (paper: bounded_logits)"]
     assert found["l2x_f"] == [
@@ -164,3 +169,23 @@ def test_a_variant_of_another_kind_is_told(settings):
 
 def test_columns_of_ones_own_and_columns_that_are_not_there_depart_from_nothing():
     assert variant_departures({}) == variant_departures({"own": NoExplanation("none")}) == {key: [] for key in VARIANTS}
+
+
+def test_the_small_cnn_departs_by_each_setting_that_is_not_the_papers_and_by_fewer_runs():
+    papers = SMALL_CNN | {"runs": RUNS}
+    assert small_cnn_departures(papers) == small_cnn_departures(papers | {"runs": 21, "batch_size": 7}) == []
+    assert small_cnn_departures(papers | {"classes": (1, 7)}) == ["classes (1, 7) (paper: (3, 8))"]
+    found = small_cnn_departures(papers | {"epochs": 1, "runs": 5})
+    assert found == ["epochs 1 (paper: 3)", "runs 5 (paper: 20)"]
+    for name in SMALL_CNN:
+        (departure,) = small_cnn_departures(papers | {name: "x"})
+        assert departure.startswith(f"{name} x (paper: ")
+
+
+def test_two_network_l2x_departs_by_its_own_settings_and_those_of_images_and_backbone_alone():
+    images = Photographs("cats_vs_dogs", **IMAGES)
+    assert two_network_l2x_departures(images, BACKBONE, TWO_NETWORK_L2X) == []
+    found = two_network_l2x_departures(replace(images, image_size=112), BACKBONE, TWO_NETWORK_L2X | {"k": 4})
+    assert found == ["image_size 112 (paper: 224)", "k 4 (paper: 8)"]
+    others = ImageFolder("image_folder", "photos", 224)
+    assert two_network_l2x_departures(others, BACKBONE, TWO_NETWORK_L2X | {"k": 4}) == []

@@ -125,6 +125,7 @@ def test_fragments_are_drawn_from_all_classes_whatever_the_label(monkeypatch):
     assert chi2_contingency(table).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [TEN, TWO], ids=["ten", "two"])
 def test_colours_do_not_tell_the_class(spec):
     spec = replace(spec, train_images=1000, test_images=500)

@@ -89,37 +89,40 @@ def test_hidden_files_are_ignored_and_other_files_named(folder, capsys):
     assert listing.classes == ["cat", "dog"]
     assert len(listing.splits["train"]) == 6
     (said,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-    assert said.endswith("only .jpg, .jpeg, .png are read: Thumbs.db, notes.txt")
+    assert said.endswith(": Thumbs.db, notes.txt")
+    assert ".jpg, .jpeg, .png" in said
 
 
 @pytest.mark.parametrize(
-    ("removed", "message"),
+    ("removed", "named", "remedy"),
     [
-        (["train"], "{0}/train: no such folder; images belong in {0}/{{train,test}}/<class>/*.jpg"),
-        (["test"], "{0}/test: no such folder; images belong in {0}/{{train,test}}/<class>/*.jpg"),
-        (["train/cat", "test/cat"], "{0}/train: 1 class folders; a classifier needs at least two"),
-        (["train/cat", "train/dog"], "{0}/train: 0 class folders; a classifier needs at least two"),
-        (["test/cat"], "{0}: train and test must have the same class folders; only one of them has cat"),
+        (["train"], "/train: ", "{folder}/{{train,test}}/<class>/*.jpg"),
+        (["test"], "/test: ", "{folder}/{{train,test}}/<class>/*.jpg"),
+        (["train/cat", "test/cat"], "/train: 1 class folders", "at least two"),
+        (["train/cat", "train/dog"], "/train: 0 class folders", "at least two"),
+        (["test/cat"], ": train and test", "only one of them has cat"),
     ],
 )
-def test_missing_folders(folder, removed, message):
+def test_a_missing_folder_is_named_with_the_layout_that_is_expected(folder, removed, named, remedy):
     for name in removed:
         shutil.rmtree(folder / name)
     with pytest.raises(BlaError) as error:
         find(SPEC, folder)
-    assert str(error.value) == message.format(folder)
+    assert str(error.value).startswith(f"{folder}{named}")
+    assert str(error.value).endswith(remedy.format(folder=folder))
 
 
 @pytest.mark.parametrize(("spec", "layout"), [(SPEC, "{train,test}/<class>"), (SHARED, "<class>")])
 def test_the_whole_folder_is_missing(tmp_path, spec, layout):
     with pytest.raises(BlaError) as error:
         find(spec, tmp_path / "photos")
-    assert str(error.value).endswith(f"no such folder; images belong in {tmp_path}/photos/{layout}/*.jpg")
+    assert "no such folder" in str(error.value)
+    assert str(error.value).endswith(f"{tmp_path}/photos/{layout}/*.jpg")
 
 
 def test_a_class_folder_without_images(folder):
     (folder / "test/cat/1.jpg").rename(folder / "test/cat/1.gif")
-    with pytest.raises(BlaError, match=r"test/cat: no \.jpg, \.jpeg, \.png image in this class folder$"):
+    with pytest.raises(BlaError, match=r"test/cat: no \.jpg, \.jpeg, \.png image"):
         find(SPEC, folder)
 
 
@@ -144,7 +147,7 @@ def test_a_limit_keeps_the_first_training_images_of_every_class_of_a_split_by_sh
 
 def test_a_class_that_a_share_leaves_out_of_a_split(shared):
     touch(shared, "emu/1.jpg")
-    with pytest.raises(BlaError, match=r"with test_share 0\.25 no image falls into the (train|test) split of emu; add"):
+    with pytest.raises(BlaError, match=r"test_share 0\.25 .*(train|test) split of emu; add"):
         find(SHARED, shared)
 
 
@@ -170,10 +173,11 @@ def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
         find(ImageFolder("image_folder", "photos", 32, masks="binary"), folder)
     first = ["cat/C", "cat/b", *(f"dog/{number:02}" for number in range(8))]
     named = ", ".join(f"masks/train/{name}.png" for name in first)
-    assert str(error.value) == f"{folder}: 27 of 28 masks are missing: {named}, ..."
+    assert str(error.value).startswith(f"{folder}: 27 of 28 masks")
+    assert str(error.value).endswith(f": {named}, ...")
 
 
-def test_masks_are_asked_for_the_kept_images_alone(folder):
+def test_only_images_that_are_kept_need_masks(folder):
     touch(folder, *(f"masks/{name}.png" for name in ("train/cat/C", "train/dog/x", "test/cat/1", "test/dog/1")))
     listing = find(ImageFolder("image_folder", "photos", 32, train_images_per_class=1, masks="binary"), folder)
     assert [file.mask for file in listing.splits["train"]] == ["masks/train/cat/C.png", "masks/train/dog/x.png"]

@@ -231,9 +231,7 @@ def test_another_number_of_images_is_refused(kind, finder, monkeypatch):
     with pytest.raises(BlaError) as error:
         find()
     unpacked = str(error.value).partition(": ")[0]
-    assert str(error.value) == (
-        f"{unpacked}: {train} train images where the official data has 18,609; delete this folder and run again"
-    )
+    assert re.search(rf": {train} train images .* 18,609; delete this folder", str(error.value))
     assert Path(unpacked).parent == folder
     assert Path(unpacked).is_dir()
 
@@ -245,8 +243,8 @@ def test_a_listed_image_that_is_missing_is_named(kind, finder):
     (folder / name).unlink()
     with pytest.raises(BlaError) as error:
         find()
-    told = f"1 files are missing: {name}; delete {folder / name.split('/')[0]} and run again"
-    assert str(error.value) == f"{folder}: {told}"
+    assert str(error.value).startswith(f"{folder}: 1 files")
+    assert f"{name}; delete {folder / name.split('/')[0]} and run again" in str(error.value)
     shutil.rmtree(folder / name.split("/")[0])  # as the message says
     find()
 
@@ -256,7 +254,7 @@ def test_a_mask_that_is_missing_is_named(kind, finder):
     find, folder, _ = finder(kind)
     mask = find().splits["train"][1].mask
     (folder / mask).unlink()
-    with pytest.raises(BlaError, match=re.escape(f"1 files are missing: {mask}; delete {folder}")):
+    with pytest.raises(BlaError, match=re.escape(f"{mask}; delete {folder}")):
         find()
 
 
@@ -272,15 +270,15 @@ def test_cats_vs_dogs_keeps_what_has_jfif_among_the_first_512_bytes(finder, caps
     assert listing.classes == ["cat", "dog"]
     assert listing.splits == expected
     assert listing.masks is None
-    assert "left out 3 of 24 files, which have no JFIF header" in capsys.readouterr().out
+    assert "cats_vs_dogs: left out 3 of 24 files" in capsys.readouterr().out
 
 
-def test_a_fifth_of_the_cats_and_dogs_are_the_paper_s_numbers():
+def test_a_fifth_of_the_cats_and_dogs_are_the_papers_numbers():
     splits = split_by_name([str(number) for number in range(23_262)], cats_vs_dogs.TEST_SHARE)
     assert {split: splits.count(split) for split in ("train", "test")} == cats_vs_dogs.COUNTS
 
 
-def test_stanford_dogs_follows_the_lists_and_has_every_dog_s_box(finder):
+def test_stanford_dogs_follows_the_lists_and_has_the_box_of_every_dog(finder):
     find, _, _ = finder("stanford_dogs")
     listing = find()
     assert listing.classes == ["Chihuahua", "black-and-tan_coonhound"]
@@ -357,8 +355,9 @@ def test_an_annotation_that_cannot_be_read_is_named(content, reason, tmp_path):
         path.write_bytes(content)
     with pytest.raises(BlaError) as error:
         stanford_dogs.object_boxes(path)
-    assert str(error.value).startswith(f"{path}: not a readable annotation (")
+    assert str(error.value).startswith(f"{path}: not a readable annotation")
     assert reason in str(error.value)
+    assert "delete the folder" in str(error.value)
 
 
 def idx(values):
@@ -424,9 +423,7 @@ def test_mnist_with_other_content_is_refused_with_both_hashes(digits, tmp_path):
     with pytest.raises(BlaError) as error:
         mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
     found, right = (hashlib.md5(content).hexdigest() for content in (other, contents[name]))
-    assert str(error.value) == (
-        f"{tmp_path / name}: its content has the MD5 {found}, MNIST's is {right}; delete it and run again"
-    )
+    assert re.search(rf"^{re.escape(str(tmp_path / name))}: .*{found}.*{right}; delete it", str(error.value))
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[5:], lambda data: b""])
@@ -439,24 +436,24 @@ def test_mnist_that_is_cut_off_is_refused(digits, damage, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "reason"),
     [
-        (b"\0\0\x09\x01" + bytes(4), "not an idx file of unsigned bytes"),
-        (b"", "not an idx file of unsigned bytes"),
-        (idx(np.zeros((5, 28, 28)))[:-1], r"3,919 values, but its header says \(5, 28, 28\)"),
+        (b"\0\0\x09\x01" + bytes(4), "not an idx file"),
+        (b"", "not an idx file"),
+        (idx(np.zeros((5, 28, 28)))[:-1], r"3,919 values.*\(5, 28, 28\)"),
     ],
 )
-def test_an_idx_header_must_fit_the_file(digits, content, message, tmp_path, monkeypatch):
+def test_an_idx_header_must_fit_the_file(digits, content, reason, tmp_path, monkeypatch):
     path = tmp_path / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(content))
     monkeypatch.setitem(mnist.CONTENTS, path.name, hashlib.md5(content).hexdigest())
-    with pytest.raises(BlaError, match=f"^{re.escape(str(path))}: {message}$"):
+    with pytest.raises(BlaError, match=f"^{re.escape(str(path))}: {reason}"):
         mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"the real MNIST is not in {DATA / 'mnist'}")
 @pytest.mark.parametrize(("split", "count"), [("train", 11_982), ("test", 1_984)])
-def test_the_real_mnist_has_the_paper_s_numbers(split, count):
+def test_the_real_mnist_has_the_papers_numbers(split, count):
     digits = mnist.load(Mnist("mnist", (3, 8), 28), DATA / "mnist", split)
     assert len(digits.labels) == count
     assert set(digits.labels.tolist()) == {0, 1}
@@ -509,13 +506,13 @@ VALIDATION = [
 ]
 
 
-def test_imagenet_s_archives_are_unpacked_once(official, capsys):
+def test_the_archives_of_imagenet_are_unpacked_once(official, capsys):
     listing = imagenet.find(SPEC, official)
     assert listing.classes == WNIDS
     assert listing.splits == {"train": TRAIN, "test": VALIDATION}
     said = capsys.readouterr().out
-    assert "6 train images; the whole ImageNet 2012 has 1,281,167" in said
-    assert "5 test images; the whole ImageNet 2012 has 50,000" in said
+    assert re.search("6 train images.* 1,281,167", said)
+    assert re.search("5 test images.* 50,000", said)
     for archive in official.glob("ILSVRC*"):
         archive.unlink()
     assert sorted(path.name for path in official.iterdir()) == ["train", "val"]
@@ -523,7 +520,7 @@ def test_imagenet_s_archives_are_unpacked_once(official, capsys):
 
 
 @pytest.mark.parametrize("broken", ["n01440764.tar", "n01443537.tar", "ILSVRC2012_img_val.tar"])
-def test_unpacking_imagenet_goes_on_where_it_stopped(official, broken, monkeypatch):
+def test_unpacking_imagenet_resumes_where_it_stopped(official, broken, monkeypatch):
     unpack, done = imagenet.unpack, []
 
     def failing(archive, folder):
@@ -550,11 +547,10 @@ def test_imagenet_says_what_is_missing(official):
     (official / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     with pytest.raises(BlaError) as error:
         imagenet.find(SPEC, official)
-    assert str(error.value).startswith(
-        f"{official}: no train/ and no val/, and no ILSVRC2012_devkit_t12.tar.gz to unpack;"
-    )
+    assert str(error.value).startswith(f"{official}: ")
+    assert "ILSVRC2012_devkit_t12.tar.gz" in str(error.value)
     assert not (official / "train").exists()
-    with pytest.raises(BlaError, match=r"put here \{train,val\}/<wnid>/\*\.JPEG or the official archives"):
+    with pytest.raises(BlaError, match=r"elsewhere: .*put here \{train,val\}/<wnid>/\*\.JPEG"):
         imagenet.find(SPEC, official / "elsewhere")
 
 
@@ -571,11 +567,11 @@ def test_a_part_of_imagenet_will_do(tmp_path):
     assert [file.name for split in ("train", "test") for file in listing.splits[split]] == names
 
 
-def test_imagenet_s_splits_must_have_the_same_classes(tmp_path):
+def test_the_splits_of_imagenet_must_have_the_same_classes(tmp_path):
     names = [f"{part}/{wnid}/1.JPEG" for part in ("train", "val") for wnid in WNIDS]
     unpacked(tmp_path, *names[:-1])
-    with pytest.raises(BlaError, match=r"must have the same class folders; only one of them has n02085620$"):
+    with pytest.raises(BlaError, match=r"only one of them has n02085620$"):
         imagenet.find(SPEC, tmp_path)
     (tmp_path / "val/n02085620").mkdir()
-    with pytest.raises(BlaError, match=r"val/n02085620: no \.JPEG image in this class folder"):
+    with pytest.raises(BlaError, match=r"val/n02085620: no \.JPEG image"):
         imagenet.find(SPEC, tmp_path)

@@ -1,31 +1,37 @@
-"""The modules that the paper gave up: what is told of their runs, and how they are compared with BLA."""
+"""The modules that the paper gave up: runs in parts, and how they are compared with BLA."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from bla.experiments.abandoned_modules.tables import LOGITS, MEASURES, against_bla, picture, run_table
+from bla.base.specs import ConceptVector, Pointwise, Schedule
+from bla.experiments.abandoned_modules.experiment import train_runs
+from bla.experiments.abandoned_modules.figures import picture
+from bla.experiments.abandoned_modules.tables import LOGITS, MEASURES, against_bla
 from bla.experiments.runs import means
 from bla.inference.paired import bootstrap, holm, wilcoxon
-from bla.method.modules import Evaluation, Explained
+from bla.method.evaluation import evaluate
+from bla.method.initialisation import initial_head
+from bla.method.training import train
+from bla.runtime.seeds import derive_seed
+
+CPU = torch.device("cpu")
 
 
-def test_a_row_a_run_by_hand():
-    """Two runs, three images, four cells: one cell, no cell and all cells in run 0; one cell each in run 1."""
-    logits = torch.tensor([[[-1.0, 0, -2, -3], [-5, -6, -7, -8], [0, 0, 0, 0]], [[-900.0, -901, -905, -902]] * 3])
-    hard = torch.tensor([[[0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], [[1, 0, 0, 0]] * 3]).bool()
-    correct, loss = torch.tensor([[True, False, True], [True] * 3]), torch.tensor([[0.0, 3, 3], [1, 1, 1]])
-    explained = Explained(logits, torch.zeros(2, 3, 4), hard, ~correct, loss + 1)
-    table = run_table(Evaluation(correct, loss, explained))
-    assert table["n_images"].tolist() == [3, 3]
-    assert table["accuracy"].tolist() == pytest.approx([2 / 3, 1])
-    assert table["soft_accuracy"].tolist() == pytest.approx([1 / 3, 0])
-    assert (table["loss"].tolist(), table["soft_loss"].tolist()) == ([2, 1], [3, 2])
-    assert table["explanation_size"].tolist() == pytest.approx([5 / 3, 1])
-    assert table["share_one_cell"].tolist() == pytest.approx([1 / 3, 1])
-    assert table["share_empty"].tolist() == pytest.approx([1 / 3, 0])
-    assert table[LOGITS].to_numpy().tolist() == [[-8, 0, 0], [-905, -900, -900]]
+@pytest.mark.parametrize(
+    "variant", [ConceptVector("concept_vector", "trained", 0.1, "linear"), Pointwise("pointwise", "trained", 0.1)], ids=str
+)  # fmt: skip
+def test_runs_in_parts_are_those_of_one_training(variant):
+    """Where stochastic depth has draws, run r reads draw (r + epoch) mod D in whatever part it trains."""
+    torch.manual_seed(0)
+    data, test = (torch.randn(2, 40, 9, 6), torch.arange(40) % 2), (torch.randn(20, 9, 6), torch.arange(20) % 2)
+    seeds, head, schedule = [1, 2, 3], initial_head([1, 2, 3], 6, 2), Schedule(8, 2, 0.01, 0.2, 1e-3)
+    trained = train(*data, variant, head, seeds, schedule, schedule.epochs)
+    wanted = evaluate(*test, variant, trained, [derive_seed(seed, "evaluation") for seed in seeds])
+    firsts, losses = zip(*((first, result.loss) for first, result in train_runs(data, test, variant, head, seeds, schedule, CPU)), strict=True)  # fmt: skip
+    assert list(firsts) == list(range(0, 3, len(losses[0])))
+    torch.testing.assert_close(torch.cat(losses), wanted.loss, rtol=1e-4, atol=1e-5)
 
 
 def runs_of(*datasets):
@@ -56,20 +62,11 @@ def test_runs_are_compared_with_the_run_of_bla_that_has_the_same_head():
     np.testing.assert_array_equal(table["p_holm"], holm(table["p"].to_numpy()))
 
 
-def test_means_have_their_standard_errors():
-    runs = runs_of("a")
-    table = means(runs, ["dataset", "variant"], ["loss"]).set_index("variant")
-    own = runs[runs["variant"] == "pointwise"]["loss"]
-    assert table.loc["pointwise", ["n_runs", "n_images"]].tolist() == [6, 10]
-    assert table.loc["pointwise", "loss"] == pytest.approx(own.mean())
-    assert table.loc["pointwise", "loss_standard_error"] == pytest.approx(own.std() / 6**0.5)
-
-
-def test_the_picture_tells_how_many_and_says_when_there_is_nothing():
+def test_the_picture_says_how_many_runs_and_images_there_are_or_that_nothing_ran():
     figure = picture(runs_of("a", "b"))
     assert [axis.get_title() for axis in figure.axes[::2]] == ["b (n = 6 runs, 10 images)", "a (n = 6 runs, 10 images)"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][-1] != ""
     empty = pd.DataFrame(columns=["dataset", "variant", "explanation", "run", "n_images", *MEASURES, *LOGITS])
-    assert "None of alternatives.datasets" in picture(empty).get_suptitle()
+    assert "abandoned_modules.datasets" in picture(empty).get_suptitle()
     assert against_bla(empty, 99, 0).empty
     assert means(empty, ["dataset", "variant"], MEASURES).empty

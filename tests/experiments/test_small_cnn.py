@@ -1,257 +1,94 @@
-"""The small CNN of section 4.1: one run at a time in torch's own layers as the oracle, its data, and the unpaired test."""
+"""The small CNN's experiment: every run in a job of its own or with others, tests of runs that are no pairs, the picture."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import ndimage, stats
-from sklearn.datasets import load_digits
-from torch import nn
+from scipy import stats
 
-from bla.base.errors import BlaError
 from bla.base.specs import BoundedLogits, Schedule
-from bla.datasets import moved_digits
-from bla.datasets.cluttered_digits import source_split
 from bla.datasets.moved_digits import generate
-from bla.experiments.small_cnn.tables import differences, picture, run_table, summary
-from bla.inference.unpaired import mann_whitney
-from bla.method.equations import hard_weights
-from bla.method.modules import EVALUATION_CHUNK
-from bla.networks.small_cnn import CELLS, FILTERS, evaluate, initial, train
+from bla.experiments.runs import table_of_runs
+from bla.experiments.small_cnn.experiment import COLUMNS, POOLINGS, jobs, train_and_evaluate
+from bla.experiments.small_cnn.figures import picture
+from bla.experiments.small_cnn.tables import DEAD, MEASURES, RUN, differences, published_accuracies, summary
+from bla.networks.small_cnn import evaluate, train
 
+PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
 BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 1, "subtract")
 SCHEDULE = Schedule(16, 1, 1e-3, 0, 1e-7)
-POOLINGS = pytest.mark.parametrize("pooling", ["mean", "flat"])
-VARIANTS = pytest.mark.parametrize("variant", [None, BLA_T], ids=["bl", "bla_t"])
 
 
-def generators(*seeds):
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def seed_of(pooling, column, run):
+    return 100 * POOLINGS.index(pooling) + 10 * COLUMNS.index(column) + run
 
 
 @pytest.fixture(scope="module")
-def digits():
-    images, labels = generate((3, 8), 96, "train", 0)
-    return torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
-
-
-def layers(network, run):
-    """One run in torch's own layers."""
-    parts, channels = [], 1
-    for layer, filters in enumerate(FILTERS):
-        convolution = nn.Conv2d(channels, filters, 5, padding="same")
-        rows = slice(run * filters, (run + 1) * filters)
-        convolution.load_state_dict({"weight": network.kernels[layer][rows], "bias": network.biases[layer][rows]})
-        parts += [convolution, nn.ReLU(), *([nn.MaxPool2d(2)] if layer < 2 else [])]
-        channels = filters
-    return nn.Sequential(*parts)
-
-
-@POOLINGS
-def test_each_run_is_the_network_of_torch_layers(pooling, digits):
-    network, images = initial(generators(1, 2, 3), pooling, True), digits[0][:7]
-    features = network.features(images.expand(3, *images.shape))
-    assert features.shape == (3, 7, CELLS, 16)
-    for run in range(3):
-        own = layers(network, run)(images[:, None]).flatten(2).transpose(1, 2)
-        torch.testing.assert_close(features[run], own)
-        v = own.mean(1) if pooling == "mean" else own.flatten(1)
-        answer = v @ network.head.weight[run, 0] + network.head.bias[run, 0]
-        torch.testing.assert_close(network.answer(features, None, pooling)[run], answer)
-
-
-@POOLINGS
-def test_equal_weights_change_nothing_and_one_cell_is_all_that_is_seen(pooling, digits):
-    network = initial(generators(1), pooling, True)
-    features = network.features(digits[0][None, :5])
-    equal, one = torch.full((1, 5, CELLS), 1 / CELLS), torch.zeros(1, 5, CELLS)
-    one[..., 10] = 1
-    torch.testing.assert_close(network.answer(features, equal, pooling), network.answer(features, None, pooling))
-    other = features.clone()
-    other[:, :, :10] = 7
-    assert network.answer(features, one, pooling).equal(network.answer(other, one, pooling))
-    if pooling == "mean":  # n w f / n
-        torch.testing.assert_close(network.answer(features, one, pooling), network.head(features[:, :, 10])[..., 0])
-
-
-@POOLINGS
-def test_a_run_starts_alike_with_a_module_and_without(pooling):
-    with_module, without = (initial(generators(5), pooling, module) for module in (True, False))
-    assert without.module is None
-    assert all(a.equal(b) for a, b in zip(with_module.parameters(), without.parameters(), strict=False))
-    limit = (6 / (25 + 8 * 25)) ** 0.5
-    assert 0.9 * limit < with_module.kernels[0].abs().max() <= limit
-
-
-@POOLINGS
-@VARIANTS
-def test_a_run_is_the_same_in_any_group(pooling, variant, digits):
-    together = train(*digits, pooling, variant, [1, 2, 3], SCHEDULE)
-    alone = train(*digits, pooling, variant, [2], SCHEDULE)
-    for whole, part in zip(together.parameters(), alone.parameters(), strict=True):
-        torch.testing.assert_close(whole.view(3, *part.view(1, -1).shape)[1], part.view(1, -1), rtol=1e-3, atol=1e-5)
-
-
-def test_one_step_moves_everything_by_the_learning_rate(digits):
-    """Adam's first step is the learning rate, in the direction against the gradient."""
-    images, labels = digits[0][:16], digits[1][:16]
-    network = train(images, labels, "flat", None, [4], SCHEDULE)
-    first = initial(generators(4), "flat", False)
-    moved = [(after - before).abs() for after, before in zip(network.parameters(), first.parameters(), strict=True)]
-    assert max(part.max().item() for part in moved) == pytest.approx(1e-3, rel=0.01)
-    assert all(part.max() > 0 for part in moved)
-
-
-@VARIANTS
-def test_training_and_evaluation_change_nothing_that_they_are_given(variant, digits):
-    images, labels = (part.clone() for part in digits)
-    network = train(images, labels, "mean", variant, [1], SCHEDULE)
-    before = [value.clone() for value in network.parameters()]
-    evaluate(images, labels, "mean", variant, network)
-    assert images.equal(digits[0])
-    assert labels.equal(digits[1])
-    assert all(a.equal(b) for a, b in zip(before, network.parameters(), strict=True))
-    assert not any(value.requires_grad for value in network.parameters())
-
-
-@POOLINGS
-def test_evaluation_pools_the_hard_cells_alike_and_does_not_depend_on_what_is_beside_an_image(pooling):
-    images, labels = generate((3, 8), EVALUATION_CHUNK + 5, "test", 1)
-    images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
-    network = initial(generators(1, 2), pooling, True)
-    whole, last = (evaluate(images[s], labels[s], pooling, BLA_T, network) for s in (slice(None), slice(-5, None)))
-    torch.testing.assert_close(whole.loss[:, -5:], last.loss)
-    assert whole.explained.hard[:, -5:].equal(last.explained.hard)
-    features = network.features(images[-5:].expand(2, 5, 28, 28))
-    answer = network.answer(features, hard_weights(BLA_T, last.explained.hard), pooling)
-    probability = torch.where(labels[-5:] == 1, answer, -answer).sigmoid()
-    torch.testing.assert_close(last.loss, -probability.log(), rtol=1e-4, atol=1e-6)
-    assert last.correct.equal(probability > 0.5)
-
-
-@VARIANTS
-def test_it_learns_to_tell_the_digits(variant):
-    images, labels = generate((0, 1), 400, "train", 0)
-    images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
-    network = train(images, labels, "flat", variant, [0], Schedule(16, 4, 3e-3, 0, 1e-7))
-    result = evaluate(images, labels, "flat", variant, network)
-    correct = result.correct if variant is None else result.explained.correct
-    assert correct.double().mean() > 0.95
-
-
-def test_a_loss_that_is_not_finite_is_told(digits):
-    with pytest.raises(BlaError, match="not finite in epoch 1; lower the learning rate"):
-        train(digits[0] * float("inf"), digits[1], "mean", None, [0], SCHEDULE)
-
-
-# Results
-
-
-def test_a_run_of_the_table_by_hand_and_means_and_tests_over_runs(digits):
-    network = train(*digits, "mean", BLA_T, [1, 2, 3], SCHEDULE)
-    result = evaluate(*digits, "mean", BLA_T, network)
-    table = run_table(result)
-    assert table["n_images"].tolist() == [96] * 3
-    assert table["correct"].tolist() == result.correct.sum(1).tolist()
-    np.testing.assert_allclose(table["loss"], result.loss.mean(1), rtol=1e-5)
-    np.testing.assert_allclose(table["explanation_size"], result.explained.hard.double().sum(2).mean(1))
-    at_bound = (result.explained.logits.numpy() == 0).all(axis=2).mean(axis=1)
-    np.testing.assert_allclose(table["share_at_bound"], at_bound)
-    plain = run_table(evaluate(*digits, "mean", None, network))
-    assert plain["soft_accuracy"].isna().all()
-
+def runs():
+    """Three runs of every pooling and column, with accuracies drawn at random."""
     rng = np.random.default_rng(0)
-    runs = pd.concat(
-        [
-            table.assign(data="d", pooling=p, column=c, accuracy=rng.random(3))
-            for p in ("mean", "flat")
-            for c in ("bl", "bla_t")
-        ]
-    )
-    by_column = summary(runs, {"bl": 0.9})
-    assert by_column["paper_accuracy"].tolist()[0] == 0.9
-    assert np.isnan(by_column["paper_accuracy"].tolist()[1])
-    own = runs.query("pooling == 'flat' and column == 'bl'")["accuracy"]
-    row = by_column.query("pooling == 'flat' and column == 'bl'").iloc[0]
-    assert (row["accuracy"], row["accuracy_standard_error"]) == pytest.approx((own.mean(), own.sem()))
-    tests = differences(runs, 99, 0)
-    assert len(tests) == 4
-    other = runs.query("pooling == 'flat' and column == 'bla_t'")["accuracy"]
-    found = tests.query("pooling == 'flat' and measure == 'accuracy'").iloc[0]
-    assert found["p"] == pytest.approx(stats.mannwhitneyu(other, own).pvalue)
-    assert found["difference"] == pytest.approx(other.mean() - own.mean())
+    rows = [
+        {"data": "d", "pooling": pooling, "column": column, "run": run, "n_images": 96}
+        | {name: rng.random() for name in (*MEASURES, *DEAD)}
+        for pooling in POOLINGS
+        for column in COLUMNS
+        for run in range(3)
+    ]
+    return pd.DataFrame(rows)
 
-    cells = {pooling: rng.random((4, 7, 7)) < 0.3 for pooling in ("mean", "flat")}
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 1), ("cuda", 3)])
+def test_jobs_hold_every_run_once_alone_on_a_cpu_and_all_together_on_a_gpu(device, size):
+    work = jobs(3, seed_of, torch.device(device))
+    found = {(p, c, start + k): seed for p, c, seeds, start in work for k, seed in enumerate(seeds)}
+    assert found == {(p, c, r): seed_of(p, c, r) for p in POOLINGS for c in COLUMNS for r in range(3)}
+    assert {len(seeds) for _, _, seeds, _ in work} == {size}
+
+
+def test_a_job_is_what_train_and_evaluate_give():
+    images, labels = generate((3, 8), 48, "train", 0)
+    data = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
+    work = [("mean", "bl", [5], 3), ("mean", "bla_t", [7, 8], 1)]
+    for (pooling, column, seeds, start), (table, result) in zip(work, train_and_evaluate(work, data, data, BLA_T, SCHEDULE), strict=True):  # fmt: skip
+        variant = BLA_T if column == "bla_t" else None
+        wanted = evaluate(*data, pooling, variant, train(*data, pooling, variant, seeds, SCHEDULE))
+        torch.testing.assert_close(result.loss, wanted.loss)
+        assert (result.explained is None) == (variant is None)
+        own = table_of_runs(result)
+        pd.testing.assert_frame_equal(table[own.columns], own.assign(run=own["run"] + start))
+        assert table["seed"].tolist() == seeds
+        assert set(table["n_train_images"]) == {48}
+        assert set(RUN) - set(table) == {"data"}
+
+
+def test_means_stand_beside_the_papers_accuracies(runs):
+    table = summary(runs, {"bl": 0.9})
+    assert table["paper_accuracy"].tolist()[0] == 0.9
+    assert np.isnan(table["paper_accuracy"].tolist()[1])
+    own = runs.query("pooling == 'flat' and column == 'bl'")["accuracy"]
+    row = table.query("pooling == 'flat' and column == 'bl'").iloc[0]
+    assert (row["accuracy"], row["accuracy_standard_error"]) == pytest.approx((own.mean(), own.sem()))
+    assert published_accuracies(PUBLISHED) == {"bl": 0.994, "bla_t": 0.993}
+
+
+def test_bla_t_is_compared_with_bl_by_an_unpaired_test(runs):
+    table = differences(runs, 99, 0)
+    assert len(table) == 4
+    x, y = (runs.query(f"pooling == 'flat' and column == '{column}'")["accuracy"] for column in ("bla_t", "bl"))
+    found = table.query("pooling == 'flat' and measure == 'accuracy'").iloc[0]
+    assert found["p"] == pytest.approx(stats.mannwhitneyu(x, y).pvalue)
+    assert found["difference"] == pytest.approx(x.mean() - y.mean())
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_the_picture_shows_how_many_cells_run_0_keeps_and_how_many_runs_there_are(runs):
+    rng = np.random.default_rng(0)
+    cells = {pooling: rng.random((4, 7, 7)) < 0.3 for pooling in POOLINGS}
     figure = picture(runs, np.zeros((4, 28, 28, 3), np.uint8), {name: own.astype(float) for name, own in cells.items()})
     told = [axis.get_xlabel() for axis in figure.axes if "cells" in axis.get_xlabel()]
     assert sorted(told) == sorted(f"{int(own.sum())} cells" for part in cells.values() for own in part)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert len(titles) == 2
     assert all("n = 3 runs, 96 images" in title for title in titles)
-
-
-# Moved digits
-
-
-def test_an_image_depends_on_its_number_and_not_on_how_many_there_are():
-    few, many = generate((3, 8), 10, "train", 0), generate((3, 8), 30, "train", 0)
-    assert np.array_equal(few[0], many[0][:10])
-    assert many[1].tolist() == [0, 1] * 15
-    others = [generate((3, 8), 10, split, seed)[0] for split, seed in (("test", 0), ("train", 1))]
-    assert not any((other == few[0]).all(axis=(1, 2)).any() for other in others)
-    assert few[0].shape == (10, 28, 28)
-    assert few[0].dtype == np.uint8
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_images_are_drawn_from_the_sources_of_their_split_and_class(split, monkeypatch):
-    seen = []
-
-    def look(source, *arguments, **options):
-        seen.append(source)
-        return ndimage.affine_transform(source, *arguments, **options)
-
-    monkeypatch.setattr(moved_digits, "affine_transform", look)
-    generate((3, 8), 40, split, 0)
-    data = load_digits()
-    allowed = [[data.images[i] for i in source_split()[split] if data.target[i] == digit] for digit in (3, 8)]
-    for number, source in enumerate(seen):
-        assert any(np.array_equal(source, one) for one in allowed[number % 2])
-
-
-def test_a_digit_that_is_not_moved_is_in_the_middle_and_2_5_times_as_large(monkeypatch):
-    for name in ("LARGEST_TURN", "LARGEST_SHIFT", "LARGEST_SCALING"):
-        monkeypatch.setattr(moved_digits, name, 0)
-    sources = []
-    monkeypatch.setattr(
-        moved_digits, "affine_transform", lambda s, *a, **o: sources.append(s) or ndimage.affine_transform(s, *a, **o)
-    )
-    images, _ = generate((3, 8), 20, "train", 0)
-    for image, source in zip(images, sources, strict=True):
-        wanted = (np.array(ndimage.center_of_mass(source)) - 3.5) * 2.5 + 13.5
-        np.testing.assert_allclose(ndimage.center_of_mass(image), wanted, atol=0.3)
-        assert image.max() > 240
-        assert max(image[0].max(), image[-1].max(), image[:, 0].max(), image[:, -1].max()) < 10
-
-
-# Unpaired runs
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_unpaired_test_is_scipys_and_its_interval_holds_the_difference(seed):
-    rng = np.random.default_rng(seed)
-    x, y = rng.normal(0.4, 1, 20), rng.normal(0, 1, 15)
-    found = mann_whitney(x, y, 9999, 0)
-    assert found.p == pytest.approx(stats.mannwhitneyu(x, y).pvalue)
-    assert found.effect_size == pytest.approx(np.mean(np.sign(x[:, None] - y)))
-    assert found.difference == pytest.approx(x.mean() - y.mean())
-    spread = (x.var() / 20 + y.var() / 15) ** 0.5
-    low, high = found.interval
-    assert low == pytest.approx(found.difference - 1.96 * spread, abs=0.25 * spread)
-    assert high == pytest.approx(found.difference + 1.96 * spread, abs=0.25 * spread)
-
-
-def test_groups_apart_and_groups_alike():
-    assert mann_whitney(np.arange(10.0, 15), np.arange(5.0), 99, 0).effect_size == 1
-    assert mann_whitney(np.arange(5.0), np.arange(10.0, 15), 99, 0).effect_size == -1
-    alike = mann_whitney(np.full(4, 0.5), np.full(3, 0.5), 99, 0)
-    assert alike == (1, 0, 0, (0, 0))

@@ -1,14 +1,17 @@
-"""Table 1: means, standard errors, marks, and the paper's values beside ours."""
+"""Table 1: means, standard errors, marks, and the paper's values beside ours; Figure 3."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bla.base.paper import COLUMNS
+from bla.experiments.table1.figures import figure_three
 from bla.experiments.table1.tables import layout, markdown, table_one, title
+from bla.plotting.style import save_figure
 
-PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
+PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
 RUNS = pd.DataFrame(
     [
         {"dataset": "d", "variant": v, "run": r, "accuracy": a + r / 100, "loss": 1 - a, "explanation_size": s}
@@ -94,3 +97,39 @@ def test_a_column_of_ones_own_is_headed_by_its_key():
     assert "| d (n = 2) | 0.9100 ± 0.0100 | 0.8100 ± 0.0100† | 0.7100 ± 0.0100∗ |" in " ".join(text.split()).replace(
         "  ", " "
     )
+
+
+# Figure 3
+
+FIVE_RUNS = pd.DataFrame(
+    [
+        {"dataset": d, "variant": v, "run": r, "accuracy": 0.9 - i / 50 + r / 1000, "loss": 0.3 + i / 10 + r / 100}
+        for d in ("a", "b")
+        for i, v in enumerate(("bl", "bla", "bla_hot", "bl_plus"))
+        for r in range(5)
+    ]
+)
+
+
+def test_figure_three_shows_every_run_and_the_baselines_median():
+    figure = figure_three(FIVE_RUNS)
+    assert len(figure.axes) == 4
+    for axis, (dataset, measure) in zip(figure.axes, [("a", 0), ("b", 0), ("a", 1), ("b", 1)], strict=True):
+        own = FIVE_RUNS[(FIVE_RUNS["dataset"] == dataset) & (FIVE_RUNS["variant"] != "bl")]
+        values = 1 - own["accuracy"] if measure == 0 else own["loss"]
+        dots = np.concatenate(
+            [np.asarray(c.get_offsets())[:, 1] for c in axis.collections if len(c.get_offsets()) == 5]
+        )
+        np.testing.assert_allclose(np.sort(dots), np.sort(values))
+        bl = FIVE_RUNS[(FIVE_RUNS["dataset"] == dataset) & (FIVE_RUNS["variant"] == "bl")]
+        median = (1 - bl["accuracy"] if measure == 0 else bl["loss"]).median()
+        assert any(line.get_linestyle() == "--" and np.allclose(line.get_ydata(), median) for line in axis.lines)
+        assert "n = 5 runs" in axis.get_title()
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["BLA", "bla_hot", "BL+"]
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_equal_figures_are_equal_bytes(kind, tmp_path):
+    for number in range(2):
+        save_figure(figure_three(FIVE_RUNS), tmp_path / f"{number}.{kind}", kind)
+    assert (tmp_path / f"0.{kind}").read_bytes() == (tmp_path / f"1.{kind}").read_bytes()

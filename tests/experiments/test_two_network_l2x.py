@@ -13,11 +13,13 @@ from bla.base.errors import BlaError
 from bla.base.specs import Backbone, L2XReading, Schedule
 from bla.experiments.runs import means
 from bla.experiments.two_network_l2x import digits as l2x_digits
+from bla.experiments.two_network_l2x.experiment import Seen
+from bla.experiments.two_network_l2x.figures import picture
 from bla.experiments.two_network_l2x.l2x import evaluate, masked, sample, shown, train
-from bla.experiments.two_network_l2x.tables import MEASURES, SHOWN, Seen, differences, picture
+from bla.experiments.two_network_l2x.tables import MEASURES, SHOWN, differences
 from bla.method.equations import largest_cells
+from bla.method.initialisation import initial_head
 from bla.method.modules import Head, Module
-from bla.method.training import initial_head
 from bla.networks.backbones import build_backbone
 from bla.networks.patches import occlude
 from bla.networks.small_cnn import CELLS, SmallCNN, initial
@@ -222,13 +224,13 @@ def test_sure_logits_make_all_draws_choose_the_same_patch():
 
 def test_as_many_patches_as_there_are_cannot_be_chosen(extractor):
     images, features, labels = data_of(extractor)
-    with pytest.raises(BlaError, match="16 patches cannot be chosen from 16; lower k"):
+    with pytest.raises(BlaError, match=r"16 patches .* lower k"):
         train(extractor, images, features, labels, torch.arange(12), DIVIDED, 16, SCHEDULE, 0, 0)
 
 
-def test_a_loss_that_is_not_finite_is_told(extractor):
+def test_a_loss_that_is_not_finite_is_an_error_with_its_remedy(extractor):
     images, features, labels = data_of(extractor)
-    with pytest.raises(BlaError, match="not finite in epoch 1; lower the learning rate"):
+    with pytest.raises(BlaError, match="epoch 1; lower the learning rate"):
         train(extractor, images, features * np.inf, labels, torch.arange(12), DIVIDED, K, SCHEDULE, 0, 0)
 
 
@@ -287,6 +289,7 @@ def test_a_run_on_digits_is_the_same_in_any_group_and_starts_alike_under_every_r
         torch.testing.assert_close(found[0][name][1:2], found[1][name], rtol=0, atol=0.03)
 
 
+@pytest.mark.slow
 def test_the_second_network_may_be_right_although_the_patches_say_nothing_to_the_model():
     """What decides is whether one patch is bright. Selectors of seeds 1 and 2 find it; that of seed 0 tells the second network
     the class by *where* it shows patches (Jethani et al. 2021), and only post-hoc accuracy notices."""
@@ -358,4 +361,4 @@ def test_the_picture_shows_every_run_and_what_is_seen_of_each_image():
     pictures = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert len(pictures) == 4 * (1 + 2 * 2)
     assert np.array_equal(pictures[4], images[0] // 2)
-    assert picture(runs.iloc[:0], {}).get_suptitle().startswith("None of l2x.datasets")
+    assert "two_network_l2x.datasets" in picture(runs.iloc[:0], {}).get_suptitle()

@@ -1,26 +1,33 @@
 """What each choice that the paper leaves open changes: the table of effects against hand-computed values and scipy."""
 
 from dataclasses import replace
+from functools import cache
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from bla.base import paper
 from bla.base.errors import BlaError
-from bla.base.specs import Backbone
-from bla.experiments.unstated_choices.tables import (
-    CHOICES,
+from bla.base.specs import Backbone, Schedule
+from bla.experiments.unstated_choices.experiment import (
     COLUMNS,
-    MEASURES,
     NORMALISATIONS,
+    RUN,
     STOCHASTIC_DEPTHS,
-    cells,
-    effects,
+    measure,
     preparations,
 )
+from bla.experiments.unstated_choices.figures import choices
+from bla.experiments.unstated_choices.tables import CHOICES, MEASURES, cells, effects
+from bla.method.evaluation import evaluate
+from bla.method.initialisation import initial_head
+from bla.method.training import train
+from bla.plotting.style import save_figure
+from bla.runtime.seeds import derive_seed
 
 PREPARATIONS = list(product(NORMALISATIONS, STOCHASTIC_DEPTHS))
 KEYS = ["dataset", "choice", "other", "column", "setting", "measure"]
@@ -52,20 +59,22 @@ def noise(seed, runs=6):
     return table(values[0], f"d{seed}", *values[1:])
 
 
-def found(runs):
-    return effects(runs)
+@cache
+def small():
+    """The effects of `SMALL`."""
+    return effects(table(SMALL))
 
 
 @pytest.fixture(scope="module")
 def measured():
     """Random runs, and the effects found in them."""
     runs = noise(1)
-    return runs, found(runs)
+    return runs, effects(runs)
 
 
-def rows(runs, choice, measure="accuracy", **where):
-    """The rows of one choice and measure by setting."""
-    own = found(runs).query("choice == @choice and measure == @measure")
+def rows(result, choice, measure="accuracy", **where):
+    """The rows of one choice and measure by setting, from a table of effects."""
+    own = result.query("choice == @choice and measure == @measure")
     for column, value in where.items():
         own = own[own[column] == value]
     return own.set_index("setting")
@@ -121,7 +130,7 @@ def test_columns_of_a_choice_differ_in_that_choice_alone():
     ],
 )
 def test_effects_by_hand(choice, setting, reference, other, difference, error):
-    row = rows(table(SMALL), choice, column="bl").loc[setting]
+    row = rows(small(), choice, column="bl").loc[setting]
     values = [row["mean_reference"], row["mean_other"], row["difference"], row["standard_error"]]
     assert values == pytest.approx([reference, other, difference, error])
     assert (row["n_runs"], row["nonzero_pairs"], row["rank_biserial"], row["p"]) == (2, 2, -1, 0.5)
@@ -130,7 +139,7 @@ def test_effects_by_hand(choice, setting, reference, other, difference, error):
 
 
 def test_a_choice_between_columns_by_hand():
-    table_rows = rows(table(SMALL), "training time of BL")
+    table_rows = rows(small(), "training time of BL")
     settings = [f"normalisation {n}, stochastic_depth {d}" for n, d in PREPARATIONS]
     assert list(table_rows.index) == [*settings, "all"]
     assert table_rows["column"].unique().tolist() == ["bl_plus"]
@@ -161,7 +170,7 @@ def test_equal_differences_of_accuracies_tie_although_floats_do_not():
     assert 0.1 + 0.2 != 0.3
     accuracy = {key: [0.5, 0.5, 0.5] for key in SMALL}
     accuracy["bl", "imagenet", 0.0], accuracy["bl", "keras_2021", 0.0] = [0.1, 0.3, 0.3], [0.2, 0.2, 0.1 + 0.2]
-    row = rows(table(accuracy), "normalisation", column="bl").loc["stochastic_depth 0.0"]
+    row = rows(effects(table(accuracy)), "normalisation", column="bl").loc["stochastic_depth 0.0"]
     # +0.1 and -0.1 share their rank, and the third pair does not differ
     assert (row["nonzero_pairs"], row["rank_biserial"], row["p"]) == (2, 0, 1)
 
@@ -190,34 +199,34 @@ def baselines(seed):
 
 
 def test_main_effects_and_single_settings_of_each_dataset_are_families_of_their_own():
-    result = found(pd.concat([baselines(1), baselines(2)]))
+    result = effects(pd.concat([baselines(1), baselines(2)]))
     families = result.groupby(["dataset", result["setting"] == "all"])
     assert [len(family) for _, family in families] == [24, 10, 24, 10]
     for _, family in families:
         np.testing.assert_allclose(family["p_holm"], by_holm(family["p"].to_numpy()))
         assert set(family["p_holm"].between(1e-6, 0.05)) == {True, False}
-    alone = found(baselines(1))
+    alone = effects(baselines(1))
     assert result.loc[result["dataset"] == "d1", "p_holm"].tolist() == alone["p_holm"].tolist()
 
 
 def test_run_r_pairs_with_run_r_in_whatever_order_the_rows_stand(measured):
     runs, wanted = measured
     wanted = wanted.set_index(KEYS).sort_index()
-    shuffled = found(runs.sample(frac=1, random_state=0)).set_index(KEYS).sort_index()
+    shuffled = effects(runs.sample(frac=1, random_state=0)).set_index(KEYS).sort_index()
     pd.testing.assert_frame_equal(shuffled, wanted)
 
 
 def test_runs_of_two_columns_pair_by_their_numbers():
     paired = table(SMALL | {("bl_plus", *key[1:]): values for key, values in SMALL.items() if key[0] == "bl"})
-    row = rows(paired, "training time of BL").loc["all"]
+    row = rows(effects(paired), "training time of BL").loc["all"]
     assert (row["difference"], row["nonzero_pairs"]) == (0, 0)
     turned = paired.assign(run=paired["run"].where(paired["column"] == "bl", 1 - paired["run"]))
-    row = rows(turned, "training time of BL").loc["all"]  # 0.765 - 0.865 and 0.865 - 0.765
+    row = rows(effects(turned), "training time of BL").loc["all"]  # 0.765 - 0.865 and 0.865 - 0.765
     assert (row["difference"], row["standard_error"]) == (pytest.approx(0), pytest.approx(0.1))
     assert (row["nonzero_pairs"], row["rank_biserial"]) == (2, 0)
 
 
-def test_every_choice_is_told_for_every_column_setting_and_measure(measured):
+def test_every_choice_has_a_row_for_every_column_setting_and_measure(measured):
     counts = measured[1].groupby(["choice", "measure", "setting"], sort=False).size()
     assert counts["normalisation", "accuracy", "all"] == counts["stochastic_depth", "loss", "all"] == len(COLUMNS)
     assert counts["normalisation", "explanation_size", "all"] == len(COLUMNS) - 2  # not of the baselines
@@ -234,14 +243,14 @@ def test_the_baseline_has_no_explanation_size(measured):
 
 
 def test_a_backbone_with_another_normalisation_is_refused():
-    with pytest.raises(BlaError, match="normalisation imagenet, not half"):
+    with pytest.raises(BlaError, match=r"unstated_choices\.datasets: .*imagenet.*half"):
         preparations(Backbone("test_resnet", "w", "half", 16), 7)
 
 
 def test_what_never_changes_does_not_count_in_holms_families():
     sizes = {key: [8, 8] for key in SMALL}
     runs = table(SMALL, size=sizes)
-    result, without = found(runs), found(table(SMALL))
+    result, without = effects(runs), small()
     flat = result[result["measure"] == "explanation_size"]
     assert len(flat) > 0
     assert flat["p_holm"].eq(1).all()
@@ -264,6 +273,85 @@ def test_cells_have_the_mean_and_its_standard_error_over_runs():
 def test_no_runs_give_empty_tables_with_the_same_columns():
     runs = table(SMALL)
     empty = pd.DataFrame(columns=runs.columns)
-    for function in (cells, found):
+    for function in (cells, effects):
         assert list(function(empty).columns) == list(function(runs).columns)
         assert len(function(empty)) == 0
+
+
+def test_every_column_is_trained_from_the_same_numbers():
+    torch.manual_seed(0)
+    data, test = (torch.randn(2, 24, 9, 6), torch.arange(24) % 2), (torch.randn(10, 9, 6), torch.arange(10) % 2)
+    seeds, schedule, calls = [3, 4], Schedule(8, 2, 0.01, 0.2, 1e-7), []
+    table = measure(data, test, seeds, schedule, calls.append)
+    assert sum(calls) == 3 * len(seeds)
+    assert set(RUN) - set(table) == {"dataset", "normalisation", "stochastic_depth", "draws"}
+    assert table[["column", "run"]].to_numpy().tolist() == [[column, run] for column in COLUMNS for run in range(2)]
+    first, second, last = ([derive_seed(seed, phase) for seed in seeds] for phase in ("baseline", "variant", "evaluation"))  # fmt: skip
+    bl = train(*data, COLUMNS["bl"], initial_head(seeds, 6, 2), first, schedule)
+    for key in ("bl", "bla_t", "bla_ph", "bla_t_indicator"):
+        own = bl if key == "bl" else train(*data, COLUMNS[key], bl.head, second, schedule, schedule.epochs)
+        wanted = evaluate(*test, COLUMNS[key], own, last).loss.mean(dim=1)
+        np.testing.assert_allclose(table.loc[table["column"] == key, "loss"], wanted, rtol=1e-4)
+
+
+# The picture
+
+
+@cache
+def changes(*datasets):
+    """Effects of every choice on random runs of some columns of these datasets."""
+    rng = np.random.default_rng(0)
+    names = ("bl", "bl_plus", "bla_t", "bla_t_renormalise", "bla_t_indicator", "bla_ph", "bla_ph_reloaded")
+    rows = [
+        {"dataset": d, "normalisation": n, "stochastic_depth": s, "draws": 1, "column": c, "run": r}
+        | dict(zip(MEASURES, rng.random(3), strict=True))
+        | ({"explanation_size": np.nan} if c.startswith("bl_") or c == "bl" else {})
+        for d in datasets for n in NORMALISATIONS for s in STOCHASTIC_DEPTHS for c in names for r in range(4)
+    ]  # fmt: skip
+    keys = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run"]
+    return effects(pd.DataFrame(rows, columns=[*keys, *MEASURES]))
+
+
+@pytest.mark.parametrize("datasets", [("a",), ("a", "b")], ids=len)
+def test_choices_have_a_row_a_dataset_and_show_every_main_effect(datasets):
+    effects = changes(*datasets)
+    figure = choices(effects)
+    assert len(figure.axes) == 3 * len(datasets)
+    labels = ["change in accuracy", "change in loss (nats)", "change in explanation size (cells)"]
+    for number, axis in enumerate(figure.axes):
+        dataset, measure = datasets[number // 3], MEASURES[number % 3]
+        main = effects[
+            (effects["dataset"] == dataset) & (effects["measure"] == measure) & (effects["setting"] == "all")
+        ]
+        assert axis.get_xlabel() == labels[number % 3]
+        drawn = np.concatenate([bar.lines[0].get_xdata(orig=False) for bar in axis.containers])
+        np.testing.assert_allclose(np.sort(drawn), np.sort(main["difference"]))
+        ends = [bar.lines[2][0].get_segments()[0][:, 0] for bar in axis.containers]
+        np.testing.assert_allclose(np.sort(ends, axis=0), np.sort(main[["low", "high"]], axis=0))
+        assert axis.get_title() == (f"{dataset} (n = 4 runs)" if number % 3 == 1 else "")
+    told = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert len(told) == len(CHOICES)
+    assert told[1] == "stochastic depth:\n0.0 → 0.2"
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {
+        paper.COLUMNS[c] for c in set(effects["column"])
+    }
+
+
+def test_choices_name_the_setting_where_nothing_ran():
+    figure = choices(changes())
+    assert "unstated_choices.datasets" in figure.get_suptitle()
+    assert not any(axis.containers for axis in figure.axes)
+
+
+def test_choices_draw_what_the_csv_holds(tmp_path):
+    effects = changes("a")
+    effects.to_csv(tmp_path / "effects.csv", index=False)
+    save_figure(choices(effects), tmp_path / "a.png", "png")
+    save_figure(choices(pd.read_csv(tmp_path / "effects.csv")), tmp_path / "b.png", "png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_equal_pictures_are_equal_bytes(tmp_path):
+    for number in range(2):
+        save_figure(choices(changes("a")), tmp_path / f"{number}.svg", "svg")
+    assert (tmp_path / "0.svg").read_bytes() == (tmp_path / "1.svg").read_bytes()

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
@@ -14,7 +12,7 @@ from bla.explainers.posthoc.lime import draw_patterns
 from bla.method.modules import Head
 from bla.networks.backbones import build_backbone
 from bla.networks.classifier import Classifier
-from bla.networks.patches import cell_means, occlude, patch_of_pixel
+from bla.networks.patches import occlude
 
 GRID, SIDE, RUNS, IMAGES, CLASSES = 4, 64, 2, 3, 3
 COLOUR = torch.tensor([124.0, 116.5, 40.0])
@@ -74,33 +72,6 @@ def same(found, expected):
     torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("side", [28, 112, 224])
-def test_a_patch_is_a_seventh_of_the_side(side):
-    assert torch.bincount(patch_of_pixel(side, 7)).tolist() == [side // 7] * 7
-
-
-def test_pixels_belong_to_the_nearest_patches_where_the_grid_does_not_divide_the_side():
-    assert patch_of_pixel(10, 4).tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
-
-
-@given(st.integers(1, 12), st.integers(0, 60))
-def test_patches_lie_in_order_and_differ_by_one_pixel_at_most(grid, more):
-    patches = patch_of_pixel(grid + more, grid)
-    assert (patches.diff() >= 0).all()
-    sizes = torch.bincount(patches, minlength=grid)
-    assert len(sizes) == grid
-    assert sizes.max() - sizes.min() <= 1
-
-
-def test_absent_patches_are_black_and_the_others_as_they_were():
-    image = torch.arange(1, 49, dtype=torch.uint8).view(1, 4, 4, 3)
-    hidden = occlude(image, torch.tensor([[True, False, False, True]]), 2)
-    assert hidden[0, :2, :2].equal(image[0, :2, :2])
-    assert hidden[0, 2:, 2:].equal(image[0, 2:, 2:])
-    assert not hidden[0, :2, 2:].any()
-    assert not hidden[0, 2:, :2].any()
-
-
 def test_patch_masks_show_the_patches_of_the_pattern(patterns):
     numbers = torch.tensor([5, 0, 0, 3])
     shown = patch_masks(patterns, (SIDE, SIDE), GRID)(torch.tensor([0, 1, 2, 0]), numbers)
@@ -124,41 +95,6 @@ def test_patch_masks_fit_images_that_are_not_square_or_not_divided_by_the_grid()
 def test_patch_masks_hide_what_occlude_paints(images, patterns):
     shown = patch_masks(patterns, (SIDE, SIDE), GRID)(torch.zeros(3, dtype=torch.int64), torch.arange(3))
     assert (images * shown[..., None]).equal(occlude(images, patterns[:3], GRID))
-
-
-@pytest.mark.parametrize("size", [(8, 8), (15, 9)])
-def test_smooth_masks_are_bilinear(size):
-    maps = torch.rand(2, 5, 3, 3, generator=torch.Generator().manual_seed(0))
-    found = smooth_masks(maps, size)(torch.tensor([1, 0, 1]), torch.tensor([4, 2, 0]))
-    assert found.shape == (3, *size)
-    zoom = [side / 3 for side in size]
-    expected = [
-        ndimage.zoom(maps[i, p].numpy(), zoom, order=1, mode="nearest", grid_mode=True)
-        for i, p in [(1, 4), (0, 2), (1, 0)]
-    ]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert ((found >= 0) & (found <= 1)).all()
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 12), st.integers(0, 2**31))
-def test_cell_means_are_those_of_the_pixels_of_each_cell(grid, tall, wide, seed):
-    values = np.random.default_rng(seed).normal(size=(2, grid + tall, grid + wide))
-    _, height, width = values.shape
-    sums, sizes = np.zeros((2, grid, grid)), np.zeros((grid, grid))
-    for y in range(height):
-        for x in range(width):
-            sums[:, y * grid // height, x * grid // width] += values[:, y, x]
-            sizes[y * grid // height, x * grid // width] += 1
-    np.testing.assert_allclose(cell_means(torch.from_numpy(values), grid), sums / sizes, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_map_of_the_grid_stays_as_it_is_and_types_stay_too(dtype):
-    values = torch.rand(2, 5, 5, dtype=dtype)
-    assert cell_means(values, 5) is values
-    assert cell_means(values, 2).dtype == dtype
-    torch.testing.assert_close(cell_means(values, 1)[:, 0, 0], values.mean(dim=(1, 2)))
 
 
 def test_blur_keeps_images_of_one_colour():
@@ -287,40 +223,3 @@ def test_scores_are_the_targets_probability_or_logit_run_by_run():
             odds = np.exp(logits[run, row].double().numpy())
             assert target_scores(logits, targets)[run, row].item() == pytest.approx(odds[target] / odds.sum(), rel=1e-5)
             assert target_scores(logits, targets, probabilities=False)[run, row] == logits[run, row, target]
-
-
-def test_a_classifier_pools_with_equal_weights_and_applies_each_head(classifier, images):
-    features = torch.randn(2, 96, 3, 2, generator=torch.Generator().manual_seed(0))
-    pooled = features.double().numpy().sum(axis=(2, 3)) / 6
-    heads = zip(classifier.head_weight.double().numpy(), classifier.head_bias.double().numpy(), strict=True)
-    expected = [[weight @ row + bias for row in pooled] for weight, bias in heads]
-    np.testing.assert_allclose(classifier.logits(features), expected, atol=1e-4)
-    with torch.no_grad():
-        same(classifier(images), classifier.logits(classifier.extractor.feature_map(images)))
-
-
-def test_a_run_is_its_head_on_the_same_backbone_with_a_count_of_its_own(classifier, images):
-    with torch.no_grad():
-        before, together = classifier.forwards, classifier(images)
-        assert classifier.forwards == before + IMAGES
-        for number in range(RUNS):
-            alone = classifier.run(number)
-            assert alone.extractor is classifier.extractor
-            assert not alone.training
-            assert not any(parameter.requires_grad for parameter in (alone.head_weight, alone.head_bias))
-            same(alone(images), together[number : number + 1])
-            assert alone(images[:2]).shape == (1, 2, CLASSES)
-            assert alone.forwards == IMAGES + 2
-    assert classifier.forwards == before + IMAGES
-
-
-def test_a_run_of_a_classifier_in_training_mode_is_in_training_mode():
-    classifier = Classifier(nn.Identity(), Head(torch.zeros(2, 3, 4), torch.zeros(2, 3)))
-    assert classifier.train().run(1).training
-    assert not classifier.eval().run(1).training
-
-
-def test_a_run_leaves_the_mode_of_the_shared_backbone_alone():
-    backbone = nn.Linear(1, 1).eval()
-    Classifier(backbone, Head(torch.zeros(2, 3, 4), torch.zeros(2, 3))).run(1)
-    assert not backbone.training

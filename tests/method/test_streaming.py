@@ -14,9 +14,11 @@ from scipy import stats
 
 from bla.base.specs import BoundedLogits, ConceptVector, NoExplanation, Schedule
 from bla.method import streaming
+from bla.method.evaluation import evaluate
+from bla.method.initialisation import initial_head
 from bla.method.modules import Head
 from bla.method.streaming import block_order, block_rows, pools
-from bla.method.training import evaluate, initial_head, train
+from bla.method.training import train
 
 CPU = torch.device("cpu")
 BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
@@ -74,6 +76,7 @@ def places(images, limit, batch, passes):
     return found
 
 
+@pytest.mark.slow
 def test_the_place_of_every_image_in_a_pass_is_uniform(monkeypatch):
     """A Kolmogorov-Smirnov test for each image over 400 passes: p-values of uniform places are uniform themselves."""
     monkeypatch.setattr(streaming, "block_rows", lambda features: 5)
@@ -109,6 +112,7 @@ def sorted_data():
     return features.half(), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [NONE, replace(BLA_T, threshold_factor=0)], ids=["bl", "bla"])
 def test_blocks_of_mixed_images_do_not_bias_training_and_blocks_of_sorted_ones_do(variant, sorted_data, monkeypatch):
     """Accuracy of 20 runs after streaming against that after full permutations."""
@@ -134,9 +138,9 @@ def test_blocks_of_mixed_images_do_not_bias_training_and_blocks_of_sorted_ones_d
     "variant", [NONE, BLA_T, ConceptVector("concept_vector", "trained", 0.1, "linear")], ids=["bl", "bla_t", "concept"]
 )
 def test_a_run_streams_alone_as_among_others(variant, sorted_data):
-    features, labels = sorted_data
+    features, labels = (part[::3] for part in sorted_data)
     features = torch.stack([features, features * 0.9])
-    schedule, head = Schedule(16, 2, 0.01, 0.2, 1e-7, images_in_memory=400), initial_head([1, 2, 3], 6, 6)
+    schedule, head = Schedule(16, 2, 0.01, 0.2, 1e-7, images_in_memory=200), initial_head([1, 2, 3], 6, 6)
     together = train(features, labels, variant, head, [1, 2, 3], schedule, group=3)
     third = Head(head.weight[2:], head.bias[2:])
     alone = train(features, labels, variant, third, [3], schedule, first_epoch=2)  # run 2 reads draw 0 first
@@ -150,7 +154,9 @@ from pathlib import Path
 import numpy as np, torch
 from bla.base.specs import BoundedLogits, NoExplanation, Schedule
 from bla.method.modules import Head
-from bla.method.training import evaluate, initial_head, train
+from bla.method.evaluation import evaluate
+from bla.method.initialisation import initial_head
+from bla.method.training import train
 
 path, variant, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 variant = NoExplanation("none") if variant == "bl" else BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
@@ -170,6 +176,7 @@ print(result.correct.float().mean().item())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="needs Linux: its limit on data leaves out mapped files"
 )
@@ -185,7 +192,7 @@ def test_training_and_evaluation_take_less_memory_than_the_features(variant, tmp
         part[1::2, :, 0] += 3  # of the second class
         for _ in range(images // len(part)):
             file.write(part.data)
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-W", "ignore", "-c", LIMITED, str(path), variant, str(256 * 2**20)]
     done = subprocess.run(command, cwd=root / "src", capture_output=True, text=True)
     path.unlink()

@@ -10,8 +10,8 @@ from torch import nn
 
 from bla.base.specs import Backbone
 from bla.explainers.occlusion import blurred
+from bla.method.initialisation import initial_head
 from bla.method.modules import Head
-from bla.method.training import initial_head
 from bla.metrics import BY_NAME
 from bla.metrics.confidence import explanation_mask, keep_largest
 from bla.metrics.curves import rank_cells

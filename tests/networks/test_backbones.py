@@ -1,7 +1,6 @@
-"""Frozen extractors, their stochastic depth, and the training of the embedded one, on timm's models with random weights."""
+"""Frozen extractors and their stochastic depth, on timm's models with random weights."""
 
 import re
-import shutil
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -15,21 +14,14 @@ from timm.layers.drop import DropPath
 from torch import nn
 
 from bla.base.errors import BlaError
-from bla.base.specs import Backbone, ClutteredDigits, Pretraining
-from bla.datasets import cluttered_digits
-from bla.networks import backbones, pretraining
+from bla.base.specs import Backbone
+from bla.networks import backbones
 from bla.networks.backbones import HUB, Extractor, ResidualDrop, build_backbone, extract, fold_batch_norm, load_backbone
 from pipeline.run.settings import load_settings
-from pipeline.stages import backbone as stage
 
 CPU = torch.device("cpu")
 RESNET = Backbone("test_resnet", "w", "half", 16)
 B0 = Backbone("tf_efficientnet_b0", "w", "keras_2021", None, 0.2, 5)
-STATISTICS = {
-    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-    "keras_2021": ([0.485, 0.456, 0.406], np.sqrt([0.229, 0.224, 0.225])),
-    "half": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
-}
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
 
 
@@ -50,12 +42,12 @@ def weights(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (replace(RESNET, architecture="test_resnett"), r"^architecture: timm has no test_resnett \(did you mean test_"),
-        (replace(RESNET, architecture="qqqqqqqq"), "^architecture: timm has no qqqqqqqq$"),
-        (replace(RESNET, architecture="hf_hub:timm/test_resnet"), "^architecture: timm has no hf_hub:timm/test_resnet"),
-        (Backbone("test_resnet.none", "w", "half"), r"^architecture: timm cannot build test_resnet.none \(.*tag"),
-        (replace(RESNET, output_stride=7), "^output_stride: test_resnet cannot use 7; try null$"),
-        (Backbone("test_mambaout", "w", "half", 16), r"^output_stride: test_mambaout cannot use 16 \(.*\); try null$"),
+        (replace(RESNET, architecture="test_resnett"), r"^architecture: .*test_resnett.*did you mean test_"),
+        (replace(RESNET, architecture="qqqqqqqq"), r"^architecture: .*qqqqqqqq$"),
+        (replace(RESNET, architecture="hf_hub:timm/test_resnet"), r"^architecture: .*hf_hub:timm/test_resnet"),
+        (Backbone("test_resnet.none", "w", "half"), r"^architecture: .*test_resnet\.none.*tag"),
+        (replace(RESNET, output_stride=7), r"^output_stride: test_resnet .*7; try null$"),
+        (Backbone("test_mambaout", "w", "half", 16), r"^output_stride: test_mambaout .*16.*; try null$"),
     ],
 )
 def test_what_timm_cannot_build_is_refused(spec, message):
@@ -66,7 +58,7 @@ def test_what_timm_cannot_build_is_refused(spec, message):
 @pytest.mark.parametrize(("architecture", "stride"), [("test_efficientnet", 7), ("test_byobnet", 64)])
 def test_an_output_stride_that_timm_rounds_is_refused(architecture, stride, tmp_path):
     path = weights_of(architecture, tmp_path / "w.safetensors", num_classes=0)
-    with pytest.raises(BlaError, match=f"^output_stride: {architecture} cannot use {stride}: 160 pixels give "):
+    with pytest.raises(BlaError, match=rf"^output_stride: {architecture} .*{stride}: 160 pixels .*try null"):
         load_backbone(Backbone(architecture, "w", "half", stride), path, 160)
 
 
@@ -93,19 +85,19 @@ def test_output_stride_is_pixels_per_cell(architecture, stride, size, cells, tmp
 
 def test_a_model_without_a_spatial_map_is_refused(tmp_path):
     path = weights_of("test_vit", tmp_path / "w.safetensors", num_classes=0)
-    with pytest.raises(BlaError, match=r"features have shape \[1, 17, 64\], not .* needs a backbone with a spatial"):
+    with pytest.raises(BlaError, match=r"\[1, 17, 64\].* needs a backbone with a spatial"):
         load_backbone(Backbone("test_vit", "w", "half"), path, 64)
 
 
 def test_an_image_that_does_not_suit_the_model_is_refused(tmp_path):
     path = weights_of("test_coatnet", tmp_path / "w.safetensors", num_classes=0)
-    with pytest.raises(BlaError, match=r"^test_coatnet cannot take images of 32 pixels \(.+\)$"):
+    with pytest.raises(BlaError, match=r"^test_coatnet .*32 pixels"):
         load_backbone(Backbone("test_coatnet", "w", "half"), path, 32)
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path):
     path = weights_of("test_efficientnet", tmp_path / "w.safetensors")
-    with pytest.raises(BlaError, match=r"does not fit test_resnet: \d+ of \d+ tensors are .*, \.\.\.\); name the"):
+    with pytest.raises(BlaError, match=r"w\.safetensors: .*test_resnet: \d+ of \d+ tensors .*; name the architecture"):
         load_backbone(RESNET, path, 64)
 
 
@@ -113,9 +105,9 @@ def test_a_missing_or_misshapen_tensor_is_refused(weights):
     state = load_file(weights)
     name = next(iter(state))
     missing = {k: v for k, v in state.items() if k != name}
-    for odd in (missing, missing | {name: torch.zeros(1)}, state | {"x": torch.zeros(1)}):
-        save_file(odd, weights)
-        with pytest.raises(BlaError, match="does not fit test_resnet: 1 of "):
+    for unfit in (missing, missing | {name: torch.zeros(1)}, state | {"x": torch.zeros(1)}):
+        save_file(unfit, weights)
+        with pytest.raises(BlaError, match=r"w\.safetensors: .*test_resnet: 1 of "):
             load_backbone(RESNET, weights, 64)
 
 
@@ -125,7 +117,7 @@ def test_a_file_that_is_no_safetensors_file_is_refused(content, weights):
     weights.unlink()
     if content is not None:
         weights.write_bytes(whole[:content] if isinstance(content, int) else content)
-    with pytest.raises(BlaError, match=r"w\.safetensors: not a readable \.safetensors file"):
+    with pytest.raises(BlaError, match=r"w\.safetensors: not a readable"):
         load_backbone(RESNET, weights, 64)
 
 
@@ -136,23 +128,6 @@ def test_a_classifier_in_the_file_is_left_out(architecture, tmp_path):
     own = extractor.model.state_dict()
     assert len(own) == len(state) - 2
     assert all(torch.equal(value, state[name]) for name, value in own.items())
-
-
-@pytest.mark.parametrize("normalisation", STATISTICS)
-@pytest.mark.parametrize("architecture", ["test_resnet", "test_mambaout"])
-def test_features_are_those_of_the_normalised_pixels(architecture, normalisation, tmp_path):
-    path = weights_of(architecture, tmp_path / "w.safetensors", num_classes=0)
-    model = timm.create_model(architecture, num_classes=0).eval()
-    model.load_state_dict(load_file(path))
-    mean, divisor = STATISTICS[normalisation]
-    pixels = torch.from_numpy((IMAGES / 255 - mean) / divisor).permute(0, 3, 1, 2).float()
-    with torch.no_grad():
-        wanted = model.forward_features(pixels)
-    if wanted.shape[-1] == model.num_features:  # channels last
-        wanted = wanted.permute(0, 3, 1, 2)
-    cells = [wanted[:, :, row, column] for row in range(2) for column in range(2)]
-    found = load_backbone(Backbone(architecture, "w", normalisation), path, 64)(torch.from_numpy(IMAGES))
-    torch.testing.assert_close(found, torch.stack(cells, dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_the_extractor_is_frozen_and_in_evaluation_mode(weights):
@@ -179,7 +154,7 @@ def test_features_that_are_not_finite_are_refused(value, weights):
     state = load_file(weights)
     name = next(k for k in reversed(state) if k.endswith("weight") and state[k].ndim == 4)
     save_file(state | {name: torch.full_like(state[name], value)}, weights)
-    with pytest.raises(BlaError, match=r"^the features of images 0 to 3 hold NaN or exceed half precision"):
+    with pytest.raises(BlaError, match=r"images 0 to 3 .*half precision.*normalisation"):
         list(extract(load_backbone(RESNET, weights, 64), IMAGES, CPU, batch_size=4))
 
 
@@ -247,53 +222,6 @@ def test_the_nine_residual_branches_of_efficientnet_b0_have_keras_drop_rates(b0)
     assert not any(isinstance(module, DropPath) for module in b0.modules())
 
 
-def timms_own_noise(architecture, pixels):
-    """timm's features with its stochastic depth alone in training mode, its weights, and the factors that it drew."""
-    torch.manual_seed(0)
-    model = randomise(timm.create_model(architecture, num_classes=0, drop_path_rate=0.2)).eval()
-    factors = {}
-
-    def record(name):
-        def hook(module, inputs, output):
-            branch = inputs[0].flatten(1).double()
-            factors[name] = ((output.flatten(1) * branch).sum(1) / (branch * branch).sum(1)).float()
-
-        return hook
-
-    for name, module in model.named_modules():
-        if isinstance(module, DropPath):
-            module.train()
-            module.register_forward_hook(record(name))
-    with torch.no_grad():
-        return model.forward_features(pixels), model.state_dict(), factors
-
-
-@pytest.mark.parametrize(("architecture", "branches"), [("tf_efficientnet_b0", 9), ("test_resnet", 3)])
-def test_noisy_features_are_timms_with_its_drop_path_in_training_mode(architecture, branches):
-    images = np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255 * 2 - 1
-    wanted, state, drawn = timms_own_noise(architecture, pixels)
-    extractor = build_backbone(Backbone(architecture, "w", "half", None, 0.2, 5), 64).eval()
-    extractor.model.load_state_dict(state)
-    assert len(drawn) == branches
-    places = {name: module for name, module in extractor.model.named_modules() if isinstance(module, ResidualDrop)}
-    factors = torch.full((len(images), len(extractor.drops)), torch.nan)  # a branch that timm never drops takes none
-    for name, factor in drawn.items():
-        rate = places[name].drop
-        assert (
-            torch.isclose(factor, torch.tensor(0.0), atol=1e-6)
-            .logical_or(factor.isclose(torch.tensor(1 / (1 - rate))))
-            .all()
-        )
-        factors[:, extractor.drops.index(places[name])] = factor
-    assert (factors == 0).any()
-    with torch.no_grad():
-        clean, found = (extractor(torch.from_numpy(images), f) for f in (None, factors))
-    wanted = wanted.flatten(2).transpose(1, 2)
-    assert (found - wanted).norm() < 1e-5 * wanted.norm()
-    assert (clean - wanted).norm() > 1e-2 * wanted.norm()
-
-
 def test_factors_are_zero_or_keep_the_mean_with_the_right_frequency(b0):
     images = 4000
     factors = b0.drop_factors(images, seed=3)
@@ -356,7 +284,7 @@ def test_noisy_features_do_not_depend_on_the_batch(size, noisy):
 
 @pytest.mark.parametrize("draws", [(), (4,), (4, 8, 9)], ids=len)
 @pytest.mark.parametrize("size", [3, 7])
-def test_an_extraction_goes_on_from_any_row(draws, size, noisy):
+def test_an_extraction_resumes_from_any_row(draws, size, noisy):
     whole = rows(noisy, draws=draws, batch_size=size)
     assert len(whole) == len(IMAGES) * max(1, len(draws))
     for start in range(1, len(whole)):
@@ -373,7 +301,7 @@ def test_a_batch_never_spans_two_draws(noisy):
 @pytest.mark.parametrize("architecture", ["densenet121", "ghostnet_050"])
 def test_stochastic_depth_of_a_model_that_has_none_is_refused(architecture):
     spec = Backbone(architecture, "w", "half", None, 0.2, 5)
-    with pytest.raises(BlaError, match=f"^stochastic_depth: {architecture} has none; set it to 0$"):
+    with pytest.raises(BlaError, match=rf"^stochastic_depth: {architecture} .*set it to 0"):
         build_backbone(spec, 64)
     build_backbone(replace(spec, stochastic_depth=0, draws=1), 64)
 
@@ -381,7 +309,7 @@ def test_stochastic_depth_of_a_model_that_has_none_is_refused(architecture):
 def test_a_model_that_takes_the_rate_but_drops_nothing_is_refused(monkeypatch):
     plain = timm.create_model
     monkeypatch.setattr(backbones.timm, "create_model", lambda name, drop_path_rate, **rest: plain(name, **rest))
-    with pytest.raises(BlaError, match=r"^stochastic_depth: test_resnet has none; set it to 0$"):
+    with pytest.raises(BlaError, match=r"^stochastic_depth: test_resnet .*set it to 0"):
         build_backbone(replace(RESNET, stochastic_depth=0.2, draws=5), 64)
 
 
@@ -447,87 +375,3 @@ def test_a_model_whose_order_forbids_folding_is_left_alone(order, folds):
 def test_a_model_that_cannot_be_checked_is_left_unfolded():
     extractor = built(Backbone("test_coatnet", "w", "half"), 160)  # it takes no other size
     assert fold_batch_norm(extractor) is extractor
-
-
-DIGITS = ClutteredDigits("cluttered_digits", (3, 8), 64, 32, 32, 16, 2, 8)
-PLAN = Pretraining(epochs=2, batch_size=16, learning_rate=0.01, weight_decay=0.05, occlusion=0.5)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return cluttered_digits.generate(DIGITS, "train", 0)
-
-
-def to_bytes(state):
-    return {name: value.numpy().tobytes() for name, value in state.items()}
-
-
-@pytest.mark.filterwarnings("error")
-def test_pretraining_resumes_to_the_same_bytes(digits, tmp_path, monkeypatch):
-    save = pretraining._save
-
-    def save_and_keep(checkpoint, *rest):
-        save(checkpoint, *rest)
-        shutil.copy(checkpoint, tmp_path / f"after_{rest[-1]}")
-
-    monkeypatch.setattr(pretraining, "_save", save_and_keep)
-    undisturbed = pretraining.pretrain(RESNET, digits, PLAN, 0, CPU, tmp_path / "a" / "checkpoint")
-    assert undisturbed.keys() == timm.create_model("test_resnet", num_classes=0).state_dict().keys()
-    for epochs in (1, 2):
-        torch.rand(1)  # what others draw does not matter
-        resumed = pretraining.pretrain(RESNET, digits, PLAN, 0, CPU, tmp_path / f"after_{epochs}")
-        assert to_bytes(resumed) == to_bytes(undisturbed)
-    assert to_bytes(pretraining.pretrain(RESNET, digits, PLAN, 1, CPU, tmp_path / "b")) != to_bytes(undisturbed)
-
-
-def test_patches_are_black_in_the_second_half_of_the_epochs_alone(digits, tmp_path, monkeypatch):
-    shares = []
-
-    def occlude(images, patterns, grid):
-        shares.append(1 - patterns.double().mean(dim=1))
-        return images
-
-    monkeypatch.setattr(pretraining, "occlude", occlude)
-    pretraining.pretrain(RESNET, digits, replace(PLAN, epochs=4), 0, CPU, tmp_path / "checkpoint")
-    before, after = torch.cat(shares[:8]), torch.cat(shares[8:])  # 64 images in batches of 16
-    assert len(after) == 2 * 64
-    assert not before.any()
-    assert after.max() < 0.5 + 4 * (0.25 / 49) ** 0.5
-    assert abs(after.mean() - 0.25) < 0.06  # uniform between 0 and 0.5
-    assert len(after.unique()) > 10
-
-
-@pytest.mark.parametrize(
-    ("plan", "message"),
-    [
-        (replace(PLAN, learning_rate=1e30), "^the pretraining loss is not finite in epoch 1; lower pretraining.learn"),
-        (replace(PLAN, batch_size=65), "^pretraining.batch_size: 65 is more than the 64 training images$"),
-    ],
-)
-def test_pretraining_that_cannot_work_is_refused(plan, message, digits, tmp_path):
-    with pytest.raises(BlaError, match=message):
-        pretraining.pretrain(RESNET, digits, plan, 0, CPU, tmp_path / "checkpoint")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_damaged_checkpoint_is_named(digits, tmp_path):
-    (tmp_path / "checkpoint").write_bytes(b"damaged")
-    with pytest.raises(BlaError, match=r"checkpoint: damaged checkpoint \(.*\); delete it to train anew$"):
-        pretraining.pretrain(RESNET, digits, PLAN, 0, CPU, tmp_path / "checkpoint")
-
-
-@pytest.mark.parametrize("dataset", ["cluttered_digits", "cluttered_3_vs_8"])
-def test_the_stage_pretrains_on_the_training_images_of_cluttered_digits(dataset, tmp_path, monkeypatch):
-    class StopHereError(Exception):
-        pass
-
-    def generate(*asked):
-        calls.append(asked)
-        raise StopHereError
-
-    settings, calls = load_settings(), []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cluttered_digits, "generate", generate)
-    with pytest.raises(StopHereError):
-        stage._pretrained(settings, dataset)
-    assert calls == [(settings.dataset["cluttered_digits"].images, "train", settings.seed)]

@@ -87,7 +87,11 @@ def upstream(stage):
     while waiting:
         for dependency in STAGES[waiting.pop()].get("deps", []):
             path = dependency.split("/${")[0]
-            found = {name for out, name in made.items() if out == path or out.startswith(f"{path}/") or path.startswith(f"{out}/")}
+            found = {
+                name
+                for out, name in made.items()
+                if out == path or out.startswith(f"{path}/") or path.startswith(f"{out}/")
+            }
             waiting += found - before
             before |= found
     return before

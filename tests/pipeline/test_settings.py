@@ -1,4 +1,4 @@
-"""params.yaml: the shipped file is valid, and every mistake in it is named with its full name, one a line."""
+"""params.yaml: the shipped file is valid, and every mistake in it is one line that begins with the setting's full name."""
 
 import copy
 from pathlib import Path
@@ -30,14 +30,19 @@ def edited(*edits):
     settings = copy.deepcopy(SHIPPED)
     for key, value in edits:
         *parents, last = key.split(".")
-        here = settings
+        section = settings
         for name in parents:
-            here = here[name]
+            section = section[name]
         if value is GONE:
-            del here[last]
+            del section[last]
         else:
-            here[last] = copy.deepcopy(value)
+            section[last] = copy.deepcopy(value)
     return settings
+
+
+def written(settings, **style):
+    """As YAML; LibYAML writes ten times as fast as Python."""
+    return yaml.dump(settings, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, **style)
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def accepted(tmp_path):
     """A function from settings, which must be valid, to what is loaded."""
 
     def load(settings, **style):
-        text = settings if isinstance(settings, str) else yaml.safe_dump(settings, sort_keys=False, **style)
+        text = settings if isinstance(settings, str) else written(settings, **style)
         (tmp_path / "params.yaml").write_text(text)
         return load_settings(tmp_path / "params.yaml")
 
@@ -57,7 +62,7 @@ def complaints(tmp_path, monkeypatch):
     """A function from settings to the lines of the error; reports are looked up in the repository."""
 
     def check(settings):
-        text = settings if isinstance(settings, str) else yaml.safe_dump(settings, sort_keys=False)
+        text = settings if isinstance(settings, str) else written(settings)
         (tmp_path / "params.yaml").write_text(text)
         with pytest.raises(BlaError) as error:
             load_settings(tmp_path / "params.yaml")
@@ -90,8 +95,8 @@ def test_the_style_of_yaml_does_not_matter(flow, accepted):
 
 @pytest.mark.parametrize("name", SHIPPED["dataset"])
 def test_every_entry_of_dataset_can_be_run(name, accepted):
-    assert accepted(edited(("datasets", [name]), ("fidelity.datasets", [name]))).datasets == [name]
-    assert accepted(edited(("datasets", [name]), ("fidelity.datasets", []))).fidelity.datasets == []
+    assert accepted(edited(("datasets", [name]), ("unstated_choices.datasets", [name]))).datasets == [name]
+    assert accepted(edited(("datasets", [name]), ("unstated_choices.datasets", []))).unstated_choices.datasets == []
     assert accepted(edited(("datasets", [name]))).datasets == [name]
 
 
@@ -116,15 +121,15 @@ def test_settings_with_a_default_may_be_left_out(accepted):
         *(("dataset.cats_vs_dogs.backbone.draws", draws) for draws in (5, 20)),
         *(("dataset.cats_vs_dogs.backbone.stochastic_depth", depth) for depth in (0.001, 0.2, 0.999)),
         ("dataset.mnist_3_vs_8.images.image_size", 28),
-        ("fidelity.runs", 2),
-        ("fidelity.draws", 2),
+        ("unstated_choices.runs", 2),
+        ("unstated_choices.draws", 2),
     ],
 )  # fmt: skip
 def test_a_value_that_is_accepted(key, value, accepted):
-    found = accepted(edited((key, value)))
+    loaded = accepted(edited((key, value)))
     for name in key.split("."):
-        found = found[name] if isinstance(found, dict) else getattr(found, name)
-    assert found == value
+        loaded = loaded[name] if isinstance(loaded, dict) else getattr(loaded, name)
+    assert loaded == value
 
 
 @pytest.mark.parametrize("value", [1.0e-3, "1e-3"], ids=["number", "the string that YAML makes of 1e-3"])
@@ -133,7 +138,6 @@ def test_a_learning_rate_may_be_written_as_1e_3(value, tmp_path):
     assert load_settings(tmp_path / "params.yaml").pretraining.learning_rate == 0.001
 
 
-MUST_BE = "input should be greater than"
 UNKNOWN = {
     "run": "runs",
     "statistics.alfa": "alpha",
@@ -146,12 +150,12 @@ UNKNOWN = {
     "dataset.photos.backbone.architekture": "architecture",
     "dataset.photos.training.drop_out": "dropout",
     "dataset.cluttered_digits.images.fragment": "fragments",
-    "fidelity.run": "runs",
-    "fidelity.dataset_names": "datasets",
-    "sensitivity.temperature": "temperatures",
-    "l2x.reading": "readings",
-    "l2x.readings.divided.back_ground": "background",
-    "l2x.digits.run": "runs",
+    "unstated_choices.run": "runs",
+    "unstated_choices.dataset_names": "datasets",
+    "temperature_threshold.temperature": "temperatures",
+    "two_network_l2x.reading": "readings",
+    "two_network_l2x.readings.divided.back_ground": "background",
+    "two_network_l2x.digits.run": "runs",
     "dataset.photos.images.testshare": "test_share",
     "dataset.photos.images.mask": "masks",
     "dataset.cats_vs_dogs.images.imagesize": "image_size",
@@ -164,227 +168,265 @@ UNKNOWN = {
 }
 MISSING = ["runs", "variant", "statistics.alpha", "pretraining.epochs", "variant.bla_t.head", "variant.l2x_f.k"]
 MISSING += ["variant.bla.explanation", "dataset.photos.training", "dataset.photos.backbone.weights"]
-MISSING += ["l2x", "l2x.k", "l2x.digits.k", "l2x.readings.multiplied.temperature"]
-MISSING += ["fidelity", "fidelity.datasets", "fidelity.runs", "fidelity.draws", "dataset.oxford_pet.images.classes"]
+MISSING += [
+    "two_network_l2x",
+    "two_network_l2x.k",
+    "two_network_l2x.digits.k",
+    "two_network_l2x.readings.multiplied.temperature",
+]
+MISSING += [
+    "unstated_choices",
+    "unstated_choices.datasets",
+    "unstated_choices.runs",
+    "unstated_choices.draws",
+    "dataset.oxford_pet.images.classes",
+]
 MISSING += [
     "dataset.cats_vs_dogs.images.image_size",
     "dataset.imagenet.images.path",
     "dataset.mnist_3_vs_8.images.classes",
 ]
 MISSING += ["dataset.photos.images.kind", "dataset.photos.images.path", "dataset.cluttered_digits.images.classes"]
-RUN = "under `dataset`"
-HEADS = "'trained', 'frozen', 'trained_as_released' or 'trained_reloaded'"
-WRONG = [
-    ("variant.bla.temperature", 0, f"{MUST_BE} 0, not 0"),
-    ("variant.bla.temperature", float("nan"), "input should be less than inf, not nan"),
-    ("variant.bla.temperature", float("inf"), "input should be less than inf, not inf"),
-    ("variant.bla.threshold_factor", -0.1, f"{MUST_BE} or equal to 0, not -0.1"),
-    ("variant.l2x_f.k", 0, f"{MUST_BE} or equal to 1, not 0"),
-    ("runs", 1, f"{MUST_BE} or equal to 2, not 1"),
-    ("seed", -1, f"{MUST_BE} or equal to 0, not -1"),
-    ("statistics.alpha", 0, f"{MUST_BE} or equal to 0.0001, not 0"),
-    ("dataset.photos.training.dropout", 1, "input should be less than 1, not 1"),
-    ("dataset.photos.images.image_size", 31, f"{MUST_BE} or equal to 32, not 31"),
-    ("dataset.photos.images.resize", "cubic", "input should be 'bilinear' or 'bilinear_antialias', not 'cubic'"),
-    ("dataset.photos.images", None, "input should be a valid dictionary or object to extract fields from, not None"),
-    ("dataset.photos.images.path", "", "string should have at least 1 character, not ''"),
-    ("variant.bla.head", "trainde", f"input should be {HEADS}, not 'trainde'"),
-    ("variant.bl_plus.head", "frozen", "input should be 'trained', not 'frozen'"),
-    ("runs", 2.5, "input should be a valid integer, got a number with a fractional part, not 2.5"),
-    ("runs", "many", "input should be a valid integer, unable to parse string as an integer, not 'many'"),
-    ("seed", None, "input should be a valid integer, not None"),
-    ("variant.bla.temperature", [1], "input should be a valid number, not [1]"),
-    ("datasets", "photos", "input should be a valid list, not 'photos'"),
-    ("dataset.photos", None, "input should be a valid dictionary or instance of DatasetEntry, not None"),
-    ("pretraining", 3, "input should be a dictionary or an instance of Pretraining, not 3"),
-    ("datasets", ["cluttered_digit"], "there is no cluttered_digit under `dataset` (did you mean cluttered_digits?)"),
-    ("variants", ["bla_tt"], "there is no bla_tt under `variant` (did you mean bla_t?)"),
+NAME = "^[a-z0-9][a-z0-9_]*$"
+DIGITS = "dataset.cluttered_digits.images"
+LIMITS = [
+    ("variant.bla.temperature", 0, "greater than 0"),
+    ("variant.bla.temperature", float("nan"), "less than inf"),
+    ("variant.bla.temperature", float("inf"), "less than inf"),
+    ("variant.bla.threshold_factor", -0.1, "greater than or equal to 0"),
+    ("variant.l2x_f.k", 0, "greater than or equal to 1"),
+    ("runs", 1, "greater than or equal to 2"),
+    ("seed", -1, "greater than or equal to 0"),
+    ("statistics.alpha", 0, "greater than or equal to 0.0001"),
+    ("dataset.photos.training.dropout", 1, "less than 1"),
+    ("dataset.photos.images.image_size", 31, "greater than or equal to 32"),
+    ("dataset.photos.images.resize", "cubic", "'bilinear' or 'bilinear_antialias'"),
+    ("dataset.photos.images", None, "dictionary"),
+    ("dataset.photos.images.path", "", "at least 1 character"),
+    ("variant.bla.head", "trainde", "'trained', 'frozen', 'trained_as_released' or 'trained_reloaded'"),
+    ("variant.bl_plus.head", "frozen", "'trained'"),
+    ("runs", 2.5, "valid integer"),
+    ("runs", "many", "valid integer"),
+    ("seed", None, "valid integer"),
+    ("variant.bla.temperature", [1], "valid number"),
+    ("datasets", "photos", "valid list"),
+    ("dataset.photos", None, "dictionary"),
+    ("pretraining", 3, "dictionary"),
+    ("variant.bla_ph.threshold_factor", float("inf"), "less than inf"),
+    ("dataset.photos.training.learning_rate", 1000000000.0, "less than or equal to 10"),
+    ("dataset.photos.images.test_share", 0, "greater than 0"),
+    ("dataset.photos.images.test_share", 1, "less than 1"),
+    ("dataset.photos.images.masks", "png", "'binary' or 'trimap'"),
+    ("dataset.photos.images.train_images_per_class", 0, "greater than or equal to 1"),
+    ("dataset.oxford_pet.images.classes", "cats", "'species' or 'breeds'"),
+    ("dataset.mnist_3_vs_8.images.image_size", 27, "greater than or equal to 28"),
+    ("dataset.cats_vs_dogs.images.image_size", 31, "greater than or equal to 32"),
+    ("dataset.photos.backbone.normalisation", "keras", "'imagenet', 'keras_2021' or 'half'"),
+    ("dataset.photos.backbone.stochastic_depth", 1, "less than 1"),
+    ("dataset.photos.backbone.stochastic_depth", -0.1, "greater than or equal to 0"),
+    ("dataset.photos.backbone.draws", 0, "greater than or equal to 1"),
+    ("explainer.lime.patterns", 99, "greater than or equal to 100"),
+    ("explainer.lime.presence", 1, "less than 1"),
+    ("explainer.lime.output", "odds", "'probability' or 'logit'"),
+    ("explainer.lime.patterns_of", "class", "'dataset' or 'image'"),
+    ("explainer.rise.grid", 1, "greater than or equal to 2"),
+    ("faithfulness.images", 1, "greater than or equal to 2"),
+    ("faithfulness.constant_maps", "one", "'zero' or 'leave_out'"),
+    ("faithfulness.orders", 0, "greater than or equal to 1"),
+    ("unstated_choices.datasets", None, "valid list"),
+    ("unstated_choices.runs", 1, "greater than or equal to 2"),
+    ("unstated_choices.draws", 1, "greater than or equal to 2"),
+    ("temperature_threshold.threshold_rules", [], "at least 1 item"),
+    ("abandoned_modules.runs", 1, "greater than or equal to 2"),
+    ("abandoned_modules.variants", {}, "at least 1 item"),
+    ("abandoned_modules.variants.pointwise.temperature", 0, "greater than 0"),
+    ("abandoned_modules.variants.concept_vector.activation", "tanh", "'linear' or 'relu'"),
+    ("small_cnn.data", "fashion", "'digits' or 'mnist'"),
+    ("small_cnn.images", 19, "greater than or equal to 20"),
+    ("two_network_l2x.readings", {}, "at least 1 item"),
+    ("two_network_l2x.readings.divided.temperature", 0, "greater than 0"),
+    ("two_network_l2x.readings.divided.background", "grey", "'black' or 'mean'"),
+    ("two_network_l2x.readings.divided.straight_through", 2, "valid boolean"),
+    ("two_network_l2x.k", 0, "greater than or equal to 1"),
+    ("two_network_l2x.runs", 1, "greater than or equal to 2"),
+    ("two_network_l2x.digits.k", 49, "less than or equal to 48"),
+    ("two_network_l2x.digits.epochs", 0, "greater than or equal to 1"),
+    ("temperature_threshold.runs", 1, "greater than or equal to 2"),
+]
+"""A value of the wrong type or size, and what the line says must be instead; it ends with the value."""
+REFUSED = [
+    ("datasets", ["cluttered_digit"], "did you mean cluttered_digits?"),
+    ("variants", ["bla_tt"], "did you mean bla_t?"),
     ("variants", ["qqqq"], "there is no qqqq under `variant`"),
-    ("reports", ["table"], "there is no table under reports/notebooks (did you mean table1?)"),
-    ("datasets", ["photos", "photos"], "a name stands there twice"),
-    ("variants", ["bla", "l2x_f", "bla"], "a name stands there twice"),
-    ("reports", ["table1", "table1"], "a name stands there twice"),
-    ("variants", ["bla", "bl_plus"], "bl_plus has no explanation; the baselines BL and BL+ always run"),
-    ("variant.bla_ph.threshold_factor", float("inf"), "input should be less than inf, not inf"),
-    ("dataset.photos.training.learning_rate", 1e9, "input should be less than or equal to 10, not 1000000000.0"),
-    ("dataset.photos.images.test_share", 0, f"{MUST_BE} 0, not 0"),
-    ("dataset.photos.images.test_share", 1, "input should be less than 1, not 1"),
-    ("dataset.photos.images.masks", "png", "input should be 'binary' or 'trimap', not 'png'"),
-    ("dataset.photos.images.train_images_per_class", 0, f"{MUST_BE} or equal to 1, not 0"),
-    ("dataset.oxford_pet.images.classes", "cats", "input should be 'species' or 'breeds', not 'cats'"),
-    ("dataset.mnist_3_vs_8.images.image_size", 27, f"{MUST_BE} or equal to 28, not 27"),
-    ("dataset.mnist_3_vs_8.images.classes", [3, 3], "a digit stands there twice"),
-    ("dataset.cats_vs_dogs.images.image_size", 31, f"{MUST_BE} or equal to 32, not 31"),
-    (
-        "dataset.photos.backbone.normalisation",
-        "keras",
-        "input should be 'imagenet', 'keras_2021' or 'half', not 'keras'",
-    ),
-    ("dataset.photos.backbone.stochastic_depth", 1, "input should be less than 1, not 1"),
-    ("dataset.photos.backbone.stochastic_depth", -0.1, f"{MUST_BE} or equal to 0, not -0.1"),
-    ("dataset.photos.backbone.draws", 0, f"{MUST_BE} or equal to 1, not 0"),
-    ("dataset.photos.backbone.draws", 5, "needs 1, not 5, with stochastic_depth 0; or set that to 0.2"),
-    ("dataset.cats_vs_dogs.backbone.draws", 4, "needs at least 5, not 4, with stochastic_depth 0.2; or set that to 0"),
+    ("reports", ["table"], "did you mean table1?"),
+    ("datasets", ["photos", "photos"], "twice"),
+    ("variants", ["bla", "l2x_f", "bla"], "twice"),
+    ("reports", ["table1", "table1"], "twice"),
+    ("variants", ["bla", "bl_plus"], "bl_plus has no explanation"),
+    ("dataset.mnist_3_vs_8.images.classes", [3, 3], "twice"),
+    ("dataset.photos.backbone.draws", 5, "needs 1, not 5"),
+    ("dataset.cats_vs_dogs.backbone.draws", 4, "needs at least 5, not 4, with stochastic_depth 0.2"),
     ("dataset.cats_vs_dogs.backbone.draws", 1, "needs at least 5, not 1, with stochastic_depth 0.2; or set that to 0"),
     (
         "dataset.cats_vs_dogs.backbone.draws",
         GONE,
         "needs at least 5, not 1, with stochastic_depth 0.2; or set that to 0",
     ),
-    ("explainers", ["cam", "grad_kam"], "there is no grad_kam under src/bla/explainers (did you mean grad_cam?)"),
+    ("explainers", ["cam", "grad_kam"], "did you mean grad_cam?"),
     ("explainers", ["lime"], "there is no lime under src/bla/explainers"),
-    ("explainers", ["cam", "cam"], "a name stands there twice"),
-    ("explainer.lime.patterns", 99, f"{MUST_BE} or equal to 100, not 99"),
-    ("explainer.lime.presence", 1, "input should be less than 1, not 1"),
-    ("explainer.lime.output", "odds", "input should be 'probability' or 'logit', not 'odds'"),
-    ("explainer.lime.patterns_of", "class", "input should be 'dataset' or 'image', not 'class'"),
-    ("explainer.rise.grid", 1, f"{MUST_BE} or equal to 2, not 1"),
-    ("faithfulness.images", 1, f"{MUST_BE} or equal to 2, not 1"),
+    ("explainers", ["cam", "cam"], "twice"),
     ("faithfulness.slow_images", 17, "17 is more than images, 16"),
     ("faithfulness.check_images", 7, "7 is more than slow_images, 6"),
-    ("faithfulness.run", 20, "there is no run 20; the last of 20 is 19"),
-    ("faithfulness.constant_maps", "one", "input should be 'zero' or 'leave_out', not 'one'"),
-    ("faithfulness.orders", 0, f"{MUST_BE} or equal to 1, not 0"),
-    ("variant.cam", BLA, "the name is taken: it is an explanation method (`explainers`)"),
-    ("variant.mask", BLA, "the name is taken: it is an explanation method (`explainers`)"),
-    ("fidelity.datasets", ["cluttered_3_v_8"], f"there is no cluttered_3_v_8 {RUN} (did you mean cluttered_3_vs_8?)"),
-    ("fidelity.datasets", ["cluttered_digits", "cluttered_digits"], "a name stands there twice"),
-    ("fidelity.datasets", None, "input should be a valid list, not None"),
-    ("fidelity.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
-    ("fidelity.draws", 1, f"{MUST_BE} or equal to 2, not 1"),
+    ("faithfulness.run", 20, "no run 20; the last of 20 is 19"),
+    ("variant.cam", BLA, "`explainers`"),
+    ("variant.mask", BLA, "`explainers`"),
+    ("unstated_choices.datasets", ["cluttered_3_v_8"], "did you mean cluttered_3_vs_8?"),
+    ("unstated_choices.datasets", ["cluttered_digits", "cluttered_digits"], "twice"),
+    ("temperature_threshold.datasets", ["cluttered_3_v_8"], "did you mean cluttered_3_vs_8?"),
+    ("temperature_threshold.temperatures", [0.1, 0.1], "twice"),
+    ("abandoned_modules.datasets", ["photo"], "did you mean photos?"),
     (
-        "sensitivity.datasets",
-        ["cluttered_3_v_8"],
-        f"there is no cluttered_3_v_8 {RUN} (did you mean cluttered_3_vs_8?)",
-    ),
-    ("sensitivity.temperatures", [0.1, 0.1], "a value stands there twice"),
-    ("sensitivity.threshold_rules", [], "list should have at least 1 item after validation, not 0, not []"),
-    ("alternatives.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
-    ("alternatives.datasets", ["photo"], f"there is no photo {RUN} (did you mean photos?)"),
-    ("alternatives.variants", {}, "dictionary should have at least 1 item after validation, not 0, not {}"),
-    (
-        "alternatives.variants.bla",
+        "abandoned_modules.variants.bla",
         {"explanation": "pointwise", "head": "trained", "temperature": 1},
-        "the name is taken: BLA always runs beside them",
+        "the name is taken",
     ),
-    ("alternatives.variants.pointwise.temperature", 0, f"{MUST_BE} 0, not 0"),
-    ("alternatives.variants.concept_vector.activation", "tanh", "input should be 'linear' or 'relu', not 'tanh'"),
     (
-        "alternatives.variants.pointwise.explanation",
+        "abandoned_modules.variants.pointwise.explanation",
         "bounded_logits",
-        "must be one of 'concept_vector', 'pointwise', not bounded_logits",
+        "'concept_vector', 'pointwise', not bounded_logits",
     ),
-    ("small_cnn.classes", [3, 3], "a digit stands there twice"),
-    ("small_cnn.data", "fashion", "input should be 'digits' or 'mnist', not 'fashion'"),
-    ("small_cnn.images", 19, f"{MUST_BE} or equal to 20, not 19"),
-    ("l2x.datasets", ["cluttered_3_v_8"], f"there is no cluttered_3_v_8 {RUN} (did you mean cluttered_3_vs_8?)"),
-    ("l2x.datasets", ["photos", "photos"], "a name stands there twice"),
-    ("l2x.readings", {}, "dictionary should have at least 1 item after validation, not 0, not {}"),
-    ("l2x.readings.divided.temperature", 0, f"{MUST_BE} 0, not 0"),
-    ("l2x.readings.divided.background", "grey", "input should be 'black' or 'mean', not 'grey'"),
-    ("l2x.readings.divided.straight_through", 2, "input should be a valid boolean, unable to interpret input, not 2"),
-    ("l2x.k", 0, f"{MUST_BE} or equal to 1, not 0"),
-    ("l2x.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
-    ("l2x.digits.k", 49, "input should be less than or equal to 48, not 49"),
-    ("l2x.digits.epochs", 0, f"{MUST_BE} or equal to 1, not 0"),
-    ("sensitivity.runs", 1, f"{MUST_BE} or equal to 2, not 1"),
-    ("variant.bl", BLA, "the name is taken: BL is the baseline and has no settings of its own"),
-    ("variant.bl_plus", GONE, "must exist, with explanation none; it is the baseline that trains on"),
-    ("variant.bl_plus", BLA, "must exist, with explanation none; it is the baseline that trains on"),
+    ("small_cnn.classes", [3, 3], "twice"),
+    ("two_network_l2x.datasets", ["cluttered_3_v_8"], "did you mean cluttered_3_vs_8?"),
+    ("two_network_l2x.datasets", ["photos", "photos"], "twice"),
+    ("variant.bl", BLA, "the name is taken"),
+    ("variant.bl_plus", GONE, "must exist, with explanation none"),
+    ("variant.bl_plus", BLA, "must exist, with explanation none"),
 ]
-NAME = "string should match pattern '^[a-z0-9][a-z0-9_]*$'"
-DIGITS = "dataset.cluttered_digits.images"
-ELSEWHERE = [  # the line names another key than the one that was edited
-    (
-        "variant.bla.explanation",
-        "bla",
-        "variant.bla.explanation: must be one of 'none', 'bounded_logits', 'l2x_f', not bla",
-    ),
+"""A value that does not fit the other settings, and the remedy or reason in the line."""
+ELSEWHERE = [
+    ("variant.bla.explanation", "bla", "variant.bla.explanation", "'none', 'bounded_logits', 'l2x_f', not bla"),
     (
         "dataset.photos.images.kind",
         "x",
-        "dataset.photos.images.kind: must be one of 'cluttered_digits', 'cats_vs_dogs', 'stanford_dogs', "
-        "'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', not x",
+        "dataset.photos.images.kind",
+        "'cluttered_digits', 'cats_vs_dogs', 'stanford_dogs', 'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', not x",
     ),
     (
         "dataset.photos.backbone.stochastic_depth",
         0.2,
-        "dataset.photos.backbone.draws: needs at least 5, not 1, with stochastic_depth 0.2; or set that to 0",
+        "dataset.photos.backbone.draws",
+        "needs at least 5, not 1, with stochastic_depth 0.2; or set that to 0",
     ),
     (
         "dataset.cats_vs_dogs.backbone.stochastic_depth",
         0,
-        "dataset.cats_vs_dogs.backbone.draws: needs 1, not 5, with stochastic_depth 0; or set that to 0.2",
+        "dataset.cats_vs_dogs.backbone.draws",
+        "needs 1, not 5, with stochastic_depth 0; or set that to 0.2",
+    ),
+    ("variant.bla_ph.threshold_rule", "indicator", "variant.bla_ph", "the indicator has no gradient"),
+    (f"{DIGITS}.classes", [1, 1], f"{DIGITS}.classes", "twice"),
+    ("temperature_threshold.temperatures", [0.1, 0], "temperature_threshold.temperatures.1", "greater than 0, not 0"),
+    (
+        "temperature_threshold.threshold_factors",
+        [-1],
+        "temperature_threshold.threshold_factors.0",
+        "greater than or equal to 0, not -1",
     ),
     (
-        "variant.bla_ph.threshold_rule",
-        "indicator",
-        "variant.bla_ph: the indicator has no gradient, so with a frozen head nothing trains",
-    ),
-    (f"{DIGITS}.classes", [1, 1], f"{DIGITS}.classes: a digit stands there twice"),
-    ("sensitivity.temperatures", [0.1, 0], f"sensitivity.temperatures.1: {MUST_BE} 0, not 0"),
-    ("sensitivity.threshold_factors", [-1], f"sensitivity.threshold_factors.0: {MUST_BE} or equal to 0, not -1"),
-    (
-        "sensitivity.threshold_rules",
+        "temperature_threshold.threshold_rules",
         ["cut"],
-        "sensitivity.threshold_rules.0: input should be 'subtract', 'renormalise' or 'indicator', not 'cut'",
+        "temperature_threshold.threshold_rules.0",
+        "'subtract', 'renormalise' or 'indicator', not 'cut'",
     ),
-    (f"{DIGITS}.fragment_size", 37, f"{DIGITS}: needs fragment_size <= digit_size <= image_size"),
-    (f"{DIGITS}.digit_size", 113, f"{DIGITS}: needs fragment_size <= digit_size <= image_size"),
-    (f"{DIGITS}.test_images", 9, f"{DIGITS}: fewer images than classes"),
+    (f"{DIGITS}.fragment_size", 37, DIGITS, "fragment_size <= digit_size <= image_size"),
+    (f"{DIGITS}.digit_size", 113, DIGITS, "fragment_size <= digit_size <= image_size"),
+    (f"{DIGITS}.test_images", 9, DIGITS, "fewer images than classes"),
 ]
+"""The same, where the line names another setting than the one that was edited."""
 NO_DIGITS = [("dataset.cluttered_digits", GONE), ("datasets", ["cluttered_3_vs_8"])]
 
 
 @pytest.mark.parametrize(("key", "meant"), UNKNOWN.items(), ids=UNKNOWN.keys())
-def test_a_misspelt_setting(key, meant, complaints):
-    assert complaints(edited((key, 1))) == [f"params.yaml: {key}: unknown setting (did you mean {meant}?)"]
+def test_a_misspelt_setting_is_named_with_what_was_meant(key, meant, complaints):
+    (line,) = complaints(edited((key, 1)))
+    assert line.startswith(f"params.yaml: {key}: ")
+    assert f"did you mean {meant}?" in line
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "line"),
+    ("before", "right", "wrong", "key"),
     [
-        ("{kind: cats_vs_dogs, image_size: 224, resize:", "{kind: cats_vs_dogs, image_size: 224, resise:", "dataset.cats_vs_dogs.images.resise: unknown setting (did you mean resize?)"),
-        ("{kind: mnist, classes:", "{kind: mnist, clases:", "dataset.mnist_3_vs_8.images.clases: unknown setting (did you mean classes?)"),
-        ("{explanation: bounded_logits, head: trained_as_released, temperature:", "{explanation: bounded_logits, head: trained_as_released, temprature:", "variant.bla_ph_released.temprature: unknown setting (did you mean temperature?)"),
+        ("{kind: cats_vs_dogs, image_size: 224, ", "resize", "resise", "dataset.cats_vs_dogs.images"),
+        ("{kind: mnist, ", "classes", "clases", "dataset.mnist_3_vs_8.images"),
+        (
+            "{explanation: bounded_logits, head: trained_as_released, ",
+            "temperature",
+            "temprature",
+            "variant.bla_ph_released",
+        ),
     ],
-)  # fmt: skip
-def test_a_misspelt_setting_in_flow_style(right, wrong, line, complaints):
-    assert right in TEXT
-    assert f"params.yaml: {line}" in complaints(TEXT.replace(right, wrong, 1))
+)
+def test_a_misspelt_setting_in_flow_style_is_named_with_what_was_meant(before, right, wrong, key, complaints):
+    assert f"{before}{right}:" in TEXT
+    lines = complaints(TEXT.replace(f"{before}{right}:", f"{before}{wrong}:", 1))
+    (line,) = [line for line in lines if line.startswith(f"params.yaml: {key}.{wrong}: ")]
+    assert f"did you mean {right}?" in line
 
 
-def test_a_setting_like_no_other(complaints):
-    assert complaints(edited(("zzzz", 1))) == ["params.yaml: zzzz: unknown setting"]
+def test_a_setting_like_no_other_is_named_alone(complaints):
+    (line,) = complaints(edited(("zzzz", 1)))
+    assert line.startswith("params.yaml: zzzz: ")
+    assert "did you mean" not in line
 
 
 @pytest.mark.parametrize("key", MISSING)
-def test_a_missing_setting(key, complaints):
-    assert complaints(edited((key, GONE))) == [f"params.yaml: {key}: this setting is missing"]
+def test_a_missing_setting_is_named(key, complaints):
+    (line,) = complaints(edited((key, GONE)))
+    assert line.startswith(f"params.yaml: {key}: ")
+    assert "missing" in line
 
 
-@pytest.mark.parametrize(("key", "value", "message"), WRONG, ids=[f"{key} {i}" for i, (key, _, _) in enumerate(WRONG)])
-def test_a_wrong_value(key, value, message, complaints):
-    assert complaints(edited((key, value))) == [f"params.yaml: {key}: {message}"]
+def numbered(cases):
+    return [f"{key} {number}" for number, (key, *_) in enumerate(cases)]
 
 
-@pytest.mark.parametrize(("key", "value", "line"), ELSEWHERE, ids=[key for key, _, _ in ELSEWHERE])
-def test_a_kind_that_is_not_there_and_images_that_do_not_fit(key, value, line, complaints):
-    assert complaints(edited((key, value))) == [f"params.yaml: {line}"]
+@pytest.mark.parametrize(("key", "value", "remedy"), LIMITS, ids=numbered(LIMITS))
+def test_a_value_of_the_wrong_type_or_size_is_named_with_what_it_must_be(key, value, remedy, complaints):
+    (line,) = complaints(edited((key, value)))
+    assert line.startswith(f"params.yaml: {key}: ")
+    assert remedy in line
+    assert line.endswith(f", not {value!r}")
+
+
+@pytest.mark.parametrize(("key", "value", "remedy"), REFUSED, ids=numbered(REFUSED))
+def test_a_value_that_does_not_fit_the_other_settings_is_named_with_the_reason(key, value, remedy, complaints):
+    (line,) = complaints(edited((key, value)))
+    assert line.startswith(f"params.yaml: {key}: ")
+    assert remedy in line
+
+
+@pytest.mark.parametrize(("key", "value", "named", "remedy"), ELSEWHERE, ids=numbered(ELSEWHERE))
+def test_the_line_names_the_setting_to_change_even_if_another_was_edited(key, value, named, remedy, complaints):
+    (line,) = complaints(edited((key, value)))
+    assert line.startswith(f"params.yaml: {named}: ")
+    assert remedy in line
 
 
 @pytest.mark.parametrize("section", ["dataset", "variant"])
 @pytest.mark.parametrize("name", ["Photos", "../x", "a-b", "", "_a", "a b", "a\n", "ä"])
-def test_a_name_that_does_not_suit_a_file(section, name, complaints):
+def test_a_name_that_does_not_suit_a_file_is_refused(section, name, complaints):
     settings = edited()
     settings[section][name] = {"dataset": PHOTOS, "variant": BLA}[section]
-    assert "\n".join(complaints(settings)) == f"params.yaml: {section}.{name}: {NAME}, not {name!r}"
+    text = "\n".join(complaints(settings))
+    assert text.startswith(f"params.yaml: {section}.{name}: ")
+    assert NAME in text
+    assert text.endswith(f"not {name!r}")
 
 
 def test_the_images_of_the_embedded_backbone_must_stay(complaints):
-    message = "must stay, of kind cluttered_digits: it trains the embedded backbone"
     for edits in (NO_DIGITS, [("dataset.cluttered_digits", PHOTOS)]):
-        assert complaints(edited(*edits)) == [f"params.yaml: dataset.cluttered_digits: {message}"]
+        (line,) = complaints(edited(*edits))
+        assert line.startswith("params.yaml: dataset.cluttered_digits: must stay")
 
 
 def test_several_mistakes_are_listed_together(complaints):
@@ -394,32 +436,36 @@ def test_several_mistakes_are_listed_together(complaints):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "part"),
     [
-        ("", "must hold settings by name"),
-        ("- runs\n- seed\n", "must hold settings by name"),
-        ("runs", "must hold settings by name"),
-        ("runs: [1", "not valid YAML: while parsing a flow sequence"),
-        ("runs: 1\n\tseed: 2\n", "not valid YAML: while scanning for the next token"),
+        ("", "settings by name"),
+        ("- runs\n- seed\n", "settings by name"),
+        ("runs", "settings by name"),
+        ("runs: [1", "not valid YAML"),
+        ("runs: 1\n\tseed: 2\n", "not valid YAML"),
     ],
 )
-def test_a_file_that_holds_no_settings(text, message, complaints):
-    assert complaints(text)[0] == f"params.yaml: {message}"
+def test_a_file_that_holds_no_settings_is_refused(text, part, complaints):
+    first = complaints(text)[0]
+    assert first.startswith("params.yaml: ")
+    assert part in first
 
 
-def test_a_file_in_another_encoding(tmp_path):
+def test_a_file_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"runs: 2 # \xe4\n")
     with pytest.raises(BlaError, match=r"params\.yaml: not valid YAML: "):
         load_settings(tmp_path / "params.yaml")
 
 
-def test_a_missing_file(tmp_path):
-    with pytest.raises(BlaError, match=r"params\.yaml: no such file; run this in the root of the repository$"):
+def test_a_missing_file_is_named_with_where_to_run(tmp_path):
+    with pytest.raises(BlaError, match=r"params\.yaml: .*root of the repository"):
         load_settings(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(("section", "name", "meant"), [("dataset", "photo", "photos"), ("variant", "bla-t", "bla_t")])
-def test_to_ask_for_an_entry_that_is_not_there_is_an_error_of_the_user(section, name, meant):
+def test_an_entry_that_does_not_exist_is_named_with_what_was_meant(section, name, meant):
     with pytest.raises(BlaError) as error:
         getattr(load_settings(), section)[name]
-    assert str(error.value) == f"params.yaml: there is no {name} (did you mean {meant}?)"
+    assert str(error.value).startswith("params.yaml: ")
+    assert name in str(error.value)
+    assert f"did you mean {meant}?" in str(error.value)

@@ -6,58 +6,76 @@ import nbformat
 import pytest
 
 from bla.base.errors import BlaError
+from bla.report.notebooks import render, to_html
 from pipeline.run.settings import load_settings
 from pipeline.stages import reports
 
-
-def notebook(tmp_path, parameters: str, body: str):
-    page = nbformat.v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
-    )
-    page.cells = [
-        nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(body),
-    ]
-    nbformat.write(page, tmp_path / "n.ipynb")
+SHOWS_THE_LAST = "from IPython.display import HTML\nHTML('<b>' + variants[-1] + '</b>')"
+GIVEN = {"datasets": ["d"], "variants": ["bla", "bla_ph"]}
 
 
-@pytest.fixture(autouse=True)
-def in_a_project(tmp_path, monkeypatch):
-    settings = load_settings().model_copy(update={"reports": ["n"]})
-    monkeypatch.setattr(reports, "load_settings", lambda: settings)
-    monkeypatch.setattr(reports, "front_page", lambda settings: "front")
-    monkeypatch.setattr(reports, "NOTEBOOKS", tmp_path)
-    monkeypatch.setattr(reports, "HTML", tmp_path / "html")
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """`notebook(parameters, body)`: a notebook of two cells, n.ipynb."""
     monkeypatch.setenv("PATH", str(sys.executable).rpartition("/")[0], prepend=":")
 
+    def write(parameters, body):
+        page = nbformat.v4.new_notebook(
+            metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+        )
+        page.cells = [
+            nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(body),
+        ]
+        nbformat.write(page, tmp_path / "n.ipynb")
+        return tmp_path / "n.ipynb"
 
-def test_a_page_shows_results_without_code_scripts_or_links_to_the_net(tmp_path):
-    notebook(
-        tmp_path,
-        "datasets = []\nvariants = []",
-        "from IPython.display import HTML\nHTML('<b>' + variants[-1] + '</b>')",
-    )
-    reports.main()
-    once = (tmp_path / "html/n.html").read_text()
+    return write
+
+
+@pytest.mark.slow
+def test_a_page_shows_results_without_code_scripts_or_links_to_the_net(notebook, tmp_path):
+    path = notebook("datasets = []\nvariants = []", SHOWS_THE_LAST)
+    once, again = (render(path, GIVEN, tmp_path / "work") for _ in range(2))
     assert "<b>bla_ph</b>" in once
     assert "IPython" not in once
     assert "<script" not in once
     assert "https://" not in once.partition("<body")[2]
-    reports.main()
-    assert (tmp_path / "html/n.html").read_text() == once
+    assert again == once
+    assert (tmp_path / "work/n.ipynb").is_file()
 
 
-def test_a_notebook_without_the_parameters_is_refused(tmp_path):
-    notebook(tmp_path, "datasets = []", "1")
-    with pytest.raises(BlaError, match=r"n\.ipynb: has no parameter variants; add it to the cell tagged parameters"):
+def page_with(html):
+    """An executed notebook whose only cell shows this."""
+    output = nbformat.v4.new_output("display_data", {"text/html": html})
+    cell = nbformat.v4.new_code_cell("the_code = 1", outputs=[output], execution_count=7, id="random-id")
+    cell.metadata = {"execution": {"iopub.execute_input": "2026-01-01T00:00:00"}}
+    return nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"duration": 3.21}})
+
+
+def test_code_times_ids_scripts_and_imports_of_styles_leave_the_page():
+    html = to_html(page_with("<p>shown</p><script>alert(1)</script><style>@import url(https://x.org/a);</style>"), "n")
+    assert "<p>shown</p>" in html
+    for gone in ("the_code", "alert(1)", "<script", "https://x.org", "2026-01-01", "3.21", "random-id"):
+        assert gone not in html
+    assert "<title>n</title>" in html
+
+
+def test_a_notebook_without_the_parameters_is_refused(notebook, tmp_path):
+    path = notebook("datasets = []", "1")
+    with pytest.raises(BlaError, match=r"n\.ipynb: .*variants; add it"):
+        render(path, GIVEN, tmp_path / "work")
+
+
+@pytest.mark.slow
+def test_an_error_in_a_notebook_is_one_message_and_leaves_the_old_page(notebook, tmp_path, monkeypatch):
+    notebook("datasets = []\nvariants = []", "1 / 0")
+    settings = load_settings().model_copy(update={"reports": ["n"]})
+    monkeypatch.setattr(reports, "load_settings", lambda: settings)
+    monkeypatch.setattr(reports, "NOTEBOOKS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports/html").mkdir(parents=True)
+    (tmp_path / "reports/html/n.html").write_text("old")
+    with pytest.raises(BlaError, match=r"n\.ipynb: ZeroDivisionError in cell \d"):
         reports.main()
-
-
-def test_an_error_in_a_notebook_is_one_message_and_leaves_the_old_page(tmp_path):
-    notebook(tmp_path, "datasets = []\nvariants = []", "1 / 0")
-    (tmp_path / "html").mkdir()
-    (tmp_path / "html/n.html").write_text("old")
-    with pytest.raises(BlaError, match=r"n\.ipynb: ZeroDivisionError in cell \d: division by zero"):
-        reports.main()
-    assert (tmp_path / "html/n.html").read_text() == "old"
+    assert (tmp_path / "reports/html/n.html").read_text() == "old"

@@ -15,6 +15,7 @@ def power(exponent, base):
     return base**exponent, os.getpid()
 
 
+@pytest.mark.slow
 def test_results_come_in_the_order_of_the_items_from_other_processes():
     found = list(in_processes(partial(power, 2), [3, 1, 2]))
     assert [value for value, _ in found] == [9, 1, 4]
@@ -26,6 +27,7 @@ def test_nothing_and_a_single_item_need_no_process(items):
     assert list(in_processes(partial(power, 2), items)) == [(9, os.getpid())] * len(items)
 
 
+@pytest.mark.slow
 def test_an_error_comes_through():
-    with pytest.raises(BlaError, match="-1: below zero"):
+    with pytest.raises(BlaError, match=r"^-1: "):
         list(in_processes(partial(power, 2), [3, -1, 2]))

@@ -1,7 +1,6 @@
-"""Table 2, the comparison of methods, its pictures, Wilcoxon's test of many pairs, and claim 10: numpy, scipy and hand."""
+"""The comparison of methods: summary, tests, ranks, what maps are alike, and the pictures."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,17 +8,14 @@ import pytest
 from matplotlib import pyplot
 from scipy import stats
 
-from bla.claims.judge import COMPARABLE, Dataset, judge_claims
 from bla.experiments.faithfulness import figures as pictures
-from bla.experiments.faithfulness.tables import summary, table_two, table_two_layout, table_two_tests
+from bla.experiments.faithfulness.experiment import means, similarities
+from bla.experiments.faithfulness.tables import summary, with_titles
 from bla.experiments.faithfulness.tables import tests as compare
-from bla.inference import paired as statistics
-from bla.inference.paired import EXACT, Column, crossed_bootstrap, wilcoxon
 from bla.metrics import METRICS
 from bla.metrics.rank_correlation import spearman
-from bla.plotting.figures import save_figure
+from bla.plotting.style import save_figure
 
-PUBLISHED = pd.read_csv(Path(__file__).parent.parent / "data/published_values.csv")
 RNG = np.random.default_rng(0)
 NAN = np.nan
 
@@ -31,114 +27,6 @@ def step_down(p: np.ndarray) -> np.ndarray:
         largest = max(largest, min(1, p[number] * (len(p) - place)))
         result[number] = largest
     return result
-
-
-CORRELATIONS = {
-    "dogs": {
-        "lime": np.array([[0.9, 0.8, 0.7, 0.9]]),
-        "cam": np.array([[0.2, 0.4, NAN, 0.6], [0.4, 0.6, NAN, NAN]]),
-        "bla_t": np.array([[0.5, 0.1, 0.3, NAN], [0.7, 0.3, NAN, NAN]]),
-    },
-    "digits": {"cam": np.array([[0.1, 0.3], [0.2, 0.6]]), "bla_t": np.array([[0.0, 0.2], [NAN, NAN]])},
-}
-KINDS = {"dogs": "stanford_dogs", "digits": "cluttered_digits"}
-
-
-def cell(table: pd.DataFrame, dataset: str, method: str) -> pd.Series:
-    (found,) = table.query("dataset == @dataset and method == @method").to_dict("records")
-    return found
-
-
-def test_table_two_counts_constant_maps_as_0():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
-    assert table[["dataset", "method"]].to_numpy().tolist() == [
-        ["dogs", "lime"], ["dogs", "cam"], ["dogs", "bla_t"], ["digits", "cam"], ["digits", "bla_t"]
-    ]  # fmt: skip
-    row = cell(table, "dogs", "cam")
-    images, runs = [0.3, 0.5, 0, 0.3], [1.2 / 4, 1.0 / 4]
-    assert (row["n_images"], row["n_runs"]) == (4, 2)
-    assert row["mean"] == pytest.approx(1.1 / 4)
-    assert row["standard_error"] == pytest.approx(stats.sem(images))
-    assert row["standard_error_runs"] == pytest.approx(stats.sem(runs))
-    assert row["constant"] == 3 / 8
-    assert cell(table, "digits", "bla_t")["mean"] == pytest.approx(0.05)
-
-
-def test_table_two_leaves_constant_maps_out():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "leave_out")
-    row = cell(table, "dogs", "cam")
-    images, runs = [0.3, 0.5, 0.6], [0.4, 0.5]
-    assert (row["n_images"], row["n_runs"]) == (3, 2)
-    assert row["mean"] == pytest.approx(np.mean(images))
-    assert row["standard_error"] == pytest.approx(stats.sem(images))
-    assert row["standard_error_runs"] == pytest.approx(stats.sem(runs))
-    assert row["constant"] == 3 / 8
-    digits = cell(table, "digits", "bla_t")  # one run has no map at all
-    assert (digits["n_images"], digits["n_runs"], digits["mean"]) == (2, 1, pytest.approx(0.1))
-    assert np.isnan(digits["standard_error_runs"])
-
-
-def test_published_values_stand_beside_the_papers_methods_on_its_kinds_of_images():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
-    assert (cell(table, "dogs", "cam")["paper"], cell(table, "dogs", "bla_t")["paper"]) == (0.33, 0.47)
-    assert table.loc[(table["dataset"] == "digits") | (table["method"] == "lime"), "paper"].isna().all()
-
-
-def test_one_run_has_no_error_over_runs():
-    assert np.isnan(cell(table_two(CORRELATIONS, KINDS, PUBLISHED, "zero"), "dogs", "lime")["standard_error_runs"])
-
-
-def test_table_two_as_texts():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
-    layout = table_two_layout(table, {"cam": "CAM", "lime": "LIME again"})
-    assert layout.columns.tolist() == ["Rank correlation with LIME", "LIME again", "CAM", "bla_t"]
-    error = stats.sem([0.3, 0.5, 0, 0.3])
-    assert layout.iloc[0, 0] == "dogs (n = 4)"
-    assert layout.iloc[0]["CAM"] == f"0.28 ± {error:.2f}" == "0.28 ± 0.10"
-    assert layout.iloc[1].tolist() == ["dogs, paper", "–", "0.33", "0.47"]
-    assert layout.iloc[2].tolist()[:2] == ["digits (n = 2)", "–"]
-    assert len(layout) == 3
-
-
-def random_correlations(runs: int = 3, images: int = 12) -> dict[str, dict[str, np.ndarray]]:
-    rng = np.random.default_rng(1)
-    return {
-        name: {m: rng.normal(k / 5, 0.3, (runs, images)) for k, m in enumerate(("lime", "cam", "bla", "bla_t"))}
-        for name in ("a", "b")
-    }
-
-
-def test_every_method_of_table_two_is_tested_against_cam():
-    correlations = random_correlations()
-    table = table_two_tests(correlations, "zero", 999, 5)
-    assert table[["dataset", "method"]].to_numpy().tolist() == [[d, m] for d in "ab" for m in ("lime", "bla", "bla_t")]
-    assert set(table["against"]) == {"cam"}
-    for row in table.itertuples():
-        own, cam = (correlations[row.dataset][m].mean(axis=0) for m in (row.method, "cam"))
-        ranks = stats.rankdata(np.abs(own - cam))
-        effect = (ranks * np.sign(own - cam)).sum() / ranks.sum()
-        assert row.mean_difference == pytest.approx((own - cam).mean())
-        assert row.p == pytest.approx(stats.wilcoxon(own, cam, method="exact").pvalue)
-        assert row.rank_biserial == pytest.approx(effect)
-        assert row.n_images == row.nonzero_pairs == 12
-        assert row.runs_images_low < row.mean_difference < row.runs_images_high
-        difference = correlations[row.dataset][row.method] - correlations[row.dataset]["cam"]
-        (alone,) = crossed_bootstrap(difference[None], 999, 5)
-        assert (row.runs_images_low, row.runs_images_high) == (pytest.approx(alone.low), pytest.approx(alone.high))
-    for _, group in table.groupby("dataset"):
-        np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
-
-
-def test_table_two_is_tested_on_what_both_methods_have_where_constant_maps_are_left_out():
-    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "leave_out", 99, 0).to_dict("records")  # fmt: skip
-    assert row["n_images"] == 2
-    assert row["mean_difference"] == pytest.approx(np.mean([0.3, -0.3]))
-    assert np.isnan(row["runs_images_low"])
-    assert np.isnan(row["runs_images_high"])
-    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "zero", 99, 0).to_dict("records")  # fmt: skip
-    assert row["n_images"] == 4
-    assert row["mean_difference"] == pytest.approx(np.mean([0.3, -0.3, 0.15, -0.3]))
-    assert row["runs_images_low"] <= row["mean_difference"] <= row["runs_images_high"]
 
 
 def per_image() -> pd.DataFrame:
@@ -229,7 +117,7 @@ def test_holm_corrects_over_metrics_and_methods_of_a_dataset_and_reference():
         np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
 
 
-def test_pairs_that_do_not_differ_are_told_and_one_pair_is_no_test():
+def test_pairs_that_do_not_differ_are_counted_and_one_pair_is_no_test():
     rows = [("a", m, "iou", i, v) for m, v in (("cam", 0.25), ("random", 0.25)) for i in range(4)]
     rows += [("a", "mask", "iou", 0, 0.5), ("a", "bla", "iou", 0, 0.5), ("a", "bla", "iou", 1, 0.25)]
     table = compare(pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"]), ("random",))
@@ -247,167 +135,92 @@ def test_without_the_reference_there_are_no_rows(against):
     assert list(table)[-2:] == ["p", "p_holm"]
 
 
-def normal_p(difference: np.ndarray) -> float:
-    """Two-sided p of the signed-rank statistic by its mean and its variance with ties."""
-    difference = difference[difference != 0]
-    ranks = stats.rankdata(np.abs(difference))
-    return 2 * stats.norm.sf(abs(ranks[difference > 0].sum() - ranks.sum() / 2) / np.sqrt((ranks**2).sum() / 4))
-
-
-@pytest.mark.parametrize("n", [2 * EXACT, 700])
-@pytest.mark.parametrize("shift", [0.02, 0.15])
-@pytest.mark.parametrize("ties", [False, True])
-def test_wilcoxon_of_many_pairs_is_the_normal_approximation(n, shift, ties):
+def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
+    """What the stage `maps` writes of four images or more: image 1 has no map of the slow method, image 2 a constant one of CAM."""
     rng = np.random.default_rng(7)
-    x, y = rng.normal(shift, 1, n), rng.normal(0, 1, n)
-    if ties:
-        x, y = np.round(x), np.round(y)
-    test = wilcoxon(x, y)
-    assert test.p == pytest.approx(normal_p(x - y), rel=1e-9)
-    assert test.p == pytest.approx(stats.wilcoxon(x, y, method="asymptotic").pvalue, rel=1e-9)
-    assert test.nonzero_pairs == np.count_nonzero(x - y)
-    ranks = stats.rankdata(np.abs(x - y)[x != y])
-    assert test.effect_size == pytest.approx((ranks * np.sign(x - y)[x != y]).sum() / ranks.sum())
-    if not ties:
-        assert test.p == pytest.approx(stats.wilcoxon(x, y, method="exact").pvalue, rel=0.02)
+    arrays = {}
+    for name, levels in (("lime", 3), ("cam", 3), ("bla_t", 3), ("rise", 3)):
+        arrays |= {f"{kind}/{name}": rng.normal(size=(images, cells)) for kind in ("maps", "noise")}
+        arrays[f"random/{name}"] = rng.normal(size=(levels, images, cells))
+    arrays["retrained/bla_t"] = rng.normal(size=(2, images, cells))
+    arrays["maps/rise"][1] = arrays["noise/rise"][1] = np.nan
+    arrays["maps/cam"][2] = 0.5
+    arrays["targets"] = np.arange(images) % 2
+    return arrays
 
 
-def test_wilcoxon_is_exact_up_to_the_border_whatever_pairs_do_not_differ():
-    x = np.concatenate([np.random.default_rng(9).normal(0.1, 1, 200), np.zeros(50)])
-    assert wilcoxon(x, np.zeros_like(x)).p == pytest.approx(stats.wilcoxon(x[:200], method="exact").pvalue, rel=1e-9)
-    more = np.append(x, 0.125)
-    assert wilcoxon(more, np.zeros_like(more)).p == pytest.approx(normal_p(more), rel=1e-9)
-    assert wilcoxon(x, np.zeros_like(x)).p != pytest.approx(normal_p(x), rel=1e-6)
+@pytest.mark.parametrize("constant_maps", ["zero", "leave_out"])
+def test_maps_are_compared_with_limes_with_noisy_ones_and_with_those_of_random_networks(constant_maps):
+    arrays, levels = stored_maps(), ["head", "layer 1", "layer 0"]
+    maps = {name: arrays[f"maps/{name}"] for name in ("lime", "cam", "bla_t", "rise")}
+    maps["mask"] = np.random.default_rng(8).random((6, 16))
+    table, cascade = similarities(arrays, maps, levels, constant_maps)
+    values = table.set_index(["method", "metric", "image"])["value"]
+
+    def rho(name, other, image):
+        return stats.spearmanr(maps[name][image], other[image]).statistic
+
+    for name in ("bla_t", "mask"):
+        assert values[name, "lime", 3] == pytest.approx(rho(name, maps["lime"], 3))
+    assert values["bla_t", "stability", 0] == pytest.approx(rho("bla_t", arrays["noise/bla_t"], 0))
+    for metric, level in (("randomised_head", 0), ("randomised_network", -1)):
+        assert values["rise", metric, 4] == pytest.approx(abs(rho("rise", arrays["random/rise"][level], 4)))
+    for metric, level in (("retrained_head", 0), ("retrained_network", 1)):
+        assert values["bla_t", metric, 5] == pytest.approx(abs(rho("bla_t", arrays["retrained/bla_t"][level], 5)))
+    assert np.isnan(values["rise", "lime", 1])  # without a map
+    assert (values["cam", "lime", 2] == 0) if constant_maps == "zero" else np.isnan(values["cam", "lime", 2])
+    own = table.groupby("method")["metric"].unique().map(set)
+    always = {"lime", "stability", "randomised_head", "randomised_network"}
+    assert own["cam"] == own["rise"] == always
+    assert own["bla_t"] == always | {"retrained_head", "retrained_network"}
+    assert (own["lime"], own["mask"]) == (always - {"lime"}, {"lime"})
+    found = cascade.query("method == 'cam' and image == 3").set_index("level")
+    assert found["layer"].tolist() == levels
+    assert found["value"].tolist() == pytest.approx([abs(rho("cam", other, 3)) for other in arrays["random/cam"]])
 
 
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("shift", [0.0, 0.05, 0.1, 0.15])
-def test_wilcoxon_is_continuous_at_the_border(shift, ties, monkeypatch):
-    x = np.random.default_rng(8).normal(shift, 1, EXACT)
-    x = np.where(np.round(x, 1) == 0, 0.1, np.round(x, 1)) if ties else x
-    exact = wilcoxon(x, np.zeros(EXACT)).p
-    monkeypatch.setattr(statistics, "EXACT", EXACT - 1)
-    approximate = wilcoxon(x, np.zeros(EXACT)).p
-    assert approximate != exact
-    assert approximate == pytest.approx(exact, rel=0.01)
+def test_means_are_of_the_images_that_have_a_value():
+    points = pd.DataFrame({"method": ["cam"] * 3 + ["lime"], "level": 0, "value": [1.0, NAN, 4.0, NAN]})
+    (row,) = means(points, ["method", "level"]).to_dict("records")
+    assert (row["method"], row["mean"], row["standard_error"], row["n"]) == ("cam", 2.5, 1.5, 2)
 
 
-LIME_RUNS, LIME_IMAGES = 5, 80
+def test_titles_stand_behind_the_names_of_methods():
+    table = with_titles(pd.DataFrame({"dataset": ["d"], "method": ["cam"], "value": [1]}), {"cam": "CAM"})
+    assert table.to_dict("list") == {"dataset": ["d"], "method": ["cam"], "title": ["CAM"], "value": [1]}
+    assert list(table) == ["dataset", "method", "title", "value"]
 
 
-def correlated(mean: float, spread: float = 0.1, seed: int = 0) -> np.ndarray:
-    """Rank correlations of some runs and images with exactly this mean."""
-    values = np.random.default_rng(seed).normal(0, spread, (LIME_RUNS, LIME_IMAGES))
-    return values - values.mean() + mean
-
-
-def judged(kind: str, classes: int, bla_t: np.ndarray, cam: np.ndarray, **settings) -> pd.DataFrame:
-    """The rows of claim 10."""
-    ones = np.ones((LIME_RUNS, 20))
-    columns = {key: Column(ones > 0, ones) for key in ("bl", "bl_plus", "bla_t")}
-    settings = {"with_lime": {"lime": bla_t, "cam": cam, "bla_t": bla_t}} | settings
-    table = judge_claims([Dataset("own", kind, classes, columns, **settings)], PUBLISHED, 0.05, 199, 0)
-    return table[table["claim"] == 10].reset_index(drop=True)
-
-
-def answer(kind: str, bla_t: np.ndarray, cam: np.ndarray, **settings) -> tuple[str, str]:
-    (row,) = judged(kind, 10, bla_t, cam, **settings).itertuples()
-    return row.holds_here, row.verdict
-
-
-@pytest.mark.parametrize("kind", ["cats_vs_dogs", "stanford_dogs"])
-def test_bla_t_is_comparable_with_cam_where_the_interval_of_their_difference_is_within_the_border(kind):
-    cam = correlated(0.4)
-    for ours in (0.4, 0.3, 0.5):
-        assert answer(kind, correlated(ours, seed=1), cam) == ("yes", "reproduced")
-    for ours in (0.7, 0.1):
-        assert answer(kind, correlated(ours, seed=1), cam) == ("no", "not reproduced")
-    for ours in (0.4 + COMPARABLE, 0.4 - COMPARABLE):
-        assert answer(kind, correlated(ours, seed=1), cam) == ("inconclusive", "inconclusive")
-    per_image = np.tile(np.random.default_rng(2).normal(0.4, 2, LIME_IMAGES), (LIME_RUNS, 1))
-    assert answer(kind, per_image, cam) == ("inconclusive", "inconclusive")  # wide for images alone
-
-
-def test_bla_t_is_closer_to_lime_than_cam_where_ranks_and_means_say_so():
-    cam = correlated(0.1)
-    assert answer("caltech_birds", correlated(0.4, seed=1), cam) == ("yes", "reproduced")
-    assert answer("caltech_birds", correlated(0.0, seed=1), cam) == ("no", "not reproduced")
-    assert answer("caltech_birds", correlated(0.1, seed=1), cam) == ("inconclusive", "inconclusive")
-    assert answer("caltech_birds", cam, cam) == ("inconclusive", "inconclusive")
-    # most images a little more, a few much less: the ranks say more, the mean less
-    change = np.where(np.arange(LIME_IMAGES) < 6, -0.9, 0.05)
-    assert stats.wilcoxon(change).pvalue < 0.05
-    assert change.mean() < 0
-    assert answer("caltech_birds", cam + change, cam) == ("inconclusive", "inconclusive")
-
-
-@pytest.mark.parametrize(
-    ("kind", "classes", "rules"),
-    [
-        ("cats_vs_dogs", 2, ["A and B"]),
-        ("stanford_dogs", 120, ["A and B"]),
-        ("caltech_birds", 200, ["C"]),
-        ("cluttered_digits", 2, ["A and B"]),
-        ("cluttered_digits", 10, ["A and B", "C"]),
-    ],
-)
-def test_claim_10_is_of_a_and_b_and_of_c_and_stand_ins_stand_for_what_their_classes_allow(kind, classes, rules):
-    table = judged(kind, classes, correlated(0.4, seed=1), correlated(0.4))
-    assert [text.rpartition(" on ")[2] for text in table["text"]] == rules
-    if kind == "cluttered_digits":
-        assert set(table["verdict"]) == {"not run"}
-        assert set(table["reason"]) == {"not one of the paper's datasets"}
-        assert set(table["holds_here"]) <= {"yes", "inconclusive"}
-
-
-def test_claim_10_tells_what_was_found_and_what_was_published():
-    bla_t, cam = correlated(0.4, seed=1), correlated(0.1)
-    (row,) = judged("caltech_birds", 200, bla_t, cam).itertuples()
-    told = [f"{v.mean():.3f} ± {stats.sem(v.mean(axis=0)):.3f}" for v in (cam, bla_t)]
-    assert row.ours == f"CAM {told[0]}, BLA-T {told[1]} (n = 80 images, 5 runs)"
-    assert row.paper == "C: CAM 0.08, BLA-T 0.37"
-    assert row.p == pytest.approx(stats.wilcoxon(bla_t.mean(axis=0), cam.mean(axis=0), method="exact").pvalue)
-    (row,) = judged("cats_vs_dogs", 2, bla_t, cam).itertuples()
-    assert row.paper == "A: CAM 0.47, BLA-T 0.37"
-    assert row.p == pytest.approx(stats.wilcoxon(bla_t.mean(axis=0), cam.mean(axis=0), method="exact").pvalue)
-    assert "within ±0.15" in row.test
-
-
-@pytest.mark.parametrize("kind", ["cats_vs_dogs", "caltech_birds"])
-def test_fewer_patterns_than_the_papers_leave_the_answer_and_take_the_verdict(kind):
-    odd = ["300 patterns of LIME (paper: 1000)"]
-    (row,) = judged(kind, 10, correlated(0.5, seed=1), correlated(0.4), lime_departures=odd).itertuples()
-    assert (row.holds_here, row.verdict) == ("yes", "not run")
-    assert row.reason == "not the paper's settings: 300 patterns of LIME (paper: 1000)"
-
-
-def test_lime_departures_touch_no_other_claim():
-    ones = np.ones((LIME_RUNS, 20))
-    columns = {key: Column(ones > 0, ones) for key in ("bl", "bl_plus", "bla_t")}
-    some = {"with_lime": {"cam": correlated(0.1), "bla_t": correlated(0.4)}}
-    tables = [
-        judge_claims([Dataset("own", "caltech_birds", 200, columns, **some, lime_departures=odd)], PUBLISHED, 0.05, 199, 0)
-        for odd in ([], ["odd"])
-    ]  # fmt: skip
-    assert tables[0].query("claim == 10")["verdict"].tolist() == ["reproduced"]
-    assert tables[1].query("claim == 10")["verdict"].tolist() == ["not run"]
-    pd.testing.assert_frame_equal(*(table.query("claim != 10") for table in tables))
-
-
-def test_without_correlations_claim_10_is_not_run():
-    (row,) = judged("caltech_birds", 200, correlated(0.4), correlated(0.1), with_lime={}).itertuples()
-    assert (row.holds_here, row.verdict, row.reason) == ("", "not run", "no rank correlations with LIME")
-
-
-@pytest.mark.parametrize("kind", ["cats_vs_dogs", "caltech_birds"])
-def test_a_constant_map_counts_as_0_in_claim_10(kind):
-    bla_t, cam = correlated(0.4, seed=1), correlated(0.4)
-    bla_t[:, :50], cam[2, 7] = NAN, NAN
-    zeros = [np.where(np.isnan(values), 0, values) for values in (bla_t, cam)]
-    left, right = judged(kind, 10, bla_t, cam), judged(kind, 10, *zeros)
-    pd.testing.assert_frame_equal(left, right)
-    assert "nan" not in left["ours"][0]
-    assert left["holds_here"].tolist() == ["no"]
+def test_pictures_are_of_images_that_every_method_has_explained():
+    arrays, images = stored_maps(9), RNG.integers(0, 256, (9, 28, 28, 3), dtype=np.uint8)
+    methods = pd.DataFrame(
+        [
+            {"method": m, "title": t, "learned": m == "bla_t", "control": False}
+            for m, t in (("lime", "LIME"), ("cam", "CAM"), ("bla_t", "BLA-T"), ("rise", "RISE"))
+        ]
+    )
+    table = pd.DataFrame(
+        [
+            {"dataset": "d", "method": m, "metric": e, "image": i, "value": 0.1 * i}
+            for m in methods["method"] for e in ("iou", "lime") for i in range(3)
+        ]
+    )  # fmt: skip
+    points = curve_points(1)
+    draw = pictures.pictures("a title", arrays, methods, table, points, cascade_points(1), images, ["cat", "dog"])
+    assert set(draw) == {"lime", "maps", "ranks", "curves", "cascade"}
+    figure = draw["maps"]()
+    assert "a title" in figure.get_suptitle()
+    count = pictures.PICTURED
+    whole = [i for i in range(9) if i != 1]
+    shown = [whole[(2 * k + 1) * len(whole) // (2 * count)] for k in range(count)]
+    inputs = [figure.axes[row * 5] for row in range(count)]
+    for axis, image in zip(inputs, shown, strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), images[image])
+        assert axis.get_ylabel() == f"“{['cat', 'dog'][image % 2]}”"
+    lime = draw["lime"]()
+    assert len(lime.axes) == pictures.SCATTERED * 3
+    rho = stats.spearmanr(arrays["maps/bla_t"][shown[0]], arrays["maps/lime"][shown[0]]).statistic
+    assert lime.axes[1].get_title() == f"BLA-T\nρ = {rho:.2f}"
 
 
 METHODS = pd.DataFrame(
@@ -498,12 +311,6 @@ DRAWN = {
     "ranks": lambda count: pictures.rank_map(scores(count), chosen(count), "a heading"),
     "cascade": lambda count: pictures.cascade(cascade_points(count), chosen(count), 49),
 }
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -605,12 +412,12 @@ def test_one_method_alone_is_the_best():
     assert set(np.asarray(axis.collections[0].get_array()).ravel()) == {1}
 
 
-@pytest.mark.parametrize(("fewest", "told"), [(9, "(n = 9)"), (7, "(n = 7–9)")])
-def test_the_cascade_has_a_line_a_method_and_a_tick_a_layer(fewest, told):
+@pytest.mark.parametrize(("fewest", "count"), [(9, "(n = 9)"), (7, "(n = 7–9)")])
+def test_the_cascade_has_a_line_a_method_and_a_tick_a_layer(fewest, count):
     given = cascade_points(4, fewest)
     figure = pictures.cascade(given, METHODS, 49)
     (axis,) = figure.axes
-    assert told in axis.get_title()
+    assert count in axis.get_title()
     assert [text.get_text() for text in axis.get_xticklabels()] == ["layer 0", "layer 1", "layer 2"]
     told = {text.get_text() for text in figure.legends[0].get_texts()}
     assert told == {"LIME", "BLA-T", "random map", "unrelated maps, expected"}

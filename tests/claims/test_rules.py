@@ -1,0 +1,227 @@
+"""The rules that judge the paper's claims, on tables whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bla.claims.judge import judge_claims
+from bla.claims.rules import COMPARABLE, Dataset
+from bla.experiments.runs import Column
+
+RUNS, IMAGES = 20, 1000
+LIME_RUNS, LIME_IMAGES = 5, 80
+
+
+# Columns of Table 1
+
+
+def test_columns_like_the_papers_reproduce_its_claims(like_the_paper, judge, answers):
+    table = judge(like_the_paper)
+    for number in (1, 2, 3, 4, 6, 7, 14, 16, 17):
+        assert set(answers(table, number)) == {"yes"}, number
+
+
+def test_columns_turned_around_refute_them(like_the_paper, column, judge, answers):
+    columns = like_the_paper
+    columns |= {"bl": columns["l2x_f"], "bl_plus": columns["l2x_f"], "l2x_f": columns["bl"]}
+    columns |= {"bla": column(0.6, 2.2, sizes=(5, 6)), "bla_t": column(0.55, 1.5), "bla_ph": column(0.3, 1.0, 1e-5)}
+    table = judge(columns).query("dataset == 'birds'")
+    for number in (1, 2, 3, 4, 5, 6, 7, 14, 17):
+        assert "no" in answers(table, number), number
+    assert set(table.loc[table["holds_here"] == "no", "verdict"]) == {"not reproduced"}
+
+
+def test_no_difference_needs_a_narrow_interval_and_is_inconclusive_with_a_wide_one(
+    like_the_paper, column, judge, answers
+):
+    assert answers(judge(like_the_paper), 7) == ["yes", "yes"]
+    wide = like_the_paper | {"bla_t": column(0.68, 2.0, spread=0.03, seed=7)}
+    assert "inconclusive" in answers(judge(wide), 7)
+
+
+def test_equal_columns_are_inconclusive_for_a_difference(like_the_paper, judge, answers):
+    table = judge(like_the_paper | {"l2x_f": like_the_paper["bla"]})
+    assert answers(table, 1) == ["inconclusive", "inconclusive"]
+    assert table.loc[table["claim"] == 1, "p"].tolist() == [1, 1]
+
+
+def test_a_difference_whose_mean_and_ranks_disagree_is_inconclusive(like_the_paper, judge):
+    columns = like_the_paper
+    correct = np.arange(IMAGES) < np.array([[601]] * 19 + [[570]])
+    columns["l2x_f"] = Column(np.tile(np.arange(IMAGES) < 600, (RUNS, 1)), columns["l2x_f"].loss)
+    columns["bla"] = Column(correct, columns["bla"].loss, columns["bla"].size)
+    row = judge(columns).query("claim == 1").iloc[0]
+    assert row["p"] < 0.001
+    assert row["holds_here"] == "inconclusive"
+
+
+def test_runs_that_differ_in_size_do_not_make_explanations_that_vary_from_image_to_image(
+    like_the_paper, judge, answers
+):
+    bla = like_the_paper["bla"]
+    constant = np.tile(np.arange(1, RUNS + 1)[:, None], (1, IMAGES)).astype(np.int16)
+    table = judge(like_the_paper | {"bla": Column(bla.correct, bla.loss, constant)})
+    assert answers(table, 14) == ["no"]
+
+
+def test_a_column_that_does_not_vary_at_all_is_judged_without_an_interval(like_the_paper, judge):
+    size = like_the_paper["bla_t"].size
+    table = judge(like_the_paper | {"bla_t": Column(np.ones((RUNS, IMAGES), bool), np.ones((RUNS, IMAGES)), size)})
+    assert "nan" in table.query("claim == 6").iloc[0]["test"]
+
+
+@pytest.mark.parametrize(("gained", "lost", "holds"), [(40, 10, "yes"), (10, 40, "no"), (15, 15, "inconclusive")])
+def test_imagenet_is_judged_by_the_images_that_one_column_alone_gets_right(gained, lost, holds, judge):
+    """McNemar's test is a binomial test of the images on which the two differ, in run 0."""
+    correct = np.zeros((2, 200), bool)
+    correct[0, :100] = True
+    other = correct.copy()
+    other[0, :lost], other[0, 100 : 100 + gained] = False, True
+    columns = {key: Column(correct, np.ones((2, 200))) for key in ("bl", "bl_plus")}
+    columns["bla_t"] = Column(other, np.ones((2, 200)))
+    table = judge(columns, kind="imagenet", classes=1000).query("claim == 13")
+    assert table["holds_here"].tolist() == [holds] * 2
+    assert table["p"].tolist() == [pytest.approx(stats.binomtest(gained, gained + lost).pvalue)] * 2
+    assert "run 0, n = 200 images" in table["ours"].iloc[0]
+
+
+# Rank correlations with LIME
+
+
+def correlated(mean, spread=0.1, seed=0):
+    """Rank correlations of some runs and images with exactly this mean."""
+    values = np.random.default_rng(seed).normal(0, spread, (LIME_RUNS, LIME_IMAGES))
+    return values - values.mean() + mean
+
+
+@pytest.fixture
+def claim_10(evidence):
+    """`claim_10(kind, classes, bla_t, cam)`: the cases of claim 10."""
+
+    def make(kind, classes, bla_t, cam):
+        ones = np.ones((LIME_RUNS, 20))
+        columns = {key: Column(ones > 0, ones) for key in ("bl", "bl_plus", "bla_t")}
+        dataset = Dataset("own", kind, classes, columns, with_lime={"lime": bla_t, "cam": cam, "bla_t": bla_t})
+        table = judge_claims(evidence([dataset], resamples=199))
+        return table[table["claim"] == 10].reset_index(drop=True)
+
+    return make
+
+
+@pytest.fixture
+def answer(claim_10):
+    """`answer(kind, bla_t, cam)`: holds_here and verdict of the only case."""
+
+    def make(kind, bla_t, cam):
+        (row,) = claim_10(kind, 10, bla_t, cam).itertuples()
+        return row.holds_here, row.verdict
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["cats_vs_dogs", "stanford_dogs"])
+def test_bla_t_is_comparable_with_cam_where_the_interval_of_their_difference_is_within_the_border(kind, answer):
+    cam = correlated(0.4)
+    for ours in (0.4, 0.3, 0.5):
+        assert answer(kind, correlated(ours, seed=1), cam) == ("yes", "reproduced")
+    for ours in (0.7, 0.1):
+        assert answer(kind, correlated(ours, seed=1), cam) == ("no", "not reproduced")
+    for ours in (0.4 + COMPARABLE, 0.4 - COMPARABLE):
+        assert answer(kind, correlated(ours, seed=1), cam) == ("inconclusive", "inconclusive")
+    per_image = np.tile(np.random.default_rng(2).normal(0.4, 2, LIME_IMAGES), (LIME_RUNS, 1))
+    assert answer(kind, per_image, cam) == ("inconclusive", "inconclusive")  # wide for images alone
+
+
+def test_bla_t_is_closer_to_lime_than_cam_where_ranks_and_means_say_so(answer):
+    cam = correlated(0.1)
+    assert answer("caltech_birds", correlated(0.4, seed=1), cam) == ("yes", "reproduced")
+    assert answer("caltech_birds", correlated(0.0, seed=1), cam) == ("no", "not reproduced")
+    assert answer("caltech_birds", correlated(0.1, seed=1), cam) == ("inconclusive", "inconclusive")
+    assert answer("caltech_birds", cam, cam) == ("inconclusive", "inconclusive")
+    # most images a little more, a few much less: the ranks say more, the mean less
+    change = np.where(np.arange(LIME_IMAGES) < 6, -0.9, 0.05)
+    assert stats.wilcoxon(change).pvalue < 0.05
+    assert change.mean() < 0
+    assert answer("caltech_birds", cam + change, cam) == ("inconclusive", "inconclusive")
+
+
+def test_claim_10_holds_means_with_errors_over_images_and_wilcoxons_p(claim_10):
+    bla_t, cam = correlated(0.4, seed=1), correlated(0.1)
+    p = stats.wilcoxon(bla_t.mean(axis=0), cam.mean(axis=0), method="exact").pvalue
+    (row,) = claim_10("caltech_birds", 200, bla_t, cam).itertuples()
+    told = [f"{v.mean():.3f} ± {stats.sem(v.mean(axis=0)):.3f}" for v in (cam, bla_t)]
+    assert row.ours == f"CAM {told[0]}, BLA-T {told[1]} (n = 80 images, 5 runs)"
+    assert row.p == pytest.approx(p)
+    (row,) = claim_10("cats_vs_dogs", 2, bla_t, cam).itertuples()
+    assert row.p == pytest.approx(p)
+    assert f"±{COMPARABLE}" in row.test
+
+
+@pytest.mark.parametrize("kind", ["cats_vs_dogs", "caltech_birds"])
+def test_a_constant_map_counts_as_0_in_claim_10(kind, claim_10):
+    bla_t, cam = correlated(0.4, seed=1), correlated(0.4)
+    bla_t[:, :50], cam[2, 7] = np.nan, np.nan
+    zeros = [np.where(np.isnan(values), 0, values) for values in (bla_t, cam)]
+    left, right = claim_10(kind, 10, bla_t, cam), claim_10(kind, 10, *zeros)
+    pd.testing.assert_frame_equal(left, right)
+    assert "nan" not in left["ours"][0]
+    assert left["holds_here"].tolist() == ["no"]
+
+
+# Other experiments
+
+
+def test_claims_about_the_modules_that_the_paper_gave_up(evidence, modules, like_the_paper, answers):
+    def found(**numbers):
+        datasets = [Dataset("birds", "caltech_birds", 200, like_the_paper)]
+        return answers(judge_claims(evidence(datasets, abandoned_modules=modules(**numbers))))
+
+    yes, no, unclear = ("yes", "reproduced"), ("no", "not reproduced"), ("inconclusive", "inconclusive")
+    assert (found()[11], found()[12]) == (yes, yes)
+    assert found(logit=-99)[11] == no  # a single cell near the bound is no collapse
+    assert found(collapsed=15)[11] == yes  # p = 0.041
+    assert found(collapsed=14)[11] == unclear
+    assert found(collapsed=5)[11] == no
+    assert found(pointwise=5.0)[12] == no
+    assert found(pointwise=10.0)[12] == unclear
+
+
+def test_the_small_cnn_claims_of_mnist(evidence, small_cnn, answers):
+    """No difference needs p >= alpha and a narrow interval; to beat 0.958 a test and a larger mean."""
+
+    def found(**numbers):
+        return answers(judge_claims(evidence(small_cnn=small_cnn(**numbers))))
+
+    yes, no, unclear = ("yes", "reproduced"), ("no", "not reproduced"), ("inconclusive", "inconclusive")
+    close = found(bla_t=0.9935, spread=0.002)
+    assert (close[8], close[15]) == (yes, yes)
+    below = found(bla_t=0.99)
+    assert (below[8], below[15]) == (no, yes)
+    assert found(bla_t=0.993, spread=0.02)[8] == unclear
+    assert found(bla_t=0.9)[15] == no
+    assert found(bla_t=0.958, spread=0.02)[15] == unclear
+
+
+@pytest.mark.parametrize(
+    ("numbers", "holds"),
+    [
+        ({}, "yes"),
+        ({"hard": 0.54}, "yes"),
+        ({"hard": 0.9}, "no"),
+        ({"hard": 0.4}, "no"),
+        ({"soft": 0.8}, "no"),
+        ({"hard": 0.55, "spread": 0.03}, "inconclusive"),
+        ({"soft": 0.9, "spread": 0.03}, "inconclusive"),
+        ({"hard": 0.1, "classes": 10}, "yes"),
+        ({"classes": 10}, "no"),
+    ],
+    ids=str,
+)
+def test_two_network_l2x_collapses_or_does_not(numbers, holds, evidence, two_network):
+    runs = two_network(**numbers)
+    (row,) = judge_claims(evidence(two_network_l2x=runs)).query("claim == 9").to_dict("records")
+    verdicts = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
+    assert (row["holds_here"], row["verdict"]) == (holds, verdicts[holds])
+    assert row["p"] == pytest.approx(stats.wilcoxon(runs["hard_accuracy"] - 1 / runs["n_classes"]).pvalue)
+    assert "n = 10 runs, 4653 images" in row["ours"]

@@ -1,0 +1,114 @@
+"""What every experiment says of its runs: each column by hand, means with standard errors, pairs of runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from bla.experiments.runs import PAIRED, Column, means, one_table, paired, table_of_runs
+from bla.inference.paired import bootstrap
+from bla.method.modules import Evaluation, Explanations
+
+CORRECT = torch.tensor([[True, False, True], [True] * 3])
+LOSS = torch.tensor([[0.0, 3, 3], [1, 1, 1]])
+PLAIN = {
+    "n_images": [3, 3],
+    "correct": [2, 3],
+    "accuracy": [2 / 3, 1],
+    "loss": [2, 1],
+}
+"""The columns that are not about explanations."""
+
+
+def explanations():
+    """Two runs, three images, four cells: run 0 keeps one cell, none, and all; run 1 one cell each, far below the bound."""
+    logits = torch.tensor([[[-1.0, 0, -2, -3], [-5, -6, -7, -8], [0, 0, 0, 0]], [[-900.0, -901, -905, -902]] * 3])
+    hard = torch.tensor([[[0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], [[1, 0, 0, 0]] * 3]).bool()
+    soft = torch.tensor([[[0.2, 0.8, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], [[0, 0, 0, 0.1]] * 3])
+    return Explanations(logits, soft, hard, ~CORRECT, LOSS + 1)
+
+
+def test_a_row_a_run_by_hand():
+    table = table_of_runs(Evaluation(CORRECT, LOSS, explanations()))
+    wanted = PLAIN | {
+        "run": [0, 1],
+        "soft_accuracy": [1 / 3, 0],
+        "soft_loss": [3, 2],
+        "explanation_size": [5 / 3, 1],  # 1, 0 and 4 cells
+        "explanation_size_q05": [0.1, 1],  # a tenth of the way from 0 to 1
+        "explanation_size_q25": [0.5, 1],
+        "explanation_size_q50": [1, 1],
+        "explanation_size_q75": [2.5, 1],  # half of the way from 1 to 4
+        "explanation_size_q95": [3.7, 1],
+        "share_one_cell": [1 / 3, 1],
+        "share_empty": [1 / 3, 0],
+        "share_at_bound": [1 / 3, 0],  # the third image
+        "share_never_at_bound": [1 / 3, 1],  # the second image
+        "share_without_weight": [2 / 3, 0],
+        "smallest_logit": [-8, -905],
+        "median_largest_logit": [0, -900],  # of 0, -5 and 0
+        "largest_logit": [0, -900],
+    }
+    assert set(table) == set(wanted)
+    for column, values in wanted.items():
+        assert table[column].tolist() == pytest.approx(values), column
+
+
+def test_without_explanations_the_same_columns_hold_nothing():
+    table, with_them = (table_of_runs(Evaluation(CORRECT, LOSS, part)) for part in (None, explanations()))
+    assert list(table) == list(with_them)
+    for column, values in PLAIN.items():
+        assert table[column].tolist() == pytest.approx(values), column
+    assert table.drop(columns=["run", *PLAIN]).isna().all(axis=None)
+
+
+def test_losses_in_half_precision_are_averaged_in_double():
+    loss = torch.full((1, 70_000), 1.5).half()
+    assert table_of_runs(Evaluation(torch.ones(1, 70_000).bool(), loss))["loss"].tolist() == [1.5]
+
+
+def test_one_table_has_the_given_columns_also_where_nothing_ran():
+    tables = [pd.DataFrame({"b": [1], "a": [2], "c": [3]}), pd.DataFrame({"a": [4], "b": [5]})]
+    found = one_table((table for table in tables), ["a", "b"])
+    assert found.to_numpy().tolist() == [[2, 1], [4, 5]]
+    assert list(found) == list(one_table([], ["a", "b"])) == ["a", "b"]
+    assert one_table([], ["a", "b"]).empty
+
+
+def test_means_have_their_standard_errors_and_the_order_of_the_runs():
+    runs = pd.DataFrame({"d": ["z", "a", "z", "a"], "v": "x", "n_images": [7, 9, 7, 9], "loss": [1.0, 5, 2, 5]})
+    table = means(runs, ["d", "v"], ["loss"])
+    assert list(table) == ["d", "v", "n_runs", "n_images", "loss", "loss_standard_error"]
+    assert table.to_numpy().tolist() == [["z", "x", 2, 7, 1.5, 0.5], ["a", "x", 2, 9, 5, 0]]
+
+
+def test_means_of_no_runs_are_an_empty_table_with_the_same_columns():
+    table = means(pd.DataFrame(columns=["d", "n_images", "loss"]), ["d"], ["loss"])
+    assert list(table) == ["d", "n_runs", "n_images", "loss", "loss_standard_error"]
+    assert table.empty
+
+
+def test_run_r_is_compared_with_run_r():
+    x, y = np.random.default_rng(0).normal(size=(2, 8))
+    row = paired(x, y, 99, 4)
+    interval, ranks = bootstrap(x - y, 99, 4), stats.rankdata(np.abs(x - y))
+    assert list(row) == PAIRED
+    assert row["n_runs"] == 8
+    assert row["difference"] == pytest.approx(x.mean() - y.mean())
+    assert (row["low"], row["high"]) == (interval.low, interval.high)
+    assert row["p"] == pytest.approx(stats.wilcoxon(x, y).pvalue)
+    assert row["rank_biserial"] == pytest.approx((ranks * np.sign(x - y)).sum() / ranks.sum())
+
+
+def test_differences_that_are_equal_but_for_rounding_tie():
+    x, y = np.array([0.2, 0.2, 0.1 + 0.2]), np.array([0.1, 0.3, 0.3])
+    row = paired(x, y, 99, 0)  # +0.1 and -0.1 share their rank, and the third pair does not differ
+    assert (row["rank_biserial"], row["p"]) == (0, 1)
+
+
+def test_counts_of_correct_images_tie_exactly_where_float_accuracies_would_not():
+    rows, other = (np.arange(10)[None] < np.array(counts)[:, None] for counts in ([2, 3, 7], [1, 2, 6]))
+    a, b = Column(rows, np.zeros((3, 10))), Column(other, np.zeros((3, 10)))
+    assert len(set(a.paired("accuracy") - b.paired("accuracy"))) == 1
+    assert len(set(a.measure("accuracy") - b.measure("accuracy"))) > 1

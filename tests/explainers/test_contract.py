@@ -1,0 +1,295 @@
+"""The battery that every explanation method passes, the registry, and what the interface promises."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from bla.base.errors import BlaError
+from bla.explainers.contract import check_explainer
+from bla.explainers.controls.edges import Edges
+from bla.explainers.interface import Explainer, add_noise, cell_maps
+from bla.explainers.posthoc.cam import CAM
+from bla.explainers.registry import explainer_class, explainer_files, explainer_names
+
+SIDE, CHANNELS = 64, 96
+MODULES = ["l2x_f", "bla", "bla_t"]
+METHODS = [*(name for name in explainer_names() if name != "attention"), *(f"attention {name}" for name in MODULES)]
+PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "attention": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20}
+LOOKS = {"lime", "random"}
+"""Methods that look at one image, uncounted, for the size of the feature map."""
+BACKWARDS = {"grad_cam": 1, "grad_cam_pp": 1}
+CONTROLS = {"centre", "constant", "edges", "random"}
+
+
+@pytest.mark.parametrize("backbone", ["plain", "folded"])
+@pytest.mark.parametrize("label", METHODS)
+def test_every_method_passes_the_battery(label, backbone, method, classifier, folded, images, targets):
+    check_explainer(method(label, (classifier if backbone == "plain" else folded).run(0)), images, targets)
+
+
+class Faulty(CAM):
+    """CAM, with a fault."""
+
+    def __init__(self, classifier, fault):
+        super().__init__(classifier)
+        self.fault, self.calls = fault, 0
+
+    def explain(self, images, targets, seeds):
+        self.calls += 1
+        return self.fault(self, super().explain(images, targets, seeds), images, targets, seeds)
+
+
+def faulty(message):
+    return lambda fault: pytest.param(fault, message, id=fault.__name__)
+
+
+@faulty("when images come one by one")
+def depends_on_the_batch(self, maps, *_):
+    return maps - maps.mean(dim=0)
+
+
+@faulty("when images come one by one")
+def depends_on_the_place_in_the_batch(self, maps, *_):
+    return maps * (1 + torch.arange(len(maps)))[:, None, None]
+
+
+@faulty("in another order")
+def depends_on_the_order(self, maps, images, targets, seeds):
+    return maps * (1.01 if seeds[0] > seeds[-1] else 1)
+
+
+@faulty("when asked again")
+def depends_on_what_was_asked_before(self, maps, images, targets, seeds):
+    return maps * (1.01 if self.calls > 5 else 1)
+
+
+@faulty("maps differ by")
+def draws_numbers_without_a_seed(self, maps, *_):
+    generator = torch.Generator()
+    generator.seed()
+    return maps + torch.rand(maps.shape, generator=generator)
+
+
+@faulty("the random state is not as it was")
+def draws_numbers_from_the_global_state(self, maps, *_):
+    return maps + 0 * torch.rand(1)
+
+
+@faulty("the random state is not as it was")
+def seeds_the_global_state(self, maps, *_):
+    torch.manual_seed(99)
+    return maps
+
+
+@faulty("maps are not finite")
+def gives_nan(self, maps, *_):
+    return maps.masked_fill(maps == maps.max(), torch.nan)
+
+
+@faulty("maps are not finite")
+def gives_infinity(self, maps, *_):
+    return maps.masked_fill(maps == maps.max(), torch.inf)
+
+
+@faulty(r"maps have shape \[3, 16\], not \[B, h, w\]")
+def gives_flat_maps(self, maps, *_):
+    return maps.flatten(1)
+
+
+@faulty("2 maps for 3 images")
+def forgets_an_image(self, maps, *_):
+    return maps[:2]
+
+
+@faulty(r"maps are torch\.int32")
+def gives_whole_numbers(self, maps, *_):
+    return (100 * maps).int()
+
+
+@faulty("the model is not as it was")
+def leaves_training_mode(self, maps, *_):
+    self.classifier.train()
+    return maps
+
+
+@faulty("the model is not as it was")
+def leaves_training_mode_in_one_layer(self, maps, *_):
+    self.classifier.extractor.model.layer3[0].bn1.train()
+    return maps
+
+
+@faulty("the model is not as it was")
+def leaves_a_hook(self, maps, *_):
+    self.classifier.extractor.model.layer4.register_forward_hook(lambda *_: None)
+    return maps
+
+
+@faulty("the model is not as it was")
+def leaves_a_hook_before_a_layer(self, maps, *_):
+    self.classifier.extractor.model.layer4.register_forward_pre_hook(lambda *_: None)
+    return maps
+
+
+@faulty("the model is not as it was")
+def leaves_a_hook_on_gradients(self, maps, *_):
+    self.classifier.extractor.model.layer4.register_full_backward_hook(lambda *_: None)
+    return maps
+
+
+@faulty("the model is not as it was")
+def asks_for_gradients(self, maps, *_):
+    self.classifier.extractor.requires_grad_(True)
+    return maps
+
+
+@faulty("the model is not as it was")
+def leaves_gradients(self, maps, *_):
+    self.classifier.head_weight.grad = torch.zeros_like(self.classifier.head_weight)
+    return maps
+
+
+@faulty("the model is not as it was")
+def changes_a_weight(self, maps, *_):
+    self.classifier.extractor.model.conv1[0].weight[0, 0, 0, 0] += 0.1
+    return maps
+
+
+@faulty("the model is not as it was")
+def changes_running_statistics(self, maps, *_):
+    self.classifier.extractor.model.bn1.running_mean[0] += 0.1
+    return maps
+
+
+@faulty("the images is not as it was")
+def paints_on_the_images(self, maps, images, *_):
+    images[0, 0, 0] = 255 - images[0, 0, 0]
+    return maps
+
+
+@faulty("the targets is not as it was")
+def changes_the_targets(self, maps, images, targets, seeds):
+    targets[0] = 1
+    return maps
+
+
+@faulty("maps of another class are the same")
+def ignores_the_class(self, maps, images, *_):
+    return self.classifier.features(images).mean(dim=1).detach()
+
+
+@faulty("the maps carry a graph")
+def gives_a_graph(self, maps, *_):
+    return maps.requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), [value for value in list(vars().values()) if isinstance(value, type(pytest.param()))]
+)
+def test_the_battery_finds(fault, message, classifier, images, targets):
+    model = copy.deepcopy(classifier.run(0))
+    with pytest.raises(AssertionError, match=message), torch.random.fork_rng(devices=[]):
+        check_explainer(Faulty(model, fault), images.clone(), targets.clone())
+
+
+def test_the_battery_passes_a_method_without_fault_and_finds_one_that_denies_depending_on_the_class(
+    classifier, images, targets
+):
+    cam_itself = Faulty(classifier.run(0), lambda self, maps, *_: maps)
+    check_explainer(cam_itself, images, targets)
+    cam_itself.class_specific = False
+    with pytest.raises(AssertionError, match="for another class"):
+        check_explainer(cam_itself, images, targets)
+
+
+def test_the_battery_needs_three_images(classifier, images, targets):
+    with pytest.raises(AssertionError, match="three images"):
+        check_explainer(CAM(classifier.run(0)), images[:2], targets[:2])
+
+
+def test_a_method_takes_the_classifier_of_one_run(classifier):
+    for name in explainer_names():
+        if name not in ("lime", "attention"):
+            with pytest.raises(AssertionError, match="one run"):
+                explainer_class(name)(classifier)
+
+
+def test_methods_are_found_by_name_and_an_unknown_name_is_an_error_that_lists_them():
+    assert {*PASSES, *CONTROLS} <= set(explainer_names())
+    for name in explainer_names():
+        found = explainer_class(name)
+        assert issubclass(found, Explainer)
+        assert found.__module__ == f"bla.explainers.{explainer_files()[name].parent.name}.{name}"
+        assert found.title
+    with pytest.raises(BlaError, match="gradcam") as error:
+        explainer_class("gradcam")
+    assert all(name in str(error.value) for name in explainer_names())
+
+
+def test_two_families_with_a_method_of_one_name_are_refused(tmp_path, monkeypatch):
+    for family in ("posthoc", "learned"):
+        (tmp_path / family).mkdir()
+        (tmp_path / family / "cam.py").touch()
+    monkeypatch.setattr("bla.explainers.registry.__file__", str(tmp_path / "registry.py"))
+    with pytest.raises(BlaError, match=r"cam\.py: .*cam\.py.*rename"):
+        explainer_names()
+
+
+@pytest.mark.parametrize("label", METHODS)
+def test_a_method_needs_as_many_passes_as_its_card_says(label, method, classifier, images, targets, seeds, monkeypatch):
+    name, run, seen, backwards = label.split()[0], classifier.run(0), [], []
+    grad = torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **options: backwards.append(1) or grad(*args, **options))
+    hook = run.extractor.model.bn1.register_forward_hook(lambda module, given, result: seen.append(len(result)))
+    explainer = method(label, run)
+    explainer.explain(images[:2], targets[:2], seeds[:2])
+    hook.remove()
+    passes = PASSES.get(name, 0)
+    assert run.forwards == 2 * passes
+    assert sum(seen) == run.forwards + (name in LOOKS)
+    assert len(backwards) == explainer.backwards == BACKWARDS.get(name, 0)
+    assert explainer.control == (name in CONTROLS) == (passes == 0)
+    assert explainer.slow == (passes > 1)
+    assert explainer.learned == (name == "attention")
+
+
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_cell_maps_are_means_over_the_cells_and_depend_on_no_batch(
+    size, classifier, images, targets, seeds, monkeypatch
+):
+    run, batches = classifier.run(0), []
+
+    class Seen(Edges):
+        def explain(self, images, targets, seeds):
+            batches.append(len(images))
+            return super().explain(images, targets, seeds) + targets[:, None, None] + 10 * seeds[:, None, None]
+
+    monkeypatch.setattr("bla.explainers.interface.batch_size_for", lambda device, side: size)
+    found = cell_maps(Seen(run), images, targets, seeds, 2)
+    assert max(batches) == min(size, 3)
+    assert found.dtype == torch.float64
+    whole = Seen(run).explain(images, targets, seeds).double().numpy()
+    cells = [[tile[:32, :32], tile[:32, 32:], tile[32:, :32], tile[32:, 32:]] for tile in whole]
+    np.testing.assert_allclose(found, [[cell.mean() for cell in row] for row in cells], rtol=1e-9)
+
+
+def test_noise_has_the_given_deviation_and_belongs_to_the_seed():
+    grey = torch.full((3, SIDE, SIDE, 3), 128, dtype=torch.uint8)
+    seeds = torch.tensor([4, 9, 4])
+    noisy = add_noise(grey, 0.05, seeds)
+    assert noisy.dtype == torch.uint8
+    noise = noisy.double() - 128
+    assert noise.std().item() == pytest.approx((12.75**2 + 1 / 12) ** 0.5, rel=0.03)
+    assert abs(noise.mean()) < 5 * 12.75 / noise.numel() ** 0.5
+    assert noisy[0].equal(noisy[2])
+    assert not noisy[0].equal(noisy[1])
+    assert add_noise(grey[:1], 0.05, seeds[1:2])[0].equal(noisy[1])
+    assert add_noise(grey, 0, seeds).equal(grey)
+
+
+def test_noise_stays_within_the_range_of_pixels():
+    for value in (0, 255):
+        noisy = add_noise(torch.full((1, 32, 32, 3), value, dtype=torch.uint8), 0.1, torch.tensor([0])).double()
+        assert (noisy - value).abs().max() < 6 * 25.5
+        assert (noisy == value).double().mean() == pytest.approx(0.5, abs=0.05)

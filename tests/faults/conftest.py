@@ -1,0 +1,92 @@
+"""Stages that stop in the middle: what they are interrupted with, and where they resume."""
+
+import itertools
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bla.datasets import image_files
+from bla.networks import extraction
+
+NOISY = {"dataset.cluttered_digits.backbone.stochastic_depth": 0.2, "dataset.cluttered_digits.backbone.draws": 5}
+
+
+def _stopping(monkeypatch, module, name, start_of):
+    """Watch a function of a module that yields chunks: `starts` is where each call began; after `chunks` of them Ctrl-C."""
+    original = getattr(module, name)
+
+    def watch(chunks):
+        starts = []
+
+        def watched(*arguments, **named):
+            starts.append(start_of(*arguments, **named))
+            yield from itertools.islice(original(*arguments, **named), chunks)
+            if chunks is not None:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, name, watched)  # nothing else shows where a stage resumes
+        return starts
+
+    return watch
+
+
+@pytest.fixture
+def extracting(extractable, edit_params, end_of, monkeypatch):
+    """`extracting()` runs `features` with five noisy draws, a chunk each; it returns where train and test began.
+
+    `extracting(2)` is interrupted after two chunks of either.
+    """
+    edit_params(extractable, NOISY)
+    watch = _stopping(monkeypatch, extraction, "extract", lambda extractor, images, device, draws, start: start)
+
+    def run(chunks=None):
+        starts = watch(chunks)
+        assert end_of("features", "cluttered_digits") == (None if chunks is None else 130)
+        return starts
+
+    return run
+
+
+@pytest.fixture
+def reading(photos, end_of, monkeypatch):
+    """`reading()` prepares the photographs, two a chunk, as `extracting` does; it returns where they began, and the message."""
+    monkeypatch.setattr(image_files, "CHUNK", 2)
+    watch = _stopping(monkeypatch, image_files, "read_images", lambda listing, split, size, resize, start: start)
+
+    def run(chunks=None):
+        starts = watch(chunks)
+        return starts, end_of("prepare", "photos")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def full_disk():
+    """`with full_disk(1000)`: no file of this process can have more than so many bytes, as if the disk were full then."""
+
+    @contextmanager
+    def limited(largest):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
+
+
+@pytest.fixture
+def maps_and_scores(contents):
+    """`maps_and_scores()` is what the stages lime, maps and faithfulness have written."""
+
+    def read():
+        return {
+            name: content
+            for kind in ("lime", "maps", "faithfulness")
+            for name, content in contents(Path("data") / kind).items()
+        }
+
+    return read

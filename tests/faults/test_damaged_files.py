@@ -1,0 +1,91 @@
+"""Damaged and missing files: named, with the remedy; what can be computed again is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+IMAGES = Path("data/images/photos")
+
+
+def test_bad_images_of_both_splits_are_one_message_and_leave_the_earlier_images(photos, end_of, save_png, contents):
+    assert end_of("prepare", "photos") is None
+    before, good = contents(IMAGES), contents(photos)
+    (photos / "train/cat/2.png").write_bytes(b"")
+    (photos / "train/dog/0.png").write_bytes(b"a text")
+    save_png(photos / "masks/test/cat/0.png", np.zeros((24, 40), np.uint8))
+    (photos / "test/dog/0.png").unlink()
+    (photos / "test/dog/0.png").mkdir()
+    first, *lines = end_of("prepare", "photos").splitlines()
+    assert first.startswith("error in prepare photos: params.yaml: dataset.photos.images: 2 of 6 train images ")
+    expected = [
+        ("data/raw/photos/train/cat/2.png: ", "an empty file"),
+        ("data/raw/photos/train/dog/0.png: ", "JPEG, PNG, GIF, BMP"),
+        ("2 of 2 test images ", ""),
+        ("data/raw/photos/masks/test/cat/0.png: ", "marks no object"),
+        ("data/raw/photos/test/dog/0.png: ", "Is a directory"),
+    ]
+    for line, (start, reason) in zip(lines, expected, strict=True):
+        assert line.startswith(start)
+        assert reason in line
+    assert sum("replace or remove the file" in line for line in lines) == 3
+    assert contents(IMAGES) == before
+    assert not list(Path(".work").glob("images-*"))
+    (photos / "test/dog/0.png").rmdir()
+    for name, content in good.items():
+        (photos / name).write_bytes(content)
+    assert end_of("prepare", "photos") is None
+    assert contents(IMAGES) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        ("lime", "models/heads/cluttered_digits.safetensors"),
+        ("maps", "data/lime/cluttered_digits.safetensors"),
+        ("maps", "models/variants/cluttered_digits/bla_t.safetensors"),
+        ("faithfulness", "data/maps/cluttered_digits.safetensors"),
+    ],
+)
+def test_a_missing_file_is_named(stage, missing, explained, end_of):
+    Path(missing).unlink()
+    message = end_of(stage, "cluttered_digits")
+    assert message.startswith(f"error in {stage} cluttered_digits: ")
+    assert missing in message
+    assert message.endswith("run again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "earlier"), [("maps", "lime"), ("faithfulness", "maps")])
+def test_a_damaged_file_of_an_earlier_stage_is_named_with_the_stage_that_makes_it(stage, earlier, explained, end_of):
+    file = Path(f"data/{earlier}/cluttered_digits.safetensors")
+    file.write_bytes(file.read_bytes()[:1000])
+    message = end_of(stage, "cluttered_digits")
+    assert message.startswith(f"error in {stage} cluttered_digits: {file}: damaged ")
+    assert message.endswith(f"delete it and run dvc repro {earlier}@cluttered_digits")
+
+
+@pytest.mark.slow
+def test_cached_maps_that_are_damaged_are_made_again(explained, end_of, capsys, maps_and_scores):
+    before = maps_and_scores()
+    (path,) = Path(".work").glob("maps-cluttered_digits-cam-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert end_of("maps", "cluttered_digits") is None
+    assert f"{path}: damaged" in capsys.readouterr().out
+    assert path.read_bytes() == whole
+    assert maps_and_scores() == before
+
+
+def test_a_damaged_copy_of_the_embedded_backbone_is_trained_again(here, end_of, contents, capsys):
+    assert end_of("backbone", "cluttered_digits") is None
+    before = contents("models")
+    (path,) = Path(".work").glob("pretrained-*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    capsys.readouterr()
+    assert end_of("backbone", "cluttered_digits") is None
+    assert f"{path}: damaged" in capsys.readouterr().out
+    assert contents("models") == before
+    assert path.read_bytes() == whole

@@ -1,0 +1,142 @@
+"""Ctrl-C: exit code 130 and one message, nothing lost, and the next start resumes and ends with the same bytes."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bla.datasets.image_files import load_image, load_mask
+from bla.explainers.posthoc.lime import LIME
+from bla.networks import pretraining
+from pipeline.artifacts.arrays import load_array
+from pipeline.artifacts.images import IMAGES
+from pipeline.run.stage import run_stage
+
+PHOTOS, FEATURES = IMAGES / "photos", Path("data/features/cluttered_digits")
+SIGINT_AS_AN_ARRAY_BEGINS = """
+import os, signal
+import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)
+write = np.lib.format.write_array_header_1_0
+def strike(file, header):
+    write(file, header)
+    os.kill(os.getpid(), signal.SIGINT)
+np.lib.format.write_array_header_1_0 = strike
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupted_process_has_exit_code_130_and_one_message_and_loses_nothing(
+    here, end_of, edit_params, process, message_of, contents
+):
+    assert end_of("prepare", "cluttered_digits") is None
+    before = contents("data")
+    edit_params(here, {"dataset.cluttered_digits.images.train_images": 80})
+    done = process(here, "prepare", "cluttered_digits", before=SIGINT_AS_AN_ARRAY_BEGINS)
+    assert message_of(done, code=130) == "error in prepare cluttered_digits: interrupted; run again to continue"
+    assert contents("data") == before
+
+
+def test_an_interrupt_while_a_stage_is_imported_is_the_same_message(here, monkeypatch, capsys):
+    def load():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_stage(load, "prepare", ["photos"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "error in prepare photos: interrupted; run again to continue\n"
+
+
+def test_reading_images_resumes_and_ends_with_the_same_bytes(reading, contents):
+    assert reading() == ([0, 0], None)
+    undisturbed = contents(PHOTOS)
+    shutil.rmtree(PHOTOS)
+    assert reading(2) == ([0], 130)
+    assert not PHOTOS.exists()
+    assert reading() == ([4, 0], None)
+    assert contents(PHOTOS) == undisturbed
+
+
+def test_an_image_that_was_bad_before_the_interrupt_is_named_after_it(reading, photos):
+    (photos / "train/cat/1.png").write_bytes(b"")
+    assert reading(2)[1] == 130
+    message = reading()[1]
+    assert "1 of 6 train images" in message
+    assert "train/cat/1.png: " in message
+
+
+@pytest.mark.parametrize("changed", ["train/cat/1.png", "masks/train/cat/1.png"])
+def test_a_file_that_is_replaced_after_the_interrupt_is_read_again(changed, reading, photos, save_png, contents):
+    _, message = reading(2)
+    assert message == 130
+    mirrored = np.asarray(Image.open(photos / changed))[::-1].copy()
+    (photos / changed).unlink()
+    save_png(photos / changed, mirrored)
+    assert reading() == ([0, 0], None)
+    after = contents(PHOTOS)
+    assert reading() == ([0, 0], None)
+    assert contents(PHOTOS) == after
+    sources = [line.split(",")[2] for line in (PHOTOS / "manifest.csv").read_text().splitlines()[1:]]
+    place, image, mask = sources.index("train/cat/1.png"), photos / "train/cat/1.png", photos / "masks/train/cat/1.png"
+    np.testing.assert_array_equal(load_array(PHOTOS / "train_images.npy")[place], load_image(image, 32, "bilinear"))
+    expected = load_mask(mask, 32, "binary", (24, 40))
+    np.testing.assert_array_equal(load_array(PHOTOS / "train_masks.npy")[place], expected)
+
+
+def test_extraction_resumes_unless_the_images_are_others(extracting, contents):
+    assert extracting(2) == [0]
+    path = IMAGES / "cluttered_digits/train_images.npy"
+    original = path.read_bytes()
+    path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))  # one pixel, without a change to the manifest
+    assert extracting() == [0, 0]
+    anew = contents(FEATURES)
+    assert extracting() == [0, 0]
+    assert contents(FEATURES) == anew
+
+
+def test_pretraining_resumes_after_its_last_whole_epoch_and_ends_with_the_same_bytes(
+    here, end_of, edit_params, contents, capsys, monkeypatch
+):
+    edit_params(here, {"pretraining.epochs": 3})
+    assert end_of("backbone", "cluttered_digits") is None
+    undisturbed = contents("models")
+    shutil.rmtree(".work")
+    shutil.rmtree("models")
+    save = pretraining._save
+
+    def interrupt(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "_save", interrupt)
+        assert end_of("backbone", "cluttered_digits") == 130
+    assert not Path("models").exists()
+    capsys.readouterr()
+    assert end_of("backbone", "cluttered_digits") is None
+    printed = capsys.readouterr().out
+    assert [f"epoch {number} of 3" in printed for number in (1, 2, 3)] == [False, True, True]
+    assert contents("models") == undisturbed
+    assert [path.name.split("-")[0] for path in Path(".work").glob("*.safetensors")] == ["pretrained"]
+
+
+@pytest.mark.slow
+def test_lime_resumes_and_ends_with_the_same_bytes(explained, maps_and_scores, end_of, monkeypatch):
+    before, explain, images_at_once = maps_and_scores(), LIME.explain_runs, []
+
+    def interrupt(self, images, targets, seeds):
+        images_at_once.append(len(images))
+        if len(images_at_once) == 4:
+            raise KeyboardInterrupt
+        return explain(self, images, targets, seeds)
+
+    Path("data/lime/cluttered_digits.safetensors").unlink()
+    monkeypatch.setattr(LIME, "explain_runs", interrupt)  # nothing else shows where LIME resumes
+    assert end_of("lime", "cluttered_digits") == 130
+    assert not Path("data/lime/cluttered_digits.safetensors").exists()
+    assert end_of("lime", "cluttered_digits") is None
+    assert images_at_once == [4, 4, 4, 4, 4, 4, 2, 2]  # the second chunk again, and the third, twice each
+    assert maps_and_scores() == before
+    assert not list(Path(".work").glob("lime-*"))

@@ -1,0 +1,76 @@
+"""SIGKILL: nothing half-written is taken for a result, and what was done before is not done again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+FEATURES = Path("data/features/cluttered_digits")
+KILL = "import os, signal\ndef kill(*_, **__):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+AS_THE_FOURTH_ARRAY_BEGINS = """
+import numpy as np
+write, arrays = np.lib.format.write_array_header_1_0, []
+def strike(file, header):
+    arrays.append(write(file, header))
+    file.flush()
+    if len(arrays) == 4:
+        kill()
+np.lib.format.write_array_header_1_0 = strike
+"""
+AS_THE_THIRD_CHUNK_IS_WRITTEN_BUT_NOT_COUNTED = """
+from bla.runtime import cache
+save_text, counts = cache.save_text, []
+def strike(path, text):
+    counts.extend([path] if path.name == "done.json" else [])
+    if len(counts) == 3:
+        kill()
+    save_text(path, text)
+cache.save_text = strike
+"""
+AS_RISE_BEGINS = "from bla.explainers.posthoc.rise import RISE\nRISE.explain = kill\n"
+
+
+def test_a_file_that_was_being_written_does_not_matter(here, end_of, edit_params, process, contents):
+    assert end_of("prepare", "cluttered_digits") is None
+    edit_params(here, {"dataset.cluttered_digits.images.train_images": 80})
+    done = process(here, "prepare", "cluttered_digits", before=KILL + AS_THE_FOURTH_ARRAY_BEGINS)
+    assert (done.returncode, len(list(Path("data").rglob("*.part")))) == (-9, 1)
+    assert end_of("prepare", "cluttered_digits") is None
+    again = contents("data")
+    shutil.rmtree("data/images")
+    assert end_of("prepare", "cluttered_digits") is None
+    assert contents("data") == again
+
+
+def test_extraction_resumes_after_its_last_whole_chunk_and_ends_with_the_same_bytes(
+    extracting, here, process, contents
+):
+    extracting()
+    undisturbed = contents(FEATURES)
+    done = process(here, "features", "cluttered_digits", before=KILL + AS_THE_THIRD_CHUNK_IS_WRITTEN_BUT_NOT_COUNTED)
+    assert done.returncode == -9
+    assert [json.loads(path.read_text())["rows"] for path in Path(".work").glob("features-*/done.json")] == [80]
+    assert contents(FEATURES) == undisturbed
+    shutil.rmtree(FEATURES)
+    assert extracting() == [80, 0]
+    assert not list(Path(".work").glob("features-*"))
+    assert contents(FEATURES) == undisturbed
+
+
+def test_methods_that_were_done_are_not_explained_again(explained, end_of, process, maps_and_scores):
+    def cached():
+        return {path.name: path.stat().st_mtime_ns for path in Path(".work").glob("maps-*")}
+
+    before = maps_and_scores()
+    shutil.rmtree(".work")
+    done = process(explained, "maps", "cluttered_digits", before=KILL + AS_RISE_BEGINS)
+    assert done.returncode == -9
+    earlier = cached()
+    assert sorted(name.split("-")[2] for name in earlier) == ["cam", "lime"]
+    assert maps_and_scores() == before
+    assert end_of("maps", "cluttered_digits") is None
+    assert {name: cached()[name] for name in earlier} == earlier
+    assert maps_and_scores() == before

@@ -1,0 +1,12 @@
+"""Groups of runs that are no pairs."""
+
+import numpy as np
+
+from bla.inference.unpaired import mann_whitney
+
+
+def test_groups_apart_and_groups_alike():
+    assert mann_whitney(np.arange(10.0, 15), np.arange(5.0), 99, 0).effect_size == 1
+    assert mann_whitney(np.arange(5.0), np.arange(10.0, 15), 99, 0).effect_size == -1
+    alike = mann_whitney(np.full(4, 0.5), np.full(3, 0.5), 99, 0)
+    assert alike == (1, 0, 0, (0, 0))

@@ -1,0 +1,192 @@
+"""The cascade of more and more random classifiers."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from bla.base.specs import Backbone
+from bla.explainers.posthoc.grad_cam import GradCAM
+from bla.method.modules import Head
+from bla.metrics.randomisation import cascade, cascade_levels, folded_cascade
+from bla.networks.backbones import build_backbone
+from bla.networks.classifier import Classifier
+
+SIDE, CLASSES, CHANNELS = 64, 3, 96
+
+
+def backbone():
+    torch.manual_seed(0)
+    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    for module in extractor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.uniform_(0.5, 1.5)
+            module.bias.normal_(0, 0.3)
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+    return extractor
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    """Two heads on a small random backbone with a 4x4 map."""
+    generator = torch.Generator().manual_seed(3)
+    bias = torch.randn(2, CLASSES, generator=generator)
+    return Classifier(backbone(), Head(torch.randn(2, CLASSES, CHANNELS, generator=generator) / 2, bias)).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Noise on 8x8 patches of random colours, so that cells differ."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randint(0, 200, (3, 8, 8, 3), generator=generator)
+    fine = torch.randint(0, 56, (3, SIDE, SIDE, 3), generator=generator)
+    return (coarse.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2) + fine).to(torch.uint8)
+
+
+def parameters(classifier):
+    return {name: value.detach().clone() for name, value in classifier.named_parameters()}
+
+
+@pytest.fixture(scope="module")
+def levels(classifier, images):
+    return list(cascade(classifier.run(0), 12, images))
+
+
+def test_the_cascade_starts_with_the_head_and_goes_down_to_the_first_layer(classifier):
+    wanted = ["head", "layer4.0", "layer3.0", "layer2.0", "layer1.0", "bn1", "conv1.6"]
+    assert cascade_levels(classifier) == [*wanted, "conv1.4", "conv1.3", "conv1.1", "conv1.0"]
+
+
+def test_each_level_of_the_cascade_changes_one_more_layer_and_the_last_all_parameters(classifier, levels):
+    names, before = cascade_levels(classifier), parameters(classifier.run(0))
+    original = before
+    assert len(levels) == len(names)
+    for level, random in zip(names, levels, strict=True):
+        after = parameters(random)
+        prefixes = ("head_weight", "head_bias") if level == "head" else (f"extractor.model.{level}.",)
+        changed = {name for name in after if not after[name].equal(before[name])}
+        assert changed == {name for name in after if name.startswith(prefixes)}
+        before = after
+    assert not any(before[name].equal(original[name]) for name in original)
+
+
+def test_the_cascade_leaves_the_original_and_what_is_done_to_one_level_does_not_reach_the_next(classifier, images):
+    original = copy.deepcopy(classifier.run(0))
+    given = copy.deepcopy(original)
+    for expected, random in zip(cascade(given, 1, images), cascade(given, 1, images), strict=True):
+        assert not any(module.training for module in random.modules())
+        for name, value in random.state_dict().items():
+            assert value.equal(expected.state_dict()[name])
+        with torch.no_grad():
+            for value in random.state_dict().values():
+                value.fill_(7)
+    for name, value in given.state_dict().items():
+        assert value.equal(original.state_dict()[name])
+
+
+def normalised(network, images):
+    """Each batch normalisation by name: the mean and variance of its input for these images, and those it holds."""
+    found, handles = {}, []
+    for name, norm in network.named_modules():
+        if isinstance(norm, nn.BatchNorm2d):
+
+            def look(norm, inputs, name=name):
+                values = inputs[0].transpose(0, 1).flatten(1)
+                found[name] = torch.stack([values.mean(1), values.var(1), norm.running_mean, norm.running_var])
+
+            handles.append(norm.register_forward_pre_hook(look))
+    with torch.no_grad():
+        network.feature_map(images)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@pytest.mark.slow
+def test_batch_norm_of_random_layers_takes_its_statistics_from_the_images_and_that_of_others_keeps_them(classifier):
+    """Up to the difference of biased and unbiased variances of 960 values or more, layer upon layer."""
+    images = torch.randint(0, 256, (60, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    old, levels = normalised(classifier.extractor, images), cascade(classifier, 12, images)
+    random: tuple[str, ...] = ()
+    for level, network in zip(cascade_levels(classifier), levels, strict=True):
+        random += (level,)
+        for name, (mean, variance, held_mean, held_variance) in normalised(network.extractor, images).items():
+            if name.removeprefix("model.").startswith(random):
+                torch.testing.assert_close(held_mean, mean, rtol=0.01, atol=0.01 * variance.mean().sqrt().item())
+                torch.testing.assert_close(held_variance, variance, rtol=0.01, atol=0)
+            else:
+                assert torch.stack([held_mean, held_variance]).equal(old[name][2:])
+                assert not held_mean.equal(mean)
+
+
+@pytest.mark.slow
+def test_a_deep_random_network_keeps_the_size_of_its_features():
+    """Without statistics of its own those of a random EfficientNet are larger by more than a factor of 1,000."""
+    torch.manual_seed(0)
+    extractor = build_backbone(Backbone("tf_efficientnetv2_b0", "none", "imagenet"), 64)
+    images = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        for norm in (part for part in extractor.modules() if isinstance(part, nn.BatchNorm2d)):
+            norm.weight.normal_(1, 0.5)
+            norm.momentum = None
+        extractor.feature_map(images)  # in training mode: its own statistics
+        extractor.eval()
+        before = extractor.feature_map(images).std()
+        *_, last = cascade(Classifier(extractor, Head(torch.randn(1, 3, 1280), torch.zeros(1, 3))), 0, images)
+        after = last.features(images).std()
+    assert 0.2 < after / before < 5
+
+
+def test_a_network_without_batch_norm_needs_no_statistics(images):
+    extractor = build_backbone(Backbone("test_convnext2", "none", "imagenet"), SIDE).eval()
+    given = Classifier(extractor, Head(torch.randn(1, 3, extractor.model.num_features), torch.zeros(1, 3))).eval()
+    for random in cascade(given, 0, images):
+        assert random(images).isfinite().all()
+
+
+def test_random_parameters_have_the_mean_and_spread_of_the_old_ones(classifier, levels):
+    """Means within 5 standard errors and spreads within 5 of theirs, for each of the 47 tensors."""
+    old, new = parameters(classifier.run(0)), parameters(levels[-1])
+    assert len(old) == 47
+    for name, values in old.items():
+        count, spread = values.numel(), values.std(correction=0)
+        assert abs(new[name].mean() - values.mean()) < 5 * spread / count**0.5
+        assert abs(new[name].std(correction=0) / spread - 1) < 5 / (2 * count) ** 0.5
+    large = new["extractor.model.layer4.0.conv1.weight"].flatten()
+    assert stats.kstest((large - large.mean()) / large.std(), "norm").pvalue > 0.001
+
+
+def test_the_cascade_belongs_to_its_seed_and_each_layer_draws_its_own_numbers(classifier, levels, images):
+    again, other = (list(cascade(classifier.run(0), seed, images)) for seed in (12, 13))
+    for mine, same, different in zip(levels, again, other, strict=True):
+        assert all(value.equal(same.state_dict()[name]) for name, value in mine.state_dict().items())
+        assert not mine.head_weight.equal(different.head_weight)
+    last, different = parameters(levels[-1]), parameters(other[-1])
+    assert not any(last[name].equal(different[name]) for name in last)
+    names = ["head_weight", *(f"extractor.model.layer{number}.0.conv1.weight" for number in (1, 2, 3, 4))]
+    drawn = np.corrcoef([last[name].flatten()[:280] for name in names])
+    assert np.abs(drawn - np.eye(5)).max() < 5 / 280**0.5
+
+
+def test_maps_change_along_the_cascade(classifier, levels, images):
+    targets, seeds = torch.tensor([2, 0, 1]), torch.tensor([5, 6, 7])
+    maps = GradCAM(classifier.run(0)).explain(images, targets, seeds)
+    for random in levels:
+        other = GradCAM(random).explain(images, targets, seeds)
+        assert other.isfinite().all()
+        assert not torch.allclose(other, maps)
+
+
+def test_folded_networks_of_the_cascade_decide_as_the_intact_ones(classifier, images, levels):
+    folded = folded_cascade(classifier.run(0), 12, images)
+    assert len(folded) == len(levels)
+    for mine, intact in zip(folded, levels, strict=True):
+        norms = [sum(isinstance(part, nn.BatchNorm2d) for part in one.modules()) for one in (mine, intact)]
+        assert norms[0] < norms[1] / 2
+        assert not mine.training
+        with torch.no_grad():
+            torch.testing.assert_close(mine(images), intact(images), rtol=1e-3, atol=1e-3)

@@ -1,0 +1,106 @@
+"""Training of the embedded backbone: it resumes to the same bytes, hides patches late, and refuses what cannot work."""
+
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+
+from bla.base.errors import BlaError
+from bla.base.specs import Backbone, ClutteredDigits, Pretraining
+from bla.datasets import cluttered_digits
+from bla.networks import pretraining
+from bla.networks.patches import occlude
+from bla.networks.pretraining import pretrain
+from pipeline.run.settings import load_settings
+from pipeline.stages import backbone as stage
+
+CPU = torch.device("cpu")
+RESNET = Backbone("test_resnet", "w", "half", 16)
+DIGITS = ClutteredDigits("cluttered_digits", (3, 8), 64, 32, 32, 16, 2, 8)
+PLAN = Pretraining(epochs=2, batch_size=16, learning_rate=0.01, weight_decay=0.05, occlusion=0.5)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Images and labels."""
+    found = cluttered_digits.generate(DIGITS, "train", 0)
+    return torch.from_numpy(found.images), torch.from_numpy(found.labels)
+
+
+def to_bytes(state):
+    return {name: value.numpy().tobytes() for name, value in state.items()}
+
+
+@pytest.mark.filterwarnings("error")
+def test_pretraining_resumes_to_the_same_bytes(digits, tmp_path, monkeypatch):
+    undisturbed = pretrain(RESNET, *digits, PLAN, 0, CPU, tmp_path / "a" / "checkpoint")
+    assert undisturbed.keys() == timm.create_model("test_resnet", num_classes=0).state_dict().keys()
+    batches = []
+
+    def killed(images, patterns, grid):
+        batches.append(len(images))
+        if len(batches) == 6:  # the second batch of the second epoch
+            raise KeyboardInterrupt
+        return occlude(images, patterns, grid)
+
+    monkeypatch.setattr(pretraining, "occlude", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(RESNET, *digits, PLAN, 0, CPU, tmp_path / "killed")
+    for checkpoint in ("killed", "a/checkpoint"):  # after one epoch, and after both
+        torch.rand(1)  # what others draw does not matter
+        resumed = pretrain(RESNET, *digits, PLAN, 0, CPU, tmp_path / checkpoint)
+        assert to_bytes(resumed) == to_bytes(undisturbed)
+    assert to_bytes(pretrain(RESNET, *digits, PLAN, 1, CPU, tmp_path / "b")) != to_bytes(undisturbed)
+
+
+def test_patches_are_black_in_the_second_half_of_the_epochs_alone(digits, tmp_path, monkeypatch):
+    shares = []
+
+    def occlude(images, patterns, grid):
+        shares.append(1 - patterns.double().mean(dim=1))
+        return images
+
+    monkeypatch.setattr(pretraining, "occlude", occlude)
+    pretrain(RESNET, *digits, replace(PLAN, epochs=4), 0, CPU, tmp_path / "checkpoint")
+    before, after = torch.cat(shares[:8]), torch.cat(shares[8:])  # 64 images in batches of 16
+    assert len(after) == 2 * 64
+    assert not before.any()
+    assert after.max() < 0.5 + 4 * (0.25 / 49) ** 0.5
+    assert abs(after.mean() - 0.25) < 0.06  # uniform between 0 and 0.5
+    assert len(after.unique()) > 10
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (replace(PLAN, learning_rate=1e30), r"epoch 1; lower pretraining\.learning_rate"),
+        (replace(PLAN, batch_size=65), r"pretraining\.batch_size: 65 .* 64 training images"),
+    ],
+)
+def test_pretraining_that_cannot_work_is_refused(plan, message, digits, tmp_path):
+    with pytest.raises(BlaError, match=message):
+        pretrain(RESNET, *digits, plan, 0, CPU, tmp_path / "checkpoint")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_named(digits, tmp_path):
+    (tmp_path / "checkpoint").write_bytes(b"damaged")
+    with pytest.raises(BlaError, match=r"checkpoint: damaged .*; delete it"):
+        pretrain(RESNET, *digits, PLAN, 0, CPU, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize("dataset", ["cluttered_digits", "cluttered_3_vs_8"])
+def test_the_stage_pretrains_on_the_training_images_of_cluttered_digits(dataset, here, monkeypatch):
+    class StopHereError(Exception):
+        pass
+
+    def generate(*arguments):
+        calls.append(arguments)
+        raise StopHereError
+
+    settings, calls = load_settings(), []
+    monkeypatch.setattr(cluttered_digits, "generate", generate)
+    with pytest.raises(StopHereError):
+        stage.main(dataset)
+    assert calls == [(settings.dataset["cluttered_digits"].images, "train", settings.seed)]

@@ -1,0 +1,45 @@
+"""What stages write is read back as it was: arrays larger than memory, tables, damaged files."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bla.base.atomic import save_array
+from bla.base.errors import BlaError
+from pipeline.artifacts.arrays import load_array, load_tensor
+from pipeline.artifacts.tables import save_table
+
+
+def test_a_loaded_array_cannot_be_changed_and_a_tensor_of_it_comes_without_a_warning(tmp_path, recwarn):
+    save_array(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="read-only"):
+        load_array(tmp_path / "a.npy")[:] = 1
+    assert load_tensor(tmp_path / "a.npy").tolist() == [0, 0, 0]
+    assert not recwarn
+
+
+def test_an_array_larger_than_memory_can_be_loaded(tmp_path):
+    """ImageNet's features are 161 GB: a hole in a file takes no room, and its map needs no memory."""
+    path, images = tmp_path / "b.npy", 1_281_167
+    with path.open("wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (images, 49, 1280)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + images * 49 * 1280 * 2)
+    assert not load_tensor(path)[-1].any()
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY", 200])
+def test_a_damaged_array_is_named(content, tmp_path):
+    save_array(tmp_path / "a.npy", np.zeros(100))
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole[:content] if isinstance(content, int) else content)
+    with pytest.raises(BlaError, match=r"a\.npy: damaged \(.*\); delete it"):
+        load_array(tmp_path / "a.npy")
+
+
+def test_tables_have_six_digits_unless_all_are_asked_for(tmp_path):
+    table = pd.DataFrame({"x": [1234.5678, 1e-5 + 1e-16, 1 / 3, None], "n": range(4), "s": ["a", "b,c", "ä", ""]})
+    save_table(tmp_path / "a.csv", table)
+    assert (tmp_path / "a.csv").read_bytes().decode() == 'x,n,s\n1234.57,0,a\n1e-05,1,"b,c"\n0.333333,2,ä\n,3,\n'
+    save_table(tmp_path / "a.csv", table, floats=None)
+    assert pd.read_csv(tmp_path / "a.csv")["x"].dropna().tolist() == table["x"].dropna().tolist()

@@ -1,0 +1,61 @@
+"""The stages that train columns: what they train on, and what stops them."""
+
+import numpy as np
+import pandas as pd
+
+from bla.method import streaming, training
+
+
+def test_features_that_are_not_finite_stop_the_training(here, save_random_features, end_of):
+    save_random_features(here, scale=np.nan)
+    message = end_of("baseline", "cluttered_digits")
+    assert message.startswith("error in baseline cluttered_digits: params.yaml: dataset.cluttered_digits: bl: ")
+    assert "epoch 1" in message
+    assert message.endswith("lower training.learning_rate")
+    assert not (here / "models").exists()
+
+
+def test_more_cells_than_the_map_has_are_refused(here, save_random_features, edit_params, end_of, contents):
+    save_random_features(here)
+    assert end_of("baseline", "cluttered_digits") is None
+    edit_params(here, {"variant.l2x_f.k": 5})
+    before = contents(here / "models")
+    message = end_of("train_variant", "cluttered_digits", "l2x_f")
+    assert message.startswith("error in train_variant cluttered_digits l2x_f: params.yaml: variant.l2x_f.k: ")
+    assert contents(here / "models") == before
+
+
+def test_heads_of_another_number_of_runs_are_refused(here, save_random_features, edit_params, end_of):
+    save_random_features(here)
+    assert end_of("baseline", "cluttered_digits") is None
+    edit_params(here, {"runs": 3})
+    message = end_of("train_variant", "cluttered_digits", "bla")
+    assert "models/heads/cluttered_digits.safetensors" in message
+    assert message.endswith("run dvc repro baseline@cluttered_digits")
+    assert not (here / "models/variants/cluttered_digits/bla.safetensors").exists()
+
+
+def test_stages_train_on_features_of_which_some_are_in_memory(
+    here, save_random_features, edit_params, end_of, monkeypatch
+):
+    """The stages stream where `images_in_memory` says so, and nowhere else."""
+    save_random_features(here)
+    sizes, tables = [], {}
+    pools = streaming.pools
+
+    def watched(*arguments):
+        for pool in pools(*arguments):
+            sizes.append(len(pool.labels))
+            yield pool
+
+    monkeypatch.setattr(training, "pools", watched)  # nothing else shows how much is in memory
+    section = "dataset.cluttered_digits.training"
+    for limit in (None, 8):
+        edit_params(here, {f"{section}.images_in_memory": limit, f"{section}.batch_size": 4})
+        sizes.clear()
+        assert end_of("baseline", "cluttered_digits") is None
+        assert end_of("train_variant", "cluttered_digits", "bla_t") is None
+        assert set(sizes) == {limit // 2 if limit else 40}  # while one pool is used, the next is read
+        tables[limit] = pd.concat(pd.read_csv(f"data/evaluation/cluttered_digits/{v}.csv") for v in ("bl", "bla_t"))
+    assert tables[8]["run"].tolist() == tables[None]["run"].tolist() == [0, 1, 0, 1]
+    assert tables[8]["loss"].tolist() != tables[None]["loss"].tolist()  # another shuffle

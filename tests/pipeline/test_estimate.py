@@ -1,0 +1,110 @@
+"""The estimate before `make paper`: what will be downloaded and kept, and how long it takes."""
+
+import re
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from pipeline.run import estimate
+from pipeline.run.stage import run_stage
+
+PATTERNS, MASKS, METHODS = 100, 20, 4 + 6 + 1
+"""Of the small project: LIME's patterns, RISE's masks, and methods of `explainers`, variants and LIME."""
+
+
+@pytest.fixture
+def estimated(here, monkeypatch):
+    """`estimated("cats_vs_dogs")` is what the estimate ends with, on a disk of which `free` bytes are free.
+
+    Rates are given: seconds an image is read, extracted and trained on; cells; channels.
+    """
+
+    def run(*words, free=10**12, rates=(0.01, 0.1, 0.001, 49, 1280)):
+        usage = namedtuple("usage", "total used free")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * 10**12, 2 * 10**12 - free, free))
+        monkeypatch.setattr(estimate, "_rates", lambda *_: rates)
+        try:
+            run_stage(lambda: estimate.main, "estimate", list(words))
+        except SystemExit as end:
+            return end.code
+        return None
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["cat_vs_dogs"], "did you mean cats_vs_dogs?"),
+        (["photos"], "cats_vs_dogs, stanford_dogs, caltech_birds"),
+        (["cats_vs_dogs", "oxford_pet"], "cats_vs_dogs, stanford_dogs, caltech_birds"),
+        ([], "cats_vs_dogs, stanford_dogs, caltech_birds"),
+    ],
+)
+def test_an_estimate_is_for_the_datasets_of_the_paper(words, part, estimated):
+    message = estimated(*words)
+    assert message.startswith(f"error in {' '.join(['estimate', *words])}: ")
+    assert part in message
+    assert not Path("data/raw").exists()
+
+
+def test_an_estimate_counts_images_draws_and_bytes(here, estimated, edit_params, capsys):
+    edit_params(here, {"dataset.cats_vs_dogs.training.epochs": 3})
+    assert estimated("cats_vs_dogs") is None
+    line, total = capsys.readouterr().out.splitlines()
+    images, passes = 18_609 + 4_653, 18_609 * 5 + 4_653
+    pixels, numbers = images * 224 * 224 * 3, passes * 49 * 1280 * 2
+    lime, slow, curves = 2 * 100 * PATTERNS, MASKS + 1280, 2 * 2 * 14 * METHODS * 3
+    explained = lime + 40 * (slow + curves) + 3 * 5 * (PATTERNS + slow)
+    seconds = images * 0.01, passes * 0.1, 6 * 3 * 18_609 * 0.001, explained * 0.1
+    assert line.startswith(f"cats_vs_dogs: {images:,} images; download 0.82 GB; ")
+    assert f"disk {(2 * 824_887_076 + pixels + numbers) / 1e9:.1f} GB, of it {numbers / 1e9:.1f} GB features" in line
+    assert f"reading {seconds[0] / 60:.0f} min, extraction {seconds[1] / 3600:.1f} h (5 draws)" in line
+    assert f"2 runs of 6 variants {seconds[2] / 60:.0f} min" in line
+    assert f"explanations {seconds[3] / 3600:.1f} h ({explained:,} forward passes)" in line
+    assert total.startswith("in all: 0.8 GB to download to data/raw, 17 GB of disk (1000 GB are free), roughly ")
+    assert f"{(sum(seconds) + 82.5) / 3600:.1f} h on" in total
+    assert "10 MB/s" in total
+
+
+def test_an_estimate_larger_than_the_free_disk_ends_with_an_error(estimated, capsys):
+    message = estimated("cats_vs_dogs", free=16 * 10**9)
+    assert message.startswith("error in estimate cats_vs_dogs: data/raw: 17 GB ")
+    assert "16 GB are free" in message
+    assert "17 GB of disk (16 GB are free)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "place", ["data/features/cats_vs_dogs/train_features.npy", ".work/features-cats_vs_dogs-train-0/a.npy"]
+)
+def test_what_is_on_the_disk_already_needs_no_room(place, here, estimated, edit_params, capsys):
+    Path("data/raw/cats_vs_dogs/kagglecatsanddogs_5340").mkdir(parents=True)
+    edit_params(here, {"dataset.cats_vs_dogs.images.image_size": 32})
+    little = {"free": 50_000_000, "rates": (0.01, 0.1, 0.001, 4, 1)}
+    assert "data/raw: " in estimated("cats_vs_dogs", **little)
+    assert "in all: 0.0 GB to download" in capsys.readouterr().out
+    Path(place).parent.mkdir(parents=True)
+    with Path(place).open("wb") as file:
+        file.truncate(30_000_000)
+    assert estimated("cats_vs_dogs", **little) is None
+
+
+def test_an_estimate_measures_this_machine(here, edit_params, contents, capsys):
+    small = {"images.image_size": 64, "backbone.architecture": "test_resnet", "backbone.output_stride": 16}
+    edit_params(here, {f"dataset.cats_vs_dogs.{name}": value for name, value in small.items()})
+    run_stage(lambda: estimate.main, "estimate", ["cats_vs_dogs"])
+    line, total = capsys.readouterr().out.splitlines()
+    duration = r"[\d.]+ (s|min|h)"
+    assert re.search(
+        rf"reading {duration}, extraction {duration} \(5 draws\), 2 runs of 6 variants {duration}, explanations {duration} \(",
+        line,
+    )
+    assert re.search(rf"disk \(\d+ GB are free\), roughly {duration} on this machine \(cpu\)", total)
+    assert contents(here / "data/raw") == {}
+
+
+@pytest.mark.slow
+def test_the_command_of_the_makefile_is_a_process_that_ends_with_the_message(project, process, message_of):
+    assert "caltech_birds" in message_of(process(project, "photos", module="pipeline.run.estimate"))

@@ -1,0 +1,166 @@
+"""The stages lime, maps and faithfulness, on tiny images: what they write, and what decides a map."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from bla.base.atomic import replacing
+from bla.metrics.rank_correlation import spearman
+
+pytestmark = pytest.mark.slow
+
+DIGITS = "cluttered_digits"
+LIME, MAPS, SCORES = (
+    Path(f"data/lime/{DIGITS}.safetensors"),
+    Path(f"data/maps/{DIGITS}.safetensors"),
+    Path("data/faithfulness"),
+)
+
+
+def outputs(contents):
+    return {
+        name: content for kind in ("lime", "maps", "faithfulness") for name, content in contents(f"data/{kind}").items()
+    }
+
+
+def cached():
+    return {path.name: path.stat().st_mtime_ns for path in Path(".work").glob("maps-*")}
+
+
+def test_heads_of_other_runs_are_refused(explained, edit_params, end_of):
+    edit_params(explained, {"runs": 3})
+    message = end_of("lime", DIGITS)
+    assert message.startswith(f"error in lime {DIGITS}: models/heads/{DIGITS}.safetensors: ")
+    assert message.endswith(f"run dvc repro baseline@{DIGITS}")
+
+
+@pytest.mark.parametrize(("stage", "earlier"), [("maps", "lime"), ("faithfulness", "maps")])
+def test_what_an_earlier_stage_wrote_of_other_images_is_refused(stage, earlier, explained, edit_params, end_of):
+    edit_params(explained, {"faithfulness.images": 9})
+    message = end_of(stage, DIGITS)
+    assert message.startswith(f"error in {stage} {DIGITS}: data/{earlier}/{DIGITS}.safetensors: ")
+    assert message.endswith(f"run dvc repro {earlier}@{DIGITS}")
+
+
+@pytest.mark.parametrize("stage", ["lime", "maps", "faithfulness"])
+def test_a_dataset_that_does_not_exist_is_refused(stage, explained, end_of):
+    message = end_of(stage, "cluttered_digit")
+    assert message.startswith(f"error in {stage} cluttered_digit: params.yaml: ")
+    assert f"did you mean {DIGITS}?" in message
+
+
+def test_more_images_than_there_are_means_all(explained, edit_params, end_of):
+    edit_params(explained, {"faithfulness.images": 1000})
+    assert end_of("lime", DIGITS) is None
+    assert sorted(load_file(LIME)["images"].tolist()) == list(range(40))
+
+
+def test_lime_is_of_the_predicted_class_of_each_run_and_agrees_with_itself_in_part(explained):
+    arrays = load_file(LIME)
+    assert arrays["maps"].shape == arrays["maps_again"].shape == (2, 10, 16)
+    assert not arrays["maps"].equal(arrays["maps_again"])
+    assert len(set(arrays["images"].tolist())) == 10
+    assert arrays["targets"].shape == (2, 10)
+
+
+def test_patterns_of_the_dataset_or_of_each_image_agree_within_their_sampling_error(explained, edit_params, end_of):
+    edit_params(explained, {"explainer.lime.patterns": 400, "faithfulness.images": 6})
+    arrays = {}
+    for setting in ("dataset", "image"):
+        edit_params(explained, {"explainer.lime.patterns_of": setting})
+        assert end_of("lime", DIGITS) is None
+        arrays[setting] = load_file(LIME)
+    a, b = (arrays[setting]["maps"].double() for setting in ("dataset", "image"))
+    again = arrays["dataset"]["maps_again"].double()
+    within, between = (a - again).square().mean(), (a - b).square().mean()
+    assert not a.equal(b)
+    assert between < 2 * within  # both differences have the variance of two independent fits
+
+
+def test_a_map_of_lime_belongs_to_the_run_that_is_measured(explained, edit_params, end_of):
+    edit_params(explained, {"faithfulness.run": 1})
+    assert end_of("maps", DIGITS) is None
+    maps, own = load_file(MAPS), load_file(LIME)
+    assert maps["maps/lime"].equal(own["maps"][1])
+    assert maps["targets"].equal(own["targets"][1])
+
+
+def test_slow_methods_explain_some_images_and_check_fewer(explained):
+    made = {
+        n: (~values[..., 0].isnan()).sum(dim=-1).tolist() for n, values in load_file(MAPS).items() if values.ndim > 1
+    }
+    levels = len(made["random/cam"])
+    assert made["maps/rise"] == 5
+    assert made["maps/lime"] == made["maps/cam"] == made["maps/bla_t"] == 10
+    assert made["noise/rise"] == made["noise/lime"] == 2
+    assert made["random/rise"] == [2, *[0] * (levels - 2), 2]
+    assert made["random/cam"] == [10] * levels
+    assert made["retrained/bla_t"] == [10, 10]
+
+
+def test_maps_of_all_runs_agree_with_those_of_the_run_that_is_measured(explained):
+    arrays = load_file(MAPS)
+    assert arrays["runs/cam"].shape == arrays["runs/bla_t"].shape == (2, 10, 16)
+    for name in ("cam", "bla_t"):
+        np.testing.assert_allclose(arrays[f"runs/{name}"][0], arrays[f"maps/{name}"], atol=1e-2)
+
+
+def test_another_setting_of_one_method_makes_no_other_map_again(explained, edit_params, end_of):
+    before = cached()
+    edit_params(explained, {"explainer.rise.masks": 12})
+    assert end_of("maps", DIGITS) is None
+    after = cached()
+    assert sorted(set(before) - set(after)) == [name for name in before if "-rise-" in name]
+    assert sum(after.get(name) == time for name, time in before.items()) == len(before) - 1
+
+
+def test_a_further_method_makes_no_other_map_again(explained, edit_params, end_of):
+    before = cached()
+    assert len(before) == 5
+    edit_params(explained, {"explainers": ["cam", "rise", "random", "edges"]})
+    assert end_of("maps", DIGITS) is None
+    after = cached()
+    assert {name: after.get(name) for name in before} == before
+    assert ["-edges-" in name for name in set(after) - set(before)] == [True]
+    assert "maps/edges" in load_file(MAPS)
+
+
+def test_constant_maps_count_as_zero_or_are_left_out(explained, edit_params, end_of):
+    with safe_open(MAPS, "np") as file:
+        levels = file.metadata()
+    arrays = load_file(MAPS)
+    arrays["maps/cam"][3] = 1.0
+    with replacing(MAPS) as part:
+        save_file(arrays, part, levels)
+    values = {}
+    for rule in ("zero", "leave_out"):
+        edit_params(explained, {"faithfulness.constant_maps": rule})
+        assert end_of("faithfulness", DIGITS) is None
+        table = pd.read_csv(SCORES / DIGITS / "per_image.csv").query("metric == 'lime' and method == 'cam'")
+        values[rule] = table.set_index("image")["value"]
+    number = int(arrays["images"][3])
+    assert values["zero"][number] == 0
+    assert number not in values["leave_out"].index
+    assert len(values["zero"]) == len(values["leave_out"]) + 1 == 10
+
+
+def test_every_score_of_a_run_is_that_of_its_maps(explained):
+    table, arrays = pd.read_csv(SCORES / DIGITS / "per_image.csv"), load_file(MAPS)
+    own = table.query("metric == 'lime' and method == 'bla_t'").set_index("image")["value"]
+    expected = spearman(arrays["maps/bla_t"].numpy(), arrays["maps/lime"].numpy())
+    np.testing.assert_allclose(own.reindex(arrays["images"].numpy()), np.nan_to_num(expected), atol=1e-5)
+    assert set(table["image"]) == set(arrays["images"].tolist())
+    assert not table.duplicated(["method", "metric", "image"]).any()
+
+
+def test_the_stages_write_the_same_bytes_again(explained, end_of, contents):
+    before = outputs(contents)
+    shutil.rmtree(".work")
+    for stage in ("lime", "maps", "faithfulness"):
+        assert end_of(stage, DIGITS) is None
+    assert outputs(contents) == before

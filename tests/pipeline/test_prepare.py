@@ -1,0 +1,78 @@
+"""The stage `prepare`: images of any kind become arrays, a manifest, masks and boxes."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bla.datasets import ImageFile, Listing, image_folder
+from bla.datasets.image_files import load_image, load_mask
+from pipeline.artifacts.arrays import load_array
+
+TRAINING = [f"train/{animal}/{number}.png" for animal in ("cat", "dog") for number in range(3)]
+SOURCES = {
+    "train": sorted(TRAINING, key=lambda name: hashlib.sha256(name.encode()).digest()),
+    "test": ["test/cat/0.png", "test/dog/0.png"],
+}
+OUTPUT = Path("data/images/photos")
+
+
+def test_a_folder_of_images_becomes_arrays_and_a_manifest(photos, end_of, capsys):
+    assert end_of("prepare", "photos") is None
+    printed = ["photos: 6 train images of 2 classes; 1 grey", "photos: 2 test images of 2 classes"]
+    assert capsys.readouterr().out.splitlines() == printed
+    for split, names in SOURCES.items():
+        images = [load_image(photos / name, 32, "bilinear") for name in names]
+        masks = [load_mask(photos / "masks" / name, 32, "binary", (24, 40)) for name in names]
+        np.testing.assert_array_equal(load_array(OUTPUT / f"{split}_images.npy"), images)
+        np.testing.assert_array_equal(load_array(OUTPUT / f"{split}_masks.npy"), masks)
+        labels = load_array(OUTPUT / f"{split}_labels.npy")
+        assert (labels.dtype, labels.tolist()) == (np.int64, [int("/dog/" in name) for name in names])
+    sources = [name for names in SOURCES.values() for name in names]
+    hashes = [hashlib.sha256((photos / name).read_bytes()).hexdigest() for name in sources]
+    expected = {
+        "split": ["train"] * 6 + ["test"] * 2,
+        "label": ["/dog/" in name for name in sources],
+        "source": sources,
+    }
+    expected |= {"sha256": hashes, "treatment": ["grey" if name == "train/cat/0.png" else "" for name in sources]}
+    manifest = pd.read_csv(OUTPUT / "manifest.csv", keep_default_na=False)
+    assert manifest.columns.tolist() == [*expected]
+    assert manifest.to_dict("list") == expected
+    assert (OUTPUT / "classes.csv").read_text() == "label,name\n0,cat\n1,dog\n"
+    assert sorted(path.name for path in OUTPUT.iterdir() if path.suffix == ".csv") == ["classes.csv", "manifest.csv"]
+    assert not list(Path(".work").glob("images-*"))
+
+
+def test_masks_of_an_earlier_dataset_of_this_name_are_removed(photos, here, end_of, edit_params, contents):
+    assert end_of("prepare", "photos") is None
+    before = contents(OUTPUT)
+    edit_params(here, {"dataset.photos.images.masks": None})
+    assert end_of("prepare", "photos") is None
+    assert contents(OUTPUT) == {name: content for name, content in before.items() if "masks" not in name}
+
+
+def test_drawn_images_have_no_masks_of_an_earlier_dataset_of_this_name(photos, here, end_of, edit_params):
+    assert end_of("prepare", "photos") is None
+    digits = {"kind": "cluttered_digits", "classes": [3, 8], "train_images": 4, "test_images": 2} | {
+        "image_size": 32, "digit_size": 12, "fragments": 0, "fragment_size": 4,
+    }  # fmt: skip
+    (OUTPUT / "boxes.csv").write_text("of an earlier dataset\n")
+    edit_params(here, {"dataset.photos.images": digits})
+    assert end_of("prepare", "photos") is None
+    masks = load_array(OUTPUT / "train_masks.npy")
+    assert masks.shape == (4, 32, 32)
+    assert not (OUTPUT / "boxes.csv").exists()
+
+
+def test_boxes_are_written_in_pixels_of_the_new_images(photos, end_of, monkeypatch):
+    files = {"train": [ImageFile("train/cat/0.png", 0), ImageFile("train/dog/0.png", 1, None, ((10, 6, 30, 24),))]}
+    files["test"] = [ImageFile("test/cat/0.png", 0, None, ((0, 0, 40, 24), (5, 3, 10, 12)))]
+    with monkeypatch.context() as patch:  # a folder of one's own has no boxes
+        patch.setattr(image_folder, "find", lambda *_: Listing(photos, ["cat", "dog"], files))
+        assert end_of("prepare", "photos") is None
+    lines = ["split,image,left,top,right,bottom", "train,0,8,8,24,32", "test,0,0,0,32,32", "test,0,4,4,8,16"]
+    assert (OUTPUT / "boxes.csv").read_text().splitlines() == lines
+    assert end_of("prepare", "photos") is None
+    assert not (OUTPUT / "boxes.csv").exists()

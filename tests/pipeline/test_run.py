@@ -1,0 +1,108 @@
+"""Stages as a user meets them: arguments, messages, exit codes, the device, the data root."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.run.environment import data_path
+from pipeline.run.stage import STAGES
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ["error in pipeline: ", "python -m pipeline STAGE", *STAGES]),
+        (["prepared"], ["error in prepared: ", "python -m pipeline STAGE", *STAGES]),
+        (["../stages/prepare", "photos"], ["python -m pipeline STAGE"]),
+        (["prepare"], ["error in prepare: ", "python -m pipeline prepare DATASET"]),
+        (["prepare", "a", "b"], ["error in prepare a b: ", "python -m pipeline prepare DATASET"]),
+        (["train_variant", "photos"], ["python -m pipeline train_variant DATASET VARIANT"]),
+        (["settings", "x"], ["error in settings x: ", "python -m pipeline settings"]),
+        (["prepare", "photo"], ["params.yaml: ", "photo", "did you mean photos?"]),
+        (["train_variant", "photos", "bl"], ["params.yaml: ", "bl", "did you mean bla?"]),
+        (
+            ["prepare", "photos"],
+            [
+                "params.yaml: dataset.photos.images: ",
+                "data/raw/photos/train",
+                "data/raw/photos/{train,test}/<class>/*.jpg",
+            ],
+        ),
+        (["baseline", "photos"], ["data/features/photos/train_features.npy", "fix this and run again"]),
+        (
+            ["backbone", "photos"],
+            [
+                "params.yaml: dataset.photos.backbone: weights: ",
+                "data/raw/tf_efficientnetv2_b0.safetensors",
+                "$BLA_DATA_ROOT",
+                "timm/tf_efficientnet_b0.aa_in1k",
+                "pretrained_on_digits",
+            ],
+        ),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_message_that_names_it_and_the_remedy(words, parts, here, end_of):
+    message = end_of(*words)
+    assert message.startswith(f"error in {' '.join(words) or 'pipeline'}: ")
+    assert [part for part in parts if part not in message] == []
+    assert not (here / "data/raw").exists()
+    assert not (here / "models").exists()
+
+
+@pytest.mark.slow
+def test_a_process_ends_with_exit_code_1_and_the_message_alone(project, process, message_of):
+    done = process(project, "prepare", "photo")
+    assert "did you mean photos?" in message_of(done)
+    assert done.stdout == ""
+
+
+@pytest.mark.slow
+def test_a_stage_that_ends_well_says_nothing_on_stderr_and_leaves_a_record(project, process):
+    done = process(project, "prepare", "cluttered_digits")
+    assert (done.returncode, done.stderr) == (0, "")
+    record = json.loads((project / ".work/provenance.jsonl").read_text())
+    assert (record["stage"], record["arguments"]) == ("prepare", ["cluttered_digits"])
+    assert record["seconds"] > 0
+
+
+def test_each_stage_that_ends_well_adds_a_line_to_the_record(here, end_of):
+    assert [end_of("settings"), end_of("settings")] == [None, None]
+    assert end_of("prepare", "photo")
+    assert len(Path(".work/provenance.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("stage", ["settings", "prepare cluttered_digits", "tests"])
+def test_a_wrong_setting_stops_every_stage(stage, here, edit_params, end_of):
+    edit_params(here, {"runs": 1, "runz": 1})
+    first, second = end_of(*stage.split()).splitlines()
+    assert first.startswith(f"error in {stage}: params.yaml: runs: ")
+    assert first.endswith("not 1")
+    assert second.startswith("params.yaml: runz: ")
+    assert "did you mean runs?" in second
+    assert not (here / "data/images").exists()
+
+
+def test_the_data_root_is_an_environment_variable(monkeypatch):
+    monkeypatch.setenv("BLA_DATA_ROOT", "~/elsewhere")
+    assert data_path("photos") == Path.home() / "elsewhere" / "photos"
+    assert data_path("/photos") == Path("/photos")
+    monkeypatch.delenv("BLA_DATA_ROOT")
+    assert data_path("photos") == Path("data/raw/photos")
+
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.parametrize(
+    ("device", "parts"),
+    [("tpu", ["auto, cpu or cuda", "not tpu"]), pytest.param("cuda", ["no GPU", "auto or cpu"], marks=NO_GPU)],
+)
+def test_a_device_that_does_not_exist_is_refused(device, parts, here, save_random_features, end_of, monkeypatch):
+    save_random_features(here)
+    monkeypatch.setenv("BLA_DEVICE", device)
+    message = end_of("baseline", "cluttered_digits")
+    assert message.startswith("error in baseline cluttered_digits: BLA_DEVICE: ")
+    assert [part for part in parts if part not in message] == []
+    assert not (here / "models").exists()

@@ -1,0 +1,169 @@
+"""Stores: arrays that grow chunk by chunk, resumed after their last whole chunk whatever stopped them."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+from bla.base.atomic import save_text
+from bla.runtime.cache import fill_store, resume_store, settle_store
+
+RNG = np.random.default_rng(0)
+ARRAYS = {  # written together: eight rows, the first array as two draws of four
+    "features": RNG.random((2, 4, 3, 5)).astype(np.float16),
+    "images": RNG.integers(0, 256, (8, 3, 2), dtype=np.uint8),
+    "masks": RNG.integers(0, 2, (8, 3)).astype(bool),
+    "labels": np.arange(8).astype(">i4"),
+}
+NOTES = [[number, f"row {number}"] for number in range(8)]
+
+
+class Filling:
+    """`fill_store` with ARRAYS, three rows a chunk; `starts` is where each call started."""
+
+    def __init__(self, folder, contents):
+        self.folder, self.store, self.contents, self.starts = folder, folder / "store", contents, []
+
+    def __call__(self, stop_at=None):
+        """The notes of all rows; with `stop_at` an interrupt before that row is ready."""
+
+        def chunks(start):
+            self.starts.append(start)
+            for first in range(start, 8, 3):
+                if stop_at is not None and first >= stop_at:
+                    raise KeyboardInterrupt
+                rows = slice(first, first + 3)
+                yield [array.reshape(8, -1)[rows] for array in ARRAYS.values()], NOTES[rows]
+
+        shapes = {name: (array.shape, array.dtype) for name, array in ARRAYS.items()}
+        return fill_store(self.store, shapes, 8, chunks)
+
+    def settled(self):
+        """The bytes of the arrays in their places."""
+        settle_store(self.store, {name: self.folder / f"new/{name}.npy" for name in ARRAYS})
+        return self.contents(self.folder)
+
+
+@pytest.fixture
+def filling(tmp_path, contents):
+    return Filling(tmp_path, contents)
+
+
+def bytes_of_np_save(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+WHOLE = {f"new/{name}.npy": bytes_of_np_save(array) for name, array in ARRAYS.items()}
+
+
+def test_the_same_key_leads_to_the_same_store_and_another_key_removes_it(tmp_path):
+    key, other = "0123456789abcdef", "fedcba9876543210"
+    for path in (
+        (first := resume_store(tmp_path, "features-a-train", key)),
+        resume_store(tmp_path, "features-a-test", key),
+    ):
+        path.mkdir()
+    assert resume_store(tmp_path, "features-a-train", key) == first
+    assert first.exists()
+    assert resume_store(tmp_path, "features-a-train", other) != first
+    assert [path.name for path in tmp_path.iterdir()] == [f"features-a-test-{key}"]
+
+
+def test_a_store_is_the_bytes_of_np_save(filling):
+    assert filling() == NOTES
+    assert filling.settled() == WHOLE
+
+
+LONGER = ["features.npy", "images.npy", "labels.npy", "notes.jsonl"]
+
+
+@pytest.mark.parametrize("longer", [[], *([name] for name in LONGER), LONGER])
+@pytest.mark.parametrize(("stop_at", "start"), [(0, 0), (3, 3), (6, 6), (7, 8)])
+def test_a_store_resumes_after_its_last_whole_chunk(stop_at, start, longer, filling):
+    with pytest.raises(KeyboardInterrupt) if stop_at < 7 else contextlib.nullcontext():
+        filling(stop_at)
+    for name in longer:  # the chunk that was being written
+        with (filling.store / name).open("ab") as file:
+            file.write(b"[[99, half")
+    assert filling() == NOTES
+    assert filling.starts == [0, start]
+    assert filling.settled() == WHOLE
+
+
+def test_a_store_may_be_interrupted_many_times(filling):
+    for stop_at in (0, 3, 3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            filling(stop_at)
+    assert filling() == NOTES
+    assert filling.starts == [0, 0, 3, 3, 6]
+    assert filling.settled() == WHOLE
+
+
+@pytest.mark.parametrize("missing", [*(f"{name}.npy" for name in ARRAYS), "done.json"])
+@pytest.mark.parametrize("interrupted_again", [False, True])
+def test_a_store_that_lacks_a_file_starts_from_the_first_row(interrupted_again, missing, filling):
+    filling()
+    (filling.store / missing).unlink()
+    if interrupted_again:
+        with pytest.raises(KeyboardInterrupt):
+            filling(0)
+    assert filling() == NOTES
+    assert filling.starts == [0] * (3 if interrupted_again else 2)
+    assert filling.settled() == WHOLE
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty", "another header"])
+def test_a_store_whose_rows_are_not_those_that_were_written_starts_from_the_first_row(damage, name, filling, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        filling(6)
+    path = filling.store / f"{name}.npy"
+    content = bytearray(path.read_bytes())
+    if damage == "a flipped bit":
+        content[130] ^= 1  # behind the header of 128 bytes
+    elif damage == "another header":
+        content[:6] = b"header"
+    path.write_bytes(content[: {"cut short": 130, "empty": 0}.get(damage)])
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert str(filling.store) in capsys.readouterr().out
+    assert filling.settled() == WHOLE
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_store_without_its_notes_starts_from_the_first_row(missing, filling):
+    with pytest.raises(KeyboardInterrupt):
+        filling(6)
+    if missing:
+        (filling.store / "notes.jsonl").unlink()
+    else:
+        save_text(filling.store / "notes.jsonl", "")
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert filling.settled() == WHOLE
+
+
+@pytest.mark.parametrize("text", ["", "{", "[3, 1]", json.dumps({"rows": 3})])
+def test_a_store_with_a_damaged_count_starts_from_the_first_row(text, filling):
+    with pytest.raises(KeyboardInterrupt):
+        filling(6)
+    save_text(filling.store / "done.json", text)
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert filling.settled() == WHOLE
+
+
+def test_what_leaves_a_store_replaces_what_was_there(filling):
+    filling()
+    save_text(filling.folder / "new/images.npy", "earlier")
+    assert filling.settled() == WHOLE
+    assert not filling.store.exists()
+
+
+def test_other_rows_than_announced_do_not_leave_the_store(tmp_path):
+    with pytest.raises(AssertionError, match="2 rows written, 3 announced"):
+        fill_store(tmp_path / "store", {"a": ((3,), float)}, 3, lambda _: [([np.zeros(2)], [])])

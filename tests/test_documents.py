@@ -1,0 +1,134 @@
+"""README and docs tell the truth: tables are the pipeline's, links lead somewhere, what they name exists."""
+
+import ast
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from bla.base.specs import Backbone
+from bla.explainers.contract import check_explainer
+from bla.explainers.interface import Explainer
+from bla.method.initialisation import initial_head
+from bla.networks.backbones import build_backbone
+from bla.networks.classifier import Classifier
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+EVERYTHING = "\n".join(PAGES.values())
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+OUTPUTS = {
+    next(iter(out)) for stage in STAGES.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])
+}
+
+
+def setting(name):
+    here = PARAMS
+    for part in name.split("."):
+        here = here[part]
+    return here
+
+
+def is_output(path):
+    return any(out.startswith(path.rstrip("/")) for out in OUTPUTS)
+
+
+def test_the_readme_is_short():
+    assert len([word for word in README.split() if re.search(r"\w", word)]) <= 1000
+    assert len(README.splitlines()) <= 120
+
+
+def test_the_table_is_the_one_the_pipeline_wrote():
+    (shown,) = re.findall(r"<!-- table1:.*?-->\n(.*?)<!-- /table1 -->", README, re.DOTALL)
+    assert shown == (ROOT / "reports/tables/table1.md").read_text(), "run make readme"
+
+
+@pytest.mark.parametrize(("picture", "drawn"), [("overview", "overview_cluttered_digits"), ("figure3", "figure3")])
+def test_the_pictures_are_those_the_pipeline_drew(picture, drawn):
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].values()
+    hashes = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    found = hashlib.md5((ROOT / f"reports/{picture}.png").read_bytes()).hexdigest()
+    assert found == hashes[f"reports/figures/{drawn}.png"], "run make readme"
+
+
+@pytest.mark.parametrize(
+    ("page", "target"),
+    sorted({(page.name, target) for page, text in PAGES.items() for target in re.findall(r"\]\(([^)#]+)\)", text)}),
+)
+def test_links_and_pictures_lead_somewhere(page, target):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    assert target.startswith("https://") or (folder / target).exists()
+
+
+def rows():
+    (table,) = re.findall(r"\| of the paper \|.*?\n\n", README, re.DOTALL)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:] if line]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_everything_under_where_is_it_is_there(row):
+    place, function, settings, output = row
+    if linked := re.search(r"\[`(\w+)`\]\((.+?)\)", function):
+        defined = {getattr(node, "name", None) for node in ast.parse((ROOT / linked[2]).read_text()).body}
+        defined |= {t.id for node in ast.parse((ROOT / linked[2]).read_text()).body if isinstance(node, ast.Assign | ast.AnnAssign) for t in ([node.target] if isinstance(node, ast.AnnAssign) else node.targets) if isinstance(t, ast.Name)}  # fmt: skip
+        assert set(re.findall(r"`(\w+)`", function)) <= defined
+    else:
+        assert place == "user study"
+    for name in re.findall(r"`([\w.]+)`", settings):
+        setting(name)
+    for path in re.findall(r"`([\w./]+)`", output):
+        assert is_output(path), path
+
+
+def test_the_tree_of_folders_is_the_one_in_the_checkout():
+    (tree,) = re.findall(r"```\nsrc/bla/(.*?)```", README, re.DOTALL)
+    rooms = set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
+    assert rooms == {path.name for path in (ROOT / "src/bla").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    for name in re.findall(r"(\w+)/ \(", tree.split("pipeline/")[-1]):
+        assert (ROOT / "pipeline" / name).is_dir()
+
+
+def test_the_method_of_ones_own_keeps_its_promises():
+    (code,) = re.findall(r"```python\n(.*?)```", EVERYTHING, re.DOTALL)
+    found: dict[str, type[Explainer]] = {}
+    exec(code, found)
+    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), 64).eval()
+    head = initial_head([0], extractor.model.num_features, 3)
+    classifier = Classifier(extractor.requires_grad_(False), head).eval()
+    images = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)
+    check_explainer(found["MyMethod"](classifier), images, torch.tensor([0, 1, 2]))
+
+
+def test_the_drawing_has_every_stage():
+    drawn = set(re.findall(r"\w+", re.search(r"flowchart LR(.*?)```", EVERYTHING, re.DOTALL)[1]))
+    assert drawn == set(STAGES)
+
+
+def test_settings_named_in_commands_exist():
+    names = re.findall(r"-S '?([a-z_0-9.]+)=", EVERYTHING)
+    assert len(names) > 5
+    for name in names:
+        setting(name)
+
+
+def test_files_and_stages_that_are_named_exist():
+    for path in re.findall(r"`((?:reports|data|models)/[\w./]+)`", EVERYTHING):
+        assert is_output(path) or (ROOT / path).exists() or path.startswith("data/raw"), path
+    for stage in re.findall(r"stage `(\w+)`", EVERYTHING):
+        assert stage in STAGES
+
+
+def test_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z-]+)`", EVERYTHING)) <= targets
+
+
+@pytest.mark.parametrize("path", [ROOT / "Makefile", *sorted(ROOT.glob("benchmarks/*.md"))], ids=lambda path: path.name)
+def test_modules_that_are_named_elsewhere_exist(path):
+    for name in re.findall(r"\b(?:src|pipeline)/[\w/]+\.py", path.read_text()):
+        assert (ROOT / name).exists(), name
