@@ -32,8 +32,8 @@ from bla.explainers.learned.attention import Attention
 from bla.explainers.occlusion import occluded_logits, patch_masks
 from bla.explainers.posthoc.lime import LIME
 from bla.explainers.registry import explainer_class, explainer_names
+from bla.method.initialisation import initial_head
 from bla.method.modules import Head, Module
-from bla.method.training import initial_head
 from bla.networks.backbones import Extractor, batch_size_for, build_backbone, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier
 from bla.networks.patches import patch_of_pixel

@@ -27,15 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import psutil
 import torch
+from pipeline.artifacts.files import load_array
+from pipeline.artifacts.paths import BACKBONES, IMAGES
 from results import record, seconds
 
 import pipeline  # noqa: F401  puts src on the path
 from bla.base.paper import VARIANTS
 from bla.base.specs import BoundedLogits, NoExplanation, Schedule, Variant
-from bla.method.training import initial_head, train, train_sweep
+from bla.method.initialisation import initial_head
+from bla.method.training import train, train_sweep
 from bla.networks.backbones import extract, fold_batch_norm, load_backbone
-from pipeline.artifacts.files import load_array
-from pipeline.artifacts.paths import BACKBONES, IMAGES
 from pipeline.run.settings import load_settings
 from pipeline.run.stage import choose_device, keep_freed_memory
 
