@@ -6,18 +6,14 @@ from types import SimpleNamespace
 import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
 
 from bla.base.errors import BlaError
 from bla.base.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Pointwise, Schedule
-from bla.method import training
-from bla.method.equations import logits_of, noise_shape, soft_explanation
 from bla.method.evaluation import evaluate
 from bla.method.initialisation import initial_head
 from bla.method.modules import Head, Trained
+from bla.method.reference import train_one
 from bla.method.training import train, train_sweep
-from bla.runtime.seeds import derive_seed
 
 NONE = NoExplanation("none")
 BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
@@ -50,72 +46,16 @@ def tensors(trained: Trained) -> list[torch.Tensor]:
     return [trained.head.weight, trained.head.bias, *module, trained.losses]
 
 
-def shift(variant, concept, f):
-    """The concept vector that is added to every cell, or 0."""
-    if not isinstance(variant, ConceptVector):
-        return 0
-    vector = concept(f.flatten(1))
-    return (vector.relu() if variant.activation == "relu" else vector)[:, None]
-
-
-def reference(draws, labels, variant, schedule, weight, bias, seed, run):
-    """One run as anybody would write it: torch modules, one model, no run dimension; draws in the trainer's order."""
-    generator = torch.Generator().manual_seed(seed)
-    order_of, dropout_of, noise_of = (
-        torch.Generator().manual_seed(derive_seed(seed, what)) for what in ("order", "dropout", "noise")
-    )
-    linear = nn.Linear(CHANNELS, CLASSES)
-    linear.weight.data, linear.bias.data = weight.clone(), bias.clone()
-    convolution = nn.Conv1d(CHANNELS, 1, 1)
-    if variant is not NONE:
-        limit = (6 / (CHANNELS + 1)) ** 0.5
-        convolution.weight.data = ((torch.rand(CHANNELS, generator=generator) * 2 - 1) * limit).view(1, CHANNELS, 1)
-        convolution.bias.data.zero_()
-    concept = nn.Linear(CELLS * CHANNELS, CHANNELS)
-    if isinstance(variant, ConceptVector):
-        limit = (6 / (CELLS * CHANNELS + CHANNELS)) ** 0.5
-        concept.weight.data = (torch.rand(CHANNELS, CELLS * CHANNELS, generator=generator) * 2 - 1) * limit
-        concept.bias.data.zero_()
-    parameters = [] if variant.head == "frozen" else list(linear.parameters())
-    parameters += [] if variant is NONE else list(convolution.parameters())
-    parameters += list(concept.parameters()) if isinstance(variant, ConceptVector) else []
-    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, eps=schedule.adam_epsilon)
-    losses = []
-    for epoch in range(schedule.epochs):
-        features = draws[(run + epoch) % len(draws)]
-        order, total = torch.randperm(N, generator=order_of), 0.0
-        for batch in order.split(schedule.batch_size):
-            f = features[batch].float()
-            if variant is NONE:
-                v = f.mean(dim=1)
-            else:
-                shape = noise_shape(variant, CELLS)
-                noise = None if shape is None else torch.rand(len(batch), *shape, generator=noise_of)
-                g = convolution((f + shift(variant, concept, f)).transpose(1, 2))[:, 0]
-                q = soft_explanation(variant, logits_of(variant, g), noise)
-                v = sum(q[:, i, None] * f[:, i] for i in range(CELLS))
-            v = v * (torch.rand(len(batch), CHANNELS, generator=dropout_of) >= 0.2) / 0.8
-            loss = cross_entropy(linear(v), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            total += loss.item() * len(batch)
-        losses.append(total / N)
-    found = [linear.weight.data, linear.bias.data]
-    found += [] if variant is NONE else [convolution.weight.data.view(CHANNELS), convolution.bias.data.view(())]
-    found += [concept.weight.data, concept.bias.data] if isinstance(variant, ConceptVector) else []
-    return [*found, torch.tensor(losses)]
-
-
 @pytest.mark.parametrize("count", [1, 2, 3], ids=lambda count: f"{count} draws")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_run_is_what_a_plain_loop_over_one_model_computes(name, count, draws, head):
     variant, schedule, features, labels = VARIANTS[name], SCHEDULES[name], draws[0][:count], draws[1]
     together = tensors(train(features, labels, variant, head, SEEDS, schedule, group=3))
     for run, seed in enumerate(SEEDS):
-        alone = reference(features, labels, variant, schedule, head.weight[run], head.bias[run], seed, run)
-        for found, wanted in zip(together, alone, strict=True):
-            torch.testing.assert_close(found[run], wanted, rtol=2e-4, atol=2e-5)
+        own_head = Head(head.weight[run : run + 1], head.bias[run : run + 1])
+        alone = tensors(train_one(features, labels, variant, own_head, seed, schedule, run))
+        for mine, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(mine[run], expected[0], rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -152,7 +92,7 @@ def test_a_sweep_trains_what_its_variants_train_alone(variants, group, draws, he
 def test_numbers_drawn_together_are_those_drawn_batch_by_batch(name, data, head, monkeypatch):
     wanted = tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE))
     for count in (1, 2):
-        monkeypatch.setattr(training, "DRAWN_AT_ONCE", count)
+        monkeypatch.setattr("bla.method.group.DRAWN_AT_ONCE", count)
         found = tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE))
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 

@@ -15,28 +15,14 @@ Source: Baumhauer et al. 2021, section 4.2; optimiser and initialisation as in t
 """
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from bla.base.errors import BlaError
-from bla.base.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Schedule, Variant
-from bla.method.equations import (
-    logits_of,
-    noise_shape,
-    soft_explanation,
-    soft_weights,
-    threshold,
-)
-from bla.method.initialisation import initial_module
+from bla.base.specs import ConceptVector, NoExplanation, Schedule, Variant
+from bla.method.group import Batches, Parameters, Step, noise_of
 from bla.method.modules import Concept, Head, Module, Trained, pooled
-from bla.method.streaming import pools
-from bla.runtime.adam import Adam
-from bla.runtime.cuda_graphs import Replayed
-from bla.runtime.generators import draw, generators_of
-from bla.runtime.seeds import derive_seed
 from bla.runtime.threads import side_by_side
 
 
@@ -163,10 +149,6 @@ def _largest_group(features: Tensor, batch_size: int, device: torch.device) -> i
     return max(1, limit // (4 * batch_size * features[0, 0].numel()))
 
 
-DRAWN_AT_ONCE = 16
-"""Batches whose random numbers are drawn by one call for each run: single ones would keep a GPU waiting."""
-
-
 def _train_group(
     features: Tensor,
     labels: Tensor,
@@ -178,125 +160,20 @@ def _train_group(
     first_epoch: int,
     device: torch.device,
 ) -> list[Trained]:
-    """R runs of S variants; within, tensors have the leading dimensions `[R, S]`."""
-    (draws, images, cells, channels), runs, first = features.shape, len(seeds), variants[0]
-    cells = 1 if isinstance(first, NoExplanation) else cells
-    weight, bias = (torch.stack([t] * len(variants), dim=1).to(device) for t in (start.weight, start.bias))
-    u = b = concept = None
-    if not isinstance(first, NoExplanation):
-        module = initial_module(first, cells, channels, generators_of(seeds))
-        u, b = (torch.stack([t] * len(variants), dim=1).to(device) for t in (module.weight, module.bias))
-        concept = module.moved(lambda t: t.to(device)).concept
-
-    frozen = [v.head == "frozen" for v in variants]
-    parameters = [] if all(frozen) else [weight, bias]
-    parameters += [] if u is None or b is None else [u, b]
-    parameters += [concept.weight, concept.bias] if concept else []
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
-    explain = _explanations(variants, device)
-    still = torch.tensor(frozen, device=device)[:, None] if len(set(frozen)) > 1 else None
-
-    # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
-    largest = runs * min(schedule.batch_size, images)
+    """Train R runs of S variants together."""
+    (draws, images, cells, channels), runs = features.shape, len(seeds)
+    cells = 1 if isinstance(variants[0], NoExplanation) else cells
     dtype = features.dtype if features.shape[2] == cells else torch.float32  # what `pooled` gives
-    gathered = torch.empty(largest, cells, channels, dtype=dtype, device=device)
-    converted = torch.empty(largest, cells, channels, device=device)
-    total = torch.zeros(runs, len(variants), device=device)
-
-    def work(stored: Tensor, rows: Tensor, y: Tensor, kept: Tensor | None, noise: Tensor | None) -> None:
-        """One batch: images `rows` `[R, B]` of those stored, with their labels, dropout `[R, B, C]` and noise."""
-        count = slice(rows.numel())
-        torch.index_select(stored, 0, rows.flatten(), out=gathered[count])
-        x = converted[count].copy_(gathered[count]).view(*rows.shape, cells, channels)  # [R, B, n, C]
-        if u is None or b is None:
-            v = x.transpose(1, 2)  # [R, 1, B, C]
-        else:
-            scores = torch.einsum("rbnc,rsc->rsbn", x, u) + b[..., None, None]
-            if concept:
-                scores = scores + concept(x, u[:, 0])[:, None]
-            v = torch.einsum("rsbn,rbnc->rsbc", explain(scores, noise), x)
-        if kept is not None:
-            v = v * kept[:, None] / (1 - schedule.dropout)
-        w, c = (weight, bias) if still is None else (_held(weight, still[..., None]), _held(bias, still))
-        said = torch.einsum("rsbc,rskc->rsbk", v, w) + c[:, :, None]
-        targets = y[:, None].expand(said.shape[:3])
-        loss = cross_entropy(said.flatten(0, 2), targets.flatten(), reduction="none").view_as(targets)
-        adam.minimise(loss.mean(dim=2).sum())  # runs share no parameter: the sum keeps their gradients apart
-        total.add_(loss.detach().sum(dim=2))
-
+    parameters = Parameters.initial(variants, start, seeds, cells, channels, device)
+    step = Step(parameters, variants, schedule, min(schedule.batch_size, images), cells, dtype)
+    batches = Batches(features, labels, cells, seeds, schedule, noise_of(variants, cells), device)
     losses = torch.zeros(runs, len(variants), schedule.epochs, device=device)
-    # A stream of numbers each, so that neither the variant nor how much is drawn at once changes the others.
-    orders = generators_of([derive_seed(seed, "order") for seed in seeds])
-    dropouts, noises = (
-        generators_of([derive_seed(seed, what) for seed in seeds], device) for what in ("dropout", "noise")
-    )
-    shapes = {noise_shape(v, cells) for v in variants if not isinstance(v, NoExplanation)} - {None}
-    (shape,) = shapes or {None}  # of noise: one, so that all draw the same
-    limit, size = schedule.images_in_memory, schedule.batch_size
-    step = Replayed(work, device)
     for epoch in range(schedule.epochs):
-        drawn = (torch.arange(first_run, first_run + runs) + first_epoch + epoch) % draws
-        for pool in pools(features, labels, drawn, orders, limit, size, device):
-            stored = pooled(pool.features) if pool.features.shape[2] > cells else pool.features
-            all_rows = (pool.draw * stored.shape[1])[:, None] + pool.orders
-            all_labels, stored = pool.labels[pool.orders], stored.flatten(0, 1)
-            blocks = (t.split(DRAWN_AT_ONCE * size, dim=1) for t in (all_rows, all_labels))
-            for rows, y in zip(*blocks, strict=True):
-                count = rows.shape[1]
-                kept = draw((channels,), count, dropouts) >= schedule.dropout if schedule.dropout else None
-                noise = draw(shape, count, noises) if shape else None
-                for at in range(0, count, size):
-                    part = slice(at, at + size)
-                    own = (None if t is None else t[:, part] for t in (kept, noise))
-                    step(stored, rows[:, part], y[:, part], *own)
-        losses[:, :, epoch] = total / images
-        total.zero_()
-        if not losses[:, :, epoch].isfinite().all():
-            first_bad = int(losses[:, :, epoch].isfinite().all(dim=0).logical_not().nonzero()[0])
-            whose = f" of {variants[first_bad]}" if len(variants) > 1 else ""
-            raise BlaError(f"the training loss{whose} is not finite in epoch {epoch + 1}; lower training.learning_rate")
-
-    results = []
-    for s, variant in enumerate(variants):
-        head = Head(*(t[:, s].detach().cpu() for t in (weight, bias)))
-        if variant.head in ("frozen", "trained_reloaded"):
-            head = Head(start.weight.detach().cpu().clone(), start.bias.detach().cpu().clone())
-        found = None if u is None or b is None else Module(u[:, s].detach(), b[:, s].detach(), concept)
-        results.append(Trained(head, found and found.moved(lambda t: t.detach().cpu()), losses[:, s].cpu()))
-    return results
-
-
-def _held(parameter: Tensor, still: Tensor) -> Tensor:
-    """The parameter; where it is still, without a gradient, of which Adam makes no step."""
-    return torch.where(still, parameter.detach(), parameter)
-
-
-def _explanations(variants: Sequence[Variant], device: torch.device) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """The function from scores `[R, S, B, n]`, and noise `[R, B, k, n]` if any, to the S variants' pooling weights.
-
-    Neighbours that differ in temperature and threshold alone are computed together.
-    """
-    kinds = []
-    for _, group in groupby(variants, lambda v: v.threshold_rule if isinstance(v, BoundedLogits) else v):
-        alike = list(group)
-        numbers = [(v.temperature, v.threshold_factor) for v in alike if isinstance(v, BoundedLogits)]
-        settings = torch.tensor(numbers, device=device)[..., None, None].unbind(1) if len(numbers) > 1 else None
-        kinds.append((alike[0], len(alike), settings))
-
-    def explain(scores: Tensor, noise: Tensor | None) -> Tensor:
-        found = []
-        parts = scores.split([count for _, count, _ in kinds], dim=1)
-        for (variant, _, settings), part in zip(kinds, parts, strict=True):
-            assert not isinstance(variant, NoExplanation)
-            logits = logits_of(variant, part)
-            if settings and isinstance(variant, BoundedLogits):
-                temperature, factor = settings
-                found.append(threshold(soft_weights(logits, temperature), factor, variant.threshold_rule))
-            else:
-                own = noise[:, None] if noise is not None and isinstance(variant, L2XF) else None
-                found.append(soft_explanation(variant, logits, own))
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
-
-    return explain
+        for batch in batches.epoch((torch.arange(first_run, first_run + runs) + first_epoch + epoch) % draws):
+            step(batch)
+        losses[:, :, epoch] = step.total / images
+        step.total.zero_()
+        if not (finite := losses[:, :, epoch].isfinite().all(dim=0)).all():
+            name = f" of {variants[int(finite.logical_not().nonzero()[0])]}" if len(variants) > 1 else ""
+            raise BlaError(f"the training loss{name} is not finite in epoch {epoch + 1}; lower training.learning_rate")
+    return parameters.results(variants, start, losses)
