@@ -47,8 +47,8 @@ check-lock: env ## check that code, settings, dvc.lock and reports/tables belong
 	@.venv/bin/dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
 	  { echo 'dvc.lock is behind the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
 
-dvc-deps: env ## write the code dependencies of dvc.yaml from the imports of each stage
-	@.venv/bin/python -m pipeline.run.dependencies
+dvc-deps: env ## list the code that every stage depends on, from its imports, in data/code
+	@.venv/bin/dvc repro code
 
 readme: ## copy Table 1 and its pictures to where the README shows them
 	@cat reports/figures/overview_cluttered_digits.png > reports/overview.png

@@ -5,59 +5,93 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bla.runtime.imports import closure
-from pipeline.run.dependencies import code_of, with_code
+from bla.runtime.imports import EXEMPT, closure, name_of
+from pipeline.stages.code import code_of
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "dvc.yaml").read_text()
-STAGES = yaml.safe_load(TEXT)["stages"]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+OTHERS = [stage for stage in STAGES if stage != "code"]
 
 
-def named_code(stage):
-    return [path for path in STAGES[stage]["deps"] if path.startswith(("pipeline/", "src/"))]
+def test_every_stage_depends_on_the_list_of_its_code_and_the_lists_on_all_code():
+    assert STAGES["code"]["deps"] == ["pipeline", "src"]
+    assert {next(iter(out)) for out in STAGES["code"]["outs"]} == {f"data/code/{stage}.txt" for stage in OTHERS}
+    for stage in OTHERS:
+        assert [path for path in STAGES[stage]["deps"] if path.startswith("data/code")] == [f"data/code/{stage}.txt"]
+        assert not [path for path in STAGES[stage]["deps"] if path.startswith(("pipeline", "src"))]
 
 
-def test_the_code_dependencies_are_those_of_the_import_closure():
-    assert with_code(TEXT) == TEXT, "dvc.yaml is stale; run make dvc-deps"
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory, make_project):
+    """A copy of the code, and `changed(path, text)`: the stages whose list changes when the text is appended to a file."""
+    project = make_project(tmp_path_factory.mktemp("copied"), copy=True)
+    before = {stage: code_of(stage, project) for stage in OTHERS}
+
+    def changed(path, text="\nEDITED = True\n"):
+        file = project / path
+        old = file.read_text() if file.exists() else None
+        file.write_text((old or "") + text)
+        after = {stage for stage in OTHERS if code_of(stage, project) != before[stage]}
+        file.unlink() if old is None else file.write_text(old)
+        return after
+
+    return changed
 
 
-def test_an_import_more_makes_dvc_yaml_stale(tmp_path, make_project):
-    project = make_project(tmp_path, copy=True)
-    module = project / "src/bla/inference/paired.py"
-    module.write_text("import bla.runtime.adam\n" + module.read_text())
-    assert with_code(TEXT, project) != TEXT
-    assert "src/bla/runtime/adam.py" in code_of("tests", project)
+def depending_on(path):
+    return {stage for stage in OTHERS if any(line.endswith(f"  {path}") for line in code_of(stage, ROOT).splitlines())}
 
 
-def test_an_import_inside_a_function_is_a_dependency(tmp_path, make_project):
-    project = make_project(tmp_path, copy=True)
-    module = project / "src/bla/inference/paired.py"
-    module.write_text(module.read_text() + "\n\ndef late():\n    import bla.runtime.adam\n")
-    assert "src/bla/runtime/adam.py" in code_of("tests", project)
+@pytest.mark.parametrize(
+    ("path", "stages"),
+    [
+        ("pipeline/stages/table1.py", {"table1"}),
+        ("src/bla/experiments/table1/tests.py", {"tests"}),
+        ("src/bla/claims/rules.py", {"claims"}),
+        ("src/bla/metrics/curves.py", {"faithfulness"}),
+        ("src/bla/explainers/posthoc/rise.py", {"maps"}),
+        ("src/bla/report/front_page.py", {"reports"}),
+        ("src/bla/base/specs.py", {"settings"}),
+        ("pipeline/run/settings.py", {"settings"}),
+        ("pipeline/run/stage.py", set()),
+        ("pipeline/__main__.py", set()),
+    ],
+)
+def test_an_edit_reaches_these_stages_alone(path, stages, copied):
+    assert copied(path) == stages
 
 
-def test_the_folders_of_methods_are_dependencies_of_what_reaches_methods_by_name():
-    families = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("src/bla/explainers/*/[!_]*.py")}
-    assert families <= set(named_code("maps"))
+@pytest.mark.slow
+def test_an_edit_of_any_file_reaches_the_stages_that_import_it_and_no_other(copied):
+    for file in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pipeline").rglob("*.py")]):
+        path = file.relative_to(ROOT).as_posix()
+        if file.name != "__init__.py":
+            assert copied(path) == depending_on(path), path
 
 
-def test_a_new_method_makes_the_maps_stage_depend_on_what_it_imports(tmp_path, make_project):
-    project = make_project(tmp_path, copy=True)
-    (project / "src/bla/explainers/posthoc/new.py").write_text("import bla.datasets.moved_digits\n")
-    assert "src/bla/datasets/moved_digits.py" in code_of("maps", project)
-    assert "src/bla/datasets/moved_digits.py" not in code_of("maps")
+def test_an_import_inside_a_function_and_an_import_more_are_noticed(copied):
+    late = "\n\ndef late():\n    import bla.runtime.adam\n"
+    assert "tests" in copied("src/bla/inference/paired.py", late)
+    assert copied("src/bla/explainers/posthoc/new.py", "import bla.datasets.moved_digits\n") == {"maps"}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_names_its_file_and_its_closure(stage):
-    start = ROOT / f"pipeline/stages/{stage}.py"
-    covered = {
-        file
-        for path in named_code(stage)
-        for file in ((ROOT / path).rglob("*.py") if (ROOT / path).is_dir() else [ROOT / path])
-    }
-    assert start in covered
-    assert set(closure([start])) <= covered
+def test_a_file_that_cannot_be_followed_is_one_message_that_names_it(here, end_of):
+    import shutil
+
+    (here / "src").unlink()
+    shutil.copytree(ROOT / "src", here / "src")
+    (here / "src/bla/inference/paired.py").write_text("def")
+    message = end_of("code")
+    assert "inference/paired.py" in message
+
+
+@pytest.mark.parametrize("stage", OTHERS)
+def test_a_list_holds_the_closure_of_the_stage(stage):
+    names = {line.split()[1] for line in code_of(stage, ROOT).splitlines()}
+    expected = {path.relative_to(ROOT).as_posix() for path in closure([ROOT / f"pipeline/stages/{stage}.py"])}
+    assert expected <= names
+    assert {name.replace("src/", "") for name in names - expected} == (set(EXEMPT) if stage == "settings" else set())
+    assert name_of(ROOT / f"pipeline/stages/{stage}.py") in names
 
 
 def test_every_stage_has_a_file_of_its_name_and_every_file_a_stage():
@@ -103,7 +137,16 @@ EXPERIMENTS = {"small_cnn", "two_network_l2x", "two_network_l2x_digits", "abando
 
 
 def test_table_1_waits_for_nothing_but_the_trainings_of_its_columns():
-    assert upstream("table1") == {"settings", "prepare", "backbone", "features", "baseline", "train_variant", "tests"}
+    assert upstream("table1") == {
+        "code",
+        "settings",
+        "prepare",
+        "backbone",
+        "features",
+        "baseline",
+        "train_variant",
+        "tests",
+    }
 
 
 def test_table_2_waits_for_no_other_experiment():

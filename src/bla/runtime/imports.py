@@ -50,12 +50,6 @@ def name_of(path: Path, packages: dict[str, Path] | None = None) -> str:
     return path.name
 
 
-def named_files(starts: Iterable[Path], packages: dict[str, Path] | None = None) -> set[Path]:
-    """The files that something in the closure of `starts` may import by name."""
-    packages = {name: folder.resolve() for name, folder in (packages or PACKAGES).items()}
-    return {file for path in closure(starts, True, packages) for file in _named(path, packages)}
-
-
 def _imported(path: Path, by_name: bool, packages: dict[str, Path]) -> Iterator[Path]:
     for name in _statements_of(path, packages)[0]:
         parts = name.split(".")

@@ -1,0 +1,39 @@
+"""Stage `code`: which source files every stage depends on, and their hashes, in data/code/STAGE.txt.
+
+A stage depends on its own file in pipeline/stages/ and on all that it imports, directly or not (`bla.runtime.imports`). An edit
+anywhere runs this stage, and then those stages alone whose list has changed.
+"""
+
+from pathlib import Path
+
+from bla.base.atomic import save_text
+from bla.base.errors import BlaError
+from bla.runtime.cache import content_hash
+from bla.runtime.imports import EXEMPT, closure
+
+CODE = Path("data/code")
+
+
+def main() -> None:
+    """Write a list for every stage but this one."""
+    stages = [path.stem for path in Path("pipeline/stages").glob("[!_]*.py") if path.stem != "code"]
+    for stage in stages:
+        try:
+            save_text(CODE / f"{stage}.txt", code_of(stage))
+        except ValueError as error:
+            raise BlaError(f"{error}; its imports must be readable, so that every stage knows its code") from error
+    for path in set(CODE.glob("*.txt")) - {CODE / f"{stage}.txt" for stage in stages}:
+        path.unlink()  # of stages that are no more
+
+
+def code_of(stage: str, root: Path = Path()) -> str:
+    """A line a source file of a stage in the checkout at `root`: its hash and path, sorted by path.
+
+    The stage that checks params.yaml also depends on the model of it, which is exempt elsewhere.
+    """
+    packages = {"bla": root / "src/bla", "pipeline": root / "pipeline"}
+    files = closure([root / f"pipeline/stages/{stage}.py"], packages=packages)
+    if stage == "settings":
+        files += [packages[package] / rest for package, _, rest in (name.partition("/") for name in EXEMPT)]
+    paths = sorted((path.resolve().relative_to(root.resolve()).as_posix(), path) for path in files)
+    return "".join(f"{content_hash(path)[:16]}  {name}\n" for name, path in paths)
