@@ -152,3 +152,9 @@ def test_table_1_waits_for_nothing_but_the_trainings_of_its_columns():
 def test_table_2_waits_for_no_other_experiment():
     assert not upstream("table2") & EXPERIMENTS
     assert {"lime", "maps"} <= upstream("table2")
+
+
+def test_the_lock_holds_no_stage_that_is_no_more():
+    """DVC keeps them, and reads and writes the whole file after every stage."""
+    locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    assert {name.partition("@")[0] for name in locked} == set(STAGES)
