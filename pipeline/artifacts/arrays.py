@@ -33,9 +33,9 @@ def load_tensor(path: Path) -> "Tensor":
         return torch.from_numpy(load_array(path))
 
 
-def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a .safetensors file by name; BlaError, naming it, if it is damaged."""
+def load_arrays(path: Path, remedy: str = "make repro") -> dict[str, NDArray[Any]]:
+    """The arrays of a .safetensors file by name; BlaError, naming it and the command that remakes it, if it is damaged."""
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
+        raise BlaError(f"{path}: damaged ({error}); delete it and run {remedy}") from error

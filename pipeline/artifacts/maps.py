@@ -18,9 +18,10 @@ FAITHFULNESS = Path("data/faithfulness")
 
 def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """What an earlier stage wrote about the images of these numbers; BlaError if it was about others."""
-    arrays = load_arrays(path)
+    remedy = f"dvc repro {stage}@{dataset}"
+    arrays = load_arrays(path, remedy)
     if not np.array_equal(arrays["images"], numbers):
-        raise BlaError(f"{path}: of other images than `faithfulness` asks for; run dvc repro {stage}@{dataset}")
+        raise BlaError(f"{path}: of other images than `faithfulness` asks for; run {remedy}")
     return arrays
 
 

@@ -44,7 +44,11 @@ def _pretrained(settings: Settings, dataset: str) -> Path:
     """The weights trained on cluttered digits, from .work if another dataset has trained the same there."""
     # Stochastic depth is for extraction: it does not change what is trained here.
     backbone = replace(settings.dataset[dataset].backbone, stochastic_depth=0, draws=1)
-    digits, device, name = settings.digits(), choose_device(), f"pretrained-{backbone.architecture}-{backbone.output_stride}"
+    digits, device, name = (
+        settings.digits(),
+        choose_device(),
+        f"pretrained-{backbone.architecture}-{backbone.output_stride}",
+    )
     key = cache_key([Path(__file__)], [backbone, digits, settings.pretraining, settings.seed, str(device)], [])
     checkpoint = WORK / f"pretraining-{key}.safetensors"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bla.method import streaming, training
+from bla.method import streaming
 
 
 def test_features_that_are_not_finite_stop_the_training(here, save_random_features, end_of):
@@ -48,7 +48,7 @@ def test_stages_train_on_features_of_which_some_are_in_memory(
             sizes.append(len(pool.labels))
             yield pool
 
-    monkeypatch.setattr(training, "pools", watched)  # nothing else shows how much is in memory
+    monkeypatch.setattr("bla.method.group.pools", watched)  # nothing else shows how much is in memory
     section = "dataset.cluttered_digits.training"
     for limit in (None, 8):
         edit_params(here, {f"{section}.images_in_memory": limit, f"{section}.batch_size": 4})

@@ -61,12 +61,16 @@ def test_an_edit_reaches_these_stages_alone(path, stages, copied):
     assert copied(path) == stages
 
 
+SOURCES = sorted(
+    path for folder in ("src", "pipeline") for path in (ROOT / folder).rglob("*.py") if path.stem[0] != "_"
+)
+
+
 @pytest.mark.slow
-def test_an_edit_of_any_file_reaches_the_stages_that_import_it_and_no_other(copied):
-    for file in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pipeline").rglob("*.py")]):
-        path = file.relative_to(ROOT).as_posix()
-        if file.name != "__init__.py":
-            assert copied(path) == depending_on(path), path
+@pytest.mark.parametrize("file", SOURCES[::12], ids=name_of)
+def test_an_edit_of_any_file_reaches_the_stages_that_import_it_and_no_other(file, copied):
+    path = file.relative_to(ROOT).as_posix()
+    assert copied(path) == depending_on(path)
 
 
 def test_an_import_inside_a_function_and_an_import_more_are_noticed(copied):
