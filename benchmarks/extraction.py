@@ -21,7 +21,7 @@ from results import record
 import pipeline  # noqa: F401  puts src on the path
 from bla.base.specs import Backbone
 from bla.networks.backbones import Extractor, build_backbone, fold_batch_norm, load_backbone
-from pipeline.run.stage import choose_device
+from pipeline.run.environment import choose_device
 
 
 def rate(extractor: Extractor, images: torch.Tensor, device: torch.device, precision: torch.dtype | None) -> float:

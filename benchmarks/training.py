@@ -27,8 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import psutil
 import torch
-from pipeline.artifacts.files import load_array
-from pipeline.artifacts.paths import BACKBONES, IMAGES
 from results import record, seconds
 
 import pipeline  # noqa: F401  puts src on the path
@@ -37,8 +35,11 @@ from bla.base.specs import BoundedLogits, NoExplanation, Schedule, Variant
 from bla.method.initialisation import initial_head
 from bla.method.training import train, train_sweep
 from bla.networks.backbones import extract, fold_batch_norm, load_backbone
+from pipeline.artifacts.images import load_images, load_labels
+from pipeline.artifacts.models import BACKBONES
+from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
-from pipeline.run.stage import choose_device, keep_freed_memory
+from pipeline.run.stage import keep_freed_memory
 
 PAPER = {"cats_vs_dogs": (18_609, 2, 2), "stanford_dogs": (12_000, 120, 5), "caltech_birds": (5_994, 200, 5)}
 """Training images, classes and epochs of the paper's datasets; maps of 49 cells and 1,280 channels."""
@@ -71,8 +72,8 @@ def columns(features, labels, classes: int, schedule: Schedule, runs: int, devic
 def against_the_loop(dataset: str, runs: int, steps: int, device: torch.device) -> None:
     """Columns of a dataset: cached against the backbone in the loop."""
     entry = load_settings().dataset[dataset]
-    images = load_array(IMAGES / dataset / "train_images.npy")
-    labels = torch.from_numpy(np.array(load_array(IMAGES / dataset / "train_labels.npy"))).to(device)
+    images = load_images(dataset, "train")
+    labels = torch.from_numpy(np.array(load_labels(dataset, "train"))).to(device)
     weights = BACKBONES / f"{dataset}.safetensors"
     extractor = fold_batch_norm(load_backbone(entry.backbone, weights, entry.images.image_size))
     chunks: list[np.ndarray] = []

@@ -1,6 +1,7 @@
 """The rooms of the house: who may import whom, who may draw, how large a room is."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,11 @@ def test_bla_is_light_to_import():
     code = f"import sys, bla; sys.exit(', '.join(set(sys.modules) & set({heavy!r})) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src"}, capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=name_of)
+def test_what_benchmarks_import_exists(path):
+    for module in imports(path):
+        parent, _, name = module.rpartition(".")
+        if module.split(".")[0] in ("bla", "pipeline") and parent:
+            assert hasattr(importlib.import_module(parent), name), module
