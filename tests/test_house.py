@@ -83,6 +83,28 @@ def test_no_stage_imports_another(path):
     assert len(path.read_text().splitlines()) <= LARGEST_STAGE
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if path != PIPELINE / "run/stage.py"], ids=name_of)
+def test_no_file_imports_a_stage_and_few_import_by_name(path):
+    assert not [module for module in imports(path) if module.startswith("pipeline.stages")]
+    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    by_name = {BLA / "explainers/registry.py", PIPELINE / "run/estimate.py"}
+    assert path in by_name or not calls & {"import_module", "importlib.import_module", "__import__"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.is_relative_to(BLA / "experiments")], ids=name_of)
+def test_an_experiment_imports_no_other_experiment(path):
+    parts = path.relative_to(BLA / "experiments").parts
+    for module in imports(path):
+        if module.startswith("bla.experiments."):
+            assert module.split(".")[2] in ("runs", parts[0]), module
+
+
+def test_there_is_nothing_but_python_among_the_code():
+    """A data file would decide results without being in a closure."""
+    files = {path for path in BLA.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path.suffix for path in files} == {".py"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_stages_run_without_dvc_and_papermill(path):
     allowed = {"papermill"} if path.parent.name == "report" else set()

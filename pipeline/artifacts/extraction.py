@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from bla.base.specs import Backbone
 from bla.datasets import SPLITS
 from bla.networks.backbones import batch_size_for, fold_batch_norm, load_backbone
@@ -22,7 +20,7 @@ def extract_features(dataset: str, backbone: Backbone, seed: int, name: str, sta
     side = images["train"].shape[1]
     extractor = fold_batch_norm(load_backbone(backbone, weights, side))
     seeds = [derive_seed(seed, dataset, "stochastic depth", draw) for draw in range(backbone.draws)]
-    settings = [backbone, seeds, str(device), batch_size_for(device, side), torch.get_num_threads()]
+    settings = [backbone, seeds, str(device), batch_size_for(device, side)]
     key = cache_key([stage], settings, [*prepared_files(dataset), weights])
     stores: dict[str, Path] = {}
     for split in SPLITS:

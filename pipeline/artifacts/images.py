@@ -36,7 +36,7 @@ def load_masks(dataset: str, split: str) -> NDArray[np.bool_] | None:
 
 
 def prepared_files(dataset: str) -> list[Path]:
-    """Images and masks of both splits, whose content decides what is computed from them."""
+    """Images, labels and masks of both splits, whose content decides what is computed from them."""
     paths = [IMAGES / dataset / f"{split}_{what}.npy" for split in SPLITS for what in ("images", "labels", "masks")]
     return [path for path in paths if path.exists()]
 

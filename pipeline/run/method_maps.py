@@ -113,6 +113,7 @@ class MapMaker:
             which = explained.slow, explained.checked
             return make_maps(method.build, self.model, lambda: self.random, self.images, targets, seeds, *which, self.spec.noise, lime)  # fmt: skip
 
+        data += [] if lime is None else [lime]
         key = cache_key([Path(__file__), method.file], [*settings, seeds.tolist()], data)
         return cached(WORK, f"maps-{self.dataset}-{method.name}", key, work)
 

@@ -62,7 +62,7 @@ class Entries(dict[str, Entry]):
     """The entries of `dataset` or `variant` by name; to ask for one that is not there is the user's mistake."""
 
     def __missing__(self, name: str) -> NoReturn:
-        raise BlaError(f"{PARAMS}: there is no {name}{_did_you_mean(name, self)}")
+        raise BlaError(f"{PARAMS}: there is no entry {name}{_did_you_mean(name, self)}; there are {', '.join(self)}")
 
 
 class Strict(BaseModel):
@@ -278,19 +278,6 @@ class Settings(Strict):
                 "dataset.cluttered_digits: must stay, of kind cluttered_digits: it trains the embedded backbone"
             )
         return self
-
-    def running(self, experiment: str) -> list[str]:
-        """The datasets of an experiment that are among those that run; says so if there are none."""
-        datasets = [name for name in getattr(self, experiment).datasets if name in self.datasets]
-        if not datasets:
-            print(f"{experiment}: none of {experiment}.datasets is among the datasets that run")
-        return datasets
-
-    def digits(self) -> ClutteredDigits:
-        """The images that the embedded backbone is trained on."""
-        images = self.dataset["cluttered_digits"].images
-        assert isinstance(images, ClutteredDigits)  # names_exist
-        return images
 
 
 def load_settings(path: Path = PARAMS) -> Settings:

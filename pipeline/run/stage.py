@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import difflib
 import errno
 import gc
 import importlib
@@ -28,8 +29,12 @@ def run_by_name(words: list[str]) -> None:
     """Run the stage that the first word names, with the others as its arguments, and exit (see `run_stage`)."""
 
     def main() -> Callable[..., None]:
-        if not words or words[0] not in STAGES:
+        if not words:
             raise BlaError(f"usage: python -m pipeline STAGE [ARGUMENT ...]; the stages are {', '.join(STAGES)}")
+        if words[0] not in STAGES:
+            near = difflib.get_close_matches(words[0], STAGES, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(STAGES)}"
+            raise BlaError(f"there is no such stage; {hint}")
         main: Callable[..., None] = importlib.import_module(f"pipeline.stages.{words[0]}").main
         return main
 
@@ -59,6 +64,11 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
         _record(name, words, time.perf_counter() - started)
     except BlaError as error:
         sys.exit(_message(name, words, str(error)))
+    except FileNotFoundError as error:
+        missing = error.filename or str(error).partition(": ")[2] or error
+        sys.exit(
+            _message(name, words, f"{missing}: there is no such file; run make repro, which makes what stages hand on")
+        )
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)

@@ -18,6 +18,7 @@ from pipeline.artifacts.figures import FIGURES, remove_others, save_picture
 from pipeline.artifacts.images import chosen_images
 from pipeline.artifacts.models import load_head
 from pipeline.artifacts.tables import save_tables
+from pipeline.run.entries import running
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import Settings, load_settings
 
@@ -28,7 +29,7 @@ def main() -> None:
     """Write abandoned_modules_runs.csv, abandoned_modules.csv (means), _tests.csv, and pictures."""
     settings = load_settings()
     variants = {"bla": VARIANTS["bla"], **settings.abandoned_modules.variants}
-    pairs = [(dataset, variant) for dataset in settings.running("abandoned_modules") for variant in variants]
+    pairs = [(dataset, variant) for dataset in running(settings, "abandoned_modules") for variant in variants]
     runs = one_table([_measure(settings, *pair, variants[pair[1]]) for pair in pairs], RUN)
     summary = means(runs, ["dataset", "variant", "explanation"], [*MEASURES, *LOGITS])
     tests = against_bla(runs, settings.statistics.resamples, derive_seed(settings.seed, "alternatives"))

@@ -14,6 +14,7 @@ from bla.networks import backbones
 from bla.networks.pretraining import pretrain
 from bla.runtime.cache import Arrays, cache_key, cached
 from pipeline.artifacts.models import BACKBONES
+from pipeline.run.entries import embedded_digits
 from pipeline.run.environment import WORK, choose_device, data_path
 from pipeline.run.settings import Settings, load_settings
 
@@ -45,7 +46,7 @@ def _pretrained(settings: Settings, dataset: str) -> Path:
     # Stochastic depth is for extraction: it does not change what is trained here.
     backbone = replace(settings.dataset[dataset].backbone, stochastic_depth=0, draws=1)
     digits, device, name = (
-        settings.digits(),
+        embedded_digits(settings),
         choose_device(),
         f"pretrained-{backbone.architecture}-{backbone.output_stride}",
     )

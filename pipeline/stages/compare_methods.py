@@ -6,7 +6,8 @@ from dataclasses import asdict
 import pandas as pd
 
 from bla.base.atomic import replacing
-from bla.experiments.faithfulness.tables import AGAINST, summary, tests, with_titles
+from bla.experiments.faithfulness.tables import AGAINST, summary, tests
+from bla.experiments.runs import with_titles
 from bla.metrics import METRICS
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS
 from pipeline.artifacts.tables import TABLES, load_table, save_table

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 
-from bla.experiments.faithfulness.experiment import hard_explanations, means, similarities
+from bla.experiments.faithfulness.experiment import hard_explanations, means_over_images, similarities
 from bla.metrics.measure import Subject, measure
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_explained
@@ -44,7 +44,10 @@ def main(dataset: str) -> None:
     rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")
     rows = rows.assign(dataset=dataset, image=numbers[rows["image"]])
     save_table(FAITHFULNESS / dataset / "per_image.csv", rows[["dataset", "method", "metric", "image", "value"]])
-    curves, cascade = means(points, ["method", "curve", "cells", "share"]), means(random, ["method", "level", "layer"])
+    curves, cascade = (
+        means_over_images(points, ["method", "curve", "cells", "share"]),
+        means_over_images(random, ["method", "level", "layer"]),
+    )
     for name, table in (("curves", curves), ("randomisation", cascade)):
         table.insert(0, "dataset", dataset)
         save_table(FAITHFULNESS / dataset / f"{name}.csv", table)

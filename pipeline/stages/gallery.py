@@ -2,10 +2,10 @@
 
 from functools import partial
 
+from bla.base.paper import COLUMNS
 from bla.base.specs import L2XF
 from bla.experiments.explanations.figures import explanations, overview
 from bla.experiments.faithfulness.figures import pictures
-from bla.experiments.table1.tables import title
 from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.evaluation import load_variant_maps
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
@@ -34,7 +34,7 @@ def _columns(dataset: str, settings: Settings) -> Pictures:
     numbers, images, classes = chosen_images(dataset, settings.gallery_images)
     drawn: Pictures = {}
     for variant, values in maps.items():
-        heading = f"{title(variant)} on {dataset}: run 0, test images, true class above"
+        heading = f"{COLUMNS.get(variant, variant)} on {dataset}: run 0, test images, true class above"
         if isinstance(settings.variant[variant], L2XF):
             heading += "\n(one sample of the soft weights)"
         logits, soft, hard = (of_all[numbers] for of_all in values)

@@ -4,7 +4,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from bla.base.atomic import replacing, save_text
-from bla.experiments.faithfulness.tables import with_titles
+from bla.experiments.runs import with_titles
 from bla.experiments.table2.tables import correlations_with_lime, markdown, table_two, table_two_tests, titles
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.arrays import load_arrays

@@ -22,6 +22,7 @@ from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.images import prepared_files
 from pipeline.artifacts.models import HEADS, load_head
 from pipeline.artifacts.tables import save_tables
+from pipeline.run.entries import running
 from pipeline.run.environment import WORK, choose_device
 from pipeline.run.settings import Settings, load_settings
 
@@ -32,10 +33,9 @@ TOGETHER = 20
 def main() -> None:
     """Write temperature_threshold_runs.csv, temperature_threshold.csv (means), _tests.csv and a figure."""
     settings = load_settings()
-    runs = one_table([_measure(settings, name) for name in settings.running("temperature_threshold")], RUN)
-    reference, seed = VARIANTS["bla_t"], derive_seed(settings.seed, "sensitivity")
+    runs = one_table([_measure(settings, name) for name in running(settings, "temperature_threshold")], RUN)
+    means, reference, seed = summary(runs), VARIANTS["bla_t"], derive_seed(settings.seed, "sensitivity")
     assert isinstance(reference, BoundedLogits)
-    means = summary(runs)
     tests = differences(runs, reference, settings.statistics.resamples, seed)
     save_tables("temperature_threshold", {"_runs": runs, "": means, "_tests": tests})
     save_picture(FIGURES / "temperature_threshold.png", heat_maps(means))
@@ -54,7 +54,7 @@ def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
     data = [content_hash(path) for path in (*feature_files(dataset), *prepared_files(dataset), HEADS / f"{dataset}.safetensors")]  # fmt: skip
 
     def entry(variant: BoundedLogits) -> tuple[Path, str, str]:
-        name = f"temperature_threshold-{dataset}-{variant.threshold_rule}-{variant.temperature:g}-{variant.threshold_factor:g}"  # fmt: skip
+        name = f"temperature_threshold-{dataset}-{variant.threshold_rule}-{variant.temperature}-{variant.threshold_factor}"  # fmt: skip
         return WORK, name, cache_key([Path(__file__)], [variant, seeds, schedule, str(device), data], [])
 
     def work(sweep: list[BoundedLogits]) -> list[pd.DataFrame]:

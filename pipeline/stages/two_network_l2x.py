@@ -23,6 +23,7 @@ from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.images import IMAGES
 from pipeline.artifacts.models import BACKBONES
 from pipeline.artifacts.tables import save_tables
+from pipeline.run.entries import running
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import Settings, load_settings
 
@@ -33,7 +34,7 @@ def main() -> None:
     spec, rows, seen = settings.two_network_l2x, [], {}
     schedule = Schedule(spec.batch_size, spec.epochs, spec.learning_rate, 0, spec.adam_epsilon)
     workers = torch.get_num_threads() if choose_device().type == "cpu" else 1  # a CPU trains one run in each thread
-    for dataset in settings.running("two_network_l2x"):
+    for dataset in running(settings, "two_network_l2x"):
         # The same random numbers under every reading, so that only the reading differs within a pair.
         runs = [(run, derive_seed(settings.seed, dataset, "l2x", run)) for run in range(spec.runs)]
         jobs = [(name, run, seed) for name in spec.readings for run, seed in runs]

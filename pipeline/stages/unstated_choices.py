@@ -21,6 +21,7 @@ from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.images import IMAGES, prepared_files
 from pipeline.artifacts.models import BACKBONES
 from pipeline.artifacts.tables import save_tables
+from pipeline.run.entries import running
 from pipeline.run.environment import WORK, choose_device
 from pipeline.run.settings import Settings, load_settings
 
@@ -29,7 +30,7 @@ def main() -> None:
     """Write unstated_choices_runs.csv, unstated_choices.csv (means), _effects.csv (paired tests) and a figure."""
     settings = load_settings()
     spec, parts = settings.unstated_choices, []
-    for dataset in settings.running("unstated_choices"):
+    for dataset in running(settings, "unstated_choices"):
         for backbone in preparations(settings.dataset[dataset].backbone, spec.draws):
             used = [backbone, settings.dataset[dataset].training, spec.runs, settings.seed, str(choose_device())]
             data = [*prepared_files(dataset), BACKBONES / f"{dataset}.safetensors"]

@@ -9,9 +9,10 @@ from matplotlib import pyplot
 from scipy import stats
 
 from bla.experiments.faithfulness import figures as pictures
-from bla.experiments.faithfulness.experiment import means, similarities
-from bla.experiments.faithfulness.tables import summary, with_titles
+from bla.experiments.faithfulness.experiment import means_over_images, similarities
+from bla.experiments.faithfulness.tables import summary
 from bla.experiments.faithfulness.tables import tests as compare
+from bla.experiments.runs import with_titles
 from bla.metrics import METRICS
 from bla.metrics.rank_correlation import spearman
 from bla.plotting.style import save_figure
@@ -181,7 +182,7 @@ def test_maps_are_compared_with_limes_with_noisy_ones_and_with_those_of_random_n
 
 def test_means_are_of_the_images_that_have_a_value():
     points = pd.DataFrame({"method": ["cam"] * 3 + ["lime"], "level": 0, "value": [1.0, NAN, 4.0, NAN]})
-    (row,) = means(points, ["method", "level"]).to_dict("records")
+    (row,) = means_over_images(points, ["method", "level"]).to_dict("records")
     assert (row["method"], row["mean"], row["standard_error"], row["n"]) == ("cam", 2.5, 1.5, 2)
 
 

@@ -90,6 +90,14 @@ def test_a_map_of_lime_belongs_to_the_run_that_is_measured(explained, edit_param
     assert maps["targets"].equal(own["targets"][1])
 
 
+def test_other_maps_of_the_stage_lime_reach_the_maps_that_are_measured(explained, end_of):
+    lime = load_file(LIME)
+    save_file(lime | {"maps": -lime["maps"]}, LIME)
+    assert end_of("maps", DIGITS) is None
+    slow = load_file(MAPS)["maps/lime"]
+    np.testing.assert_array_equal(slow, -lime["maps"][0])
+
+
 def test_slow_methods_explain_some_images_and_check_fewer(explained):
     made = {
         n: (~values[..., 0].isnan()).sum(dim=-1).tolist() for n, values in load_file(MAPS).items() if values.ndim > 1

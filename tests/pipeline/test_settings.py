@@ -17,6 +17,7 @@ from bla.base.specs import (
     OxfordPet,
     Photographs,
 )
+from pipeline.run.entries import embedded_digits
 from pipeline.run.settings import load_settings
 
 TEXT = Path("params.yaml").read_text()
@@ -85,7 +86,7 @@ def test_the_shipped_file_is_valid():
     )
     assert isinstance(settings.variant["bla_t"], BoundedLogits)
     assert isinstance(settings.variant["bl_plus"], NoExplanation)
-    assert settings.digits() is settings.dataset["cluttered_digits"].images
+    assert embedded_digits(settings) is settings.dataset["cluttered_digits"].images
 
 
 @pytest.mark.parametrize("flow", [False, True, None], ids=["block style", "flow style", "mixed"])

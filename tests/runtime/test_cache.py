@@ -183,6 +183,14 @@ def test_another_version_of_a_library_is_another_key(monkeypatch):
     assert cache_key(HERE, {}, []) != first
 
 
+def test_another_number_of_threads_is_another_key():
+    first, threads = cache_key(HERE, {}, []), torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    assert cache_key(HERE, {}, []) != first
+    torch.set_num_threads(threads)
+    assert cache_key(HERE, {}, []) == first
+
+
 # What is stored
 
 

@@ -48,6 +48,9 @@ def house(tmp_path):
         "import importlib\nimportlib.import_module('bla.a.b')",
         "from importlib import import_module\nimport_module('bla.a.b')",
         "import typing\nif typing.TYPE_CHECKING:\n    pass\nelse:\n    import bla.a.b",
+        "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import bla.a.b",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING or True:\n    import bla.a.b",
+        "__import__('bla.a.b')",
     ],
 )
 def test_every_way_to_import_counts(statement, house):
@@ -83,7 +86,7 @@ def test_a_package_of_words_alone_leads_on_to_nothing_and_one_with_imports_does(
 @pytest.mark.parametrize(
     ("call", "reached"),
     [
-        ("f'bla.methods.{name}'", {"methods/a", "methods/b"}),
+        ("f'bla.methods.{name}'", {"methods/a", "methods/b", "methods/deep/c"}),
         ("f'bla.methods.{family}.{name}'", {"methods/deep/c"}),
         ("f'bla.methods.a{name}'", set()),
         ("f'bla.meth{a}.b'", {"methods/b"}),
@@ -101,6 +104,41 @@ def test_modules_that_are_reached_by_name_count_if_they_are_asked_for(call, reac
     )
     assert house(files) == expected
     assert house(files, by_name=False) == {"bla/start.py"}
+
+
+@pytest.mark.parametrize(
+    "statement", ["from . import b", "from .b import anything", "from ..a import b", "from . import *\nimport bla.a.b"]
+)
+def test_relative_imports_of_a_package_count(statement, house):
+    files = {"start": "import bla.a", "a/__init__": statement, "a/b": "x = 1"}
+    assert house(files) == {"bla/start.py", "bla/a/__init__.py", "bla/a/b.py"}
+
+
+def test_a_module_that_is_named_by_a_text_counts_for_keys_too(house):
+    files = {"start": "import importlib\nimportlib.import_module('bla.a.b')", "a/b": "x = 1"}
+    assert house(files, by_name=False) == {"bla/start.py", "bla/a/b.py"}
+
+
+def test_a_package_that_is_reached_by_name_counts(house):
+    files = {"start": "import importlib\nimportlib.import_module(f'bla.methods.{name}')", "methods/a/__init__": "x = 1"}
+    assert house(files) == {"bla/start.py", "bla/methods/a/__init__.py"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from importlib import import_module as load",
+        "from importlib import import_module\nload = import_module",
+        "from importlib import import_module\nlist(map(import_module, ['bla.a.b']))",
+        "load = __import__",
+        "import importlib\nload = importlib.import_module",
+        "import importlib\nimportlib.import_module('.b', 'bla.a')",
+        "import importlib\nimportlib.import_module(name='bla.a.b')",
+    ],
+)
+def test_an_import_by_another_name_is_an_error(statement, house):
+    with pytest.raises(ValueError, match=r"start\.py: line \d: "):
+        house({"start": statement, "a/b": "x = 1"})
 
 
 @pytest.mark.parametrize("call", ["name", "f'{package}.x'", "'.b'.join(parts)", ""])

@@ -5,7 +5,7 @@ means(runs, ["dataset", "variant"], ["accuracy", "loss"])
 paired(x, y, resamples, seed)                                   # run r of x against run r of y
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -119,3 +119,9 @@ class Column:
     def paired(self, measure: Measure) -> Array:
         """The values that paired tests compare `[R]`: counts of correct images, which tie exactly, or mean losses."""
         return self.correct.sum(axis=1).astype(np.float64) if measure == "accuracy" else self.measure("loss")
+
+
+def with_titles(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """The table with the methods' titles behind their names."""
+    table.insert(list(table.columns).index("method") + 1, "title", table["method"].map(titles))
+    return table

@@ -163,7 +163,9 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int) -> Extractor:
     try:
         found = load_file(weights)
     except (OSError, SafetensorError) as error:
-        raise BlaError(f"{weights}: not a readable .safetensors file ({error})") from error
+        raise BlaError(
+            f"{weights}: not a readable .safetensors file ({error}); name another, or delete it and run make repro"
+        ) from error
     classifier = extractor.model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     found = {k: v for k, v in found.items() if not k.startswith(tuple(f"{name}." for name in names))}

@@ -41,7 +41,7 @@ def front_page(
     links = "".join(f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in reports)
     picture = base64.b64encode(figure3).decode()
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Bounded logit attention, reproduced</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Bounded logit attention, reproduced</title>
 <style>{STYLE}</style></head><body>
 <h1>Bounded logit attention, reproduced</h1>
 <p>Baumhauer, Slijepcevic and Zeppelzauer, <em>Bounded logit attention: Learning to explain image classifiers</em>,

@@ -4,7 +4,7 @@
     arrays = cached(Path(".work"), "maps-cub20-cam", key, make)
 
 A key is a hash of the source of every module that the work imports (`imports.closure`), of the settings used, of the content
-of the data read, and of the versions of the libraries that compute. So no edit leaves an old result in use, and undoing the
+of the data read, of the versions of the libraries that compute, and of the number of threads. So no edit leaves an old result in use, and undoing the
 edit leads back to the old key. What is stored carries a hash of itself: a damaged file is said and made anew.
 
 `fill_store` is for arrays that grow chunk by chunk and may be larger than memory; a killed stage resumes after its last whole chunk.
@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -50,7 +51,8 @@ def cache_key(
     shape and values. `packages` are ours, and where they lie (`imports.PACKAGES`).
     """
     sources = [(name_of(path, packages), path.read_text()) for path in closure(work, False, packages)]
-    parts = [sources, settings, [content_hash(item) for item in data], [_version(name) for name in LIBRARIES]]
+    versions = [_version(name) for name in LIBRARIES]
+    parts = [sources, settings, [content_hash(item) for item in data], versions, _threads()]
     return hashlib.sha256(json.dumps(parts, default=_as_json, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -216,6 +218,12 @@ def settle_store(store: Path, places: Mapping[str, Path]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         (store / f"{name}.npy").replace(path)
     shutil.rmtree(store)
+
+
+def _threads() -> int | None:
+    """How many threads torch computes with, which changes last digits; None where it is not used."""
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else None
 
 
 def _version(package: str) -> str:

@@ -2,9 +2,11 @@
 
     closure([Path("src/bla/method/training.py")])     # the file, and every file of ours that it reaches by imports
 
-Imports inside functions count, those under TYPE_CHECKING do not. `importlib.import_module(f"bla.explainers.{family}.{name}")`
+Imports inside functions count, those under `if TYPE_CHECKING` do not. `importlib.import_module(f"bla.explainers.{family}.{name}")`
 reaches every module of that shape: with `by_name` all of them are in the closure, without it none is, so that whoever knows
 the name adds the file. A package's `__init__.py` runs when anything in it is imported, so it counts too, if it has code.
+
+What cannot be followed is an error: `import_module` of a variable, of a relative name, under another name, or passed on.
 """
 
 import ast
@@ -12,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 PACKAGES = {"bla": Path(__file__).parents[1], "pipeline": Path(__file__).parents[3] / "pipeline"}
 """Our packages, and where they lie."""
@@ -65,12 +68,12 @@ def _named(path: Path, packages: dict[str, Path]) -> Iterator[Path]:
         for package, folder in packages.items():
             for file in folder.rglob("*.py"):
                 parts = [package, *file.relative_to(folder).with_suffix("").parts]
-                if re.fullmatch(pattern, ".".join(parts)):
+                if re.fullmatch(pattern, ".".join(part for part in parts if part != "__init__")):
                     yield file
 
 
 def _statements_of(path: Path, packages: dict[str, Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    own = name_of(path, packages).removesuffix(".py").replace("/", ".")
+    own = name_of(path, packages).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     try:
         return _statements(path.read_text(), own, path.name == "__init__.py")
     except (SyntaxError, ValueError) as error:
@@ -93,29 +96,49 @@ def _statements(text: str, own: str, is_package: bool) -> tuple[tuple[str, ...],
     waiting: list[ast.AST] = [ast.parse(text)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             waiting += node.orelse
             continue
-        waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            parents = own.split(".")[: -node.level + is_package or None] if node.level else []
+            package = own.split(".") if is_package else own.split(".")[:-1]
+            parents = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
-            patterns.append(_pattern(node))
+            if any(alias.name in BY_NAME and alias.asname for alias in node.names):
+                raise ValueError(
+                    f"line {node.lineno}: {ast.unparse(node)} cannot be followed; keep the name import_module"
+                )
+        elif isinstance(node, ast.Call) and _is_by_name(node.func):
+            constant, pattern = _reached(node)
+            names += constant
+            patterns += pattern
+            waiting += [*node.args, *node.keywords]  # not the function, which is followed
+            continue
+        elif _is_by_name(node):
+            raise ValueError(f"line {node.lineno}: import_module is passed on; call it with a text or an f-string")
+        waiting += ast.iter_child_nodes(node)
     return tuple(names), tuple(patterns)
 
 
-def _pattern(call: ast.Call) -> str:
-    """A regular expression of the modules that a call of `import_module` can reach."""
-    argument = call.args[0] if call.args else None
-    if isinstance(argument, ast.Constant):
-        return re.escape(str(argument.value))
+BY_NAME = ("import_module", "__import__")
+
+
+def _is_by_name(node: ast.AST) -> TypeGuard[ast.expr]:
+    return (isinstance(node, ast.Name) and node.id in BY_NAME) or (
+        isinstance(node, ast.Attribute) and node.attr in BY_NAME
+    )
+
+
+def _reached(call: ast.Call) -> tuple[list[str], list[str]]:
+    """The module that a call of `import_module` names, or a regular expression of the modules that it can reach."""
+    argument = call.args[0] if len(call.args) == 1 and not call.keywords else None
+    if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and argument.value[:1] != ".":
+        return [argument.value], []
     if isinstance(argument, ast.JoinedStr) and isinstance(argument.values[0], ast.Constant):
-        parts = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else "[^.]+" for p in argument.values]
-        return "".join(parts)
+        parts = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in argument.values]
+        return [], ["".join(parts)]
     raise ValueError(
         f"line {call.lineno}: {ast.unparse(call)} cannot be followed; give it a text or an f-string that begins with a package"
     )

@@ -56,7 +56,7 @@ def similarities(
     return pd.concat(rows), pd.concat(cascade)
 
 
-def means(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def means_over_images(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean, standard error over images and their number, of what is not NaN."""
     groups = points.dropna(subset="value").groupby(list(by), sort=False)["value"]
     return groups.agg(mean="mean", standard_error="sem", n="count").reset_index()

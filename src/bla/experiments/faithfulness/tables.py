@@ -6,7 +6,7 @@
 Methods are compared on the same images: every test is paired by image.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,6 @@ Array = NDArray[np.float64]
 
 AGAINST = ("random", "bla_t")
 """The control that every method must beat, and the paper's method."""
-
-
-def with_titles(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """The table with the methods' titles behind their names."""
-    table.insert(list(table.columns).index("method") + 1, "title", table["method"].map(titles))
-    return table
 
 
 def summary(per_image: pd.DataFrame) -> pd.DataFrame:
