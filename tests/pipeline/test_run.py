@@ -14,8 +14,9 @@ from pipeline.run.stage import STAGES
     ("words", "parts"),
     [
         ([], ["error in pipeline: ", "python -m pipeline STAGE", *STAGES]),
-        (["prepared"], ["error in prepared: ", "python -m pipeline STAGE", *STAGES]),
-        (["../stages/prepare", "photos"], ["python -m pipeline STAGE"]),
+        (["prepared"], ["error in prepared: ", "no such stage", "did you mean prepare?"]),
+        (["nothing"], ["error in nothing: ", "no such stage", *STAGES]),
+        (["../stages/prepare", "photos"], ["no such stage"]),
         (["prepare"], ["error in prepare: ", "python -m pipeline prepare DATASET"]),
         (["prepare", "a", "b"], ["error in prepare a b: ", "python -m pipeline prepare DATASET"]),
         (["train_variant", "photos"], ["python -m pipeline train_variant DATASET VARIANT"]),
@@ -30,7 +31,7 @@ from pipeline.run.stage import STAGES
                 "data/raw/photos/{train,test}/<class>/*.jpg",
             ],
         ),
-        (["baseline", "photos"], ["data/features/photos/train_features.npy", "fix this and run again"]),
+        (["baseline", "photos"], ["data/features/photos/train_features.npy", "run make repro"]),
         (
             ["backbone", "photos"],
             [

@@ -21,7 +21,7 @@ def explanation_mask(maps: Tensor, size: tuple[int, int]) -> Tensor:
     A constant map becomes 1 everywhere: it keeps the whole image.
     """
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    scaled = torch.where(high > low, (maps - low) / (high - low).clamp(min=torch.finfo(maps.dtype).tiny), 1)
+    scaled = torch.where(high > low, (maps - low) / torch.where(high > low, high - low, 1), 1)
     return interpolate(scaled[:, None], size, mode="bilinear")[:, 0]
 
 
