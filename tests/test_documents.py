@@ -35,7 +35,8 @@ def setting(name):
 
 
 def is_output(path):
-    return any(out.startswith(path.rstrip("/")) for out in OUTPUTS)
+    path = path.rstrip("/")  # an output, a folder of outputs, or a file in an output that is a folder
+    return any(out.startswith(path) or path.startswith(f"{out}/") for out in OUTPUTS)
 
 
 def test_the_readme_is_short():
