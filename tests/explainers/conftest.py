@@ -2,72 +2,30 @@
 
 import pytest
 import torch
+from small_networks import SIDE, Small, random_backbone, random_head
 from torch import nn
-from torch.nn.functional import leaky_relu
 
 from bla.base.paper import VARIANTS
-from bla.base.specs import Backbone
 from bla.explainers.learned.attention import Attention
 from bla.explainers.registry import explainer_class
-from bla.method.modules import Head, Module
-from bla.networks.backbones import build_backbone, fold_batch_norm
+from bla.method.modules import Module
+from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
 
-SIDE, CLASSES, CHANNELS = 64, 3, 96
+CHANNELS = 96
 OPTIONS = {"lime": {"patterns": 40}, "rise": {"masks": 20}}
 
 
-class Small(nn.Module):
-    """A backbone of one convolution, with features of both signs and a channel that is constant."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.register_buffer("mean", torch.tensor([120.0, 110, 90]).view(3, 1, 1))
-        self.convolution = nn.Conv2d(3, 6, 16, 16).requires_grad_(False)
-        self.convolution.weight.copy_(torch.randn(6, 3, 16, 16, generator=generator) / 10)
-        self.convolution.bias.copy_(torch.randn(6, generator=generator))
-        self.convolution.weight[2] = 0
-        self.convolution.bias[2] = 1.5
-
-    def normalised(self, images):
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / 60
-
-    def of_normalised(self, pixels):
-        return leaky_relu(self.convolution(pixels), 0.3)
-
-    def feature_map(self, images):
-        return self.of_normalised(self.normalised(images))
-
-
-@pytest.fixture(scope="session")
-def random_head():
+@pytest.fixture(scope="session", name="random_head")
+def _random_head():
     """`random_head(runs, channels, spread)`: heads of three classes."""
-
-    def make(runs: int, channels: int, spread: float = 0.5) -> Head:
-        generator = torch.Generator().manual_seed(3)
-        bias = torch.randn(runs, CLASSES, generator=generator)
-        return Head(torch.randn(runs, CLASSES, channels, generator=generator) * spread, bias)
-
-    return make
-
-
-def backbone():
-    torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
-    for module in extractor.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.uniform_(0.5, 1.5)
-            module.bias.normal_(0, 0.3)
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-    return extractor
+    return random_head
 
 
 @pytest.fixture(scope="module")
 def classifier(random_head):
     """Two heads on a small random backbone with a 4x4 map."""
-    return Classifier(backbone(), random_head(2, CHANNELS)).eval()
+    return Classifier(random_backbone(), random_head(2, CHANNELS)).eval()
 
 
 @pytest.fixture(scope="module")

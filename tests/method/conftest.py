@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_networks import learnable_images
 
 from bla.method.initialisation import initial_head
 
@@ -10,12 +11,8 @@ N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 
 @pytest.fixture(scope="module")
 def data():
-    """Images whose class shows in a few cells, so that there is something to learn; the last batch is short."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(N) % CLASSES
-    features = torch.rand(N, CELLS, CHANNELS, generator=generator)
-    features[torch.arange(N), labels + 2, labels] += 3
-    return features.half(), labels
+    """Features and labels of which the last batch is short."""
+    return learnable_images(N, CELLS, CHANNELS, CLASSES)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small_networks import SIDE, random_backbone, random_head
 from torch import nn
 
 from bla.base.specs import Backbone
@@ -15,27 +16,13 @@ from bla.metrics.randomisation import cascade, cascade_levels, folded_cascade
 from bla.networks.backbones import build_backbone
 from bla.networks.classifier import Classifier
 
-SIDE, CLASSES, CHANNELS = 64, 3, 96
-
-
-def backbone():
-    torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
-    for module in extractor.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.uniform_(0.5, 1.5)
-            module.bias.normal_(0, 0.3)
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-    return extractor
+CHANNELS = 96
 
 
 @pytest.fixture(scope="module")
 def classifier():
     """Two heads on a small random backbone with a 4x4 map."""
-    generator = torch.Generator().manual_seed(3)
-    bias = torch.randn(2, CLASSES, generator=generator)
-    return Classifier(backbone(), Head(torch.randn(2, CLASSES, CHANNELS, generator=generator) / 2, bias)).eval()
+    return Classifier(random_backbone(), random_head(2, CHANNELS)).eval()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from small_networks import weights_of
 from timm.layers.drop import DropPath
 from torch import nn
 
@@ -17,15 +18,6 @@ STATISTICS = {
     "half": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
 }
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
-
-
-def weights_of(architecture, path, **options):
-    """Random weights, running statistics of the batch norms included, as a .safetensors file."""
-    torch.manual_seed(0)
-    model = timm.create_model(architecture, **options)
-    state = model.state_dict()
-    save_file({k: v + torch.rand(v.shape) * 0.1 if v.ndim == 1 else v for k, v in state.items()}, path)
-    return path
 
 
 def randomise(model, seed=0):

@@ -8,46 +8,16 @@ from captum.attr import LayerGradCam, Lime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
+from small_networks import SIDE, Small, random_head
 from torch import nn
-from torch.nn.functional import leaky_relu
 
 from bla.base.specs import Backbone
 from bla.explainers.posthoc.grad_cam import GradCAM
 from bla.explainers.posthoc.lime import LIME, draw_patterns, solver
-from bla.method.modules import Head
 from bla.networks.backbones import build_backbone
 from bla.networks.classifier import Classifier
 
-GRID, SIDE, CLASSES = 4, 64, 3
-
-
-class Small(nn.Module):
-    """A backbone of one convolution, with features of both signs and a channel that is constant."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.register_buffer("mean", torch.tensor([120.0, 110, 90]).view(3, 1, 1))
-        self.convolution = nn.Conv2d(3, 6, 16, 16).requires_grad_(False)
-        self.convolution.weight.copy_(torch.randn(6, 3, 16, 16, generator=generator) / 10)
-        self.convolution.bias.copy_(torch.randn(6, generator=generator))
-        self.convolution.weight[2] = 0
-        self.convolution.bias[2] = 1.5
-
-    def normalised(self, images):
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / 60
-
-    def of_normalised(self, pixels):
-        return leaky_relu(self.convolution(pixels), 0.3)
-
-    def feature_map(self, images):
-        return self.of_normalised(self.normalised(images))
-
-
-def random_head(runs: int, channels: int, spread: float = 0.5) -> Head:
-    generator = torch.Generator().manual_seed(3)
-    bias = torch.randn(runs, CLASSES, generator=generator)
-    return Head(torch.randn(runs, CLASSES, channels, generator=generator) * spread, bias)
+GRID = 4
 
 
 @pytest.fixture(scope="module")
