@@ -233,7 +233,7 @@ def save_random_features():
     def save(project, scale=1.0):
         rng = np.random.default_rng(0)
         for split, count in (("train", 40), ("test", 20)):
-            shape = (*([1] if split == "train" else []), count, 4, 2000)
+            shape = (*([1] if split == "train" else []), count, 2, 2, 2000)
             features = (rng.random(shape) * scale).astype(np.float16)
             save_array(project / f"data/features/cluttered_digits/{split}_features.npy", features)
             save_array(project / f"data/features/cluttered_digits/{split}_labels.npy", np.arange(count) % 10)

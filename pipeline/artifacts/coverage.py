@@ -5,10 +5,11 @@ import torch
 from numpy.typing import NDArray
 
 from bla.metrics.localisation import coverage
+from bla.networks.patches import Grid
 from pipeline.artifacts.images import load_masks
 
 
-def load_coverage(dataset: str, split: str, cells: int) -> NDArray[np.float64] | None:
-    """The share `[N, n]` of each of n cells that the object covers; None where there are no masks."""
+def load_coverage(dataset: str, split: str, grid: Grid) -> NDArray[np.float64] | None:
+    """The share `[N, n]` of each cell of the grid that the masks of an image cover together; None where there are none."""
     masks = load_masks(dataset, split)
-    return None if masks is None else coverage(torch.from_numpy(np.array(masks)), round(cells**0.5))
+    return None if masks is None else coverage(torch.from_numpy(masks.any(axis=1)), grid)

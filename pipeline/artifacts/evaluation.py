@@ -1,6 +1,5 @@
 """What every run did on the test images: a table a column, arrays a run and image, loss curves, maps of run 0."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from bla.base.specs import BoundedLogits, NoExplanation, Variant
 from bla.experiments.runs import SIZE_QUANTILES, Column, table_of_runs
 from bla.inference.paired import standard_error
 from pipeline.artifacts.arrays import load_arrays
+from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.tables import load_table, save_table
 
 if TYPE_CHECKING:
@@ -67,6 +67,5 @@ def load_column(dataset: str, variant: str) -> Column:
 
 def load_variant_maps(dataset: str, variant: str) -> list[NDArray[np.float64]]:
     """Logits, soft weights and hard explanation (0 or 1) of run 0 on the test images, `[N, h, w]` each."""
-    arrays = load_arrays(EVALUATION / dataset / f"{variant}.safetensors")
-    side = math.isqrt(arrays["logits"].shape[1])
-    return [arrays[name].reshape(-1, side, side).astype(np.float64) for name in ("logits", "soft", "hard")]
+    arrays, grid = load_arrays(EVALUATION / dataset / f"{variant}.safetensors"), load_grid(dataset)
+    return [arrays[name].reshape(-1, *grid).astype(np.float64) for name in ("logits", "soft", "hard")]

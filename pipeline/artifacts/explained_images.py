@@ -1,4 +1,4 @@
-"""What the stages about faithfulness explain: some test images, and the baseline classifiers of all runs."""
+"""What the stages about faithfulness explain: pairs of a test image and a class, of the classifiers of all runs."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bla.datasets import spread_over_classes
-from bla.networks.backbones import batch_size_for, fold_batch_norm, load_backbone
-from bla.networks.classifier import Classifier
+from bla.datasets import Labels, class_of_each, spread_over_classes
+from bla.method.scores import scores_of
+from bla.networks.backbones import Extractor, fold_batch_norm, load_backbone
+from bla.networks.classifier import Classifier, OwnTail
+from bla.networks.patches import batch_size_for
 from pipeline.artifacts.images import load_images, load_labels
 from pipeline.artifacts.models import BACKBONES, HEADS, load_head
 from pipeline.run.environment import choose_device
@@ -21,30 +23,48 @@ class ExplainedImages:
     """M test images, spread over the classes, and the classifier of all runs.
 
     `numbers` int64 `[M]` among the test images, `images` uint8 `[M, H, W, 3]` and `classifier` on the device, `labels`
-    int64 `[M]`. `slow` and `checked` bool `[M]` are the images for methods that need many forward passes, and for what
-    has such a method explain again.
+    int64 `[M]` or multi-hot bool `[M, K]`. `classes` int64 `[M]` are what is explained of images with several classes, one for
+    each image; None where it is what each run predicts. `slow` and `checked` bool `[M]` are the images for methods that need
+    many forward passes, and for what has such a method explain again.
     """
 
     numbers: NDArray[np.int64]
     images: Tensor
-    labels: NDArray[np.int64]
+    labels: Labels
+    classes: NDArray[np.int64] | None
     slow: NDArray[np.bool_]
     checked: NDArray[np.bool_]
     classifier: Classifier
 
+    def classifier_of(self, run: int) -> Classifier:
+        """The classifier of one run; a tail of the network's own is the same in every run."""
+        return self.classifier.run(run if self.classifier.runs > 1 else 0)
+
 
 def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
-    """The images that `faithfulness` asks for, and BL's heads on the backbone."""
-    entry, spec, device = settings.dataset[dataset], settings.faithfulness, choose_device()
+    """The images that `faithfulness` asks for, and what is explained: BL's heads on the backbone, or its own tail."""
+    spec, device = settings.faithfulness, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
     slow = _spread(np.ones(len(numbers), bool), spec.slow_images)
     pixels = torch.from_numpy(load_images(dataset, "test")[numbers]).to(device)
-    head = load_head(dataset, settings.runs)
-    extractor = fold_batch_norm(load_backbone(entry.backbone, BACKBONES / f"{dataset}.safetensors", pixels.shape[1]))
-    classifier = Classifier(extractor, head).to(device).eval()
+    _, height, width, _ = pixels.shape
+    backbone = settings.dataset[dataset].backbone
+    extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
+    classifier = load_classifier(dataset, settings, fold_batch_norm(extractor)).to(device).eval()
     checked = _spread(slow, spec.check_images)
-    return ExplainedImages(numbers, pixels, np.array(all_labels[numbers]), slow, checked, classifier)
+    labels: Labels = np.array(all_labels)[numbers]  # type: ignore[assignment]
+    classes = None if labels.ndim == 1 else class_of_each(all_labels)[numbers]
+    return ExplainedImages(numbers, pixels, labels, classes, slow, checked, classifier)
+
+
+def load_classifier(dataset: str, settings: Settings, extractor: Extractor) -> Classifier:
+    """What is explained, on a backbone: BL's heads of all runs, or the network's own tail, as the entry's `tail` says."""
+    tail = settings.dataset[dataset].backbone.tail
+    if tail == "pooled":
+        labels = torch.from_numpy(np.array(load_labels(dataset, "test")[:1]))
+        return Classifier(extractor, load_head(dataset, settings.runs), scores_of(labels))
+    return Classifier(extractor, OwnTail(extractor.network), "softmax" if tail == "own_softmax" else "sigmoid")
 
 
 def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> tuple[list[object], list[object]]:
@@ -65,7 +85,10 @@ def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
 
 
 @torch.no_grad()
-def predicted_classes(explained: ExplainedImages) -> Tensor:
-    """The class that each run predicts for each image, `[R, M]`, on the device: what is explained."""
-    size = batch_size_for(explained.images.device, explained.images.shape[1])
+def explained_classes(explained: ExplainedImages) -> Tensor:
+    """The class that is explained of each image and run, `[R, M]`, on the device: the predicted one, or `classes`."""
+    device, runs = explained.images.device, explained.classifier.runs
+    if explained.classes is not None:
+        return torch.from_numpy(explained.classes).to(device).expand(runs, -1).contiguous()
+    size = batch_size_for(device, explained.images.shape[1:3])
     return torch.cat([explained.classifier(part).argmax(dim=2) for part in explained.images.split(size)], dim=1)

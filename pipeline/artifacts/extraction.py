@@ -4,8 +4,9 @@ from pathlib import Path
 
 from bla.base.specs import Backbone
 from bla.datasets import SPLITS
-from bla.networks.backbones import batch_size_for, fold_batch_norm, load_backbone
+from bla.networks.backbones import fold_batch_norm, load_backbone
 from bla.networks.extraction import fill_features
+from bla.networks.patches import batch_size_for
 from bla.runtime.cache import cache_key, resume_store
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.images import load_images, prepared_files
@@ -17,10 +18,10 @@ def extract_features(dataset: str, backbone: Backbone, seed: int, name: str, sta
     """Fill a store called `name` with the features of each split (`features.npy` in each); `stage` is the stage's file."""
     device, weights = choose_device(), BACKBONES / f"{dataset}.safetensors"
     images = {split: load_images(dataset, split) for split in SPLITS}
-    side = images["train"].shape[1]
-    extractor = fold_batch_norm(load_backbone(backbone, weights, side))
+    _, height, width, _ = images["train"].shape
+    extractor = fold_batch_norm(load_backbone(backbone, weights, (height, width)))
     seeds = [derive_seed(seed, dataset, "stochastic depth", draw) for draw in range(backbone.draws)]
-    settings = [backbone, seeds, str(device), batch_size_for(device, side)]
+    settings = [backbone, seeds, str(device), batch_size_for(device, (height, width))]
     key = cache_key([stage], settings, [*prepared_files(dataset), weights])
     stores: dict[str, Path] = {}
     for split in SPLITS:

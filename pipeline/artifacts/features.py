@@ -1,24 +1,33 @@
-"""Feature maps of all images in half precision, in data/features/DATASET/, and their labels."""
+"""Feature maps of all images in half precision, `[.., h, w, C]` in data/features/DATASET/, and their labels."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts.arrays import load_tensor
+from pipeline.artifacts.arrays import load_array, load_tensor
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from bla.networks.patches import Grid
+
 FEATURES = Path("data/features")
 
 
 def load_features(dataset: str, split: str, device: "torch.device | None" = None) -> "tuple[Tensor, Tensor]":
-    """Features, `[D, N, n, C]` of train, `[N, n, C]` of test, half precision, and labels `[N]`.
+    """Features, `[D, N, n, C]` of train, `[N, n, C]` of test, half precision, and labels `[N]` or multi-hot `[N, K]`.
 
     On a device, or memory-mapped without one.
     """
-    features, labels = (load_tensor(FEATURES / dataset / f"{split}_{what}.npy") for what in ("features", "labels"))
+    maps, labels = (load_tensor(FEATURES / dataset / f"{split}_{what}.npy") for what in ("features", "labels"))
+    features = maps.flatten(-3, -2)
     return (features, labels) if device is None else (features.to(device), labels.to(device))
+
+
+def load_grid(dataset: str) -> "Grid":
+    """Rows and columns of the feature map."""
+    rows, columns = load_array(FEATURES / dataset / "test_features.npy").shape[1:3]
+    return rows, columns
 
 
 def feature_files(dataset: str) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bla.datasets import SPLITS, spread_over_classes
+from bla.datasets import SPLITS, Labels, class_of_each, spread_over_classes
 from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.tables import load_table
 
@@ -24,15 +24,39 @@ def load_images(dataset: str, split: str) -> NDArray[np.uint8]:
     return load_array(IMAGES / dataset / f"{split}_images.npy")
 
 
-def load_labels(dataset: str, split: str) -> NDArray[np.int64]:
-    """Labels int64 `[N]`, memory-mapped."""
+def load_labels(dataset: str, split: str) -> Labels:
+    """Labels int64 `[N]`, or multi-hot bool `[N, K]`, memory-mapped."""
     return load_array(IMAGES / dataset / f"{split}_labels.npy")
 
 
 def load_masks(dataset: str, split: str) -> NDArray[np.bool_] | None:
-    """Masks of the object, bool `[N, H, W]`, memory-mapped; None where the dataset has none."""
+    """Masks bool `[N, S, H, W]` of what the S `mask_names` say, memory-mapped; None where the dataset has none."""
     path = IMAGES / dataset / f"{split}_masks.npy"
     return load_array(path) if path.exists() else None
+
+
+def mask_names(dataset: str) -> list[str]:
+    """What each mask shows: the object, a class, or a part."""
+    return [str(name) for name in load_table(IMAGES / dataset / "masks.csv", dtype=str, keep_default_na=False)["name"]]
+
+
+def object_masks(
+    dataset: str, split: str, numbers: NDArray[np.int64], targets: NDArray[np.int64]
+) -> NDArray[np.bool_] | None:
+    """The masks bool `[M, H, W]` that explanations of some images and classes are compared with; None where there are none.
+
+    The mask of the class where there is one of its name, otherwise all masks of the image together.
+    """
+    masks = load_masks(dataset, split)
+    if masks is None:
+        return None
+    places = {name: place for place, name in enumerate(mask_names(dataset))}
+    classes = class_names(dataset)
+    chosen = []
+    for number, target in zip(numbers, targets, strict=True):
+        place = places.get(classes[target])
+        chosen.append(masks[number].any(axis=0) if place is None else masks[number, place])
+    return np.array(chosen)
 
 
 def prepared_files(dataset: str) -> list[Path]:
@@ -57,7 +81,8 @@ def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8
     """Some test images, spread evenly over the classes: numbers, pixels `[M, H, W, 3]`, captions."""
     images, labels, names = load_images(dataset, "test"), load_labels(dataset, "test"), captions(dataset)
     numbers = spread_over_classes(labels, count).tolist()
-    return numbers, images[numbers], [names[int(labels[n])] for n in numbers]
+    classes = class_of_each(labels)
+    return numbers, images[numbers], [names[int(classes[n])] for n in numbers]
 
 
 def training_images(dataset: str, count: int) -> "tuple[NDArray[np.int64], Tensor]":

@@ -1,12 +1,16 @@
 """Maps of every method on some test images: LIME's of all runs in data/lime/, all methods' in data/maps/."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bla.base.errors import BlaError
+from bla.networks.patches import Grid, cell_means
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.arrays import load_arrays
 
@@ -23,6 +27,18 @@ def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) 
     if not np.array_equal(arrays["images"], numbers):
         raise BlaError(f"{path}: of other images than `faithfulness` asks for; run {remedy}")
     return arrays
+
+
+def cell_maps(arrays: Mapping[str, NDArray[Any]], grid: Grid) -> dict[str, NDArray[np.float64]]:
+    """The maps of all methods as means over the cells, `[M, n]`, by method; `arrays` are what the stage `maps` writes."""
+    maps = {key.removeprefix("maps/"): values for key, values in arrays.items() if key.startswith("maps/")}
+    return {name: cell_means(torch.from_numpy(values), grid).flatten(1).numpy() for name, values in maps.items()}
+
+
+def load_sets(dataset: str) -> dict[str, list[list[list[int]]]]:
+    """The sets of cells of each method that has some: for each image its sets, the best first."""
+    sets: dict[str, list[list[list[int]]]] = json.loads((MAPS / f"{dataset}.json").read_text())
+    return sets
 
 
 def lime_seeds(seed: int, dataset: str, name: str, patterns_of: str, numbers: NDArray[np.int64]) -> list[int]:

@@ -1,5 +1,6 @@
-"""Weights of every run: backbones, BL's heads, the variants' modules and heads, as safetensors in models/."""
+"""Weights of every run: backbones, BL's heads, what variants and learned methods learned, as safetensors in models/."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,14 @@ from bla.base.specs import Explaining, NoExplanation
 from pipeline.artifacts.arrays import load_arrays
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bla.method.modules import Head, Module, Trained
     from pipeline.run.settings import Settings
 
 BACKBONES = Path("models/backbones")
 HEADS = Path("models/heads")
-VARIANTS = Path("models/variants")
+LEARNED = Path("models/learned")
 
 
 def save_head(path: Path, head: "Head") -> None:
@@ -41,25 +44,32 @@ def load_head(dataset: str, runs: int | None = None) -> "Head":
 
 
 def save_trained(dataset: str, variant: str, trained: "Trained") -> None:
-    """Write R heads and, if there are any, R modules: `module.weight` `[R, C]`, `module.bias` `[R]`."""
-    arrays = _head_arrays(trained.head)
-    if trained.module is not None:
-        arrays |= {"module.weight": trained.module.weight.numpy(), "module.bias": trained.module.bias.numpy()}
-    with replacing(VARIANTS / dataset / f"{variant}.safetensors") as part:
-        save_file(arrays, part)
+    """Write R heads and, if there are any, R modules (`Trained.state`)."""
+    save_state(dataset, variant, trained.state())
+
+
+def save_state(dataset: str, name: str, state: "Mapping[str, Tensor]") -> None:
+    """Write what a learned method, or a variant, has learned in all runs."""
+    with replacing(LEARNED / dataset / f"{name}.safetensors") as part:
+        save_file({key: np.ascontiguousarray(value.numpy()) for key, value in state.items()}, part)
+
+
+def load_state(dataset: str, name: str) -> "dict[str, Tensor]":
+    """What `save_state` wrote."""
+    import torch
+
+    arrays = load_arrays(LEARNED / dataset / f"{name}.safetensors")
+    return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
 def load_variant(dataset: str, variant: str, settings: "Settings") -> "tuple[Explaining, Head, Module]":
     """A variant's settings, and its heads and modules of all runs."""
-    import torch
+    from bla.method.modules import Trained
 
-    from bla.method.modules import Head, Module
-
-    spec = settings.variant[variant]
+    spec, trained = settings.variant[variant], Trained.from_state(load_state(dataset, variant))
     assert not isinstance(spec, NoExplanation)
-    arrays = {n: torch.from_numpy(v) for n, v in load_arrays(VARIANTS / dataset / f"{variant}.safetensors").items()}
-    head = Head(arrays["head.weight"], arrays["head.bias"])
-    return spec, head, Module(arrays["module.weight"], arrays["module.bias"])
+    assert trained.module is not None
+    return spec, trained.head, trained.module
 
 
 def _head_arrays(head: "Head") -> dict[str, NDArray[np.float32]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bla.base.atomic import save_array
-from bla.datasets import Listing, Split, SplitName, scale_boxes
+from bla.datasets import Listing, Split, SplitName, label_array, scale_boxes
 from bla.runtime.cache import settle_store
 from pipeline.artifacts.images import IMAGES
 from pipeline.artifacts.tables import save_table
@@ -29,22 +29,30 @@ def save_drawn(dataset: str, split: SplitName, data: Split) -> Written:
     return _manifest(split, data.labels.tolist(), data.sources, data.sha256, data.treatment), pd.DataFrame()
 
 
-def save_read(dataset: str, split: SplitName, listing: Listing, size: int, store: Path, notes: list[Any]) -> Written:
+def save_read(
+    dataset: str, split: SplitName, listing: Listing, size: int | tuple[int, int], store: Path, notes: list[Any]
+) -> Written:
     """Move the arrays of a filled store to their places; `notes` are those of `fill_images`."""
     files, names = listing.splits[split], ["images", "masks"] if listing.masks else ["images"]
     (IMAGES / dataset / "manifest.csv").unlink(missing_ok=True)  # arrays of two preparations have none in common
     (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # of another dataset that had this name before
     settle_store(store, {name: IMAGES / dataset / f"{split}_{name}.npy" for name in names})
-    save_array(IMAGES / dataset / f"{split}_labels.npy", np.array([file.label for file in files], np.int64))
+    labels = label_array([file.label for file in files], len(listing.classes))
+    save_array(IMAGES / dataset / f"{split}_labels.npy", labels)
     hashes, treatments, shapes = zip(*notes, strict=True)
     boxes = pd.DataFrame(scale_boxes(files, np.array(shapes, np.int32), size), columns=["image", *EDGES])
     boxes.insert(0, "split", split)
-    manifest = _manifest(split, [f.label for f in files], [f.name for f in files], hashes, treatments)
+    shown = [" ".join(map(str, f.label)) if isinstance(f.label, tuple) else f.label for f in files]
+    manifest = _manifest(split, shown, [f.name for f in files], hashes, treatments)
     return manifest, boxes
 
 
-def save_tables_of(dataset: str, classes: list[str], written: Sequence[Written]) -> None:
-    """Write classes, manifest and boxes of both splits, and print what was done to how many images."""
+def save_tables_of(dataset: str, classes: list[str], mask_names: Sequence[str], written: Sequence[Written]) -> None:
+    """Write classes, names of masks, manifest and boxes of both splits, and print what was done to how many images."""
+    if (IMAGES / dataset / "train_masks.npy").exists():
+        save_table(IMAGES / dataset / "masks.csv", pd.DataFrame({"mask": range(len(mask_names)), "name": mask_names}))
+    else:  # a dataset with masks may have had this name before
+        (IMAGES / dataset / "masks.csv").unlink(missing_ok=True)
     save_table(IMAGES / dataset / "classes.csv", pd.DataFrame({"label": range(len(classes)), "name": classes}))
     save_table(IMAGES / dataset / "manifest.csv", pd.concat(manifest for manifest, _ in written))
     boxes = pd.concat(boxes for _, boxes in written)
@@ -59,6 +67,6 @@ def save_tables_of(dataset: str, classes: list[str], written: Sequence[Written])
 
 
 def _manifest(
-    split: str, labels: Sequence[int], sources: Sequence[str], hashes: Sequence[str], treatments: Sequence[str]
+    split: str, labels: Sequence[int | str], sources: Sequence[str], hashes: Sequence[str], treatments: Sequence[str]
 ) -> pd.DataFrame:
     return pd.DataFrame({"split": split, "label": labels, "source": sources, "sha256": hashes, "treatment": treatments})

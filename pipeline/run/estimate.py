@@ -4,6 +4,7 @@ Rates are measured here and now on this machine, for some seconds; only the spee
 """
 
 import importlib
+import math
 import os
 import re
 import shutil
@@ -20,15 +21,19 @@ from PIL import Image
 
 from bla.base.errors import BlaError
 from bla.base.paper import VARIANTS
-from bla.base.specs import Photographs
+from bla.base.specs import Photographs, height_and_width
 from bla.datasets import ImageFile, Listing
 from bla.datasets.image_files import read_images
+from bla.explainers.posthoc.lime import LIME
+from bla.explainers.posthoc.rise import RISE
 from bla.method.initialisation import initial_head
 from bla.method.training import train
-from bla.networks.backbones import batch_size_for, build_backbone, extract, fold_batch_norm
+from bla.networks.backbones import build_backbone, extract, fold_batch_norm
+from bla.networks.patches import batch_size_for
 from pipeline.artifacts.features import FEATURES
 from pipeline.artifacts.images import IMAGES
 from pipeline.run.environment import WORK, choose_device, data_path
+from pipeline.run.methods import method_settings
 from pipeline.run.settings import DatasetEntry, Settings, load_settings
 from pipeline.run.stage import run_stage
 
@@ -95,7 +100,7 @@ def _plan(
     lacking = sum(n for file, n in sizes.items() if not (folder / file).exists() and not unpacked[file].is_dir())
     train, test = module.COUNTS["train"], module.COUNTS["test"]
     passes = train * entry.backbone.draws + test
-    images, features = (train + test) * entry.images.image_size**2 * 3, passes * numbers * 2
+    images, features = (train + test) * math.prod(height_and_width(entry.images.image_size)) * 3, passes * numbers * 2
     disk = lacking + sum(n for file, n in sizes.items() if not unpacked[file].is_dir()) + images + features
     times = (
         (train + test) * reading,
@@ -115,7 +120,8 @@ def _plan(
 
 def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
     """Roughly how many forward passes LIME, the slow methods, their checks and the curves take."""
-    spec, lime, rise = settings.faithfulness, settings.explainer.lime.patterns, settings.explainer.rise.masks
+    spec, lime = settings.faithfulness, int(method_settings(settings, "lime", LIME.Settings).patterns)
+    rise = int(method_settings(settings, "rise", RISE.Settings).masks)
     methods = len(settings.explainers) + VARIANTS_TRAINED + 1
     curves = 2 * 2 * (cells // spec.cells_at_once + 2) * methods * (1 + spec.orders) // 2
     slow = (rise if "rise" in settings.explainers else 0) + (channels if "score_cam" in settings.explainers else 0)
@@ -125,14 +131,14 @@ def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
 def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:
     """Seconds an image takes to be read, extracted once, and trained on once by all runs; and the
     cells and channels of its features."""
-    side = entry.images.image_size
+    size = height_and_width(entry.images.image_size)
     with TemporaryDirectory() as folder:
         noise = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((500, 375)).save(Path(folder) / "photo.jpg", quality=90)
         listing = Listing(Path(folder), ["noise"], {"train": [ImageFile("photo.jpg", 0)] * 64})
-        reading = _seconds(lambda: list(read_images(listing, "train", side, "bilinear"))) / 64 / (os.cpu_count() or 1)
-    extractor = fold_batch_norm(build_backbone(entry.backbone, side).eval())
-    batch = np.zeros((2 * batch_size_for(device, side), side, side, 3), np.uint8)
+        reading = _seconds(lambda: list(read_images(listing, "train", size, "bilinear"))) / 64 / (os.cpu_count() or 1)
+    extractor = fold_batch_norm(build_backbone(entry.backbone, size).eval())
+    batch = np.zeros((2 * batch_size_for(device, size), *size, 3), np.uint8)
     extraction = _seconds(lambda: list(extract(extractor, batch, device))) / len(batch)
     _, cells, channels = extractor(torch.from_numpy(batch[:1]).to(device)).shape
     timed = runs if device.type == "cuda" else 2  # a CPU trains few runs at once

@@ -2,36 +2,37 @@
 
 maker = MapMaker(dataset, settings)
 for method in maker.methods():
-    arrays = maker.maps(method)
+    maps = maker.maps(method)
 """
 
+import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.paper import COLUMNS
-from bla.base.specs import Explaining
-from bla.explainers.all_maps import features_of, make_maps, retrained_maps
-from bla.explainers.interface import Explainer
-from bla.explainers.learned.attention import Attention
+from bla.explainers.all_maps import MethodMaps, features_of, make_maps, retrained_maps
+from bla.explainers.interface import Explainer, LearnedExplainer, State, TrainingData
+from bla.explainers.posthoc.lime import LIME
 from bla.explainers.registry import explainer_class, explainer_files
-from bla.method.modules import Module
 from bla.metrics.randomisation import cascade_levels, folded_cascade
 from bla.networks.backbones import load_backbone
 from bla.networks.classifier import Classifier
 from bla.runtime.cache import Arrays, cache_key, cached
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import key_parts, load_explained
-from pipeline.artifacts.features import load_features
+from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import training_images
 from pipeline.artifacts.maps import LIME_MAPS, lime_seeds, load_maps
-from pipeline.artifacts.models import BACKBONES, load_variant
+from pipeline.artifacts.models import BACKBONES, load_state
 from pipeline.run.environment import WORK
+from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings
 
 STATISTICS_OF = 64
@@ -39,32 +40,38 @@ STATISTICS_OF = 64
 
 
 class Method:
-    """LIME, a method of `explainers`, or a variant with its module of the run that is measured, and its settings."""
+    """A method with its settings and, if it is learned, the state of the run that is measured.
 
-    def __init__(self, name: str, settings: Settings, variant: tuple[Explaining, Module] | None) -> None:
-        self.name, self.variant = name, variant
-        options = {"lime": asdict(settings.explainer.lime), "rise": asdict(settings.explainer.rise)}.get(name, {})
-        self.options: dict[str, Any] = {} if variant else options
-        self.options.pop("patterns_of", None)  # a matter of seeds
-        self.file: Path = explainer_files()["attention" if variant else name]
+    Variants are the method `attention` with the variant's settings.
+    """
+
+    def __init__(self, name: str, settings: Settings, state: State | None) -> None:
+        self.name, self.state = name, state
+        self.variant = settings.variant[name] if name in settings.variants else None
+        kind = "attention" if self.variant else name
+        self.explainer, self.file = explainer_class(kind), explainer_files()[kind]
+        self.settings = self.variant or method_settings(settings, name, self.explainer.Settings)
 
     def build(self, model: Classifier) -> Explainer:
         """The method on a classifier of one run."""
-        if self.variant:
-            return Attention(model, *self.variant)
-        method: Explainer = explainer_class(self.name)(model, **self.options)
+        method: Explainer = self.explainer(model, self.settings)
+        return method.load(self.state) if self.state and isinstance(method, LearnedExplainer) else method
+
+    def unfitted(self, model: Classifier) -> LearnedExplainer:
+        """A learned method before it is fitted; the head of a variant stays as it is while it is."""
+        method: LearnedExplainer = self.explainer(
+            model, replace(self.settings, head="frozen") if self.variant else self.settings
+        )
         return method
 
-    def title(self, method: Explainer) -> str:
-        """How tables and pictures call it."""
-        return COLUMNS.get(self.name, self.name) if self.variant else method.title
+    @property
+    def title(self) -> str:
+        """Its name in tables and pictures."""
+        return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title)
 
     def key_parts(self) -> tuple[list[object], list[object]]:
         """For `cache_key`: the settings and the data that decide this method's maps alone."""
-        if self.variant is None:
-            return [self.name, self.options], []
-        spec, module = self.variant
-        return [spec], [module.weight, module.bias]
+        return [self.name, self.settings], list((self.state or {}).values())
 
 
 class MapMaker:
@@ -74,16 +81,18 @@ class MapMaker:
         self.dataset, self.settings, self.spec = dataset, settings, settings.faithfulness
         self.explained = load_explained(dataset, settings)
         self.images, self.numbers = self.explained.images, self.explained.numbers
-        self.device = self.images.device
-        self.model = self.explained.classifier.run(self.spec.run)
+        self.device, self.grid = self.images.device, load_grid(dataset)
+        self.model = self.explained.classifier_of(self.spec.run)
         self.lime = load_maps(LIME_MAPS / f"{dataset}.safetensors", "lime", dataset, self.numbers)
-        self.targets = torch.from_numpy(self.lime["targets"][self.spec.run])
+        self.row = self.spec.run if len(self.lime["targets"]) > 1 else 0
+        self.targets = torch.from_numpy(self.lime["targets"][self.row])
         self.typical = training_images(dataset, STATISTICS_OF)[1].to(self.device)
         self.seed = derive_seed(settings.seed, dataset, "randomisation")
         backbone, weights = settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors"
         # Batch normalisation as layers of their own, in which statistics can be measured.
-        intact = load_backbone(backbone, weights, self.typical.shape[1])
-        self.intact = Classifier(intact, self.model.head()).to(self.device).eval()
+        _, height, width, _ = self.typical.shape
+        intact = load_backbone(backbone, weights, (height, width))
+        self.intact = self.model.with_extractor(intact).to(self.device).eval()
 
     @cached_property
     def random(self) -> list[Classifier]:
@@ -95,30 +104,45 @@ class MapMaker:
         return cascade_levels(self.intact)
 
     def methods(self) -> Iterator[Method]:
-        """LIME, the methods of `explainers`, and the variants."""
-        for name in ("lime", *self.settings.explainers):
-            yield Method(name, self.settings, None)
-        for name in self.settings.variants:
-            variant, _, module = load_variant(self.dataset, name, self.settings)
-            yield Method(name, self.settings, (variant, module.run(self.spec.run).to(self.device)))
+        """LIME, the methods of `explainers`, the learned ones, and the variants.
 
-    def maps(self, method: Method) -> Arrays:
+        A method that cannot explain the dataset's classifier is left out, and a line says why.
+        """
+        for name in ("lime", *self.settings.explainers):
+            method = Method(name, self.settings, None)
+            try:
+                method.build(self.model)
+            except BlaError as error:
+                print(f"{self.dataset}: {name} is left out: {error}")
+                continue
+            yield method
+        for name in (*self.settings.learned_explainers, *self.settings.variants):
+            state = load_state(self.dataset, name)
+            runs = len(next(iter(state.values())))
+            run = self.spec.run if runs > 1 else 0
+            yield Method(name, self.settings, {key: values[run : run + 1] for key, values in state.items()})
+
+    def maps(self, method: Method) -> MethodMaps:
         """`make_maps` of a method; LIME's own maps are those of the stage `lime`."""
         seeds = self._seeds(method.name)
-        lime = self.lime["maps"][self.spec.run] if method.name == "lime" else None
+        lime = self.lime["maps"][self.row].reshape(-1, *self.grid) if method.name == "lime" else None
         settings, data = self._key_parts(method)
 
         def work() -> Arrays:
             explained, targets = self.explained, self.targets.to(self.device)
             which = explained.slow, explained.checked
-            return make_maps(method.build, self.model, lambda: self.random, self.images, targets, seeds, *which, self.spec.noise, lime)  # fmt: skip
+            made = make_maps(method.build, self.model, lambda: self.random, self.images, targets, seeds, *which, self.spec.noise, lime)  # fmt: skip
+            sets = np.frombuffer(json.dumps(made.sets).encode(), np.uint8)
+            return {"maps": made.maps, "noise": made.noise, "random": made.random, "forwards": np.array(made.forwards), "sets": sets}  # fmt: skip
 
         data += [] if lime is None else [lime]
         key = cache_key([Path(__file__), method.file], [*settings, seeds.tolist()], data)
-        return cached(WORK, f"maps-{self.dataset}-{method.name}", key, work)
+        arrays = cached(WORK, f"maps-{self.dataset}-{method.name}", key, work)
+        sets = json.loads(arrays["sets"].tobytes())
+        return MethodMaps(arrays["maps"], sets, arrays["noise"], arrays["random"], arrays["forwards"].item())
 
     def retrained(self, method: Method) -> Arrays:
-        """Maps of a variant's module that is trained anew on the first and on the last random classifier."""
+        """Maps `[2, M, n]` of a learned method that is fitted anew to the first and to the last random classifier."""
         schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "retrained")  # fmt: skip
         numbers, images = training_images(self.dataset, self.spec.retraining_images)
         (all_features, all_labels), rows = load_features(self.dataset, "train"), torch.from_numpy(numbers)
@@ -128,12 +152,22 @@ class MapMaker:
         def work() -> Arrays:
             head, *_, network = self.random
             both = [features.to(self.device), features_of(network, images)]
-            assert method.variant
-            maps = retrained_maps(method.variant[0], [head, network], both, labels.to(self.device), schedule, seed, self.images)  # fmt: skip
-            return {"maps": maps}
+            sets = [TrainingData(own, self.grid, images.numpy(), labels.to(self.device), schedule, self.device, schedule.epochs) for own in both]  # fmt: skip
+            targets, seeds = self.targets.to(self.device), self._seeds(method.name)
+            return {"maps": retrained_maps(method.unfitted, [head, network], sets, seed, self.images, targets, seeds)}
 
         key = cache_key([Path(__file__), method.file], [*settings, schedule, seed], [*data, images, features, labels])
         return cached(WORK, f"retrained-{self.dataset}-{method.name}", key, work)
+
+    def can_retrain(self, method: Method) -> bool:
+        """Whether a random classifier has the head that the method trains on; a line says so if not."""
+        try:
+            if method.variant:
+                self.model.linear_head()
+        except BlaError as error:
+            print(f"{self.dataset}: {method.name} is not trained anew on random networks: {error}")
+            return False
+        return True
 
     def _key_parts(self, method: Method) -> tuple[list[object], list[object]]:
         (settings, data), (own_settings, own_data) = key_parts(self.explained, self.dataset, self.settings), method.key_parts()  # fmt: skip
@@ -144,6 +178,6 @@ class MapMaker:
         """The seed of each image; LIME's are those of the stage `lime`."""
         seed = self.settings.seed
         if name == "lime":
-            patterns_of = self.settings.explainer.lime.patterns_of
+            patterns_of = method_settings(self.settings, "lime", LIME.Settings).patterns_of
             return torch.tensor(lime_seeds(seed, self.dataset, "maps", patterns_of, self.numbers))
         return torch.tensor([derive_seed(seed, self.dataset, name, number) for number in self.numbers])

@@ -26,9 +26,9 @@ from bla.base.specs import (
     ImageFolder,
     ImageNet,
     Images,
+    ImageTable,
     L2XReading,
     LearningRate,
-    Lime,
     Mnist,
     NoExplanation,
     OxfordPet,
@@ -36,7 +36,6 @@ from bla.base.specs import (
     Pointwise,
     Positive,
     Pretraining,
-    Rise,
     Schedule,
     ThresholdRule,
 )
@@ -45,8 +44,8 @@ PARAMS, DATASETS, METRICS = Path("params.yaml"), Path("data/datasets.json"), Pat
 ALWAYS = ("lime", "attention")
 """Methods that may not be listed under `explainers`: LIME and the variants' modules always take part."""
 SPECS = (
-    *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, L2XF, L2XReading, Lime),
-    *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Rise, Schedule),
+    *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
+    *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Schedule),
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -62,7 +61,7 @@ class Entries(dict[str, Entry]):
     """The entries of `dataset` or `variant` by name; to ask for one that is not there is the user's mistake."""
 
     def __missing__(self, name: str) -> NoReturn:
-        raise BlaError(f"{PARAMS}: there is no entry {name}{_did_you_mean(name, self)}; there are {', '.join(self)}")
+        raise BlaError(f"{PARAMS}: there is no entry {name}{did_you_mean(name, self)}; there are {', '.join(self)}")
 
 
 class Strict(BaseModel):
@@ -80,13 +79,6 @@ class DatasetEntry(Strict):
 class Statistics(Strict):
     alpha: Annotated[float, Ge(0.0001), Le(0.5)]
     resamples: Annotated[int, Ge(99)]
-
-
-class Methods(Strict):
-    """Settings of the explanation methods that have any."""
-
-    lime: Lime
-    rise: Rise
 
 
 class Faithfulness(Strict):
@@ -175,6 +167,7 @@ class Settings(Strict):
     datasets: Annotated[list[str], MinLen(1)]
     variants: Annotated[list[str], MinLen(1)]
     explainers: list[str]
+    learned_explainers: list[str]
     reports: Annotated[list[str], MinLen(1)]
     runs: Annotated[int, Ge(2)]
     seed: Annotated[int, Ge(0)]
@@ -184,7 +177,8 @@ class Settings(Strict):
         dict[Name, Annotated[NoExplanation | BoundedLogits | L2XF, Field(discriminator="explanation")]],
         AfterValidator(Entries),
     ]
-    explainer: Methods
+    explainer: dict[Name, dict[str, Any]]
+    """Checked by the methods themselves (`pipeline.run.methods`)."""
     faithfulness: Faithfulness
     unstated_choices: UnstatedChoices
     temperature_threshold: TemperatureThreshold
@@ -207,6 +201,7 @@ class Settings(Strict):
             "abandoned_modules.datasets": "`dataset`",
             "two_network_l2x.datasets": "`dataset`",
             "explainers": "src/bla/explainers",
+            "learned_explainers": "src/bla/explainers",
         }
         for key, names, known in (
             ("datasets", self.datasets, self.dataset),
@@ -216,11 +211,12 @@ class Settings(Strict):
             ("two_network_l2x.datasets", self.two_network_l2x.datasets, self.dataset),
             ("variants", self.variants, self.variant),
             ("explainers", self.explainers, methods),
+            ("learned_explainers", self.learned_explainers, methods),
             ("reports", self.reports, reports),
         ):
             for name in names:
                 if name not in known:
-                    raise ValueError(f"{key}: there is no {name} under {places[key]}{_did_you_mean(name, known)}")
+                    raise ValueError(f"{key}: there is no {name} under {places[key]}{did_you_mean(name, known)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: a name is listed twice")
         if "bl" in self.variant:
@@ -293,22 +289,31 @@ def load_settings(path: Path = PARAMS) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        raise BlaError("\n".join(f"{path}: {_explain(e, raw)}" for e in error.errors())) from error
+        lines = {_name(e, raw): explain_error(e, raw) for e in reversed(error.errors())}  # the first of each setting
+        # Where a setting may be of two kinds, the error that goes deeper is that of the kind that was meant.
+        shown = [
+            line for name, line in lines.items() if not any(other.startswith(f"{name}.") for other in lines) or not name
+        ]
+        raise BlaError("\n".join(f"{path}: {line}" for line in reversed(shown))) from error
 
 
-def _explain(error: Any, raw: Any) -> str:
-    """One line for a pydantic error: the setting's full name in params.yaml, and what is wrong with it."""
+def _name(error: Any, raw: Any) -> str:
+    """The full name in params.yaml of the setting that a pydantic error is about."""
     names, here = [], raw
     for step in error["loc"]:
         if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int)):
             here = here[step]
             names.append(str(step))
-    missing = error["type"] == "missing"
-    names += [str(error["loc"][-1])] if missing else []
-    name = ".".join(names)
+    return ".".join([*names, str(error["loc"][-1])] if error["type"] == "missing" else names)
+
+
+def explain_error(error: Any, raw: Any, known: Iterable[str] = ()) -> str:
+    """One line for a pydantic error: the setting's full name in params.yaml, and what is wrong with it."""
+    name = _name(error, raw)
+    names, missing = name.split("."), error["type"] == "missing"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
         here = Settings.model_fields if len(names) == 1 else ()
-        return f"{name}: unknown setting{_did_you_mean(names[-1], here) or _did_you_mean(names[-1], _field_names())}"
+        return f"{name}: unknown setting{did_you_mean(names[-1], known or here) or did_you_mean(names[-1], _field_names())}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if missing:
@@ -320,19 +325,20 @@ def _explain(error: Any, raw: Any) -> str:
             return f"{tag}: this setting is missing"
         given = str(error["ctx"]["tag"])
         return (
-            f"{tag}: must be one of {expected}, not {given}{_did_you_mean(given, re.findall(r'[a-z_0-9]+', expected))}"
+            f"{tag}: must be one of {expected}, not {given}{did_you_mean(given, re.findall(r'[a-z_0-9]+', expected))}"
         )
     return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 
 
 def _field_names() -> set[str]:
     models = (
-        *(Settings, DatasetEntry, Methods, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
+        *(Settings, DatasetEntry, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
         *(SmallNetwork, TwoNetworkL2X, L2XDigits, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What a wrong name may have meant, in brackets; empty if nothing is near."""
     near = difflib.get_close_matches(str(name), [other for other in known if other != name], 1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -13,7 +13,7 @@ from bla.experiments.explanations.figures import explanations
 from bla.experiments.runs import means, one_table, table_of_runs
 from bla.method.modules import Explanations
 from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.features import load_features
+from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.figures import FIGURES, remove_others, save_picture
 from pipeline.artifacts.images import chosen_images
 from pipeline.artifacts.models import load_head
@@ -62,8 +62,8 @@ def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -
 def _draw(settings: Settings, dataset: str, variant: str, explained: Explanations) -> None:
     """Figure 24: what run 0 looks at."""
     numbers, images, titles = chosen_images(dataset, settings.gallery_images)
-    side = round(explained.hard.shape[2] ** 0.5)
-    logits, soft, hard = (values[0, numbers].view(-1, side, side).double().numpy() for values in (explained.logits, explained.soft, explained.hard))  # fmt: skip
+    grid = load_grid(dataset)
+    logits, soft, hard = (values[0, numbers].view(-1, *grid).double().numpy() for values in (explained.logits, explained.soft, explained.hard))  # fmt: skip
     heading = f"{NAMES.get(variant, variant)} on {dataset}: run 0, test images, true class above"
     save_picture(
         PICTURES / f"{dataset}_{variant}.png", explanations(images, logits, soft, hard, titles, heading, own_scale=True)

@@ -38,7 +38,7 @@ def main(dataset: str) -> None:
     except BlaError as error:
         raise BlaError(f"params.yaml: dataset.{dataset}.backbone: {error}") from error
     with replacing(BACKBONES / f"{dataset}.safetensors") as part:
-        save_file({name: value.contiguous() for name, value in extractor.model.state_dict().items()}, part)
+        save_file({name: value.contiguous() for name, value in extractor.network.weights().items()}, part)
 
 
 def _pretrained(settings: Settings, dataset: str) -> Path:

@@ -6,6 +6,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import NoExplanation
 from bla.experiments.table1.experiment import train_column
 from bla.method.initialisation import initial_head
+from bla.method.scores import class_count
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.evaluation import save_results
 from pipeline.artifacts.features import load_features
@@ -21,7 +22,7 @@ def main(dataset: str) -> None:
     train, test = load_features(dataset, "train"), load_features(dataset, "test")
     seeds, more_seeds = ([derive_seed(settings.seed, dataset, key, run) for run in range(settings.runs)] for key in ("bl", "bl_plus"))  # fmt: skip
     initial = [derive_seed(seed, "initial head") for seed in seeds]
-    head = initial_head(initial, train[0].shape[3], int(train[1].max()) + 1)
+    head = initial_head(initial, train[0].shape[3], class_count(train[1]))
     bl, bl_plus = NoExplanation("none"), settings.variant["bl_plus"]
     with tqdm(total=2 * settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
         try:

@@ -7,11 +7,13 @@ from bla.base.paper import PATTERNS, departures, small_cnn_departures, two_netwo
 from bla.claims.judge import judge_claims
 from bla.claims.register import Evidence
 from bla.claims.rules import Dataset
+from bla.explainers.posthoc.lime import LIME
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.evaluation import load_column, load_runs
 from pipeline.artifacts.maps import TABLE_TWO
 from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
+from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings, load_settings
 
 
@@ -45,7 +47,7 @@ def main() -> None:
 def _dataset(settings: Settings, name: str) -> Dataset:
     entry, keys = settings.dataset[name], ["bl", *settings.variants, "bl_plus"]
     departing = departures(entry.images, entry.backbone, entry.training, settings.runs, settings.statistics.alpha)
-    patterns = settings.explainer.lime.patterns
+    patterns = method_settings(settings, "lime", LIME.Settings).patterns
     return Dataset(
         name,
         entry.images.kind,

@@ -4,9 +4,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from bla.base.specs import BoundedLogits
+from bla.datasets import class_of_each
 from bla.experiments.explanation_size.experiment import confidences
 from bla.experiments.explanation_size.figures import sizes
 from bla.experiments.explanation_size.tables import per_bin, per_class, per_run, relations
+from bla.method.scores import scores_of
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.evaluation import load_column
 from pipeline.artifacts.features import load_features
@@ -32,8 +34,9 @@ def main() -> None:
     for dataset, key in tqdm(pairs, "explanation_size", unit="column", disable=None):
         features, labels = load_features(dataset, "test", device)
         spec, head, module = load_variant(dataset, key, settings)
-        confidence, column = confidences(features, spec, head.to(device), module.to(device)), load_column(dataset, key)
-        size, correct, of = column.size, column.correct, labels.cpu().numpy()
+        confidence = confidences(features, spec, head.to(device), module.to(device), scores_of(labels))
+        column = load_column(dataset, key)
+        size, correct, of = column.size, column.correct, class_of_each(labels.cpu().numpy())
         assert size is not None
         made = (
             per_run(size, confidence, correct, of),

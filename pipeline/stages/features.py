@@ -13,13 +13,15 @@ from pipeline.run.settings import load_settings
 
 
 def main(dataset: str) -> None:
-    """Write `train_features.npy` `[D, N, n, C]`, `test_features.npy` `[N, n, C]`, both half precision, and the labels."""
+    """Write `train_features.npy` `[D, N, h, w, C]`, `test_features.npy` `[N, h, w, C]`, both half precision, and the labels."""
     settings = load_settings()
     backbone = settings.dataset[dataset].backbone
     stores = extract_features(dataset, backbone, settings.seed, "features", Path(__file__))
     for split, store in stores.items():
         settle_store(store, {"features": FEATURES / dataset / f"{split}_features.npy"})
         save_array(FEATURES / dataset / f"{split}_labels.npy", load_labels(dataset, split))
-    draws, _, cells, channels = load_array(FEATURES / dataset / "train_features.npy").shape
+    draws, _, rows, columns, channels = load_array(FEATURES / dataset / "train_features.npy").shape
     precision = "half precision (autocast)" if choose_device().type == "cuda" else "single precision"
-    print(f"{dataset}: {cells} cells of {channels} channels in {precision}, {draws} draws of the training features")
+    print(
+        f"{dataset}: {rows} x {columns} cells of {channels} channels in {precision}, {draws} draws of the training features"
+    )

@@ -8,9 +8,10 @@ from bla.experiments.explanations.figures import explanations, overview
 from bla.experiments.faithfulness.figures import pictures
 from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.evaluation import load_variant_maps
+from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import captions, chosen_images, load_images
-from pipeline.artifacts.maps import FAITHFULNESS, MAPS
+from pipeline.artifacts.maps import FAITHFULNESS, MAPS, cell_maps, load_sets
 from pipeline.artifacts.tables import load_table
 from pipeline.run.settings import Settings, load_settings
 
@@ -49,6 +50,8 @@ def _methods(dataset: str, settings: Settings) -> Pictures:
     """Every method's maps, their agreement with LIME, curves, ranks and the random cascade."""
     arrays, methods = load_arrays(MAPS / f"{dataset}.safetensors"), load_table(MAPS / f"{dataset}.csv")
     per_image, points, random = (load_table(FAITHFULNESS / dataset / f"{name}.csv") for name in ("per_image", "curves", "randomisation"))  # fmt: skip
-    images, run = load_images(dataset, "test")[arrays["images"]], settings.faithfulness.run
-    drawn = pictures(f"{dataset}, run {run}", arrays, methods, per_image, points, random, images, captions(dataset))
+    images, run, grid = load_images(dataset, "test")[arrays["images"]], settings.faithfulness.run, load_grid(dataset)
+    best = {name: [of_image[0] if of_image else [] for of_image in sets] for name, sets in load_sets(dataset).items()}
+    maps, tables = cell_maps(arrays, grid), (methods, per_image, points, random)
+    drawn = pictures(f"{dataset}, run {run}", maps, best, grid, *tables, images, arrays["targets"], captions(dataset))
     return {FIGURES / f"{name}_{dataset}.png": draw for name, draw in drawn.items()}

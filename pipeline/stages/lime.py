@@ -1,5 +1,6 @@
 """Stage `lime@DATASET`: LIME maps of the baseline classifiers on some test images, in data/lime/DATASET.safetensors."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from bla.base.atomic import replacing
 from bla.explainers.posthoc.lime import LIME
 from bla.runtime.cache import cache_key, fill_store, resume_store
 from pipeline.artifacts.arrays import load_array
-from pipeline.artifacts.explained_images import key_parts, load_explained, predicted_classes
+from pipeline.artifacts.explained_images import explained_classes, key_parts, load_explained
 from pipeline.artifacts.maps import LIME_MAPS, lime_seeds
 from pipeline.run.environment import WORK
+from pipeline.run.methods import method_settings
 from pipeline.run.settings import load_settings
 
 TWICE = ("maps", "maps_again")
@@ -26,12 +28,12 @@ CHUNK = 4
 
 
 def main(dataset: str) -> None:
-    """Write the images' numbers `images` `[M]`, the predicted classes `targets` `[R, M]`, both maps `[R, M, n]`."""
+    """Write the images' numbers `images` `[M]`, the explained classes `targets` `[R, M]`, both maps `[R, M, n]`."""
     settings = load_settings()
-    spec, explained = settings.explainer.lime, load_explained(dataset, settings)
-    images, targets = explained.images, predicted_classes(explained)
+    spec, explained = method_settings(settings, "lime", LIME.Settings), load_explained(dataset, settings)
+    images, targets = explained.images, explained_classes(explained)
     count, runs = len(images), len(targets)
-    method = LIME(explained.classifier, spec.patterns, spec.presence, spec.output)
+    method = LIME(explained.classifier, spec)
     seeds = torch.tensor([lime_seeds(settings.seed, dataset, name, spec.patterns_of, explained.numbers) for name in TWICE])  # fmt: skip
 
     def chunks(start: int) -> Iterator[tuple[list[Any], list[Any]]]:
@@ -43,7 +45,7 @@ def main(dataset: str) -> None:
 
     used, data = key_parts(explained, dataset, settings)
     store = resume_store(WORK, f"lime-{dataset}", cache_key([Path(__file__)], [used, spec, seeds.tolist()], data))
-    cells = method.grid(images) ** 2
+    cells = math.prod(method.grid(images))
     fill_store(store, {"maps": ((count, len(TWICE), runs, cells), np.float64)}, count, chunks)
     maps = torch.from_numpy(np.array(load_array(store / "maps.npy"))).permute(1, 2, 0, 3)
     arrays = {"images": torch.from_numpy(explained.numbers), "targets": targets.cpu()}

@@ -6,7 +6,7 @@ from typing import Any
 
 from bla.base.errors import BlaError
 from bla.base.specs import ClutteredDigits, Mnist
-from bla.datasets import SPLITS, SplitName
+from bla.datasets import OBJECT, SPLITS, SplitName
 from bla.datasets.sources import Files, draw, file_states, fill_images, find
 from bla.runtime.cache import cache_key, resume_store
 from pipeline.artifacts.prepared import save_drawn, save_read, save_tables_of
@@ -23,17 +23,17 @@ def main(dataset: str) -> None:
     spec = settings.dataset[dataset].images
     try:
         if isinstance(spec, ClutteredDigits | Mnist):
-            classes = [str(c) for c in spec.classes]
+            classes, mask_names = [str(c) for c in spec.classes], OBJECT
             written = [save_drawn(dataset, s, data) for s, data in draw(spec, settings.seed, data_path).items()]
         else:
-            classes, written = _read(dataset, spec)
+            classes, mask_names, written = _read(dataset, spec)
     except BlaError as error:
         raise BlaError(f"params.yaml: dataset.{dataset}.images: {error}") from error
-    save_tables_of(dataset, classes, written)
+    save_tables_of(dataset, classes, mask_names, written)
 
 
-def _read(dataset: str, spec: Files) -> tuple[list[str], list[Any]]:
-    """Write the images of both splits; return the classes, and what `save_read` does. BlaError names all bad files."""
+def _read(dataset: str, spec: Files) -> tuple[list[str], tuple[str, ...], list[Any]]:
+    """Write the images of both splits; return the classes, the names of masks, and what `save_read` does. BlaError names all bad files."""
     listing = find(spec, data_path)
     filled: dict[SplitName, tuple[Path, list[Any]]] = {}
     problems = []
@@ -48,4 +48,5 @@ def _read(dataset: str, spec: Files) -> tuple[list[str], list[Any]]:
             problems.append(str(error))
     if problems:
         raise BlaError("\n".join(problems))
-    return listing.classes, [save_read(dataset, split, listing, spec.image_size, *filled[split]) for split in SPLITS]
+    written = [save_read(dataset, split, listing, spec.image_size, *filled[split]) for split in SPLITS]
+    return listing.classes, listing.mask_names, written

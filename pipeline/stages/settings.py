@@ -6,11 +6,35 @@ Stages of several datasets depend on that file, and so not on entries that wait.
 import json
 
 from bla.base.atomic import save_text
-from pipeline.run.settings import DATASETS, load_settings
+from bla.base.errors import BlaError
+from bla.explainers.interface import LearnedExplainer
+from bla.explainers.registry import explainer_class, explainer_names
+from pipeline.run.methods import method_settings
+from pipeline.run.settings import DATASETS, PARAMS, Settings, did_you_mean, load_settings
 
 
 def main() -> None:
     """Write data/datasets.json."""
     settings = load_settings()
+    check_methods(settings)
     running = {name: settings.dataset[name].model_dump(mode="json") for name in settings.datasets}
     save_text(DATASETS, json.dumps(running, indent=1) + "\n")
+
+
+def check_methods(settings: Settings) -> None:
+    """Raise BlaError unless every method has the settings that it knows, and learned ones are listed where they are fitted."""
+    names = [name for name in explainer_names() if name != "attention"]  # whose settings are those of the variants
+    for name in settings.explainer:
+        if name not in names:
+            near = did_you_mean(name, names)
+            raise BlaError(f"{PARAMS}: explainer.{name}: there is no such method in src/bla/explainers{near}")
+    for name in dict.fromkeys([*settings.explainer, *settings.explainers, *settings.learned_explainers]):
+        method_settings(settings, name, explainer_class(name).Settings)
+    for key, other, learned in (
+        ("explainers", "learned_explainers", False),
+        ("learned_explainers", "explainers", True),
+    ):
+        for name in getattr(settings, key):
+            if issubclass(explainer_class(name), LearnedExplainer) != learned:
+                what = "does not learn" if learned else "must be fitted"
+                raise BlaError(f"{PARAMS}: {key}: {name} {what}; list it under {other}")

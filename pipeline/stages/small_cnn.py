@@ -11,6 +11,7 @@ from bla.datasets import SPLITS, spread_over_classes
 from bla.experiments.small_cnn.experiment import jobs, train_and_evaluate
 from bla.experiments.small_cnn.figures import picture
 from bla.experiments.small_cnn.tables import RUN, differences, published_accuracies, summary
+from bla.networks.small_cnn import GRID
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.digits import digits_name, load_digits
 from pipeline.artifacts.figures import FIGURES, save_picture
@@ -43,8 +44,7 @@ def main() -> None:
     hard: dict[str, NDArray[np.float64]] = {}
     for (pooling, _, _, start), (_, result) in zip(work, results, strict=True):
         if start == 0 and result.explained:
-            side = round(result.explained.hard.shape[2] ** 0.5)
-            hard[pooling] = result.explained.hard[0, shown].view(-1, side, side).double().numpy()
+            hard[pooling] = result.explained.hard[0, shown].view(-1, *GRID).double().numpy()
     pixels = np.repeat((test[0].cpu().numpy()[shown] * 255).round().astype(np.uint8)[..., None], 3, axis=3)
     save_picture(FIGURES / "small_cnn.png", picture(runs, pixels, hard))
     for row in by_column.to_dict("records"):

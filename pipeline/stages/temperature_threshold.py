@@ -17,7 +17,7 @@ from bla.method.modules import Head
 from bla.runtime.cache import cache_key, cached_table, content_hash, is_cached
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.coverage import load_coverage
-from pipeline.artifacts.features import feature_files, load_features
+from pipeline.artifacts.features import feature_files, load_features, load_grid
 from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.images import prepared_files
 from pipeline.artifacts.models import HEADS, load_head
@@ -50,7 +50,7 @@ def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
     head = Head(heads.weight[:runs], heads.bias[:runs])
     # The same random numbers for every setting, so that only the setting differs within a pair.
     seeds = [derive_seed(settings.seed, dataset, "sensitivity", run) for run in range(runs)]
-    coverage = load_coverage(dataset, "test", test[0].shape[1])
+    coverage = load_coverage(dataset, "test", load_grid(dataset))
     data = [content_hash(path) for path in (*feature_files(dataset), *prepared_files(dataset), HEADS / f"{dataset}.safetensors")]  # fmt: skip
 
     def entry(variant: BoundedLogits) -> tuple[Path, str, str]:

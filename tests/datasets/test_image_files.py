@@ -211,7 +211,7 @@ def listing(folder, files, masks=None):
     for name, content in files.items():
         if content is not None:
             (folder / name).write_bytes(content)
-    named = [ImageFile(name, i % 3, f"{Path(name).stem}.mask" if masks else None) for i, name in enumerate(files)]
+    named = [ImageFile(name, i % 3, (f"{Path(name).stem}.mask",) if masks else ()) for i, name in enumerate(files)]
     return Listing(folder, ["a", "b", "c"], {"train": named}, masks, turned=True)
 
 
@@ -299,7 +299,7 @@ def test_images_come_in_order_whatever_the_start_and_the_processes(start, proces
     if parts:
         whole, named = joined(parts), files.splits["train"][start:]
         np.testing.assert_array_equal(whole.images, pixels[start:])
-        np.testing.assert_array_equal(whole.masks, masks[start:] == 1)
+        np.testing.assert_array_equal(whole.masks[:, 0], masks[start:] == 1)
         assert whole.sources == [file.name for file in named]
         assert whole.labels.tolist() == [file.label for file in named]
         assert whole.sha256 == [hashlib.sha256((files.folder / n).read_bytes()).hexdigest() for n in whole.sources]
@@ -439,7 +439,7 @@ def test_a_mask_is_that_of_the_upright_image(tmp_path):
     save_mask(tmp_path / "a.mask", np.repeat([[255], [0]], 15, axis=0).repeat(20, axis=1))
     content = oriented(RED.resize((30, 20)), "JPEG", 6)
     (part,) = read_images(listing(tmp_path, {"a.jpg": content}, "binary"), "train", 2, "bilinear")
-    assert part.masks.tolist() == [[[True, True], [False, False]]]
+    assert part.masks.tolist() == [[[[True, True], [False, False]]]]
 
 
 def test_boxes_are_scaled_with_their_images():

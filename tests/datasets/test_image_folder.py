@@ -163,8 +163,8 @@ def test_masks_lie_beside_the_images(spec, tmp_path):
     assert listing.classes == ["cat", "dog"]
     found = [file for files in listing.splits.values() for file in files]
     assert sorted(file.name for file in found) == sorted(images)
-    assert all(file.mask == f"masks/{file.name.removesuffix('.jpg')}.png" for file in found)
-    assert {file.mask for files in find(spec, tmp_path).splits.values() for file in files} == {None}
+    assert all(file.masks == (f"masks/{file.name.removesuffix('.jpg')}.png",) for file in found)
+    assert {file.masks for files in find(spec, tmp_path).splits.values() for file in files} == {()}
 
 
 def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
@@ -180,4 +180,4 @@ def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
 def test_only_images_that_are_kept_need_masks(folder):
     touch(folder, *(f"masks/{name}.png" for name in ("train/cat/C", "train/dog/x", "test/cat/1", "test/dog/1")))
     listing = find(ImageFolder("image_folder", "photos", 32, train_images_per_class=1, masks="binary"), folder)
-    assert [file.mask for file in listing.splits["train"]] == ["masks/train/cat/C.png", "masks/train/dog/x.png"]
+    assert [file.masks for file in listing.splits["train"]] == [("masks/train/cat/C.png",), ("masks/train/dog/x.png",)]

@@ -220,7 +220,7 @@ def test_a_dataset_is_downloaded_once(kind, finder):
     assert listing.folder == folder
     files = [file for split in ("train", "test") for file in listing.splits[split]]
     assert len({file.name for file in files}) == len(files)
-    assert all((folder / name).is_file() for file in files for name in (file.name, file.mask) if name)
+    assert all((folder / name).is_file() for file in files for name in (file.name, *file.masks) if name)
 
 
 @pytest.mark.parametrize("kind", DATASETS)
@@ -252,7 +252,7 @@ def test_a_listed_image_that_is_missing_is_named(kind, finder):
 @pytest.mark.parametrize("kind", ["caltech_birds", "oxford_pet"])
 def test_a_mask_that_is_missing_is_named(kind, finder):
     find, folder, _ = finder(kind)
-    mask = find().splits["train"][1].mask
+    (mask,) = find().splits["train"][1].masks
     (folder / mask).unlink()
     with pytest.raises(BlaError, match=re.escape(f"{mask}; delete {folder}")):
         find()
@@ -298,7 +298,7 @@ def test_caltech_birds_follows_the_lists_and_has_masks_and_boxes(finder):
     boxes = [(60, 27, 385, 331), (139, 30, 292, 294), (0, 14.5, 148, 126.5)]
     files = [
         ImageFile(
-            f"CUB_200_2011/CUB_200_2011/images/{name}.jpg", label, f"segmentations/segmentations/{name}.png", (box,)
+            f"CUB_200_2011/CUB_200_2011/images/{name}.jpg", label, (f"segmentations/segmentations/{name}.png",), (box,)
         )
         for name, label, box in zip(BIRDS, [0, 0, 1], boxes, strict=True)
     ]
@@ -323,7 +323,7 @@ def test_oxford_pet_is_labelled_by_species_or_breed(finder, classes, names, trai
             ImageFile(
                 f"images/images/{name}.jpg",
                 label,
-                f"annotations/annotations/trimaps/{name}.png",
+                (f"annotations/annotations/trimaps/{name}.png",),
                 ((333, 72, 425, 158),) if name == "Abyssinian_100" else (),
             )
             for name, label in zip(own, labels, strict=True)

@@ -142,7 +142,7 @@ def test_confidence_is_the_largest_probability_of_the_prediction_that_evaluation
     result = evaluate(features, labels, VARIANTS["bla_t"], Trained(head, module, torch.zeros(3, 1)), [0, 1, 2])
     right = torch.exp(-result.loss.double())
     expected = torch.where(result.correct, right, 1 - right).numpy()
-    found = confidences(features, VARIANTS["bla_t"], head, module)
+    found = confidences(features, VARIANTS["bla_t"], head, module, "softmax")
     assert found.shape == (3, EVALUATION_CHUNK + 9)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 

@@ -1,6 +1,7 @@
 """The comparison of methods: summary, tests, ranks, what maps are alike, and the pictures."""
 
 import hashlib
+import math
 
 import numpy as np
 import pandas as pd
@@ -207,7 +208,10 @@ def test_pictures_are_of_images_that_every_method_has_explained():
         ]
     )  # fmt: skip
     points = curve_points(1)
-    draw = pictures.pictures("a title", arrays, methods, table, points, cascade_points(1), images, ["cat", "dog"])
+    maps = {name.removeprefix("maps/"): values for name, values in arrays.items() if name.startswith("maps/")}
+    grid = (math.isqrt(maps["lime"].shape[1]),) * 2
+    tables = methods, table, points, cascade_points(1)
+    draw = pictures.pictures("a title", maps, {}, grid, *tables, images, arrays["targets"], ["cat", "dog"])
     assert set(draw) == {"lime", "maps", "ranks", "curves", "cascade"}
     figure = draw["maps"]()
     assert "a title" in figure.get_suptitle()

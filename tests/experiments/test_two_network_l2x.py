@@ -59,12 +59,12 @@ def evaluated(extractor, reading, trained, count=10, batch_size=4):
 
 
 def test_a_mask_is_repeated_over_the_pixels_of_each_patch():
-    mask, height, width = torch.rand(2, 3, 49), 30, 45  # no multiples of 7
+    mask, height, width = torch.rand(2, 3, 7, 7), 30, 45  # no multiples of 7
     found = shown(mask, (height, width))
     for row in range(height):
         for column in range(width):
-            cell = (row * 7 // height) * 7 + column * 7 // width
-            assert found[..., row, column].equal(mask[..., cell])
+            cell = row * 7 // height, column * 7 // width
+            assert found[..., row, column].equal(mask[..., *cell])
 
 
 @pytest.mark.parametrize(("reading", "behind"), [(MULTIPLIED, (0, 0, 0)), (MEAN, (123.675, 116.28, 103.53))])
@@ -75,7 +75,7 @@ def test_what_is_hidden_shows_the_background(reading, behind, extractor):
     for i, row, column in np.ndindex(2, 8, 8):
         part = mask[i, row // 2 * 4 + column // 2]
         by_hand[i, row, column] = images[i, row, column] * part + (1 - part) * torch.tensor(behind)
-    torch.testing.assert_close(masked(extractor, images, mask, reading), by_hand)
+    torch.testing.assert_close(masked(extractor, images, mask.view(2, 4, 4), reading), by_hand)
 
 
 def plain_sample(reading, logits, uniform):
@@ -150,7 +150,7 @@ def test_hard_shows_exactly_k_whole_patches(extractor):
     for i in range(10):
         assert set(result.hard[i].nonzero().flatten().tolist()) == set(logits[i].argsort(descending=True)[:K].tolist())
     for name, cells in (("hard", result.hard), ("random", result.random)):
-        answers = trained.head(extractor(occlude(images, cells, 4)).mean(dim=1)[None])[0]
+        answers = trained.head(extractor(occlude(images, cells, (4, 4))).mean(dim=1)[None])[0]
         assert result.correct[name].equal(answers.argmax(dim=1) == labels)
     whole = trained.head(extractor(images).mean(dim=1)[None])[0]
     assert result.correct["full"].equal(whole.argmax(dim=1) == labels)
@@ -160,7 +160,7 @@ def test_dimmed_hard_patches_are_the_soft_explanation_without_the_others(extract
     images, features, labels = data_of(extractor, 10)
     trained = train(extractor, images, features, labels, torch.arange(10), MULTIPLIED, K, SCHEDULE, 5, 0)
     result = evaluated(extractor, MULTIPLIED, trained)
-    pixels = masked(extractor, images, torch.where(result.hard, result.soft, 0), MULTIPLIED)
+    pixels = masked(extractor, images, torch.where(result.hard, result.soft, 0).view(-1, 4, 4), MULTIPLIED)
     answers = trained.head(extractor(pixels).mean(dim=1)[None])[0]
     assert result.correct["hard_dimmed"].equal(answers.argmax(dim=1) == labels)
     assert result.chosen_brightness == pytest.approx(result.soft[result.hard].mean().item())

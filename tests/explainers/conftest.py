@@ -8,7 +8,7 @@ from torch import nn
 from bla.base.paper import VARIANTS
 from bla.explainers.learned.attention import Attention
 from bla.explainers.registry import explainer_class
-from bla.method.modules import Module
+from bla.method.modules import Module, Trained
 from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
 
@@ -70,7 +70,9 @@ def method():
         name, _, variant = label.partition(" ")
         if name == "attention":
             weight = torch.randn(1, CHANNELS, generator=torch.Generator().manual_seed(8)) * 2
-            return Attention(classifier, VARIANTS[variant], Module(weight, torch.tensor([-40.4])))
-        return explainer_class(name)(classifier, **OPTIONS.get(name, {}))
+            trained = Trained(random_head(1, CHANNELS), Module(weight, torch.tensor([-40.4])), torch.zeros(1, 1))
+            return Attention(classifier, VARIANTS[variant]).load(trained.state())
+        explainer = explainer_class(name)
+        return explainer(classifier, explainer.Settings(**OPTIONS.get(name, {})))
 
     return make

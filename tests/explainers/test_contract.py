@@ -146,7 +146,7 @@ def asks_for_gradients(self, maps, *_):
 
 @faulty("the model is not as it was")
 def leaves_gradients(self, maps, *_):
-    self.classifier.head_weight.grad = torch.zeros_like(self.classifier.head_weight)
+    self.classifier.tail.weight.grad = torch.zeros_like(self.classifier.tail.weight)
     return maps
 
 
@@ -265,8 +265,8 @@ def test_cell_maps_are_means_over_the_cells_and_depend_on_no_batch(
             batches.append(len(images))
             return super().explain(images, targets, seeds) + targets[:, None, None] + 10 * seeds[:, None, None]
 
-    monkeypatch.setattr("bla.explainers.interface.batch_size_for", lambda device, side: size)
-    found = cell_maps(Seen(run), images, targets, seeds, 2)
+    monkeypatch.setattr("bla.explainers.interface.batch_size_for", lambda device, pixels: size)
+    found = cell_maps(Seen(run), images, targets, seeds, (2, 2))
     assert max(batches) == min(size, 3)
     assert found.dtype == torch.float64
     whole = Seen(run).explain(images, targets, seeds).double().numpy()

@@ -47,7 +47,7 @@ def random_images(seed: int) -> torch.Tensor:
 
 
 def logits_of(classifier, images, patterns, **options):
-    masks = patch_masks(patterns, (SIDE, SIDE), GRID)
+    masks = patch_masks(patterns, (SIDE, SIDE), (GRID, GRID))
     return torch.stack(list(occluded_logits(classifier, images, masks, patterns.shape[-2], **options)))  # [N, R, P, K]
 
 
@@ -74,27 +74,27 @@ def same(found, expected):
 
 def test_patch_masks_show_the_patches_of_the_pattern(patterns):
     numbers = torch.tensor([5, 0, 0, 3])
-    shown = patch_masks(patterns, (SIDE, SIDE), GRID)(torch.tensor([0, 1, 2, 0]), numbers)
+    shown = patch_masks(patterns, (SIDE, SIDE), (GRID, GRID))(torch.tensor([0, 1, 2, 0]), numbers)
     assert shown.dtype == torch.bool
     np.testing.assert_array_equal(shown, [shown_by_hand(patterns[number]) for number in numbers])
 
 
 def test_patch_masks_of_every_image_are_its_own():
     own = torch.stack([draw_patterns(4, 9, 0.5, seed) for seed in range(3)])
-    shown = patch_masks(own, (12, 12), 3)(torch.tensor([2, 0, 1]), torch.tensor([1, 3, 1]))
+    shown = patch_masks(own, (12, 12), (3, 3))(torch.tensor([2, 0, 1]), torch.tensor([1, 3, 1]))
     np.testing.assert_array_equal(shown, [shown_by_hand(own[i, p], 12, 3) for i, p in [(2, 1), (0, 3), (1, 1)]])
 
 
 def test_patch_masks_fit_images_that_are_not_square_or_not_divided_by_the_grid():
     pattern = torch.tensor([[True, False, False, False, True, False, True, True, False]])
-    (shown,) = patch_masks(pattern, (4, 7), 3)(torch.tensor([0]), torch.tensor([0]))
+    (shown,) = patch_masks(pattern, (4, 7), (3, 3))(torch.tensor([0]), torch.tensor([0]))
     rows = ["XXX....", "XXX....", "...XX..", "XXXXX.."]
     assert shown.tolist() == [[mark == "X" for mark in row] for row in rows]
 
 
 def test_patch_masks_hide_what_occlude_paints(images, patterns):
-    shown = patch_masks(patterns, (SIDE, SIDE), GRID)(torch.zeros(3, dtype=torch.int64), torch.arange(3))
-    assert (images * shown[..., None]).equal(occlude(images, patterns[:3], GRID))
+    shown = patch_masks(patterns, (SIDE, SIDE), (GRID, GRID))(torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    assert (images * shown[..., None]).equal(occlude(images, patterns[:3], (GRID, GRID)))
 
 
 def test_blur_keeps_images_of_one_colour():
@@ -124,7 +124,7 @@ def test_blur_spreads_a_point_over_an_odd_window_in_proportion_to_the_image(side
 def test_logits_are_those_of_images_masked_by_hand(kind, behind, classifier, images):
     own = torch.stack([draw_patterns(4, GRID * GRID, 0.5, seed) for seed in range(IMAGES)])
     if kind == "bool":
-        masks = patch_masks(own, (SIDE, SIDE), GRID)
+        masks = patch_masks(own, (SIDE, SIDE), (GRID, GRID))
         shown = [[shown_by_hand(pattern) for pattern in rows] for rows in own]
     else:
         maps = torch.rand(IMAGES, 4, GRID, GRID, generator=torch.Generator().manual_seed(4))
@@ -147,7 +147,7 @@ def test_logits_depend_on_no_batch_size(size, classifier, images, patterns):
 def test_images_come_one_after_the_other_also_when_a_batch_begins_several(classifier, images, patterns):
     whole = logits_of(classifier, images, patterns)
     for count in (1, 2, 5):
-        masks = patch_masks(patterns[:count], (SIDE, SIDE), GRID)
+        masks = patch_masks(patterns[:count], (SIDE, SIDE), (GRID, GRID))
         found = list(occluded_logits(classifier, images, masks, count, batch_size=7))
         assert [one.shape for one in found] == [(RUNS, count, CLASSES)] * IMAGES
         same(torch.stack(found), whole[:, :, :count])
@@ -155,7 +155,7 @@ def test_images_come_one_after_the_other_also_when_a_batch_begins_several(classi
 
 def test_an_image_is_handed_over_as_soon_as_it_is_complete(classifier, images, patterns):
     alone = classifier.run(0)
-    logits = occluded_logits(alone, images, patch_masks(patterns, (SIDE, SIDE), GRID), 6, batch_size=4)
+    logits = occluded_logits(alone, images, patch_masks(patterns, (SIDE, SIDE), (GRID, GRID)), 6, batch_size=4)
     assert [alone.forwards for _ in logits] == [8, 12, 18]
 
 
@@ -183,7 +183,7 @@ def test_no_graph_is_built_and_gradients_stay_on_for_the_caller(images, patterns
     extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval()
     assert next(extractor.parameters()).requires_grad
     learning = Classifier(extractor, Head(torch.randn(1, 2, 96), torch.zeros(1, 2)))
-    for logits in occluded_logits(learning, images, patch_masks(patterns, (SIDE, SIDE), GRID), len(patterns)):
+    for logits in occluded_logits(learning, images, patch_masks(patterns, (SIDE, SIDE), (GRID, GRID)), len(patterns)):
         assert not logits.requires_grad
         assert torch.is_grad_enabled()
 
@@ -215,11 +215,13 @@ def test_memory_that_does_not_suffice_for_one_image_is_an_error(classifier, imag
     assert sizes == [5, 2, 1]
 
 
-def test_scores_are_the_targets_probability_or_logit_run_by_run():
+def test_scores_are_the_targets_probability_or_logit_run_by_run(classifier):
     logits = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([3, 1])
     for run, target in enumerate(targets.tolist()):
         for row in range(5):
             odds = np.exp(logits[run, row].double().numpy())
-            assert target_scores(logits, targets)[run, row].item() == pytest.approx(odds[target] / odds.sum(), rel=1e-5)
-            assert target_scores(logits, targets, probabilities=False)[run, row] == logits[run, row, target]
+            assert target_scores(classifier, logits, targets)[run, row].item() == pytest.approx(
+                odds[target] / odds.sum(), rel=1e-5
+            )
+            assert target_scores(classifier, logits, targets, probabilities=False)[run, row] == logits[run, row, target]

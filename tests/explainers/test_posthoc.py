@@ -35,7 +35,7 @@ class Coloured(nn.Module):
 def probabilities(classifier, features):
     """Softmax of the head on average-pooled features `[C, h, w]`, in numpy."""
     pooled = features.double().numpy().mean(axis=(1, 2))
-    logits = classifier.head_weight[0].double().numpy() @ pooled + classifier.head_bias[0].double().numpy()
+    logits = classifier.tail.weight[0].double().numpy() @ pooled + classifier.tail.bias[0].double().numpy()
     return np.exp(logits) / np.exp(logits).sum()
 
 
@@ -65,7 +65,7 @@ def test_patches_that_are_always_shown_get_no_coefficient():
 
 
 def test_images_with_equal_seeds_share_their_patterns_and_are_as_one_image_alone(small, images, targets):
-    lime = LIME(small, 50)
+    lime = LIME(small, LIME.Settings(patterns=50))
     shared = lime.explain(images, targets, torch.full((3,), 4))
     mixed = lime.explain(images, targets, torch.tensor([4, 8, 4]))
     for number in range(3):
@@ -82,7 +82,7 @@ def test_images_with_equal_seeds_share_their_patterns_and_are_as_one_image_alone
 def test_shared_patterns_and_those_of_each_image_agree_within_their_standard_errors(small, images, targets):
     """Standard errors of least squares from the residuals, of both fits together; 48 coefficients within 5 of them."""
     count, own = 800, [21, 22, 23]
-    lime = LIME(small, count, output="logit")
+    lime = LIME(small, LIME.Settings(patterns=count, output="logit"))
     shared, each = (lime.explain(images, targets, torch.tensor(seeds)) for seeds in ([20] * 3, own))
     for number in range(3):
         errors = []
@@ -103,10 +103,10 @@ def test_shared_patterns_and_those_of_each_image_agree_within_their_standard_err
 @pytest.mark.parametrize("seeds", [[3, 3, 3], [3, 4, 3]])
 def test_lime_of_all_runs_is_that_of_each_run(seeds, classifier, images):
     seeds, targets = torch.tensor(seeds), torch.tensor([[0, 1, 2], [2, 2, 1]])
-    both = LIME(classifier, 30).explain_runs(images, targets, seeds)
+    both = LIME(classifier, LIME.Settings(patterns=30)).explain_runs(images, targets, seeds)
     assert both.shape == (2, 3, GRID, GRID)
     for run in range(2):
-        alone = LIME(classifier.run(run), 30).explain(images, targets[run], seeds)
+        alone = LIME(classifier.run(run), LIME.Settings(patterns=30)).explain(images, targets[run], seeds)
         torch.testing.assert_close(both[run], alone, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(both[0], both[1])
 
@@ -116,12 +116,14 @@ def test_lime_recovers_a_classifier_that_is_linear_in_its_patches(random_head, i
     tiles = images.double().numpy().reshape(3, GRID, 16, GRID, 16, 3).mean(axis=(2, 4)) / 255
     expected = np.stack(
         [
-            tile @ linear.head_weight[0, target].double().numpy() / GRID**2
+            tile @ linear.tail.weight[0, target].double().numpy() / GRID**2
             for tile, target in zip(tiles, targets, strict=True)
         ]
     )
-    np.testing.assert_allclose(LIME(linear, 100, output="logit").explain(images, targets, seeds), expected, atol=1e-4)
-    probability = LIME(linear, 100).explain(images, targets, seeds)
+    np.testing.assert_allclose(
+        LIME(linear, LIME.Settings(patterns=100, output="logit")).explain(images, targets, seeds), expected, atol=1e-4
+    )
+    probability = LIME(linear, LIME.Settings(patterns=100)).explain(images, targets, seeds)
     assert (probability - torch.from_numpy(expected)).abs().max() > 1e-2
     assert probability.abs().max() < 1
 
@@ -132,7 +134,7 @@ def test_a_patch_is_shown_as_often_as_presence_says(small, images, targets, seed
     monkeypatch.setattr(small, "features", lambda pixels: shown.append((pixels > 0).float().mean()) or features(pixels))
     for presence in (0.2, 0.8):
         shown.clear()
-        LIME(small, 200, presence).explain(images, targets, seeds)
+        LIME(small, LIME.Settings(patterns=200, presence=presence)).explain(images, targets, seeds)
         assert np.mean(shown) == pytest.approx(presence, abs=0.05)
 
 
@@ -142,11 +144,11 @@ def test_a_patch_is_shown_as_often_as_presence_says(small, images, targets, seed
 def test_cam_averages_to_the_logit_without_its_bias(classifier, images):
     targets = torch.tensor([[2, 0, 1], [1, 1, 0]])
     with torch.no_grad():
-        flat = cam(classifier.extractor(images), classifier.head_weight, targets)
+        flat = cam(classifier.extractor(images), classifier.tail.weight, targets)
         logits = classifier(images)
     for run, number in itertools.product(range(2), range(3)):
         target = targets[run, number]
-        expected = logits[run, number, target] - classifier.head_bias[run, target]
+        expected = logits[run, number, target] - classifier.tail.bias[run, target]
         torch.testing.assert_close(flat[run, number].mean(), expected, atol=1e-4, rtol=1e-4)
     for run in range(2):
         maps = CAM(classifier.run(run)).explain(images, targets[run], torch.arange(3))
@@ -159,7 +161,7 @@ def test_cam_puts_each_cell_where_it_is(small, images, targets, seeds):
     torch.testing.assert_close(moved, maps.roll((1, 2), dims=(1, 2)), atol=1e-5, rtol=1e-4)
     features = small.features(images)
     for row, column in [(0, 0), (1, 3), (3, 2)]:
-        expected = [features[i, :, row, column] @ small.head_weight[0, target] for i, target in enumerate(targets)]
+        expected = [features[i, :, row, column] @ small.tail.weight[0, target] for i, target in enumerate(targets)]
         torch.testing.assert_close(maps[:, row, column], torch.stack(expected), atol=1e-5, rtol=1e-4)
 
 
@@ -185,7 +187,7 @@ def test_grad_cam_pp_is_its_formula_cell_by_cell(reading, kind, request, images,
         total = np.zeros((GRID, GRID))
         for channel, activation in enumerate(features[number]):
             # average pooling: each cell has the same gradient, a 16th of the head's weight
-            g = np.full((GRID, GRID), run.head_weight[0, target, channel].item() / 16)
+            g = np.full((GRID, GRID), run.tail.weight[0, target, channel].item() / 16)
             weight = 0.0
             for cell in cells:
                 sums = (
@@ -200,14 +202,14 @@ def test_grad_cam_pp_is_its_formula_cell_by_cell(reading, kind, request, images,
 
 
 def test_a_channel_without_gradient_has_no_weight_in_grad_cam_pp(small, images, targets, seeds):
-    weight = small.head_weight.detach().clone()
+    weight = small.tail.weight.detach().clone()
     weight[:, :, 1] = 0
-    found = GradCAMPP(Classifier(small.extractor, Head(weight, small.head_bias))).explain(images, targets, seeds)
+    found = GradCAMPP(Classifier(small.extractor, Head(weight, small.tail.bias))).explain(images, targets, seeds)
     assert found.isfinite().all()
     assert (found > 0).any()
     weight[:] = 0
     assert (
-        not GradCAMPP(Classifier(small.extractor, Head(weight, small.head_bias))).explain(images, targets, seeds).any()
+        not GradCAMPP(Classifier(small.extractor, Head(weight, small.tail.bias))).explain(images, targets, seeds).any()
     )
 
 
@@ -249,7 +251,7 @@ def rise_masks_by_hand(seed, count, grid, presence, side):
 @pytest.mark.parametrize("grid", [4, 7])
 def test_rise_masks_are_random_grids_upsampled_and_cut(grid):
     seeds = torch.tensor([3, 8])
-    masks = random_masks(seeds, 12, grid, 0.4, SIDE, torch.device("cpu"))
+    masks = random_masks(seeds, 12, grid, 0.4, (SIDE, SIDE), torch.device("cpu"))
     for number, seed in enumerate(seeds.tolist()):
         found = masks(torch.full((12,), number), torch.arange(12))
         np.testing.assert_allclose(found, list(rise_masks_by_hand(seed, 12, grid, 0.4, SIDE)), atol=1e-5)
@@ -260,7 +262,7 @@ def test_rise_masks_are_random_grids_upsampled_and_cut(grid):
 
 @pytest.mark.parametrize("presence", [0.1, 0.5])
 def test_rise_masks_lie_in_the_unit_interval_and_show_as_much_as_presence_says(presence):
-    shown = random_masks(torch.tensor([0]), 400, 5, presence, 33, torch.device("cpu"))(
+    shown = random_masks(torch.tensor([0]), 400, 5, presence, (33, 33), torch.device("cpu"))(
         torch.zeros(400, dtype=torch.int64), torch.arange(400)
     )
     assert shown.shape == (400, 33, 33)
@@ -273,7 +275,7 @@ def test_rise_masks_lie_in_the_unit_interval_and_show_as_much_as_presence_says(p
 
 def test_rise_is_the_mean_of_its_masks_weighted_by_the_probability(small, images, targets, seeds):
     count, presence = 70, 0.3
-    found = RISE(small, count, presence, 4).explain(images, targets, seeds)
+    found = RISE(small, RISE.Settings(masks=count, presence=presence, grid=4)).explain(images, targets, seeds)
     extractor = small.extractor
     for number, (target, seed) in enumerate(zip(targets.tolist(), seeds.tolist(), strict=True)):
         pixels, total = extractor.normalised(images[number : number + 1]), np.zeros((SIDE, SIDE))

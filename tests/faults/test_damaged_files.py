@@ -44,7 +44,7 @@ def test_bad_images_of_both_splits_are_one_message_and_leave_the_earlier_images(
     [
         ("lime", "models/heads/cluttered_digits.safetensors"),
         ("maps", "data/lime/cluttered_digits.safetensors"),
-        ("maps", "models/variants/cluttered_digits/bla_t.safetensors"),
+        ("maps", "models/learned/cluttered_digits/bla_t.safetensors"),
         ("faithfulness", "data/maps/cluttered_digits.safetensors"),
     ],
 )

@@ -54,7 +54,9 @@ def by_hand(count: int = 1, label: int = 1) -> Subject:
     features = torch.zeros(count, 4, 4)
     labels = np.full(count, label)
     images = torch.full((count, 16, 16, 3), 255, dtype=torch.uint8)
-    return Subject(seeing([4, 2, 1, 0], -3), images, labels, np.ones(count, int), list(range(count)), features, None)
+    return Subject(
+        seeing([4, 2, 1, 0], -3), images, labels, np.ones(count, int), list(range(count)), features, (2, 2), None
+    )
 
 
 def value(rows: pd.DataFrame, metric: str, method: str = "map", image: int = 0) -> float:
@@ -177,7 +179,7 @@ def subject(classifier):
     labels = np.where(np.arange(IMAGES) % 2, targets, (targets + 1) % CLASSES)
     masks = np.zeros((IMAGES, SIDE, SIDE), bool)
     masks[0, 5:40, 10:33] = masks[1, 30:60, 2:20] = masks[3, 20:44, 20:64] = True  # image 2 has no object
-    return Subject(classifier, images, labels, targets, [11, 12, 13, 14], features, masks)
+    return Subject(classifier, images, labels, targets, [11, 12, 13, 14], features, (4, 4), masks)
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +269,7 @@ def test_curves_begin_and_end_with_the_whole_and_the_hidden_image(subject, every
 
 def test_features_are_pooled_over_the_most_important_cells(subject, maps, everything):
     rows, curves = everything
-    weight, bias = subject.classifier.head_weight[0].numpy(), subject.classifier.head_bias[0].numpy()
+    weight, bias = subject.classifier.tail.weight[0].numpy(), subject.classifier.tail.bias[0].numpy()
     for method in ("distinct", TIED):
         for image in range(IMAGES):
             ranks = rank_cells(maps[method][image : image + 1], [subject.seeds[image]], 2)[0].numpy()
@@ -402,7 +404,7 @@ def test_scores_depend_on_no_order_of_the_images(subject, maps, hard, everything
     seeds = [subject.seeds[image] for image in turned]
     other = Subject(
         subject.classifier, subject.images[turned], subject.labels[turned], subject.targets[turned],
-        seeds, subject.features[turned], subject.masks[turned],
+        seeds, subject.features[turned], subject.grid, subject.masks[turned],
     )  # fmt: skip
     tables = measure(
         other,
@@ -422,7 +424,7 @@ def test_a_map_of_the_object_beats_its_inverse_where_the_classifier_looks_at_the
     weights = np.where(inside, 2.0, 0.0).ravel()
     images = torch.from_numpy(np.random.default_rng(5).integers(150, 256, (2, 32, 32, 3), dtype=np.uint8))
     masks = np.tile(np.kron(inside, np.ones((8, 8))) > 0, (2, 1, 1))
-    subject = Subject(seeing(weights.tolist(), -3), images, np.ones(2, int), np.ones(2, int), [0, 1], torch.zeros(2, 16, 16), masks)  # fmt: skip
+    subject = Subject(seeing(weights.tolist(), -3), images, np.ones(2, int), np.ones(2, int), [0, 1], torch.zeros(2, 16, 16), (4, 4), masks)  # fmt: skip
     object_map = np.tile(inside.ravel().astype(float), (2, 1))
     rows, _ = measured(subject, {"mask": object_map, "inverted": 1 - object_map}, at_once=4, orders=3)
     assert not subject.coverage()[:, ~inside.ravel()].any()

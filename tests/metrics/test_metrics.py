@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from bla.metrics import BY_NAME, METRICS
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
-from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_logits, rank_cells
+from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_maps, rank_cells
 from bla.metrics.localisation import coverage, overlap, pointing_game, weight_inside
 from bla.metrics.rank_correlation import scored, spearman
 
@@ -239,22 +239,20 @@ def test_area_is_linear_and_a_point_on_the_curve_adds_nothing(values, factor, of
     assert area_under_curve(curve, [0, 4, 12, 18]) == pytest.approx(area)
 
 
-def test_pooled_logits_are_the_heads_of_the_mean_of_the_most_important_cells():
+def test_pooled_maps_are_the_means_of_the_most_important_cells():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 1, 9, 5, generator=generator)
-    weight, bias = torch.randn(3, 5, generator=generator), torch.randn(3, generator=generator)
     maps, steps = RNG.integers(0, 4, (2, 9)).astype(float), [1, 2, 5, 9]
     ranks = rank_cells(maps, [8, 9], 3)
-    found = pooled_logits(features, ranks, steps, weight, bias)
-    assert found.shape == (2, 3, 4, 3)
+    found = pooled_maps(features, ranks, steps)
+    assert found.shape == (2, 3, 4, 5)
     for image in range(2):
         for order in range(3):
             for place, count in enumerate(steps):
                 cells = [cell for cell in range(9) if ranks[image, order, cell] < count]
                 mean = sum(features[image, 0, cell] for cell in cells) / count
-                torch.testing.assert_close(found[image, order, place], weight @ mean + bias)
-    whole = features.mean(dim=2) @ weight.T + bias
-    torch.testing.assert_close(found[:, :, -1], whole.expand(2, 3, 3))
+                torch.testing.assert_close(found[image, order, place], mean)
+    torch.testing.assert_close(found[:, :, -1], features.mean(dim=2).expand(2, 3, 5))
 
 
 def pointed(row: int, column: int, pixel: tuple[int, int], side: int = 224) -> float:
@@ -309,7 +307,7 @@ def by_counting(selected: np.ndarray, mask: np.ndarray) -> tuple[float, float, f
 
 def test_overlap_counts_pixels():
     masks, selected = RNG.random((3, 20, 20)) < 0.3, RNG.random((3, 5, 4, 4)) < 0.5
-    covered = coverage(torch.from_numpy(masks), 4)
+    covered = coverage(torch.from_numpy(masks), (4, 4))
     found = np.stack(overlap(selected.reshape(3, 5, 16), covered), axis=-1)
     wanted = [[by_counting(order, mask) for order in orders] for orders, mask in zip(selected, masks, strict=True)]
     np.testing.assert_allclose(found, wanted)
@@ -319,7 +317,7 @@ def test_overlap_counts_pixels():
 def test_coverage_is_the_share_of_each_cell_under_the_mask_however_many_masks_there_are():
     masks = RNG.random((300, 8, 8)) < 0.4
     wanted = masks.reshape(300, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(300, 4)
-    np.testing.assert_allclose(coverage(torch.from_numpy(masks), 2), wanted)
+    np.testing.assert_allclose(coverage(torch.from_numpy(masks), (2, 2)), wanted)
 
 
 def test_overlap_by_hand():

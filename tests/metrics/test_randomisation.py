@@ -54,7 +54,7 @@ def test_each_level_of_the_cascade_changes_one_more_layer_and_the_last_all_param
     assert len(levels) == len(names)
     for level, random in zip(names, levels, strict=True):
         after = parameters(random)
-        prefixes = ("head_weight", "head_bias") if level == "head" else (f"extractor.model.{level}.",)
+        prefixes = ("tail.weight", "tail.bias") if level == "head" else (f"extractor.network.parts.0.{level}.",)
         changed = {name for name in after if not after[name].equal(before[name])}
         assert changed == {name for name in after if name.startswith(prefixes)}
         before = after
@@ -143,7 +143,7 @@ def test_random_parameters_have_the_mean_and_spread_of_the_old_ones(classifier, 
         count, spread = values.numel(), values.std(correction=0)
         assert abs(new[name].mean() - values.mean()) < 5 * spread / count**0.5
         assert abs(new[name].std(correction=0) / spread - 1) < 5 / (2 * count) ** 0.5
-    large = new["extractor.model.layer4.0.conv1.weight"].flatten()
+    large = new["extractor.network.parts.0.layer4.0.conv1.weight"].flatten()
     assert stats.kstest((large - large.mean()) / large.std(), "norm").pvalue > 0.001
 
 
@@ -151,10 +151,10 @@ def test_the_cascade_belongs_to_its_seed_and_each_layer_draws_its_own_numbers(cl
     again, other = (list(cascade(classifier.run(0), seed, images)) for seed in (12, 13))
     for mine, same, different in zip(levels, again, other, strict=True):
         assert all(value.equal(same.state_dict()[name]) for name, value in mine.state_dict().items())
-        assert not mine.head_weight.equal(different.head_weight)
+        assert not mine.tail.weight.equal(different.tail.weight)
     last, different = parameters(levels[-1]), parameters(other[-1])
     assert not any(last[name].equal(different[name]) for name in last)
-    names = ["head_weight", *(f"extractor.model.layer{number}.0.conv1.weight" for number in (1, 2, 3, 4))]
+    names = ["tail.weight", *(f"extractor.network.parts.0.layer{number}.0.conv1.weight" for number in (1, 2, 3, 4))]
     drawn = np.corrcoef([last[name].flatten()[:280] for name in names])
     assert np.abs(drawn - np.eye(5)).max() < 5 / 280**0.5
 

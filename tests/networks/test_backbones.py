@@ -16,8 +16,9 @@ from torch import nn
 
 from bla.base.errors import BlaError
 from bla.base.specs import Backbone
-from bla.networks import backbones
+from bla.networks import sources
 from bla.networks.backbones import HUB, Extractor, ResidualDrop, build_backbone, extract, fold_batch_norm, load_backbone
+from bla.networks.sources import Network
 from pipeline.run.settings import load_settings
 
 CPU = torch.device("cpu")
@@ -153,15 +154,13 @@ def test_features_that_are_not_finite_are_refused(value, weights):
 class Pixels(nn.Module):
     """A model whose features are what the normalisation makes of the pixels."""
 
-    num_features = 3
-
-    def forward_features(self, pixels):
+    def features(self, pixels):
         return pixels
 
 
 def test_keras_2021_halves_the_contrast():
     images = torch.from_numpy(IMAGES)
-    right, wrong = (Extractor(Pixels(), name)(images).std(dim=(0, 1)) for name in ("imagenet", "keras_2021"))
+    right, wrong = (Extractor(Network([Pixels()]), name)(images).std(dim=(0, 1)) for name in ("imagenet", "keras_2021"))
     torch.testing.assert_close(wrong / right, torch.tensor([0.4785, 0.4733, 0.4743]), rtol=1e-4, atol=0)
     torch.testing.assert_close(right / wrong, torch.tensor([0.229, 0.224, 0.225]).rsqrt())
 
@@ -300,7 +299,7 @@ def test_stochastic_depth_of_a_model_that_has_none_is_refused(architecture):
 
 def test_a_model_that_takes_the_rate_but_drops_nothing_is_refused(monkeypatch):
     plain = timm.create_model
-    monkeypatch.setattr(backbones.timm, "create_model", lambda name, drop_path_rate, **rest: plain(name, **rest))
+    monkeypatch.setattr(sources.timm, "create_model", lambda name, drop_path_rate, **rest: plain(name, **rest))
     with pytest.raises(BlaError, match=r"^stochastic_depth: test_resnet .*set it to 0"):
         build_backbone(replace(RESNET, stochastic_depth=0.2, draws=5), 64)
 
@@ -336,15 +335,13 @@ def test_folding_batch_norm_changes_no_feature(architecture, left):
 class OtherOrder(nn.Module):
     """Lists a convolution and then its batch norm, and applies them in another order, or something in between."""
 
-    num_features = 3
-
     def __init__(self, order):
         super().__init__()
         self.convolution = nn.Conv2d(3, 3, 8, 8)
         self.norm = nn.BatchNorm2d(3)
         self.order = order
 
-    def forward_features(self, x):
+    def features(self, x):
         layers = {"c": self.convolution, "n": self.norm, "r": nn.functional.relu}
         for letter in self.order:
             x = layers[letter](x)
@@ -356,7 +353,7 @@ class OtherOrder(nn.Module):
 )
 def test_a_model_whose_order_forbids_folding_is_left_alone(order, folds):
     torch.manual_seed(0)
-    extractor = Extractor(randomise(OtherOrder(order)), "imagenet").eval()
+    extractor = Extractor(Network([randomise(OtherOrder(order))]), "imagenet").eval()
     with torch.no_grad():
         wanted = extractor(torch.from_numpy(IMAGES))
         found = fold_batch_norm(extractor)

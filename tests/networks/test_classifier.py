@@ -35,7 +35,7 @@ def same(found, expected):
 def test_a_classifier_pools_with_equal_weights_and_applies_each_head(classifier, images):
     features = torch.randn(2, 96, 3, 2, generator=torch.Generator().manual_seed(0))
     pooled = features.double().numpy().sum(axis=(2, 3)) / 6
-    heads = zip(classifier.head_weight.double().numpy(), classifier.head_bias.double().numpy(), strict=True)
+    heads = zip(classifier.tail.weight.double().numpy(), classifier.tail.bias.double().numpy(), strict=True)
     expected = [[weight @ row + bias for row in pooled] for weight, bias in heads]
     np.testing.assert_allclose(classifier.logits(features), expected, atol=1e-4)
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_a_run_is_its_head_on_the_same_backbone_with_a_count_of_its_own(classifi
             alone = classifier.run(number)
             assert alone.extractor is classifier.extractor
             assert not alone.training
-            assert not any(parameter.requires_grad for parameter in (alone.head_weight, alone.head_bias))
+            assert not any(parameter.requires_grad for parameter in (alone.tail.weight, alone.tail.bias))
             same(alone(images), together[number : number + 1])
             assert alone(images[:2]).shape == (1, 2, CLASSES)
             assert alone.forwards == IMAGES + 2

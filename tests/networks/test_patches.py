@@ -29,7 +29,7 @@ def test_patches_lie_in_order_and_differ_by_one_pixel_at_most(grid, more):
 
 def test_absent_patches_are_black_and_the_others_as_they_were():
     image = torch.arange(1, 49, dtype=torch.uint8).view(1, 4, 4, 3)
-    hidden = occlude(image, torch.tensor([[True, False, False, True]]), 2)
+    hidden = occlude(image, torch.tensor([[True, False, False, True]]), (2, 2))
     assert hidden[0, :2, :2].equal(image[0, :2, :2])
     assert hidden[0, 2:, 2:].equal(image[0, 2:, 2:])
     assert not hidden[0, :2, 2:].any()
@@ -46,12 +46,12 @@ def test_cell_means_are_those_of_the_pixels_of_each_cell(grid, tall, wide, seed)
         for x in range(width):
             sums[:, y * grid // height, x * grid // width] += values[:, y, x]
             sizes[y * grid // height, x * grid // width] += 1
-    np.testing.assert_allclose(cell_means(torch.from_numpy(values), grid), sums / sizes, atol=1e-12)
+    np.testing.assert_allclose(cell_means(torch.from_numpy(values), (grid, grid)), sums / sizes, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_map_of_the_grid_stays_as_it_is_and_types_stay_too(dtype):
     values = torch.rand(2, 5, 5, dtype=dtype)
-    assert cell_means(values, 5) is values
-    assert cell_means(values, 2).dtype == dtype
-    torch.testing.assert_close(cell_means(values, 1)[:, 0, 0], values.mean(dim=(1, 2)))
+    assert cell_means(values, (5, 5)) is values
+    assert cell_means(values, (2, 2)).dtype == dtype
+    torch.testing.assert_close(cell_means(values, (1, 1))[:, 0, 0], values.mean(dim=(1, 2)))

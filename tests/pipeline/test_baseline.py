@@ -32,7 +32,7 @@ def test_heads_of_another_number_of_runs_are_refused(here, save_random_features,
     message = end_of("train_variant", "cluttered_digits", "bla")
     assert "models/heads/cluttered_digits.safetensors" in message
     assert message.endswith("run dvc repro baseline@cluttered_digits")
-    assert not (here / "models/variants/cluttered_digits/bla.safetensors").exists()
+    assert not (here / "models/learned/cluttered_digits/bla.safetensors").exists()
 
 
 def test_stages_train_on_features_of_which_some_are_in_memory(

@@ -26,7 +26,7 @@ def test_a_folder_of_images_becomes_arrays_and_a_manifest(photos, end_of, capsys
         images = [load_image(photos / name, 32, "bilinear") for name in names]
         masks = [load_mask(photos / "masks" / name, 32, "binary", (24, 40)) for name in names]
         np.testing.assert_array_equal(load_array(OUTPUT / f"{split}_images.npy"), images)
-        np.testing.assert_array_equal(load_array(OUTPUT / f"{split}_masks.npy"), masks)
+        np.testing.assert_array_equal(load_array(OUTPUT / f"{split}_masks.npy")[:, 0], masks)
         labels = load_array(OUTPUT / f"{split}_labels.npy")
         assert (labels.dtype, labels.tolist()) == (np.int64, [int("/dog/" in name) for name in names])
     sources = [name for names in SOURCES.values() for name in names]
@@ -41,7 +41,9 @@ def test_a_folder_of_images_becomes_arrays_and_a_manifest(photos, end_of, capsys
     assert manifest.columns.tolist() == [*expected]
     assert manifest.to_dict("list") == expected
     assert (OUTPUT / "classes.csv").read_text() == "label,name\n0,cat\n1,dog\n"
-    assert sorted(path.name for path in OUTPUT.iterdir() if path.suffix == ".csv") == ["classes.csv", "manifest.csv"]
+    assert (OUTPUT / "masks.csv").read_text() == "mask,name\n0,object\n"
+    tables = ["classes.csv", "manifest.csv", "masks.csv"]
+    assert sorted(path.name for path in OUTPUT.iterdir() if path.suffix == ".csv") == tables
     assert not list(Path(".work").glob("images-*"))
 
 
@@ -62,13 +64,13 @@ def test_drawn_images_have_no_masks_of_an_earlier_dataset_of_this_name(photos, h
     edit_params(here, {"dataset.photos.images": digits})
     assert end_of("prepare", "photos") is None
     masks = load_array(OUTPUT / "train_masks.npy")
-    assert masks.shape == (4, 32, 32)
+    assert masks.shape == (4, 1, 32, 32)
     assert not (OUTPUT / "boxes.csv").exists()
 
 
 def test_boxes_are_written_in_pixels_of_the_new_images(photos, end_of, monkeypatch):
-    files = {"train": [ImageFile("train/cat/0.png", 0), ImageFile("train/dog/0.png", 1, None, ((10, 6, 30, 24),))]}
-    files["test"] = [ImageFile("test/cat/0.png", 0, None, ((0, 0, 40, 24), (5, 3, 10, 12)))]
+    files = {"train": [ImageFile("train/cat/0.png", 0), ImageFile("train/dog/0.png", 1, boxes=((10, 6, 30, 24),))]}
+    files["test"] = [ImageFile("test/cat/0.png", 0, boxes=((0, 0, 40, 24), (5, 3, 10, 12)))]
     with monkeypatch.context() as patch:  # a folder of one's own has no boxes
         patch.setattr(image_folder, "find", lambda *_: Listing(photos, ["cat", "dog"], files))
         assert end_of("prepare", "photos") is None

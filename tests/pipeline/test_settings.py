@@ -19,6 +19,7 @@ from bla.base.specs import (
 )
 from pipeline.run.entries import embedded_digits
 from pipeline.run.settings import load_settings
+from pipeline.stages.settings import check_methods
 
 TEXT = Path("params.yaml").read_text()
 SHIPPED = yaml.safe_load(TEXT)
@@ -66,7 +67,7 @@ def complaints(tmp_path, monkeypatch):
         text = settings if isinstance(settings, str) else written(settings)
         (tmp_path / "params.yaml").write_text(text)
         with pytest.raises(BlaError) as error:
-            load_settings(tmp_path / "params.yaml")
+            check_methods(load_settings(tmp_path / "params.yaml"))
         return str(error.value).replace(f"{tmp_path}/", "").splitlines()
 
     return check
@@ -310,7 +311,7 @@ ELSEWHERE = [
         "dataset.photos.images.kind",
         "x",
         "dataset.photos.images.kind",
-        "'cluttered_digits', 'cats_vs_dogs', 'stanford_dogs', 'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', not x",
+        "'cluttered_digits', 'cats_vs_dogs', 'stanford_dogs', 'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', 'image_table', not x",
     ),
     (
         "dataset.photos.backbone.stochastic_depth",

@@ -63,7 +63,7 @@ def test_the_solver_is_least_squares_with_an_intercept(cells, seed, presence):
 
 @pytest.mark.parametrize("output", ["probability", "logit"])
 def test_lime_is_captums_on_the_same_patterns(output, small, images, targets, seeds):
-    found = LIME(small, 60, 0.6, output).explain(images, targets, seeds)
+    found = LIME(small, LIME.Settings(patterns=60, presence=0.6, output=output)).explain(images, targets, seeds)
     cell = np.arange(SIDE) * GRID // SIDE
     features = torch.from_numpy(cell[:, None] * GRID + cell)[None, :, :, None].expand(1, SIDE, SIDE, 3)
 

@@ -71,7 +71,7 @@ def test_the_modules_that_were_once_forgotten_are_in_the_keys(copied):
     for stage, names in {
         "temperature_threshold": ("adam", "streaming", "threads", "seeds", "patches", "localisation"),
         "unstated_choices": ("adam", "streaming", "threads", "seeds"),
-        "maps": ("method_maps", "seeds", "randomisation", "streaming"),
+        "maps": ("method_maps", "seeds", "randomisation", "interface"),
     }.items():
         reached = {path.stem for path in closure([ROOT / f"pipeline/stages/{stage}.py"], False)}
         assert set(names) <= reached, stage

@@ -17,7 +17,9 @@ LearningRate = Annotated[float, Gt(0), Le(10)]
 Count = Annotated[int, Ge(1)]
 
 Share = Annotated[float, Gt(0), Lt(1)]
-ImageSize = Annotated[int, Ge(32)]
+Side = Annotated[int, Ge(32)]
+ImageSize = Side | tuple[Side, Side]
+"""Pixels: of a square's side, or height and width."""
 
 Normalisation = Literal["imagenet", "keras_2021", "half"]
 Resize = Literal["bilinear", "bilinear_antialias"]
@@ -25,6 +27,8 @@ MaskFormat = Literal["binary", "trimap"]
 """What a mask file means: `binary`, the object is where it is at least half white, or 1 in a mask of zeros and ones;
 `trimap`, where it is 1 (Oxford-IIIT Pet: 2 is background, 3 the border)."""
 ThresholdRule = Literal["subtract", "renormalise", "indicator"]
+
+TailSetting = Literal["pooled", "own_softmax", "own_sigmoid"]
 
 HeadSetting = Literal["trained", "frozen", "trained_as_released", "trained_reloaded"]
 """What becomes of the baseline's head while an explanation module trains.
@@ -45,7 +49,7 @@ class ClutteredDigits:
     classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
     train_images: Count
     test_images: Count
-    image_size: ImageSize
+    image_size: Side
     digit_size: Annotated[int, Ge(8)]
     fragments: Annotated[int, Ge(0)]
     fragment_size: Annotated[int, Ge(4)]
@@ -53,7 +57,7 @@ class ClutteredDigits:
 
 @dataclass(frozen=True)
 class Photographs:
-    """One of the paper's datasets, downloaded to the data root, squashed to a square of `image_size` pixels."""
+    """One of the paper's datasets, downloaded to the data root, resized to `image_size` pixels, not cropped."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
@@ -100,7 +104,7 @@ class ImageNet:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images in `path/{train,test}/<class>/*.jpg`, squashed to a square of `image_size` pixels.
+    """Images in `path/{train,test}/<class>/*.jpg`, resized to `image_size` pixels, not cropped.
 
     A relative `path` starts at the data root. With a `test_share` the classes lie in `path/<class>` and the split goes by
     a hash of the file names. `train_images_per_class` keeps the first so many of every class. `masks` says how to read
@@ -118,15 +122,41 @@ class ImageFolder:
     masks: MaskFormat | None = None
 
 
-Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder
+@dataclass(frozen=True, kw_only=True)
+class ImageTable:
+    """Images that `path/images.csv` lists, with the columns `file`, `split` (train or test) and `labels`.
+
+    `labels`: `one` class per image, or `several`, separated by `|`, or none. `masks` says how to read
+    `path/masks/<name>/<file>.png`, the mask of a class or part of that name; None that there are none. A relative `path` starts
+    at the data root.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["image_table"]
+    path: Annotated[str, MinLen(1)]
+    labels: Literal["one", "several"]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+    masks: MaskFormat | None = None
+
+
+def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """An `image_size` as height and width."""
+    return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+
+
+Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder | ImageTable
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen timm model: its name, its weights and what it expects of an image.
+    """A frozen network: its name (see `bla.networks.sources`), its weights and what it expects of an image.
 
     `weights` is the path of a .safetensors file, `pretrained_on_digits`, or a name on the timm hub that is pinned in
-    `bla.networks.backbones`. `output_stride` is pixels per cell, None for the model's own.
+    `bla.networks.backbones`. `output_stride` is pixels per cell, None for the model's own. `tail` is what turns the feature
+    map into the class scores that are explained: `pooled`, average pooling and linear heads that are trained here, or the
+    network's own layers after the map, whose weights are in the file.
 
     With `stochastic_depth` above 0 the *training* features are noisy, as they were in Keras: its frozen extractor kept
     dropping residual branches, the last with about this probability. `draws` noisy versions are stored.
@@ -140,6 +170,7 @@ class Backbone:
     output_stride: Count | None = None
     stochastic_depth: Annotated[float, Ge(0), Lt(1)] = 0
     draws: Count = 1
+    tail: TailSetting = "pooled"
 
 
 @dataclass(frozen=True)
@@ -157,33 +188,6 @@ class Pretraining:
     learning_rate: LearningRate
     weight_decay: Annotated[float, Ge(0), Lt(math.inf)]
     occlusion: Annotated[float, Ge(0), Lt(1)]
-
-
-@dataclass(frozen=True)
-class Lime:
-    """LIME on the patches (paper, section 4.3; `bla.explainers.posthoc.lime`).
-
-    `patterns_of`: all images of a dataset share their random patterns, or each has its own. `presence` is the probability
-    that a patch is shown, `output` what is explained of the predicted class.
-    """
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-
-    patterns: Annotated[int, Ge(100)]
-    patterns_of: Literal["dataset", "image"]
-    presence: Share
-    output: Literal["probability", "logit"]
-
-
-@dataclass(frozen=True)
-class Rise:
-    """RISE (`bla.explainers.posthoc.rise`): `masks` an image, of `grid` x `grid` cells shown with probability `presence`."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-
-    masks: Annotated[int, Ge(10)]
-    presence: Share
-    grid: Annotated[int, Ge(2), Le(56)]
 
 
 @dataclass(frozen=True)

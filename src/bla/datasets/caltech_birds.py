@@ -49,7 +49,7 @@ def find(spec: Photographs, folder: Path) -> Listing:
         left, top, width, height = (float(value) for value in boxes[number])
         box: Box = left, top, left + width, top + height
         splits["train" if training[number] == ["1"] else "test"].append(
-            ImageFile(image, int(labels[number][0]) - 1, mask, (box,))
+            ImageFile(image, int(labels[number][0]) - 1, (mask,), (box,))
         )
     classes = [name.split(".", 1)[1] for (name,) in _values(lists / "classes.txt").values()]
     return complete(Listing(folder, classes, splits, "binary"), COUNTS, birds)

@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -37,8 +38,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn.functional import interpolate
 
 from bla.base.errors import BlaError
-from bla.base.specs import MaskFormat, Resize
-from bla.datasets import ImageFile, Listing, Split, SplitName
+from bla.base.specs import MaskFormat, Resize, height_and_width
+from bla.datasets import ImageFile, Listing, Split, SplitName, label_array
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 """File endings that count as images, and the format that belongs to them."""
@@ -56,8 +57,8 @@ CHUNK = 64
 """Images that a process reads at once."""
 
 
-def load_image(path: Path, size: int, resize: Resize) -> NDArray[np.uint8]:
-    """Read an image file as uint8 `[size, size, 3]`, turned as its EXIF says and squashed to a square, not cropped.
+def load_image(path: Path, size: int | tuple[int, int], resize: Resize) -> NDArray[np.uint8]:
+    """Read an image file as uint8 `[H, W, 3]` of this size, turned as its EXIF says and resized, not cropped.
 
     Raises BlaError, naming the file, if it cannot be read (see the table above).
     """
@@ -97,22 +98,22 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
         raise BlaError(f"{path}: not a readable image ({reason}); replace or remove the file") from error
 
 
-def resize_image(rgb: NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
-    """Resize uint8 `[H, W, C]` to `[size, size, C]`, computed in float and rounded to the nearest integer.
+def resize_image(rgb: NDArray[np.uint8], size: int | tuple[int, int], resize: Resize) -> NDArray[np.uint8]:
+    """Resize uint8 `[H, W, C]` to this size (a side, or height and width), computed in float and rounded to the nearest integer.
 
     `bilinear` samples without antialiasing, as the `tf.image.resize` of the authors' code does;
     `bilinear_antialias` averages over the source pixels, as Pillow and torchvision do by default.
     """
     pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
     resized = interpolate(
-        pixels, (size, size), mode="bilinear", align_corners=False, antialias=resize == "bilinear_antialias"
+        pixels, height_and_width(size), mode="bilinear", align_corners=False, antialias=resize == "bilinear_antialias"
     )
     result: NDArray[np.uint8] = resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
     return result
 
 
-def load_mask(path: Path, size: int, masks: MaskFormat, of: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read a mask file as bool `[size, size]`, true on the object, by the pixel nearest to each new pixel's centre.
+def load_mask(path: Path, size: int | tuple[int, int], masks: MaskFormat, of: tuple[int, int]) -> NDArray[np.bool_]:
+    """Read a mask file as bool `[H, W]` of this size, true on the object, by the pixel nearest to each new pixel's centre.
 
     `of` is the height and width of the image. Raises BlaError, naming the file, if it has another size, cannot be read,
     or marks no object.
@@ -133,12 +134,17 @@ def load_mask(path: Path, size: int, masks: MaskFormat, of: tuple[int, int]) -> 
     if not whole.any():
         raise BlaError(f"{path}: the mask marks no object")
     pixels = torch.from_numpy(whole)[None, None].float()
-    nearest: NDArray[np.bool_] = interpolate(pixels, (size, size), mode="nearest-exact")[0, 0].bool().numpy()
+    nearest: NDArray[np.bool_] = interpolate(pixels, height_and_width(size), mode="nearest-exact")[0, 0].bool().numpy()
     return nearest
 
 
 def read_images(
-    listing: Listing, split: SplitName, size: int, resize: Resize, start: int = 0, processes: int | None = None
+    listing: Listing,
+    split: SplitName,
+    size: int | tuple[int, int],
+    resize: Resize,
+    start: int = 0,
+    processes: int | None = None,
 ) -> Iterator[Split]:
     """Read the images of a split from number `start` on, in order, in chunks that fit in memory.
 
@@ -147,7 +153,7 @@ def read_images(
     """
     files = listing.splits[split][start:]
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
-    how = (listing.folder, size, resize, listing.masks, listing.turned)
+    how = (replace(listing, splits={}), height_and_width(size), resize)  # a process needs no list of all files
     processes = min(processes or os.cpu_count() or 1, len(chunks) // 4)  # for a few chunks starting them takes longer
     problems: list[str] = []
     if processes < 2:
@@ -163,7 +169,7 @@ def read_images(
 
 
 def _in_processes(
-    chunks: list[list[ImageFile]], how: tuple[Path, int, Resize, MaskFormat | None, bool], processes: int
+    chunks: list[list[ImageFile]], how: tuple[Listing, tuple[int, int], Resize], processes: int
 ) -> Iterator[tuple[Split, list[str]]]:
     context = multiprocessing.get_context("forkserver")  # `fork` would inherit torch's threads
     context.set_forkserver_preload(["torch", "PIL.Image"])  # the server cannot import `bla`: it does not get sys.path
@@ -200,22 +206,24 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _read_chunk(
-    files: Sequence[ImageFile], folder: Path, size: int, resize: Resize, masks: MaskFormat | None, turn: bool
+    files: Sequence[ImageFile], listing: Listing, size: tuple[int, int], resize: Resize
 ) -> tuple[Split, list[str]]:
     """Read some images, in order; those that have a problem get zeros for pixels and no hash."""
-    images = np.zeros((len(files), size, size, 3), np.uint8)
-    marked = np.zeros((len(files), size, size), np.bool_) if masks else None
+    folder, masks, names = listing.folder, listing.masks, listing.mask_names
+    images = np.zeros((len(files), *size, 3), np.uint8)
+    marked = np.zeros((len(files), len(names), *size), np.bool_) if masks else None
     shapes = np.zeros((len(files), 2), np.int32)
     hashes, treatments, problems = [""] * len(files), [""] * len(files), []
     for i, file in enumerate(files):
         try:
-            pixels, sha256, treatment = _decode(folder / file.name, turn)
+            pixels, sha256, treatment = _decode(folder / file.name, listing.turned)
             height, width = pixels.shape[:2]
-            if marked is not None and masks and file.mask:
-                marked[i] = load_mask(folder / file.mask, size, masks, (height, width))
+            for place, mask in enumerate(file.masks):
+                if marked is not None and masks and mask:
+                    marked[i, place] = load_mask(folder / mask, size, masks, (height, width))
             images[i] = resize_image(pixels, size, resize)
             shapes[i], hashes[i], treatments[i] = (height, width), sha256, treatment
         except BlaError as error:
             problems.append(str(error))
-    labels = np.array([file.label for file in files], np.int64)
-    return Split(images, labels, marked, shapes, [file.name for file in files], hashes, treatments), problems
+    labels, sources = label_array([file.label for file in files], len(listing.classes)), [file.name for file in files]
+    return Split(images, labels, marked, shapes, sources, hashes, treatments, names), problems

@@ -38,10 +38,10 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
         named["train"] = [row for rows in by_class for row in rows[: spec.train_images_per_class]]
 
     def image(label: int, name: str) -> ImageFile:
-        return ImageFile(name, label, f"masks/{PurePosixPath(name).with_suffix('.png')}" if spec.masks else None)
+        return ImageFile(name, label, (f"masks/{PurePosixPath(name).with_suffix('.png')}",) if spec.masks else ())
 
     splits = {split: [image(*row) for row in rows] for split, rows in named.items()}
-    masks = [file.mask for files in splits.values() for file in files if file.mask]
+    masks = [mask for files in splits.values() for file in files for mask in file.masks if mask]
     missing = [mask for mask in masks if not (folder / mask).is_file()]
     if missing:
         told = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")

@@ -38,7 +38,7 @@ def complete(listing: Listing, counts: dict[SplitName, int], unpacked: Path) -> 
         if len(listing.splits[split]) != count:
             found = f"{len(listing.splits[split]):,} {split} images where the official data has {count:,}"
             raise BlaError(f"{unpacked}: {found}; delete this folder and run again")
-    names = [name for files in listing.splits.values() for file in files for name in (file.name, file.mask) if name]
+    names = [name for files in listing.splits.values() for file in files for name in (file.name, *file.masks) if name]
     missing = [name for name in names if not (listing.folder / name).is_file()]
     if missing:
         folders = " and ".join(sorted({str(listing.folder / name.split("/")[0]) for name in missing}))

@@ -55,7 +55,7 @@ def find(spec: OxfordPet, folder: Path) -> Listing:
                 ImageFile(
                     f"{images.name}/images/{name}.jpg",
                     int(species if spec.classes == "species" else breed) - 1,
-                    f"{annotations.name}/annotations/trimaps/{name}.png",
+                    (f"{annotations.name}/annotations/trimaps/{name}.png",),
                     object_boxes(xml) if xml.is_file() else (),
                 )
             )

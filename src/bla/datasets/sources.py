@@ -8,10 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bla.base.specs import ClutteredDigits, ImageFolder, ImageNet, Mnist, OxfordPet, Photographs
+from bla.base.specs import (
+    ClutteredDigits,
+    ImageFolder,
+    ImageNet,
+    ImageTable,
+    Mnist,
+    OxfordPet,
+    Photographs,
+    height_and_width,
+)
 from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
 
-Files = Photographs | OxfordPet | ImageNet | ImageFolder
+Files = Photographs | OxfordPet | ImageNet | ImageFolder | ImageTable
 Drawn = ClutteredDigits | Mnist
 
 
@@ -32,10 +41,12 @@ def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
     Training images come mixed, so that blocks of neighbours can be read as random samples.
     """
     # Imported here, since what some of them import takes seconds.
-    from bla.datasets import caltech_birds, cats_vs_dogs, image_folder, imagenet, oxford_pet, stanford_dogs
+    from bla.datasets import caltech_birds, cats_vs_dogs, image_folder, image_table, imagenet, oxford_pet, stanford_dogs
 
     if isinstance(spec, ImageFolder):
         listing = image_folder.find(spec, data_path(spec.path))
+    elif isinstance(spec, ImageTable):
+        listing = image_table.find(spec, data_path(spec.path))
     elif isinstance(spec, ImageNet):
         listing = imagenet.find(spec, data_path(spec.path))
     elif isinstance(spec, OxfordPet):
@@ -56,9 +67,9 @@ def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) ->
     from bla.datasets.image_files import read_images
     from bla.runtime.cache import fill_store
 
-    files, size = listing.splits[split], spec.image_size
-    arrays: dict[str, tuple[tuple[int, ...], Any]] = {"images": ((len(files), size, size, 3), np.uint8)}
-    arrays |= {"masks": ((len(files), size, size), np.bool_)} if listing.masks else {}
+    files, size = listing.splits[split], height_and_width(spec.image_size)
+    arrays: dict[str, tuple[tuple[int, ...], Any]] = {"images": ((len(files), *size, 3), np.uint8)}
+    arrays |= {"masks": ((len(files), len(listing.mask_names), *size), np.bool_)} if listing.masks else {}
 
     def chunks(start: int) -> Iterator[tuple[list[NDArray[Any]], list[Any]]]:
         with tqdm(total=len(files), initial=start, desc=f"read {split} images", unit="img", disable=None) as bar:
@@ -75,8 +86,8 @@ def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) ->
 
 def file_states(listing: Listing, split: SplitName) -> list[object]:
     """What decides the arrays of a split: each file's name, label and mask, and by which a replaced file differs."""
-    names = [(file.name, file.label, file.mask) for file in listing.splits[split]]
-    files = [name for file in listing.splits[split] for name in (file.name, file.mask) if name]
+    names = [(file.name, file.label, file.masks) for file in listing.splits[split]]
+    files = [name for file in listing.splits[split] for name in (file.name, *file.masks) if name]
     return [str(listing.folder.resolve()), split, names, [_state(listing.folder / name) for name in files]]
 
 

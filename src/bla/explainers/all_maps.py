@@ -2,28 +2,50 @@
 
     arrays = make_maps(GradCAM, classifier, lambda: random, images, targets, seeds, slow, checked, noise=0.02)
 
-And maps of explanation modules that are trained anew on random classifiers, since a module never reads the head.
+And maps of learned methods that are fitted anew to random classifiers, since a module never reads the head.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bla.base.specs import BoundedLogits, Explaining, Schedule
-from bla.explainers.interface import Explainer, add_noise, cell_maps
-from bla.explainers.learned.attention import Attention
+from bla.base.specs import BoundedLogits, Explaining
+from bla.explainers.interface import (
+    Explainer,
+    LearnedExplainer,
+    Sets,
+    TrainingData,
+    add_noise,
+    cell_maps,
+    explain_in_batches,
+)
 from bla.explainers.posthoc.cam import cam
 from bla.method.equations import logits_of, soft_weights, threshold
-from bla.method.modules import Head, Module
-from bla.method.training import train
-from bla.networks.backbones import batch_size_for
+from bla.method.modules import Module
 from bla.networks.classifier import Classifier
+from bla.networks.patches import batch_size_for, cell_means
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MethodMaps:
+    """What one method says of M images; everything is NaN, or an empty list, for images that were left out.
+
+    `maps` `[M, h', w']` at the method's own resolution; `sets` of cells, where the method has some. Means over the n cells:
+    `noise` `[M, n]`, of images with noise, and `random` `[L, M, n]`, of each of L classifiers that are more and more random.
+    `forwards` is the number of forward passes that one map took.
+    """
+
+    maps: Array
+    sets: Sets
+    noise: Array
+    random: Array
+    forwards: float
 
 
 def make_maps(
@@ -37,86 +59,89 @@ def make_maps(
     checked: NDArray[np.bool_],
     noise: float,
     maps: Array | None = None,
-) -> dict[str, Array]:
-    """Maps `[M, n]` at the resolution of the cells, NaN for images that were left out.
+) -> MethodMaps:
+    """All maps of one method; those of the images themselves are `maps` `[M, h, w]` if they are given.
 
-    A slow method explains the images that are `slow` (bool `[M]`), and again those that are `checked`; another method
-    explains all. Returns `maps` (those that are given, if they are there already), `noise`, of images with noise of this
-    standard deviation, `random` `[L, M, n]`, of each of the L classifiers of `randomised()` (a slow method: of the first
-    and the last), and `forwards`, the number of forward passes that one map took.
+    A slow method explains the images that are `slow` (bool `[M]`), and again those that are `checked`, on the first and the
+    last of the random classifiers; another method explains all, on all. The noise has this standard deviation.
     """
     method = build(classifier)
     every = np.ones(len(targets), bool)
     chosen, again = (slow, checked) if method.slow else (every, every)
     grid = method.grid(images)
 
-    def explain(method: Explainer, images: Tensor, which: NDArray[np.bool_]) -> Array:
-        found = np.full((len(targets), grid * grid), np.nan)
+    def explain(method: Explainer, images: Tensor, which: NDArray[np.bool_]) -> tuple[Array, Sets]:
         rows = torch.from_numpy(np.nonzero(which)[0])
-        there = rows.to(images.device)
-        found[which] = cell_maps(method, images[there], targets[there], seeds[rows], grid).numpy()
-        return found
+        on_device = rows.to(images.device)
+        values, sets = explain_in_batches(method, images[on_device], targets[on_device], seeds[rows])
+        result = np.full((len(targets), *values.shape[1:]), np.nan)
+        result[which] = values.double().numpy()
+        placed: Sets = [[] for _ in targets] if sets else []
+        for row, of_image in zip(rows.tolist(), sets, strict=bool(sets)):
+            placed[row] = of_image
+        return result, placed
 
-    first = explain(method, images, chosen) if maps is None else maps
+    def cells(values: Array) -> Array:
+        return np.asarray(cell_means(torch.from_numpy(values), grid).flatten(1).numpy())
+
+    first, sets = explain(method, images, chosen) if maps is None else (maps, [])
     before = classifier.forwards
-    noisy = explain(method, add_noise(images, noise, seeds), again)
+    noisy = cells(explain(method, add_noise(images, noise, seeds), again)[0])
     forwards = (classifier.forwards - before) / again.sum()
     classifiers = randomised()
-    random = np.full((len(classifiers), *first.shape), np.nan)
+    random = np.full((len(classifiers), *noisy.shape), np.nan)
     for level, other in enumerate(classifiers):
         if not method.slow or level in (0, len(classifiers) - 1):
-            random[level] = explain(build(other), images, again)
-    return {"maps": first, "noise": noisy, "random": random, "forwards": np.array(forwards)}
+            random[level] = cells(explain(build(other), images, again)[0])
+    return MethodMaps(first, sets, noisy, random, forwards)
 
 
 def retrained_maps(
-    variant: Explaining,
+    build: Callable[[Classifier], LearnedExplainer],
     classifiers: Sequence[Classifier],
-    features: Sequence[Tensor],
-    labels: Tensor,
-    schedule: Schedule,
+    data: Sequence[TrainingData],
     seed: int,
     images: Tensor,
+    targets: Tensor,
+    seeds: Tensor,
 ) -> Array:
-    """Maps `[L, M, n]` of modules trained on each of L classifiers, from their training features `[D, N, n, C]`.
+    """Maps `[L, M, n]` of a learned method that is fitted anew to each of L classifiers of one run, on its own features.
 
-    The head stays as it is whatever the variant says: one that trains would undo its randomisation. Modules are trained on
-    features of the first classifier's spread, since those of a random network without normalisation may be of any size.
+    It trains on features of the first classifier's spread, since those of a random network without normalisation may be of
+    any size, and explains images through the same scaling. A head that trains would undo its randomisation, so a variant's is
+    frozen by whoever builds it.
     """
-    found = []
-    spread = features[0].float().std()
-    for classifier, own in zip(classifiers, features, strict=True):
-        scale = spread / own.float().std()
-        head = Head(classifier.head_weight.detach(), classifier.head_bias.detach())
-        frozen = replace(variant, head="frozen")
-        module = train(own * scale.to(own.dtype), labels, frozen, head, [seed], schedule, schedule.epochs).module
-        assert module is not None
-        method = Attention(
-            classifier, variant, Module(module.weight.to(own.device) * scale, module.bias.to(own.device))
-        )
-        ignored = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        found.append(cell_maps(method, images, ignored, ignored, method.grid(images)).numpy())
-    return np.stack(found)
+    result = []
+    spread = data[0].features[0].float().std()
+    for classifier, own in zip(classifiers, data, strict=True):
+        scale = float(spread / own.features[0].float().std())
+        scaled = replace(own, features=own.features * torch.tensor(scale).to(own.features))
+        method = build(classifier.with_scaled_features(scale))
+        method.load(method.fit(scaled, [seed]))
+        result.append(cell_maps(method, images, targets, seeds, method.grid(images)).numpy())
+    return np.stack(result)
 
 
 @torch.no_grad()
 def features_of(classifier: Classifier, images: Tensor) -> Tensor:
     """The features `[1, N, n, C]` that a classifier's backbone gives for images `[N, H, W, 3]`, one draw, on its device."""
-    device = classifier.head_weight.device
-    parts = images.split(batch_size_for(device, images.shape[1]))
+    device = classifier.device
+    parts = images.split(batch_size_for(device, images.shape[1:3]))
     return torch.cat([classifier.features(part.to(device)).flatten(2).transpose(1, 2) for part in parts])[None]
 
 
 def maps_of_all_runs(
-    features: Tensor, head_weight: Tensor, targets: Tensor, modules: Mapping[str, tuple[Explaining, Module]]
+    features: Tensor, head_weight: Tensor | None, targets: Tensor, modules: Mapping[str, tuple[Explaining, Module]]
 ) -> dict[str, Array]:
     """Table 2's maps `[R, M, n]` of every run, from features `[M, n, C]`: CAM, Grad-CAM, and the variants' soft weights.
 
-    `head_weight` is `[R, K, C]`, `targets` `[R, M]`; `modules` are the variants' of all runs. Where a variant has a threshold its
-    weights after it are there too, as KEY_after_threshold.
+    `head_weight` is `[R, K, C]`, `targets` `[R, M]`; without linear heads CAM and Grad-CAM are left out. `modules` are the
+    variants' of all runs. Where a variant has a threshold its weights after it are added as KEY_after_threshold.
     """
-    maps = {"cam": cam(features, head_weight, targets).double()}
-    maps["grad_cam"] = maps["cam"].clip(min=0)
+    maps = {}
+    if head_weight is not None:
+        maps["cam"] = cam(features, head_weight, targets).double()
+        maps["grad_cam"] = maps["cam"].clip(min=0)
     for key, (variant, module) in modules.items():
         soft = maps[key] = soft_weights(logits_of(variant, module(features)).double(), variant.temperature)
         if isinstance(variant, BoundedLogits) and variant.threshold_factor:

@@ -1,19 +1,32 @@
 """The battery that every explanation method passes."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, Explainer, LearnedExplainer, StructuredExplainer, TrainingData
 
 
 def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, tolerance: float = 1e-4) -> None:
     """Raise AssertionError unless the method keeps the promises of `Explainer` on at least three images.
 
-    A title; shape and finite values; the same maps one by one, in another order and asked again; the targets matter if, and only
-    if, the method is class-specific; inputs, model (mode, gradients, hooks) and random numbers are left as they were.
+    A title, a card, settings that are a dataclass; shape and finite values; the same maps one by one, in another order and
+    asked again; the targets matter if, and only if, the method is class-specific, the seeds only if it is seeded; sets of cells
+    lie in the grid and do not depend on the batch; inputs, model (mode, gradients, hooks) and random numbers are left as they
+    were. A learned method must have been fitted (`check_learned`).
     """
     assert len(images) >= 3, "the battery needs at least three images"
     assert isinstance(getattr(explainer, "title", None), str), "there is no title for tables and pictures"
+    card = getattr(explainer, "card", None)
+    assert isinstance(card, Card), "there is no card"
+    assert all(getattr(card, field.name).strip() for field in fields(card)), "the card has an empty field"
+    assert is_dataclass(explainer.settings), "the settings are not a dataclass"
     model, seeds = explainer.classifier, torch.arange(len(images)) + 11
     before = _state(model), images.clone(), targets.clone(), torch.get_rng_state()
     maps = explainer.explain(images, targets, seeds)
@@ -39,12 +52,67 @@ def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, toler
     order = torch.arange(len(images)).flip(0)
     close(explainer.explain(images[order], targets[order], seeds[order])[order], maps, "in another order")
     close(explainer.explain(images, targets, seeds), maps, "when asked again")
-    classes = model.head_weight.shape[1]
+    with torch.no_grad():
+        classes = model.run(0)(images[:1]).shape[2]
     other = explainer.explain(images, (targets + 1) % classes, seeds)
     if explainer.class_specific:
         assert not torch.allclose(other, maps), "maps of another class are the same"
     else:
         close(other, maps, "for another class")
+    if not explainer.seeded:
+        close(explainer.explain(images, targets, seeds + 1), maps, "with other seeds, although it is not seeded")
+    if isinstance(explainer, StructuredExplainer):
+        _check_sets(explainer, images, targets, seeds)
+
+
+def check_learned(explainer: LearnedExplainer, data: TrainingData, seeds: Sequence[int]) -> None:
+    """Raise AssertionError unless a learned method keeps its promises in training; afterwards it is fitted.
+
+    Every tensor of the state has a leading run dimension; the same seed gives the same state, alone too; another seed gives
+    another; the state survives a file; the classifier and the random numbers are left as they were.
+    """
+    runs, model = explainer.classifier.runs, explainer.classifier
+    assert len(seeds) == runs, f"{len(seeds)} seeds for {runs} runs"
+    before = _state(model), torch.get_rng_state()
+    state = explainer.fit(data, seeds)
+    after = _state(model), torch.get_rng_state()
+    assert before[0] == after[0], "the model is not as it was before"
+    assert torch.equal(before[1], after[1]), "the random state is not as it was before"
+    assert state, "the state is empty"
+    for name, value in state.items():
+        assert value.shape[:1] == (runs,), (
+            f"{name} has shape {list(value.shape)}, without a leading dimension of {runs} runs"
+        )
+        assert value.isfinite().all(), f"{name} is not finite"
+        assert not value.requires_grad, f"{name} carries a graph"
+
+    def same(other: dict[str, Tensor], rows: slice) -> bool:
+        return other.keys() == state.keys() and all(torch.equal(other[name], state[name][rows]) for name in state)
+
+    assert same(explainer.fit(data, seeds), slice(None)), "the same seeds give another state"
+    assert not same(explainer.fit(data, [seed + 1 for seed in seeds]), slice(None)), "other seeds give the same state"
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        save_file({name: value.contiguous() for name, value in state.items()}, path)
+        assert same(load_file(path), slice(None)), "the state is another after it was in a file"
+    explainer.load(state)
+
+
+def _check_sets(explainer: StructuredExplainer, images: Tensor, targets: Tensor, seeds: Tensor) -> None:
+    cells = math.prod(explainer.grid(images))
+    _, sets = explainer.explain_with_sets(images, targets, seeds)
+    assert len(sets) == len(images), f"sets of {len(sets)} images for {len(images)}"
+    for of_image in sets:
+        assert of_image, "an image has no set"
+        for chosen in of_image:
+            assert chosen == sorted(set(chosen)), f"the set {chosen} is not sorted, or has a cell twice"
+            assert chosen, "a set is empty"
+            assert set(chosen) <= set(range(cells)), f"the set {chosen} lies outside the {cells} cells of the grid"
+    alone = [
+        explainer.explain_with_sets(images[i : i + 1], targets[i : i + 1], seeds[i : i + 1])[1]
+        for i in range(len(images))
+    ]
+    assert [part[0] for part in alone] == sets, "sets differ when images come one by one"
 
 
 def _state(model: nn.Module) -> list[object]:

@@ -8,25 +8,23 @@ A mask says how much of each pixel is shown; the rest is the background: black, 
 on the device, and a batch takes (image, mask) pairs in a fixed order, so that results do not depend on its size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]
 
-from bla.networks.backbones import batch_size_for
 from bla.networks.classifier import Classifier
-from bla.networks.patches import patch_of_pixel
+from bla.networks.patches import Grid, batch_size_for, cells_of_pixels
 
 Masks = Callable[[Tensor, Tensor], Tensor]
 """From the numbers of images `[B]` and of masks `[B]` to how much is shown, `[B, H, W]` in [0, 1], on the classifier's device."""
 
 
-def patch_masks(patterns: Tensor, size: tuple[int, int], grid: int) -> Masks:
-    """Patches are shown or hidden, all of a patch alike: `patterns` bool `[P, grid * grid]`, or `[N, P, grid * grid]`."""
-    rows, columns = (patch_of_pixel(side, grid).to(patterns.device) for side in size)
-    cells = rows[:, None] * grid + columns
+def patch_masks(patterns: Tensor, size: Sequence[int], grid: Grid) -> Masks:
+    """Whole patches are shown or hidden: `patterns` bool `[P, n]` for all images, or `[N, P, n]`; `size` is (H, W)."""
+    cells = cells_of_pixels(size, grid).to(patterns.device)
 
     def masks(image: Tensor, number: Tensor) -> Tensor:
         shown = patterns[number] if patterns.ndim == 2 else patterns[image, number]
@@ -35,9 +33,9 @@ def patch_masks(patterns: Tensor, size: tuple[int, int], grid: int) -> Masks:
     return masks
 
 
-def smooth_masks(maps: Tensor, size: tuple[int, int]) -> Masks:
+def smooth_masks(maps: Tensor, size: Sequence[int]) -> Masks:
     """Maps `[N, P, h, w]` in [0, 1], upsampled bilinearly to the size of the image."""
-    return lambda image, number: interpolate(maps[image, number][:, None], size, mode="bilinear")[:, 0]
+    return lambda image, number: interpolate(maps[image, number][:, None], list(size), mode="bilinear")[:, 0]
 
 
 def blurred(images: Tensor) -> Tensor:
@@ -66,12 +64,11 @@ def occluded_logits(
     `images` uint8 `[N, H, W, 3]`; `background` is None for black, a colour `[3]`, or images `[N, H, W, 3]`, in [0, 255].
     `batch_size` is halved when the device's memory does not suffice; it changes results by rounding alone.
     """
-    device = next(classifier.parameters()).device
-    images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1])
+    device = classifier.device
+    images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1:3])
     background = None if background is None else background.to(device)
-    runs, classes, _ = classifier.head_weight.shape
     start = filled = 0
-    image_logits = torch.empty(runs, count, classes, device=device)
+    image_logits: Tensor | None = None
     while start < len(images) * count:
         pairs = torch.arange(start, min(start + size, len(images) * count), device=device)
         image, number = pairs // count, pairs % count
@@ -90,6 +87,8 @@ def occluded_logits(
             size //= 2
             continue
         start += len(pairs)
+        if image_logits is None:
+            image_logits = torch.empty(len(logits), count, logits.shape[2], device=device)
         while logits.shape[1]:  # a batch may end one image and begin others
             part = logits[:, : count - filled]
             image_logits[:, filled : filled + part.shape[1]] = part
@@ -99,7 +98,7 @@ def occluded_logits(
                 image_logits, filled = torch.empty_like(image_logits), 0
 
 
-def target_scores(logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:
-    """The score `[R, P]` of each run's target class `[R]`, from logits `[R, P, K]`: a softmax probability, or the logit."""
-    scores = logits.softmax(dim=2) if probabilities else logits
+def target_scores(classifier: Classifier, logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:
+    """The score `[R, P]` of each run's target class `[R]`, from logits `[R, P, K]`: its probability, or the logit."""
+    scores = classifier.probabilities(logits) if probabilities else logits
     return scores.gather(2, targets.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]

@@ -1,6 +1,6 @@
 """Explanation methods by name: one file a method, in the folder of its family, with one class (see `interface`).
 
-A method's name is the name of its file, which is imported when it is asked for.
+A method's name is the name of its file, which is imported when it is asked for. Nothing is registered by hand.
 """
 
 import importlib
@@ -28,14 +28,24 @@ def explainer_names() -> list[str]:
 
 
 def explainer_class(name: str) -> Any:
-    """The class of a method by its name; BlaError if there is none."""
+    """The class of a method by its name; BlaError if there is none, or if its file has not exactly one."""
     files = explainer_files()
     if name not in files:
         raise BlaError(f"there is no explanation method {name}; there are {', '.join(files)}")
     module = importlib.import_module(f"bla.explainers.{files[name].parent.name}.{name}")
-    (found,) = [
+    classes = [
         value
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, Explainer) and value.__module__ == module.__name__
     ]
-    return found
+    classes = [value for value in classes if not inspect.isabstract(value)]
+    if len(classes) != 1:
+        raise BlaError(
+            f"{files[name]}: has {len(classes)} methods; a file must define exactly one subclass of Explainer"
+        )
+    missing = [what for what in ("title", "card") if not hasattr(classes[0], what)]
+    if missing:
+        raise BlaError(
+            f"{files[name]}: {classes[0].__name__} has no {' and no '.join(missing)}; see bla.explainers.interface"
+        )
+    return classes[0]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from bla.base.specs import Explaining, NoExplanation, Variant
 from bla.method.equations import (
@@ -15,6 +14,7 @@ from bla.method.equations import (
     soft_explanation,
 )
 from bla.method.modules import EVALUATION_CHUNK, Evaluation, Explanations, Head, Module, Trained, pooled
+from bla.method.scores import correct, losses
 from bla.runtime.generators import draw, generators_of
 
 
@@ -39,8 +39,8 @@ def evaluate(
         scored = [
             [value.cpu() for value in _score(head, pooled(x.to(device))[None, :, 0], y.to(device))] for x, y in parts
         ]
-        correct, loss = (torch.cat(values, dim=1) for values in zip(*scored, strict=True))
-        return Evaluation(correct, loss)
+        right, loss = (torch.cat(values, dim=1) for values in zip(*scored, strict=True))
+        return Evaluation(right, loss)
     module = trained.module.moved(lambda t: t.to(device))
     chunks = []
     generators, shape = generators_of(seeds, device), noise_shape(variant, features.shape[1])
@@ -49,8 +49,8 @@ def evaluate(
         chunks.append(
             [value.cpu() for value in _explain(x.to(device).float(), y.to(device), variant, head, module, noise)]
         )
-    correct, loss, *explained = (torch.cat(values, dim=1) for values in zip(*chunks, strict=True))
-    return Evaluation(correct, loss, Explanations(*explained))
+    right, loss, *explained = (torch.cat(values, dim=1) for values in zip(*chunks, strict=True))
+    return Evaluation(right, loss, Explanations(*explained))
 
 
 def _explain(
@@ -66,8 +66,6 @@ def _explain(
 
 
 def _score(head: Head, v: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether the prediction is right, and its cross-entropy, `[R, B]` each, for pooled features `[R, B, C]`."""
+    """Whether the prediction is right, and its cross-entropy, `[R, B]` each, for pooled features `[R, B, C]` (`bla.method.scores`)."""
     class_logits = head(v.expand(len(head.weight), -1, -1))
-    targets = labels.expand(len(head.weight), -1)
-    loss = cross_entropy(class_logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-    return class_logits.argmax(dim=2) == targets, loss
+    return correct(class_logits, labels), losses(class_logits, labels)

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from bla.base.specs import L2XF, BoundedLogits, NoExplanation, Schedule, Variant
 from bla.method.equations import logits_of, noise_shape, soft_explanation, soft_weights, threshold
 from bla.method.initialisation import initial_module
 from bla.method.modules import Concept, Head, Module, Trained, pooled
+from bla.method.scores import losses
 from bla.method.streaming import pools
 from bla.runtime.adam import Adam
 from bla.runtime.cuda_graphs import Replayed
@@ -106,7 +106,7 @@ class Parameters:
 
 
 class Batch(NamedTuple):
-    """Images `rows` `[R, B]` among those `stored` `[M, n, C]`, their `labels` `[R, B]`, and random numbers.
+    """Images `rows` `[R, B]` among those `stored` `[M, n, C]`, their `labels` `[R, B]` or `[R, B, K]`, and random numbers.
 
     `keep` bool `[R, B, C]` says which channels dropout leaves, `noise` `[R, B, k, n]` is uniform; None where not needed.
     """
@@ -195,8 +195,7 @@ class Step:
             v = v * keep[:, None] / (1 - self.dropout)
         weight, bias = self.parameters.head()
         outputs = torch.einsum("rsbc,rskc->rsbk", v, weight) + bias[:, :, None]
-        targets = labels[:, None].expand(outputs.shape[:3])
-        loss = cross_entropy(outputs.flatten(0, 2), targets.flatten(), reduction="none").view_as(targets)
+        loss = losses(outputs, labels[:, None])  # [R, S, B]
         self.adam.minimise(loss.mean(dim=2).sum())  # runs share no parameter: the sum keeps their gradients apart
         self.total.add_(loss.detach().sum(dim=2))
 

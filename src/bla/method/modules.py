@@ -1,6 +1,6 @@
 """Heads and explanation modules of many runs, and what they say of images: every tensor has a leading run dimension R."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +89,25 @@ class Trained:
     head: Head
     module: Module | None
     losses: Tensor
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors by name, for a file; each has the leading dimension R."""
+        state = {"head.weight": self.head.weight, "head.bias": self.head.bias, "losses": self.losses}
+        if self.module is None:
+            return state
+        state |= {"module.weight": self.module.weight, "module.bias": self.module.bias}
+        concept = self.module.concept
+        return state | ({"concept.weight": concept.weight, "concept.bias": concept.bias} if concept else {})
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], rectified: bool = False) -> "Trained":
+        """What `state` returned; `rectified` belongs to a concept vector's settings."""
+        module = concept = None
+        if "concept.weight" in state:
+            concept = Concept(state["concept.weight"], state["concept.bias"], rectified)
+        if "module.weight" in state:
+            module = Module(state["module.weight"], state["module.bias"], concept)
+        return cls(Head(state["head.weight"], state["head.bias"]), module, state["losses"])
 
 
 @dataclass(frozen=True)

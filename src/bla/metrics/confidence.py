@@ -7,6 +7,7 @@ Chattopadhay et al. 2018; the explanation image and the shares of 100, 50 and 15
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 
-def explanation_mask(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def explanation_mask(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps `[B, h, w]` scaled to [0, 1] by their least and largest value and upsampled bilinearly, `[B, H, W]`.
 
     A constant map becomes 1 everywhere: it keeps the whole image.
     """
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     scaled = torch.where(high > low, (maps - low) / torch.where(high > low, high - low, 1), 1)
-    return interpolate(scaled[:, None], size, mode="bilinear")[:, 0]
+    return interpolate(scaled[:, None], list(size), mode="bilinear")[:, 0]
 
 
 def keep_largest(masks: Tensor, share: float) -> Tensor:

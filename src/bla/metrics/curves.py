@@ -41,12 +41,12 @@ def area_under_curve(values: NDArray[np.float64], steps: list[int]) -> NDArray[n
     return np.asarray(np.trapezoid(values, np.array(steps) / steps[-1], axis=-1))
 
 
-def pooled_logits(features: Tensor, ranks: Tensor, steps: list[int], weight: Tensor, bias: Tensor) -> Tensor:
-    """Logits `[..., S, K]` of a head `[K, C]` on the mean of the most important cells.
+def pooled_maps(features: Tensor, ranks: Tensor, steps: list[int]) -> Tensor:
+    """Means `[..., S, C]` of the most important cells.
 
     `features` is `[..., n, C]`, `ranks` `[..., n]`; `steps` are numbers of cells, none of them 0.
     """
     order = ranks.argsort(dim=-1)[..., None].expand(*ranks.shape, features.shape[-1])
     total = features.expand(order.shape).gather(-2, order).cumsum(dim=-2)
     count = torch.tensor(steps, device=features.device)
-    return (total[..., count - 1, :] / count[:, None]) @ weight.T + bias
+    return total[..., count - 1, :] / count[:, None]

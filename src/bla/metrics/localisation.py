@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from bla.networks.patches import cell_means
+from bla.networks.patches import Grid, cell_means
 
 Array = NDArray[np.float64]
 
@@ -20,8 +20,8 @@ TOLERANCE = 15 / 224
 """Of the pointing game, as a share of the image's side (Fong et al. 2019)."""
 
 
-def coverage(masks: Tensor, grid: int) -> Array:
-    """The share `[B, grid * grid]` of each cell that the masks, bool `[B, H, W]`, cover."""
+def coverage(masks: Tensor, grid: Grid) -> Array:
+    """The share `[B, n]` of each cell that the masks, bool `[B, H, W]`, cover."""
     parts = [cell_means(part.double(), grid).flatten(1) for part in masks.split(AT_ONCE)]
     return np.asarray(torch.cat(parts).numpy())
 

@@ -7,7 +7,6 @@ Maps are `[M, n]` in double precision, NaN where a method has none for an image;
 are measured on the same images, and hidden images that several methods ask for go through the classifier once.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,36 +17,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bla.explainers.occlusion import blurred, occluded_logits, patch_masks
+from bla.method.scores import correct, loss_as
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
-from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_logits, rank_cells
+from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_maps, rank_cells
 from bla.metrics.localisation import coverage, overlap, pointing_game, weight_inside
 from bla.networks.classifier import Classifier
+from bla.networks.patches import Grid
 
 Array = NDArray[np.float64]
 SHARES = (100, 50, 15)
+AT_ONCE = 4096
+"""Pooled maps that go through the tail at once."""
 FEW_CELLS = 8 / 49
 """The share of the cells in an explanation of given size: L2X-F's k = 8 of 49 (paper, section 4.2)."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The classifier of one run, and M images with all that the metrics need to know of them.
+    """The classifier of one run, and M pairs of an image and a class with all that the metrics need to know of them.
 
-    `images` uint8 `[M, H, W, 3]` and `features` `[M, n, C]` on the classifier's device; `labels` and `targets` (the classes
-    that are explained) int64 `[M]`; `seeds` `[M]` order tied cells; `masks` bool `[M, H, W]` or None.
+    `images` uint8 `[M, H, W, 3]` and `features` `[M, n, C]` on the classifier's device, of the `grid`'s n cells; `labels` int64
+    `[M]`, or multi-hot bool `[M, K]`; `targets` int64 `[M]`, the classes that are explained; `seeds` `[M]` order tied cells;
+    `masks` bool `[M, H, W]` of the object, or None.
     """
 
     classifier: Classifier
     images: Tensor
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.bool_]
     targets: NDArray[np.int64]
     seeds: list[int]
     features: Tensor
+    grid: Grid
     masks: NDArray[np.bool_] | None
-
-    @property
-    def grid(self) -> int:
-        return math.isqrt(self.features.shape[1])
 
     def coverage(self) -> Array:
         """The share of each cell that the mask covers, `[M, n]`."""
@@ -122,11 +123,13 @@ def measure(
 def _confidence(subject: Subject, maps: Array, there: NDArray[np.intp]) -> dict[str, Array]:
     """Average drop and increase of confidence at each share, `[B]` each."""
     rows = torch.from_numpy(there).to(subject.images.device)
-    images, grid = subject.images[rows], subject.grid
-    masks = explanation_mask(torch.from_numpy(maps).view(-1, grid, grid).to(images.device), tuple(images.shape[1:3]))  # type: ignore[arg-type]
+    images = subject.images[rows]
+    masks = explanation_mask(torch.from_numpy(maps).view(-1, *subject.grid).to(images.device), images.shape[1:3])
     kept = torch.stack([torch.ones_like(masks), *(keep_largest(masks, share / 100) for share in SHARES)]).float()
     every = occluded_logits(subject.classifier, images, lambda image, number: kept[number, image], len(kept))
-    probabilities = np.stack([logits[0].double().softmax(dim=1).cpu().numpy() for logits in every])  # [B, 4, K]
+    probabilities = np.stack(
+        [subject.classifier.probabilities(logits[0].double()).cpu().numpy() for logits in every]
+    )  # [B, 4, K]
     of_target = np.take_along_axis(probabilities, subject.targets[there][:, None, None], axis=2)[..., 0]
     found = {}
     for place, share in enumerate(SHARES, start=1):
@@ -136,21 +139,34 @@ def _confidence(subject: Subject, maps: Array, there: NDArray[np.intp]) -> dict[
 
 
 def _by_features(subject: Subject, ranks: Tensor, there: NDArray[np.intp], steps: list[int]) -> dict[str, Array]:
-    """Accuracy and loss `[B, S]` of the head on the mean of the most important cells, mean over the orders of ties."""
+    """Accuracy and loss `[B, S]` of the tail on the mean of the most important cells, mean over the orders of ties.
+
+    The tail sees a map whose cells are all that mean: a pooled head cannot tell it from the cells themselves, and a tail that
+    knows where cells lie gets a map of the size it was trained on.
+    """
     rows = torch.from_numpy(there).to(subject.features.device)
-    weight, bias = subject.classifier.head_weight[0], subject.classifier.head_bias[0]
-    found = []
+    result = []
     for some, places in zip(rows.split(64), ranks.split(64), strict=True):
         features = subject.features[some].float()[:, None]
-        found.append(pooled_logits(features, places.to(features.device), steps, weight, bias).cpu())
-    return _right_and_loss(torch.cat(found), subject.labels[there], "features")
+        means = pooled_maps(features, places.to(features.device), steps)  # [B, Q, S, C]
+        result.append(_tail_on_equal_cells(subject, means).cpu())
+    return _right_and_loss(subject, torch.cat(result), there, "features")
 
 
-def _right_and_loss(logits: Tensor, labels: NDArray[np.int64], seen: str) -> dict[str, Array]:
-    """Whether the class is right, and the loss, `[B, S]`, of logits `[B, Q, S, K]`, mean over Q."""
-    truth = torch.from_numpy(labels).view(-1, 1, 1, 1).expand(*logits.shape[:3], 1)
-    right = (logits.argmax(dim=3, keepdim=True) == truth)[..., 0].double().mean(dim=1)
-    loss = -logits.double().log_softmax(dim=3).gather(3, truth)[..., 0].mean(dim=1)
+@torch.no_grad()
+def _tail_on_equal_cells(subject: Subject, means: Tensor) -> Tensor:
+    """Class scores `[..., K]` of maps whose cells are all `means` `[..., C]`."""
+    cells = (1, 1) if subject.classifier.is_pooled else subject.grid
+    flat = means.flatten(0, -2)[:, :, None, None]
+    parts = [subject.classifier.logits(part.expand(-1, -1, *cells))[0] for part in flat.split(AT_ONCE)]
+    return torch.cat(parts).view(*means.shape[:-1], -1)
+
+
+def _right_and_loss(subject: Subject, logits: Tensor, pairs: NDArray[np.intp], seen: str) -> dict[str, Array]:
+    """Whether the answer is right, and the loss, `[B, S]`, of class scores `[B, Q, S, K]` of these pairs, mean over Q."""
+    labels = torch.from_numpy(subject.labels[pairs])[:, None, None]
+    right = correct(logits, labels.expand(*logits.shape[:3], *labels.shape[3:])).double().mean(dim=1)
+    loss = loss_as(subject.classifier.scores, logits.double(), labels).mean(dim=1)
     return {f"accuracy_{seen}": right.numpy(), f"loss_{seen}": loss.numpy()}
 
 
@@ -161,7 +177,7 @@ def _localisation(
     assert subject.masks is not None
     masks, covered = subject.masks[there], subject.coverage()[there]
     iou, precision, recall = (found.mean(axis=1) for found in overlap(chosen, covered))
-    hits = pointing_game(maps.reshape(-1, subject.grid, subject.grid), masks)
+    hits = pointing_game(maps.reshape(-1, *subject.grid), masks)
     found = {"pointing_game": hits, "iou": iou, "precision": precision, "recall": recall}
     return found | {"weight_inside": weight_inside(maps, covered)}
 
@@ -172,14 +188,14 @@ def _curves(subject: Subject, image: int, ranks: Tensor, steps: list[int]) -> di
     shown = insertion_patterns(ranks, steps)  # [methods, Q, S, n]
     asked = torch.stack([shown, ~shown])
     patterns, which = torch.unique(asked.flatten(0, 3), dim=0, return_inverse=True)
-    masks = patch_masks(patterns.to(picture.device), tuple(picture.shape[1:3]), subject.grid)  # type: ignore[arg-type]
+    masks = patch_masks(patterns.to(picture.device), picture.shape[1:3], subject.grid)
     found = {}
     for name, background in (("black", None), ("blur", blurred(picture))):
         (logits,) = occluded_logits(subject.classifier, picture, masks, len(patterns), background)
         of_patterns = logits[0].cpu()[which].view(*asked.shape[:4], -1)  # [2, methods, Q, S, K]
-        probabilities = of_patterns.double().softmax(dim=4)[..., subject.targets[image]].mean(dim=2).numpy()
+        of_classes = subject.classifier.probabilities(of_patterns.double())
+        probabilities = of_classes[..., subject.targets[image]].mean(dim=2).numpy()
         found[f"insertion_{name}"], found[f"deletion_{name}"] = probabilities
         if name == "black":
-            labels = np.repeat(subject.labels[image], len(ranks))
-            found |= _right_and_loss(of_patterns[0], labels, "image")
+            found |= _right_and_loss(subject, of_patterns[0], np.repeat(image, len(ranks)), "image")
     return found

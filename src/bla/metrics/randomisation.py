@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bla.networks.backbones import Extractor, fold_batch_norm
+from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
 from bla.runtime.seeds import derive_seed
 
@@ -27,40 +27,50 @@ def cascade(classifier: Classifier, seed: int, images: Tensor) -> Iterator[Class
     Batch normalisation in random layers takes the mean and variance of its input for `images` (uint8 `[B, H, W, 3]`).
     """
     random = copy.deepcopy(classifier)
-    _randomise([random.head_weight, random.head_bias], derive_seed(seed, "head"))
-    yield copy.deepcopy(random)
+    if random.is_pooled:
+        _randomise(list(random.tail.parameters()), derive_seed(seed, "head"))
+        yield copy.deepcopy(random)
     norms: list[_BatchNorm] = []
-    for name, layer in reversed(layers(random.extractor.model)):
+    for name, layer in reversed(_layers_of(random)):
         _randomise(list(layer.parameters()), derive_seed(seed, name))
         norms += [part for part in layer.modules() if isinstance(part, _BatchNorm)]
-        _measure(norms, random.extractor, images)
+        _measure(norms, random, images)
         yield copy.deepcopy(random)
 
 
 def cascade_levels(classifier: Classifier) -> list[str]:
-    """The names of the cascade's levels, in its order: the head, then the backbone's layers, the last one first."""
-    return ["head", *(name for name, _ in reversed(layers(classifier.extractor.model)))]
+    """The names of the cascade's levels, in its order: the head, then the network's layers, the last one first.
+
+    The head of a tail of the network's own is its last layer.
+    """
+    return [*(["head"] if classifier.is_pooled else []), *(name for name, _ in reversed(_layers_of(classifier)))]
+
+
+def _layers_of(classifier: Classifier) -> list[tuple[str, nn.Module]]:
+    parts = classifier.extractor.network.parts  # type: ignore[union-attr]
+    return [layer for part in parts for layer in layers(part)]  # type: ignore[union-attr]
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers of a backbone that have parameters, from the first to the last; lists of blocks are opened."""
     found: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
-        inner = list(child.named_children()) if isinstance(child, nn.Sequential | nn.ModuleList) else []
+        opened = isinstance(child, nn.Sequential | nn.ModuleList) or type(child) is nn.Module  # as torch.fx names one
+        inner = list(child.named_children()) if opened else []
         parts = [(f"{name}.{key}", part) for key, part in inner] or [(name, child)]
         found += [(label, part) for label, part in parts if any(True for _ in part.parameters())]
     return found
 
 
 @torch.no_grad()
-def _measure(norms: list[_BatchNorm], extractor: Extractor, images: Tensor) -> None:
+def _measure(norms: list[_BatchNorm], classifier: Classifier, images: Tensor) -> None:
     """Let batch normalisations take their statistics from one pass of images."""
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a mean over passes, of which there is one
         norm.train()
     if norms:
-        extractor.feature_map(images)
+        classifier.logits(classifier.extractor.feature_map(images))  # type: ignore[operator]
     for norm in norms:
         norm.eval()
 
@@ -75,5 +85,6 @@ def _randomise(parameters: list[Tensor], seed: int) -> None:
 
 def folded_cascade(intact: Classifier, seed: int, images: Tensor) -> list[Classifier]:
     """`cascade`, with batch normalisation folded into the convolutions for faster inference; on the device of the images."""
-    folded = [(fold_batch_norm(random.extractor.cpu()), random.head()) for random in cascade(intact, seed, images)]
-    return [Classifier(extractor, head).to(images.device).eval() for extractor, head in folded]
+    classifiers = [random.cpu() for random in cascade(intact, seed, images)]
+    folded = [random.with_extractor(fold_batch_norm(random.extractor)) for random in classifiers]  # type: ignore[arg-type]
+    return [random.to(images.device).eval() for random in folded]

@@ -1,7 +1,7 @@
-"""Frozen feature extractors: any timm model whose features form a spatial map.
+"""Frozen feature extractors: any network with a spatial feature map (`bla.networks.sources`), and what it expects of images.
 
-    spec = Backbone("tf_efficientnetv2_b0", "tf_efficientnetv2_b0.safetensors", "imagenet")
-    extractor = load_backbone(spec, Path(spec.weights), image_size=224)
+    spec = Backbone(architecture="tf_efficientnetv2_b0", weights="tf_efficientnetv2_b0.safetensors", normalisation="imagenet")
+    extractor = load_backbone(spec, Path(spec.weights), image_size=(224, 224))
     f = extractor(images)          # uint8 [B, 224, 224, 3] -> [B, 49, 1280]
 
 Weights are safetensors files; pickled weights are never loaded. Stochastic depth (Huang et al. 2016) drops residual
@@ -10,14 +10,12 @@ to their features: `drop_factors` draws it for every image from a seed, and batc
 """
 
 import copy
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -28,7 +26,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bla.base.download import Source
 from bla.base.errors import BlaError
-from bla.base.specs import Backbone, Normalisation
+from bla.base.specs import Backbone, Normalisation, height_and_width
+from bla.networks.patches import batch_size_for
+from bla.networks.sources import Network, build_network, last_layer, no_map
 
 _B0 = "https://huggingface.co/timm/tf_efficientnet_b0.aa_in1k/resolve/{}/model.safetensors"
 HUB = {
@@ -40,6 +40,9 @@ HUB = {
     )
 }
 """Weights on the timm hub by name, pinned. EfficientNet-B0 as the paper used it, Apache-2.0."""
+
+DEFAULT_CLASSES = 1000
+"""ImageNet's, of a network that is built to look at its layers alone."""
 
 STATISTICS: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -64,17 +67,17 @@ class ResidualDrop(nn.Module):
 
 
 class Extractor(nn.Module):
-    """A timm model and its input normalisation: uint8 images `[B, H, W, 3]` to features `[B, n, C]`, row by row."""
+    """A network and its input normalisation: uint8 images `[B, H, W, 3]` to features `[B, n, C]`, row by row."""
 
     mean: Tensor
     divisor: Tensor
 
-    def __init__(self, model: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, network: Network, normalisation: Normalisation) -> None:
         super().__init__()
         mean, divisor = STATISTICS[normalisation]
-        self.model = model
+        self.network = network
         self.drops: list[ResidualDrop] = []
-        for parent in list(model.modules()):
+        for parent in list(network.modules()):
             for name, child in parent.named_children():
                 if isinstance(child, DropPath) and child.drop_prob:
                     self.drops.append(ResidualDrop(child.drop_prob))
@@ -82,19 +85,18 @@ class Extractor(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("divisor", torch.tensor(divisor).view(3, 1, 1) * 255, persistent=False)
 
+    @property
+    def model(self) -> nn.Module:
+        """What makes the feature map, such as a timm model."""
+        return self.network.model
+
     def feature_map(self, images: Tensor) -> Tensor:
         """The map `[B, C, h, w]` of uint8 images `[B, H, W, 3]`; BlaError if the model has none."""
         # Permuted uint8 pixels are already channels-last, the faster memory format of convolutions.
         pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.divisor
-        features: Tensor = self.model.forward_features(pixels)  # type: ignore[operator]
-        channels = self.model.num_features
-        if features.ndim == 4 and features.shape[3] == channels:
-            features = features.permute(0, 3, 1, 2)
-        if features.ndim != 4 or features.shape[1] != channels:
-            raise BlaError(
-                f"its features have shape {list(features.shape)}, not [images, channels, height, width]: "
-                "bounded logit attention needs a backbone with a spatial feature map, such as an EfficientNet or ResNet"
-            )
+        features = self.network.features(pixels)
+        if features.ndim != 4:
+            raise no_map(features)
         return features
 
     def forward(self, images: Tensor, factors: Tensor | None = None) -> Tensor:
@@ -114,74 +116,83 @@ class Extractor(nn.Module):
         return (uniform < kept) / kept
 
 
-def build_backbone(spec: Backbone, image_size: int) -> Extractor:
-    """The architecture with random weights, in training mode.
+def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: int | None = None) -> Extractor:
+    """The architecture with random weights, in training mode; with `classes` it has its own tail.
 
-    Raises BlaError if timm does not know it, cannot give it the output stride, or has no spatial map for the image size.
+    Raises BlaError if no source knows it, if it cannot have the output stride, or has no spatial map for the image size.
     """
-    if not timm.is_model(spec.architecture):
-        near = difflib.get_close_matches(spec.architecture, timm.list_models(), 3)
-        raise BlaError(
-            f"architecture: timm has no {spec.architecture}" + (f" (did you mean {', '.join(near)}?)" if near else "")
-        )
+    size = height_and_width(image_size)
     options: dict[str, Any] = {} if spec.output_stride is None else {"output_stride": spec.output_stride}
     options |= {"drop_path_rate": spec.stochastic_depth} if spec.stochastic_depth else {}
     try:
-        model = timm.create_model(spec.architecture, pretrained=False, num_classes=0, **options)
+        network = build_network(spec.architecture, size, classes, **options)
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         reason = f" ({error})" if str(error) else ""
         if spec.stochastic_depth and "drop_path_rate" in reason:
             raise BlaError(f"stochastic_depth: {spec.architecture} has none; set it to 0") from error
         if spec.output_stride is None:
-            raise BlaError(f"architecture: timm cannot build {spec.architecture}{reason}") from error
+            raise BlaError(f"architecture: {spec.architecture} cannot be built{reason}") from error
         raise BlaError(
             f"output_stride: {spec.architecture} cannot use {spec.output_stride}{reason}; try null"
         ) from error
-    extractor = Extractor(model.to(memory_format=torch.channels_last), spec.normalisation).eval()
+    extractor = Extractor(network.to(memory_format=torch.channels_last), spec.normalisation).eval()
     if spec.stochastic_depth and not extractor.drops:
         raise BlaError(f"stochastic_depth: {spec.architecture} has none; set it to 0")
     try:
         with torch.inference_mode():
-            side = extractor.feature_map(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)).shape[3]
+            cells = extractor.feature_map(torch.zeros(1, *size, 3, dtype=torch.uint8)).shape[2:]
     except (RuntimeError, AssertionError) as error:
-        raise BlaError(f"{spec.architecture} cannot take images of {image_size} pixels ({error})") from error
-    wanted = spec.output_stride
-    if wanted and side not in (image_size // wanted, math.ceil(image_size / wanted)):  # timm rounds some silently
-        raise BlaError(
-            f"output_stride: {spec.architecture} cannot use {wanted}: {image_size} pixels give {side} cells a side; "
-            "try null"
-        )
+        shown = size[0] if size[0] == size[1] else f"{size[0]} x {size[1]}"
+        raise BlaError(f"{spec.architecture} cannot take images of {shown} pixels ({error})") from error
+    stride = spec.output_stride
+    for pixels, side in zip(size, cells, strict=True):
+        if stride and side not in (pixels // stride, math.ceil(pixels / stride)):  # timm rounds some silently
+            raise BlaError(
+                f"output_stride: {spec.architecture} cannot use {stride}: {pixels} pixels give {side} cells a side; "
+                "try null"
+            )
     return extractor.train()
 
 
-def load_backbone(spec: Backbone, weights: Path, image_size: int) -> Extractor:
+def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, int]) -> Extractor:
     """The frozen extractor in evaluation mode; BlaError if the weights do not fit or there is no spatial map.
 
-    `weights` is a safetensors file; a classifier in it is left out, everything else must fit exactly.
+    `weights` is a safetensors file, which must fit exactly. Without a tail of its own (`spec.tail`) the network needs no
+    classifier, and one in the file is left out; with it the file says how many classes there are.
     """
-    extractor = build_backbone(spec, image_size)
     try:
-        found = load_file(weights)
+        loaded = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise BlaError(
             f"{weights}: not a readable .safetensors file ({error}); name another, or delete it and run make repro"
         ) from error
-    classifier = extractor.model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    found = {k: v for k, v in found.items() if not k.startswith(tuple(f"{name}." for name in names))}
-    wanted = extractor.model.state_dict()
-    odd = sorted(
-        k
-        for k in found.keys() | wanted.keys()
-        if k not in found or k not in wanted or found[k].shape != wanted[k].shape
+    classes = None if spec.tail == "pooled" else _classes(spec, loaded, image_size)
+    network = (extractor := build_backbone(spec, image_size, classes)).network
+    loaded = {name: value for name, value in loaded.items() if not name.startswith(network.ignored())}
+    expected = network.weights()
+    misfits = sorted(
+        name
+        for name in loaded.keys() | expected.keys()
+        if name not in loaded or name not in expected or loaded[name].shape != expected[name].shape
     )
-    if odd:
+    if misfits:
         raise BlaError(
-            f"{weights}: does not fit {spec.architecture}: {len(odd)} of {len(wanted)} tensors are missing, foreign or "
-            f"of another shape ({', '.join(odd[:3])}, ...); name the architecture that these weights belong to"
+            f"{weights}: does not fit {spec.architecture}: {len(misfits)} of {len(expected)} tensors are missing, foreign or "
+            f"of another shape ({', '.join(misfits[:3])}, ...); name the architecture that these weights belong to"
         )
-    extractor.model.load_state_dict(found)
+    network.load_weights(loaded)
     return extractor.eval().requires_grad_(False)
+
+
+def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[int, int]) -> int:
+    """How many classes the tail has whose weights were loaded; BlaError if there is no last layer among them."""
+    name = last_layer(build_network(spec.architecture, height_and_width(image_size), DEFAULT_CLASSES))
+    if name not in loaded:
+        raise BlaError(
+            f"tail: {spec.tail} needs the weights of the network's own tail, but the file has no {name}; "
+            "set tail to pooled, or name a file with them"
+        )
+    return len(loaded[name])
 
 
 def fold_batch_norm(extractor: Extractor) -> Extractor:
@@ -191,7 +202,8 @@ def fold_batch_norm(extractor: Extractor) -> Extractor:
     its layers in another order than it lists them) the extractor is returned as it was.
     """
     folded = copy.deepcopy(extractor)
-    _fold(folded.model)
+    for part in folded.network.parts:
+        _fold(part)
     side = 64
     noise = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -216,14 +228,6 @@ def _fold(parent: nn.Module) -> None:
             _fold(child)
 
 
-def batch_size_for(device: torch.device, side: int) -> int:
-    """How many images of `side` pixels to extract at once.
-
-    Measured on two cores: 16 of 224 pixels are a third faster than 32, whose activations leave the cache.
-    """
-    return 512 if device.type == "cuda" else max(1, 16 * 224**2 // side**2)
-
-
 def extract(
     extractor: Extractor,
     images: NDArray[np.uint8],
@@ -239,7 +243,7 @@ def extract(
     where the next batch is read while one is computed. Raises BlaError if a feature is not a finite half-precision number.
     """
     extractor, count = extractor.to(device), len(images)
-    size = batch_size or batch_size_for(device, images.shape[1])
+    size = batch_size or batch_size_for(device, images.shape[1:3])
     pending: tuple[int, Tensor] | None = None
     for draw in range(start // count, max(1, len(draws))):
         factors = extractor.drop_factors(count, draws[draw]).to(device) if draws else None

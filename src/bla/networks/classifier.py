@@ -1,53 +1,137 @@
-"""What is explained: a frozen backbone, average pooling, and linear heads of one or more runs.
+"""What is explained: a feature map, and the tail that turns it into class scores.
 
-    classifier = Classifier(extractor, head)           # R heads on one backbone
-    probabilities = classifier(images).softmax(dim=2)  # uint8 [B, H, W, 3] -> [R, B, K]
+    classifier = Classifier(extractor, Head(weight, bias))             # average pooling and R linear heads
+    classifier = Classifier(extractor, OwnTail(extractor.network))     # the network's own layers after the map
+    scores = classifier(images)                                        # uint8 [B, H, W, 3] -> [R, B, K]
+    probabilities = classifier.probabilities(scores)                   # softmax, or sigmoid for each class
 
-All runs share the backbone, so that one pass over masked images serves every head.
+All runs share the backbone, so that one pass over masked images serves every head. Only methods that say that they need a
+linear head read one (`linear_head`).
 """
+
+import copy
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from bla.base.errors import BlaError
 from bla.method.modules import Head
-from bla.networks.backbones import Extractor
+from bla.method.scores import Scores, probabilities
+
+if TYPE_CHECKING:
+    from bla.networks.sources import Network
+
+
+class PooledHeads(nn.Module):
+    """R linear heads on the average of the cells: BL, or any other column's heads."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(head.weight, requires_grad=False)
+        self.bias = nn.Parameter(head.bias, requires_grad=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Class scores `[R, B, K]` of a feature map `[B, C, h, w]`."""
+        pooled = features.float().mean(dim=(2, 3))
+        return torch.einsum("bc,rkc->rbk", pooled, self.weight) + self.bias[:, None]
+
+
+class OwnTail(nn.Module):
+    """The layers that a network has after its feature map; one run."""
+
+    def __init__(self, network: "Network") -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Class scores `[1, B, K]` of a feature map `[B, C, h, w]`."""
+        return self.network.tail(features.float())[None]
 
 
 class Classifier(nn.Module):
-    """Backbone and R heads: BL, or any other column's heads on average-pooled features."""
+    """A backbone and the tail of R runs, with scores that become probabilities by softmax or by a sigmoid for each class."""
 
-    def __init__(self, extractor: Extractor, head: Head) -> None:
+    def __init__(self, extractor: nn.Module, tail: nn.Module | Head, scores: Scores = "softmax") -> None:
         super().__init__()
         self.extractor = extractor
-        self.head_weight = nn.Parameter(head.weight, requires_grad=False)
-        self.head_bias = nn.Parameter(head.bias, requires_grad=False)
+        self.tail = PooledHeads(tail) if isinstance(tail, Head) else tail
+        self.scores = scores
         self.forwards = 0  # images that went through the backbone
 
-    def head(self) -> Head:
-        """Its heads as they are in files."""
-        return Head(self.head_weight, self.head_bias)
+    @property
+    def runs(self) -> int:
+        """How many runs it has."""
+        return len(self.tail.weight) if isinstance(self.tail, PooledHeads) else 1
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether its tail sees nothing of the map but the mean over the cells."""
+        return isinstance(self.tail, PooledHeads)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+        return next(self.parameters()).device
+
+    def linear_head(self) -> Head:
+        """The heads `[R, K, C]` on average-pooled features; BlaError if the tail is anything else."""
+        if isinstance(self.tail, PooledHeads):
+            return Head(self.tail.weight, self.tail.bias)
+        layers = [layer for layer in self.tail.modules() if isinstance(layer, nn.Linear)]
+        if layers and self._is_pooling_and(layers[-1]):
+            return Head(layers[-1].weight[None], layers[-1].bias[None])
+        raise BlaError("this classifier has no linear head on average-pooled features")
+
+    @torch.no_grad()
+    def _is_pooling_and(self, layer: nn.Linear) -> bool:
+        """Whether the tail computes what average pooling and this layer do, tried on a random map."""
+        features = torch.rand(2, layer.in_features, 3, 3, generator=torch.Generator().manual_seed(0)).to(self.device)
+        expected = layer(features.mean(dim=(2, 3)))
+        try:
+            result = self.tail(features)[0]
+        except RuntimeError:  # made for maps of another size
+            return False
+        return result.shape == expected.shape and torch.allclose(result, expected, rtol=1e-4, atol=1e-5)
 
     def run(self, number: int) -> "Classifier":
         """The classifier of one run, R = 1, on the same backbone."""
-        only = slice(number, number + 1)
-        alone = Classifier(self.extractor, Head(self.head_weight[only], self.head_bias[only]))
-        alone.training = self.training  # not .train(), which would reach into the backbone
+        tail: nn.Module | Head = self.tail
+        if isinstance(tail, PooledHeads):
+            tail = Head(tail.weight[number : number + 1], tail.bias[number : number + 1])
+        alone = Classifier(self.extractor, tail, self.scores)
+        alone.training = alone.tail.training = self.training  # not .train(), which would reach into the backbone
         return alone
+
+    def with_extractor(self, extractor: nn.Module) -> "Classifier":
+        """The same classifier on another copy of its backbone."""
+        tail = OwnTail(extractor.network) if isinstance(self.tail, OwnTail) else copy.deepcopy(self.tail)  # type: ignore[arg-type]
+        return Classifier(extractor, tail, self.scores)
+
+    def with_scaled_features(self, scale: float) -> "Classifier":
+        """The same tail on a feature map that is multiplied by `scale`; for what is fitted to such features."""
+        scaled = Classifier(ScaledFeatures(self.extractor, scale), self.tail, self.scores)
+        scaled.training = scaled.extractor.training = self.training
+        return scaled
 
     def features(self, images: Tensor) -> Tensor:
         """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
-        features = self.extractor.feature_map(images)
+        features: Tensor = self.extractor.feature_map(images)  # type: ignore[operator]
         self.forwards += len(images)
         return features
 
     def logits(self, features: Tensor) -> Tensor:
-        """Class logits `[R, B, K]` of a feature map `[B, C, h, w]`, pooled with equal weights."""
-        pooled = features.float().mean(dim=(2, 3))
-        return torch.einsum("bc,rkc->rbk", pooled, self.head_weight) + self.head_bias[:, None]
+        """Class scores `[R, B, K]` of a feature map `[B, C, h, w]`."""
+        scores: Tensor = self.tail(features)
+        return scores
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits `[R, B, K]` of uint8 images `[B, H, W, 3]`."""
+        """Class scores `[R, B, K]` of uint8 images `[B, H, W, 3]`."""
         return self.logits(self.features(images))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities `[..., K]` of class scores: they sum to 1 (softmax), or each class has its own (sigmoid)."""
+        return probabilities(logits, self.scores)
 
     def feature_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The feature map `[B, C, h, w]`, and the gradient of each image's target logit, of the first run, with respect to it."""
@@ -55,6 +139,27 @@ class Classifier(nn.Module):
             features = self.features(images).float()
         with torch.enable_grad():
             leaf = features.detach().requires_grad_()
-            wanted = self.logits(leaf)[0].gather(1, targets[:, None]).sum()
-        (gradient,) = torch.autograd.grad(wanted, leaf)
+            target = self.logits(leaf)[0].gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(target, leaf)
         return features, gradient
+
+
+class ScaledFeatures(nn.Module):
+    """A backbone whose feature map is multiplied by a number."""
+
+    def __init__(self, extractor: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.extractor, self.scale, self.mean = extractor, scale, extractor.mean
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """The map `[B, C, h, w]` times `scale`."""
+        features: Tensor = self.extractor.feature_map(images)  # type: ignore[operator]
+        return features * self.scale
+
+
+class NoBackbone(nn.Module):
+    """In place of a backbone where heads and modules train on cached features, which need none."""
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Raises: there is no network for images."""
+        raise AssertionError("this classifier has no backbone: it belongs to cached features")

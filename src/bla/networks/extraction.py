@@ -25,17 +25,18 @@ def fill_features(
 ) -> None:
     """Write the half-precision features of images `[N, H, W, 3]` to `store/features.npy`; a killed stage resumes.
 
-    The array is `[N, n, C]`, or `[D, N, n, C]` with `with_draws`: a draw of stochastic depth for each seed in `draws`, one clean
+    The array is `[N, h, w, C]`, or `[D, N, h, w, C]` with `with_draws`: a draw of stochastic depth for each seed in `draws`, one clean
     draw if there are none. Raises BlaError if a feature is not a finite half-precision number.
     """
-    _, cells, channels = extractor(torch.from_numpy(images[[0]])).shape
+    with torch.inference_mode():
+        channels, *grid = extractor.feature_map(torch.from_numpy(images[[0]])).shape[1:]
     count, number = len(images), max(1, len(draws))
-    shape = (number, count, cells, channels) if with_draws else (count, cells, channels)
+    shape = (number, count, *grid, channels) if with_draws else (count, *grid, channels)
 
     def chunks(start: int) -> Iterator[tuple[list[NDArray[Any]], list[Any]]]:
         with tqdm(total=number * count, initial=start, desc=f"{title} features", unit="img", disable=None) as bar:
             for part in extract(extractor, images, device, draws, start):
-                yield [part], []
+                yield [part.reshape(len(part), *grid, channels)], []
                 bar.update(len(part))
 
     try:

@@ -1,8 +1,13 @@
 """The grid of patches over an image: some are shown, the others are painted black."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+
+Grid = tuple[int, int]
+"""The cells of a feature map: rows and columns, n = rows * columns of them."""
 
 
 def patch_of_pixel(side: int, grid: int) -> Tensor:
@@ -10,20 +15,36 @@ def patch_of_pixel(side: int, grid: int) -> Tensor:
     return torch.arange(side) * grid // side
 
 
-def occlude(images: Tensor, patterns: Tensor, grid: int) -> Tensor:
-    """Paint the absent patches of uint8 images `[B, H, W, 3]` black; `patterns` bool `[B, grid * grid]`, true is shown."""
-    rows, columns = (patch_of_pixel(side, grid).to(images.device) for side in images.shape[1:3])
-    shown = patterns[:, rows[:, None] * grid + columns]  # [B, H, W]
+def batch_size_for(device: torch.device, size: Sequence[int]) -> int:
+    """How many images of this height and width, in pixels, to extract at once.
+
+    Measured on two cores: 16 of 224 x 224 pixels are a third faster than 32, whose activations leave the cache.
+    """
+    return 512 if device.type == "cuda" else max(1, 16 * 224**2 // (size[0] * size[1]))
+
+
+def cells_of_pixels(size: Sequence[int], grid: Grid) -> Tensor:
+    """The number of the cell that each pixel of an image `[H, W]` belongs to."""
+    rows, columns = (patch_of_pixel(side, cells) for side, cells in zip(size, grid, strict=True))
+    return rows[:, None] * grid[1] + columns
+
+
+def occlude(images: Tensor, patterns: Tensor, grid: Grid) -> Tensor:
+    """Paint the absent patches of uint8 images `[B, H, W, 3]` black; `patterns` bool `[B, n]`, true is shown."""
+    shown = patterns[:, cells_of_pixels(images.shape[1:3], grid).to(images.device)]  # [B, H, W]
     return images * shown[..., None]
 
 
-def cell_means(values: Tensor, grid: int) -> Tensor:
-    """Means `[B, grid, grid]` of values `[B, H, W]` over the patches; unchanged if they are a map of the grid already."""
-    if values.shape[1:] == (grid, grid):
+def cell_means(values: Tensor, grid: Grid) -> Tensor:
+    """Means `[B, h, w]` of values `[B, H, W]` over the patches; unchanged if they are a map of the grid already."""
+    if values.shape[1:] == tuple(grid):
         return values
-    assert min(values.shape[1:]) >= grid, f"a map of {tuple(values.shape[1:])} is coarser than {grid} cells a side"
-    for axis in (1, 2):
-        patch = patch_of_pixel(values.shape[axis], grid).to(values.device)
-        share = one_hot(patch, grid).to(values.dtype)
+    sides = values.shape[1:]
+    assert all(side >= cells for side, cells in zip(sides, grid, strict=True)), (
+        f"a map of {tuple(sides)} is coarser than {grid} cells"
+    )
+    for axis, cells in zip((1, 2), grid, strict=True):
+        patch = patch_of_pixel(values.shape[axis], cells).to(values.device)
+        share = one_hot(patch, cells).to(values.dtype)
         values = (values.movedim(axis, 2) @ (share / share.sum(dim=0))).movedim(2, axis)
     return values

@@ -4,6 +4,7 @@ A small timm network learns to classify cluttered digits; its classifier is then
 from (seed, epoch), so that training resumes after any epoch and ends with the same bytes.
 """
 
+import math
 import warnings
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from bla.networks.backbones import build_backbone
 from bla.networks.patches import occlude
 from bla.runtime.seeds import derive_seed
 
-GRID = 7
-"""Patches a side that are shown or black."""
+GRID = (7, 7)
+"""Rows and columns of patches that are shown or black."""
 
 
 def pretrain(
@@ -42,7 +43,7 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "pretraining"))
         extractor = build_backbone(backbone, images.shape[1])
-        classifier = nn.Linear(int(extractor.model.num_features), int(labels.max()) + 1)  # type: ignore[arg-type]
+        classifier = nn.Linear(int(extractor.network.model.num_features), int(labels.max()) + 1)  # type: ignore[arg-type]
     network = nn.ModuleList([extractor, classifier]).to(device).train()
     steps = len(images) // spec.batch_size
     if steps == 0:
@@ -59,7 +60,7 @@ def pretrain(
             # Not from the start: a network that has learned nothing yet learns nothing from images full of black.
             darkest = spec.occlusion if epoch >= spec.epochs // 2 else 0
             shown = 1 - darkest * torch.rand(len(batch), 1, generator=generator)
-            patterns = torch.rand(len(batch), GRID * GRID, generator=generator) < shown
+            patterns = torch.rand(len(batch), math.prod(GRID), generator=generator) < shown
             masked = occlude(images[batch].to(device), patterns.to(device), GRID)
             pooled = extractor.feature_map(masked).mean((2, 3))
             loss = cross_entropy(classifier(pooled), labels[batch].to(device))
@@ -72,7 +73,7 @@ def pretrain(
             raise BlaError(f"the pretraining loss is not finite in epoch {epoch + 1}; lower pretraining.learning_rate")
         print(f"pretraining: epoch {epoch + 1} of {spec.epochs}, loss {total:.3f}", flush=True)
         _save(checkpoint, network, optimiser, epoch + 1)
-    return {name: value.cpu() for name, value in extractor.model.state_dict().items()}
+    return {name: value.cpu() for name, value in extractor.network.weights().items()}
 
 
 def _save(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer, epochs: int) -> None:

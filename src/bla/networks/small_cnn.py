@@ -32,7 +32,8 @@ Pooling = Literal["mean", "flat"]
 FILTERS = (8, 16, 16)
 KERNEL = 5
 SIDE = 28
-CELLS = (SIDE // 4) ** 2
+GRID = (SIDE // 4, SIDE // 4)
+CELLS = GRID[0] * GRID[1]
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from torch import Tensor
 from bla.base.specs import Explaining
 from bla.method.equations import hard_explanation, hard_weights, logits_of
 from bla.method.modules import EVALUATION_CHUNK, Head, Module
+from bla.method.scores import Scores, probabilities
 
 Array = NDArray[np.float64]
 
 
 @torch.no_grad()
-def confidences(features: Tensor, variant: Explaining, head: Head, module: Module) -> Array:
-    """The probability `[R, N]` of the class that each run predicts with hard explanations, from features `[N, n, C]`."""
-    found = []
+def confidences(features: Tensor, variant: Explaining, head: Head, module: Module, scores: Scores) -> Array:
+    """The largest class probability `[R, N]` of each run with hard explanations, from features `[N, n, C]`."""
+    parts = []
     for part in features.split(EVALUATION_CHUNK):
         x = part.float()
         weights = hard_weights(variant, hard_explanation(variant, logits_of(variant, module(x))))
-        found.append(head(torch.einsum("rbn,bnc->rbc", weights, x)).softmax(dim=2).amax(dim=2))
-    result: Array = torch.cat(found, dim=1).double().cpu().numpy()
+        parts.append(probabilities(head(torch.einsum("rbn,bnc->rbc", weights, x)), scores).amax(dim=2))
+    result: Array = torch.cat(parts, dim=1).double().cpu().numpy()
     return result

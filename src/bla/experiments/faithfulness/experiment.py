@@ -25,6 +25,16 @@ def hard_explanations(
     }
 
 
+def best_sets(sets: Mapping[str, Sequence[Sequence[Sequence[int]]]], cells: int) -> dict[str, NDArray[np.bool_]]:
+    """The best set of each image `[M, n]`, for methods that return sets; all false for an image without any."""
+    result = {}
+    for name, of_images in sets.items():
+        result[name] = np.zeros((len(of_images), cells), np.bool_)
+        for row, of_image in zip(result[name], of_images, strict=True):
+            row[of_image[0] if of_image else []] = True
+    return result
+
+
 def similarities(
     arrays: Mapping[str, Array], maps: Mapping[str, Array], levels: Sequence[str], constant_maps: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -6,13 +6,16 @@ Every method has the same colour and line in all pictures; controls are grey.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from bla.experiments.faithfulness.tables import summary
@@ -42,28 +45,33 @@ SCATTERED = 3
 
 def pictures(
     title: str,
-    arrays: Mapping[str, NDArray[Any]],
+    maps_by_method: Mapping[str, Array],
+    sets: Mapping[str, Sequence[Sequence[int]]],
+    grid: tuple[int, int],
     methods: pd.DataFrame,
     per_image: pd.DataFrame,
     points: pd.DataFrame,
     random: pd.DataFrame,
     images: NDArray[np.uint8],
+    targets: NDArray[np.int64],
     classes: Sequence[str],
 ) -> dict[str, Callable[[], Figure]]:
     """All pictures of a dataset by name, each a function that draws it and can travel to another process.
 
-    `arrays` and `methods` are what the stage `maps` writes, the next three tables what `faithfulness` does; `images` uint8
-    `[M, H, W, 3]`; `classes` are captions by label.
+    `maps_by_method` `[M, n]` are means over the cells of the `grid`, `sets` the cells of each method's best set, if it has sets; `methods`
+    is what the stage `maps` writes, the next three tables what `faithfulness` does; `images` uint8 `[M, H, W, 3]`; `targets`
+    `[M]` are the explained classes, `classes` captions by label.
     """
     mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
     with_mask = pd.concat([methods, mask]) if (points["method"] == "mask").any() else methods
-    maps = {str(row.title): arrays[f"maps/{row.method}"] for row in methods.itertuples()}
+    titles = dict(zip(methods["method"], methods["title"].astype(str), strict=True))
+    maps = {title: maps_by_method[method] for method, title in titles.items()}
     whole = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0]
     count = min(PICTURED, len(whole))
     shown = whole[(2 * np.arange(count) + 1) * len(whole) // (2 * count)]  # they are ordered by class: some of each
-    captions = [f"“{classes[int(target)]}”" for target in arrays["targets"][shown]]
-    side = math.isqrt(arrays["maps/lime"].shape[1])
-    squares = {name: values[shown].reshape(-1, side, side) for name, values in maps.items()}
+    captions = [f"“{classes[int(target)]}”" for target in targets[shown]]
+    cells = {name: values[shown].reshape(-1, *grid) for name, values in maps.items()}
+    outlined = {titles[method]: [of_images[number] for number in shown] for method, of_images in sets.items()}
     heading = f"{title}: what each method holds to matter for the predicted class (at the left), blue little, red much"
 
     few = shown[:SCATTERED]
@@ -72,10 +80,10 @@ def pictures(
     agreement = {name: spearman(values, lime) for name, values in others.items()}
     return {
         "lime": partial(against_lime, lime, others, agreement, captions[:SCATTERED]),
-        "maps": partial(side_by_side, images[shown], squares, captions, heading),
+        "maps": partial(side_by_side, images[shown], cells, captions, heading, outlined),
         "ranks": partial(rank_map, summary(per_image), with_mask, title),
         "curves": partial(curves, points, with_mask),
-        "cascade": partial(cascade, random, methods, side**2),
+        "cascade": partial(cascade, random, methods, math.prod(grid)),
     }
 
 
@@ -95,10 +103,16 @@ def looks(methods: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return result
 
 
-def side_by_side(images: NDArray[np.uint8], maps: Mapping[str, Array], captions: list[str], heading: str) -> Figure:
+def side_by_side(
+    images: NDArray[np.uint8],
+    maps: Mapping[str, Array],
+    captions: list[str],
+    heading: str,
+    sets: Mapping[str, Sequence[Sequence[int]]] = MappingProxyType({}),
+) -> Figure:
     """A row an image, a column a method: half the image, half the map from its least (blue) to its largest value (red).
 
-    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`.
+    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`; `sets` by title, of each image the cells to outline in white.
     """
     count = len(maps) + 1
     with plt.rc_context(STYLE):
@@ -112,11 +126,23 @@ def side_by_side(images: NDArray[np.uint8], maps: Mapping[str, Array], captions:
                 scaled = (values[row] - low) / (high - low) if high > low else np.ones_like(values[row])
                 axes[row, column].imshow(overlay(image, scaled))
                 axes[row, column].set_xlabel("" if high > low else "constant")
+        for column, title in enumerate(maps, start=1):
+            for row, chosen in enumerate(sets.get(title, [])):
+                outline(axes[row, column], chosen, maps[title].shape[1:], images.shape[1:3])
         for column, title in enumerate(("input", *maps)):
             axes[0, column].set_title(title)
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
     return figure
+
+
+def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequence[int]) -> None:
+    """Draw a white frame around each of some cells of a grid over an image of this height and width."""
+    height, width = (pixels / count for pixels, count in zip(size, grid, strict=True))
+    for cell in cells:
+        row, column = divmod(cell, grid[1])
+        corner = (column * width - 0.5, row * height - 0.5)
+        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))
 
 
 def against_lime(

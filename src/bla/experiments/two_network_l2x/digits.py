@@ -27,7 +27,7 @@ from bla.experiments.two_network_l2x.l2x import sample, shown
 from bla.method.equations import largest_cells
 from bla.method.modules import EVALUATION_CHUNK
 from bla.networks import small_cnn
-from bla.networks.small_cnn import CELLS, SIDE, SmallCNN, initial
+from bla.networks.small_cnn import CELLS, GRID, SIDE, SmallCNN, initial
 from bla.runtime.adam import Adam
 from bla.runtime.seeds import derive_seed
 
@@ -120,7 +120,7 @@ def answer(network: SmallCNN, images: Tensor) -> Tensor:
 
 def seen(images: Tensor, mask: Tensor) -> Tensor:
     """Images `[R, B, 28, 28]` with each patch as bright as the mask `[R, B, 49]` says."""
-    return images * shown(mask, (SIDE, SIDE))
+    return images * shown(mask.unflatten(-1, GRID), (SIDE, SIDE))
 
 
 class Runs(NamedTuple):

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from bla.base.specs import L2XReading, Schedule
 from bla.datasets import spread_over_classes
-from bla.experiments.two_network_l2x.l2x import evaluate, masked, train
+from bla.experiments.two_network_l2x.l2x import evaluate, grid_of, masked, train
 from bla.metrics.localisation import overlap
-from bla.networks.backbones import Extractor, batch_size_for
+from bla.networks.backbones import Extractor
+from bla.networks.patches import batch_size_for
 from bla.runtime.seeds import derive_seed
 
 PICTURED = 8
@@ -62,7 +63,7 @@ def train_and_evaluate(
     sets = data.images, data.features, data.labels, data.rows
     trained = train(extractor, *sets, reading, k, schedule, seed, run)
     images, _, labels = data.test
-    size = batch_size_for(labels.device, images.shape[1])
+    size = batch_size_for(labels.device, images.shape[1:3])
     result = evaluate(extractor, *data.test, reading, k, trained, derive_seed(seed, "evaluation"), size)
     row: Row = {"reading": name, "temperature": reading.temperature, "background": reading.background}
     row |= {"straight_through": reading.straight_through, "k": k, "run": run, "seed": seed}
@@ -78,8 +79,13 @@ def train_and_evaluate(
         return row, None
     some = torch.from_numpy(spread_over_classes(labels.cpu().numpy(), min(PICTURED, len(labels))))
     pixels = images[some].to(labels.device)
+    grid = grid_of(extractor, images, labels.device)
     soft, hard = (
-        masked(extractor, pixels, mask[some].to(labels.device), reading).round().to(torch.uint8).cpu().numpy()
+        masked(extractor, pixels, mask[some].to(labels.device).unflatten(-1, grid), reading)
+        .round()
+        .to(torch.uint8)
+        .cpu()
+        .numpy()
         for mask in (result.soft, result.hard)
     )
     return row, Seen(images[some].numpy(), {name: soft}, {name: hard})

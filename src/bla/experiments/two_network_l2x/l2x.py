@@ -27,7 +27,7 @@ from bla.base.specs import L2XReading, Schedule
 from bla.method.equations import gumbel, l2x_weights, largest_cells
 from bla.method.initialisation import initial_head
 from bla.method.modules import EVALUATION_CHUNK, Head, Module
-from bla.networks.patches import patch_of_pixel
+from bla.networks.patches import Grid, patch_of_pixel
 from bla.runtime.adam import Adam
 from bla.runtime.seeds import derive_seed
 
@@ -76,21 +76,27 @@ def sample(reading: L2XReading, k: int, logits: Tensor, uniform: Tensor) -> Tens
 
 
 def shown(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask `[..., n]` of square grids of patches, repeated over the pixels of each patch: `[..., H, W]`."""
-    grid = round(mask.shape[-1] ** 0.5)
-    rows, columns = (patch_of_pixel(side, grid).to(mask.device) for side in size)
-    large: Tensor = mask.unflatten(-1, (grid, grid)).index_select(-2, rows).index_select(-1, columns)
+    """A mask of patches `[..., h, w]`, repeated over the pixels of each patch: `[..., H, W]`."""
+    rows, columns = (patch_of_pixel(*sides).to(mask.device) for sides in zip(size, mask.shape[-2:], strict=True))
+    large: Tensor = mask.index_select(-2, rows).index_select(-1, columns)
     return large
 
 
 def masked(extractor: "Extractor", images: Tensor, mask: Tensor, reading: L2XReading) -> Tensor:
-    """What the second network sees of images `[B, H, W, 3]` in [0, 255] under a mask `[B, n]`: float `[B, H, W, 3]`.
+    """What the second network sees of images `[B, H, W, 3]` in [0, 255] under a mask `[B, h, w]`: float `[B, H, W, 3]`.
 
     The rest is black, or the mean colour that the backbone's input normalisation takes for 0.
     """
     part = shown(mask.float(), (images.shape[1], images.shape[2]))[..., None]
     pixels = images * part
     return pixels if reading.background == "black" else pixels + (1 - part) * extractor.mean.flatten()
+
+
+@torch.no_grad()
+def grid_of(extractor: "Extractor", images: Tensor, device: torch.device) -> Grid:
+    """Rows and columns of the feature map of such images."""
+    rows, columns = extractor.feature_map(images[:1].to(device)).shape[2:]
+    return rows, columns
 
 
 def train(
@@ -113,6 +119,8 @@ def train(
     under every reading. Raises BlaError if there are not more than k patches, or a loss is not finite.
     """
     device, (draws, _, cells, channels) = features.device, features.shape
+    if labels.ndim > 1:
+        raise BlaError("its images have several labels, but this L2X needs one per image; remove it from datasets here")
     if k >= cells:
         raise BlaError(f"{k} patches cannot be chosen from {cells}; lower k")
     generator = torch.Generator().manual_seed(seed)
@@ -120,7 +128,7 @@ def train(
     module = Module(first.weight[:, 0].to(device).requires_grad_(), first.bias[:, 0].to(device).requires_grad_())
     second = initial_head([derive_seed(seed, "head")], channels, int(labels.max()) + 1)
     head = Head(second.weight.to(device).requires_grad_(), second.bias.to(device).requires_grad_())
-    parameters = [module.weight, module.bias, head.weight, head.bias]
+    parameters, grid = [module.weight, module.bias, head.weight, head.bias], grid_of(extractor, images, device)
     adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
     for epoch in range(schedule.epochs):
         draw = (run + epoch) % draws
@@ -132,7 +140,8 @@ def train(
                 noise = int(torch.randint(2**62, (), generator=generator))
                 factors = extractor.drop_factors(len(batch), noise).to(device)
             logits = module(features[draw, batch.to(device)].float())[0]  # [B, n]
-            pixels = masked(extractor, images[batch].to(device), sample(reading, k, logits, uniform), reading)
+            mask = sample(reading, k, logits, uniform).unflatten(-1, grid)
+            pixels = masked(extractor, images[batch].to(device), mask, reading)
             answer = head(extractor(pixels, factors).mean(dim=1)[None])[0]  # [B, K]
             loss = cross_entropy(answer, labels[batch.to(device)])
             adam.minimise(loss)
@@ -159,6 +168,7 @@ def evaluate(
     Image i's samples and random patches come from (seed, i), the same under every reading.
     """
     device, cells = features.device, features.shape[1]
+    grid = grid_of(extractor, images, device)
     generators = (torch.Generator().manual_seed(derive_seed(seed, i)) for i in range(len(images)))
     uniform = torch.stack([torch.rand(k + 1, cells, generator=g) for g in generators]).to(device)
     logits = torch.cat([trained.module(part.float())[0] for part in features.split(EVALUATION_CHUNK)])
@@ -170,7 +180,7 @@ def evaluate(
     for numbers in torch.arange(len(images)).split(batch_size):
         pixels = images[numbers].to(device)
         for name, mask in masks.items():
-            seen = extractor(masked(extractor, pixels, mask[numbers.to(device)], reading))
+            seen = extractor(masked(extractor, pixels, mask[numbers.to(device)].unflatten(-1, grid), reading))
             answers[name].append(trained.head(seen.mean(dim=1)[None])[0])
     whole = torch.cat([trained.head(part.float().mean(dim=1)[None])[0] for part in features.split(EVALUATION_CHUNK)])
     correct = {name: torch.cat(parts).argmax(dim=1) == labels for name, parts in answers.items()}

@@ -3,13 +3,20 @@
 import torch
 from torch import Tensor
 
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, Explainer
 
 
 class Centre(Explainer):
     """A Gaussian around the centre, a quarter of the side wide."""
 
     title = "centre"
+    card = Card(
+        sentence="Every image gets the same Gaussian around its centre.",
+        source="control",
+        needs="nothing",
+        cost="no forward pass",
+        proof="tests/explainers/test_controls.py: its formula",
+    )
     control = True
     class_specific = False
 

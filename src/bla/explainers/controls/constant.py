@@ -3,13 +3,20 @@
 import torch
 from torch import Tensor
 
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, Explainer
 
 
 class Constant(Explainer):
     """One everywhere."""
 
     title = "constant"
+    card = Card(
+        sentence="Every place matters the same.",
+        source="control",
+        needs="nothing",
+        cost="no forward pass",
+        proof="tests/explainers/test_controls.py: its formula",
+    )
     control = True
     class_specific = False
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, Explainer
 
 SOBEL = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 
@@ -13,6 +13,13 @@ class Edges(Explainer):
     """Sobel's gradient magnitude of the grey image."""
 
     title = "edges"
+    card = Card(
+        sentence="The strength of the edges of the grey image.",
+        source="Adebayo et al. 2018",
+        needs="the image",
+        cost="no forward pass",
+        proof="tests/explainers/test_controls.py: scipy",
+    )
     control = True
     class_specific = False
 

@@ -3,32 +3,64 @@
 Baumhauer et al. 2021, section 3: the soft explanation q = softmax(theta l) before any threshold, without L2X-F's noise.
 """
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from bla.base.specs import Explaining
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, LearnedExplainer, State, TrainingData
 from bla.method.equations import logits_of, soft_weights
-from bla.method.modules import Module
-from bla.networks.classifier import Classifier
+from bla.method.modules import Module, Trained
+from bla.method.training import train
 
 
-class Attention(Explainer):
-    """The module `[1, C]` of one run; it reads the backbone's features alone, and no head."""
+class Attention(LearnedExplainer):
+    """A variant's explanation module; its settings are those of the variant. It reads the features alone, and no head.
+
+    Its state holds the heads too, which train with it unless the variant says that they are frozen.
+    """
 
     title = "explanation module"
-    learned: ClassVar[bool] = True
+    card = Card(
+        sentence="How much weight the module gives each cell when the head pools them.",
+        source="Baumhauer et al. 2021, section 3; L2X-F after Chen et al. 2018",
+        needs="features; to train, a linear head on their average",
+        cost="1 forward pass, after training",
+        proof="tests/precision: the authors' numbers, and a plain training loop",
+    )
+    Settings: ClassVar = Explaining
     class_specific: ClassVar[bool] = False
+    settings: Explaining
 
-    def __init__(self, classifier: Classifier, variant: Explaining, module: Module) -> None:
-        super().__init__(classifier)
-        self.variant, self.module = variant, module
+    def fit(
+        self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
+    ) -> State:
+        """Train the module, and the head if the variant says so, from the classifier's heads (section 4.2)."""
+        head, start = self.classifier.linear_head(), data.first_epoch
+        features, labels, device = data.features, data.labels, data.device
+        trained = train(
+            features, labels, self.settings, head, seeds, data.schedule, start, progress=progress, device=device
+        )
+        return trained.state()
+
+    @property
+    def module(self) -> Module:
+        """The modules of all runs."""
+        rectified = getattr(self.settings, "activation", "linear") == "relu"
+        module = Trained.from_state(self.state, rectified).module
+        assert module is not None
+        return module
+
+    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Soft weights `[B, h, w]` of the first run, which sum to 1."""
+        return self.explain_runs(images, targets[None], seeds)[0]
 
     @torch.no_grad()
-    def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
-        """Soft weights `[B, h, w]`, which sum to 1."""
+    def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+        """Soft weights `[R, B, h, w]` of every run, from one pass over the images."""
         features = self.classifier.features(images)
-        logits = logits_of(self.variant, self.module(features.flatten(2).transpose(1, 2).float()))[0]
-        return soft_weights(logits.double(), self.variant.temperature).view(len(images), *features.shape[2:])
+        logits = logits_of(self.settings, self.module(features.flatten(2).transpose(1, 2).float()))
+        weights = soft_weights(logits.double(), self.settings.temperature)
+        return weights.view(len(weights), len(images), *features.shape[2:])

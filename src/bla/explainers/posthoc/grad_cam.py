@@ -6,13 +6,20 @@ relu(sum_k w_k A_k). After average pooling it is the positive part of CAM, divid
 
 from torch import Tensor
 
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, Explainer
 
 
 class GradCAM(Explainer):
     """Grad-CAM at the feature map."""
 
     title = "Grad-CAM"
+    card = Card(
+        sentence="The channels of the feature map, weighted by how much each raises the logit of the class.",
+        source="Selvaraju et al. 2017",
+        needs="features and gradients",
+        cost="1 forward and 1 backward pass",
+        proof="tests/explainers/test_posthoc.py: captum",
+    )
     backwards = 1
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:

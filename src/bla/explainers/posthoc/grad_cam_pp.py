@@ -9,13 +9,20 @@ the cells, or sum of A_k, times g^3); after average pooling, where g is the same
 import torch
 from torch import Tensor
 
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, Explainer
 
 
 class GradCAMPP(Explainer):
     """Grad-CAM++ at the feature map."""
 
     title = "Grad-CAM++"
+    card = Card(
+        sentence="Grad-CAM whose cells weigh differently, so that small and repeated objects count.",
+        source="Chattopadhay et al. 2018",
+        needs="features and gradients",
+        cost="1 forward and 1 backward pass",
+        proof="tests/explainers/test_posthoc.py: its formula, computed by hand",
+    )
     backwards = 1
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:

@@ -5,60 +5,76 @@ that lie over the cells are the interpretable features, absent patches are black
 shown is fitted by least squares to the classifier's output under random patterns. Its coefficients are the map.
 """
 
-from typing import Literal
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from bla.explainers.interface import Explainer
+from bla.base.specs import FORBID_EXTRA, Share
+from bla.explainers.interface import Card, Explainer
 from bla.explainers.occlusion import occluded_logits, patch_masks, target_scores
-from bla.networks.classifier import Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`patterns` random patterns per image, in which each patch is shown with probability `presence`.
+
+    `patterns_of`: the images of a dataset share their patterns (they get equal seeds), or each has its own. `output` is what is
+    explained of the class.
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    patterns: Annotated[int, Ge(100)] = 1000
+    patterns_of: Literal["dataset", "image"] = "dataset"
+    presence: Share = 0.5
+    output: Literal["probability", "logit"] = "probability"
 
 
 class LIME(Explainer):
-    """`patterns` random patterns an image, in which each patch is shown with probability `presence`.
-
-    Images with equal seeds share their patterns, and with them one pseudo-inverse.
-    """
+    """LIME for all runs at once. Images with equal seeds share their patterns, and with them one pseudo-inverse."""
 
     title = "LIME"
+    Settings = Settings
+    card = Card(
+        sentence="How much each patch of the image adds to the probability of the class, by least squares.",
+        source="Ribeiro et al. 2016, as in Baumhauer et al. 2021, section 4.3",
+        needs="class scores alone",
+        cost="1 forward pass per pattern",
+        proof="tests/explainers/test_posthoc.py: numpy's least squares, and an additive classifier",
+    )
+    all_runs = True
+    seeded = True
     slow = True
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        patterns: int = 1000,
-        presence: float = 0.5,
-        output: Literal["probability", "logit"] = "probability",
-    ) -> None:
-        self.classifier, self.patterns, self.presence = classifier, patterns, presence
-        self.probabilities = output == "probability"
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Coefficients `[B, h, w]` of the linear models."""
-        assert len(self.classifier.head_weight) == 1, "several runs are explained by explain_runs"
         return self.explain_runs(images, targets[None], seeds)[0]
 
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` of a classifier of R runs for targets `[R, B]`: one pass over the images serves all runs."""
-        grid = self.grid(images)
+        assert len(targets) == self.classifier.runs, "targets are needed for each run (`explain_runs`)"
+        grid, spec = self.grid(images), self.settings
         drawn = {
-            int(seed): draw_patterns(self.patterns, grid * grid, self.presence, int(seed))
+            int(seed): draw_patterns(spec.patterns, math.prod(grid), spec.presence, int(seed))
             for seed in set(seeds.tolist())
         }
         solvers = {seed: solver(patterns).to(targets.device) for seed, patterns in drawn.items()}
         shared = len(drawn) == 1
         patterns = drawn[int(seeds[0])] if shared else torch.stack([drawn[int(seed)] for seed in seeds])
-        masks = patch_masks(patterns.to(self.classifier.head_weight.device), tuple(images.shape[1:3]), grid)  # type: ignore[arg-type]
+        masks = patch_masks(patterns.to(self.classifier.device), images.shape[1:3], grid)
         scores = [
-            target_scores(logits, targets[:, number], self.probabilities).double()
-            for number, logits in enumerate(occluded_logits(self.classifier, images, masks, self.patterns))
+            target_scores(self.classifier, logits, targets[:, number], spec.output == "probability").double()
+            for number, logits in enumerate(occluded_logits(self.classifier, images, masks, spec.patterns))
         ]
         if shared:
             maps = torch.stack(scores, dim=1) @ solvers[int(seeds[0])].T
         else:
             maps = torch.stack([s @ solvers[int(seed)].T for s, seed in zip(scores, seeds, strict=True)], dim=1)
-        return maps.view(*targets.shape, grid, grid)
+        return maps.view(*targets.shape, *grid)
 
 
 def draw_patterns(count: int, cells: int, presence: float, seed: int) -> Tensor:

@@ -5,57 +5,83 @@ to one cell more than the image and cut at a random offset; what it hides become
 probability the map is sum_i f(x * M_i) M_i / (N presence).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bla.explainers.interface import Explainer
+from bla.base.specs import FORBID_EXTRA, Share
+from bla.explainers.interface import Card, Explainer
 from bla.explainers.occlusion import Masks, occluded_logits, target_scores
-from bla.networks.classifier import Classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """`masks` per image, of `grid` x `grid` cells that are shown with probability `presence`."""
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    masks: Annotated[int, Ge(10)] = 1000
+    presence: Share = 0.5
+    grid: Annotated[int, Ge(2), Le(56)] = 7
 
 
 class RISE(Explainer):
-    """RISE with `masks` random masks an image."""
+    """RISE at the resolution of the image."""
 
     title = "RISE"
+    Settings = Settings
+    card = Card(
+        sentence="The mean of random masks, weighted by the probability of the class when only what they show is seen.",
+        source="Petsiuk et al. 2018",
+        needs="class scores alone",
+        cost="1 forward pass per mask",
+        proof="tests/explainers/test_posthoc.py: a plain loop over masks",
+    )
+    seeded = True
     slow = True
-
-    def __init__(self, classifier: Classifier, masks: int = 1000, presence: float = 0.5, grid: int = 7) -> None:
-        super().__init__(classifier)
-        self.masks, self.presence, self.cells = masks, presence, grid
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, H, W]` at the resolution of the image."""
-        device = self.classifier.head_weight.device
-        masks = random_masks(seeds, self.masks, self.cells, self.presence, images.shape[1], device)
-        grey = self.classifier.extractor.mean.flatten()
+        device, spec = self.classifier.device, self.settings
+        masks = random_masks(seeds, spec.masks, spec.grid, spec.presence, images.shape[1:3], device)
+        grey = self.classifier.extractor.mean.flatten()  # type: ignore[operator]
         maps = []
-        for number, logits in enumerate(occluded_logits(self.classifier, images, masks, self.masks, grey)):
-            scores = target_scores(logits, targets[number : number + 1])[0]
+        for number, logits in enumerate(occluded_logits(self.classifier, images, masks, spec.masks, grey)):
+            scores = target_scores(self.classifier, logits, targets[number : number + 1])[0]
             total = torch.zeros(images.shape[1:3], device=device)
-            for some in torch.arange(self.masks, device=device).split(64):
+            for some in torch.arange(spec.masks, device=device).split(64):
                 total += torch.einsum("p,phw->hw", scores[some], masks(torch.full_like(some, number), some))
-            maps.append(total / (self.masks * self.presence))
+            maps.append(total / (spec.masks * spec.presence))
         return torch.stack(maps)
 
 
-def random_masks(seeds: Tensor, count: int, grid: int, presence: float, side: int, device: torch.device) -> Masks:
-    """`count` masks for each image, `[side, side]` in [0, 1], drawn from its seed."""
-    cell = -(-side // grid)
+def random_masks(
+    seeds: Tensor, count: int, grid: int, presence: float, size: Sequence[int], device: torch.device
+) -> Masks:
+    """`count` masks for each image, `[H, W]` of this `size` in [0, 1], drawn from its seed."""
+    cell = [-(-side // grid) for side in size]
     cells, offsets = [], []
     for seed in seeds.tolist():
         generator = torch.Generator().manual_seed(seed)
         cells.append(torch.rand(count, grid, grid, generator=generator) < presence)
-        offsets.append(torch.randint(0, cell, (count, 2), generator=generator))
+        if cell[0] == cell[1]:
+            offsets.append(torch.randint(0, cell[0], (count, 2), generator=generator))
+        else:
+            offsets.append(torch.stack([torch.randint(0, c, (count,), generator=generator) for c in cell], dim=1))
     shown, offset = torch.stack(cells).float().to(device), torch.stack(offsets).to(device)
-    pixels = torch.arange(side, device=device)
+    down, across = (torch.arange(side, device=device) for side in size)
 
     def masks(image: Tensor, number: Tensor) -> Tensor:
-        size = (grid + 1) * cell
-        large = interpolate(shown[image, number][:, None], (size, size), mode="bilinear")[:, 0]
+        larger = [(grid + 1) * c for c in cell]
+        large = interpolate(shown[image, number][:, None], larger, mode="bilinear")[:, 0]
         rows, columns = offset[image, number].unbind(dim=1)
         each = torch.arange(len(image), device=device)[:, None, None]
-        return large[each, (rows[:, None] + pixels)[:, :, None], (columns[:, None] + pixels)[:, None, :]]
+        return large[each, (rows[:, None] + down)[:, :, None], (columns[:, None] + across)[:, None, :]]
 
     return masks

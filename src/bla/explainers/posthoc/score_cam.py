@@ -8,7 +8,7 @@ channels are left out; the map is relu(sum_k s_k A_k). One forward pass per chan
 import torch
 from torch import Tensor
 
-from bla.explainers.interface import Explainer
+from bla.explainers.interface import Card, Explainer
 from bla.explainers.occlusion import occluded_logits, smooth_masks, target_scores
 
 
@@ -16,6 +16,13 @@ class ScoreCAM(Explainer):
     """Score-CAM at the feature map."""
 
     title = "Score-CAM"
+    card = Card(
+        sentence="The channels of the feature map, weighted by the probability of the class when only they are seen.",
+        source="Wang et al. 2020",
+        needs="features and class scores",
+        cost="1 forward pass per channel",
+        proof="tests/explainers/test_posthoc.py: a plain loop over channels",
+    )
     slow = True
 
     @torch.no_grad()
@@ -24,9 +31,11 @@ class ScoreCAM(Explainer):
         features = self.classifier.features(images).float()
         low, high = features.amin(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True)
         scaled = torch.where(high > low, (features - low) / (high - low), 0)
-        masks = smooth_masks(scaled, tuple(images.shape[1:3]))  # type: ignore[arg-type]
-        grey = self.classifier.extractor.mean.flatten()
+        masks = smooth_masks(scaled, images.shape[1:3])
+        grey = self.classifier.extractor.mean.flatten()  # type: ignore[operator]
         every = occluded_logits(self.classifier, images, masks, features.shape[1], grey)
-        scores = torch.cat([target_scores(logits, targets[i : i + 1]) for i, logits in enumerate(every)])  # [B, C]
+        scores = torch.cat(
+            [target_scores(self.classifier, logits, targets[i : i + 1]) for i, logits in enumerate(every)]
+        )  # [B, C]
         weights = torch.where((high > low)[..., 0, 0], scores, 0)
         return (weights[..., None, None] * features).sum(dim=1).relu()

@@ -1,0 +1,27 @@
+"""The settings of explanation methods: a method's own file says which it has, params.yaml has their values.
+
+Only the stage `settings` checks those of all methods. Other stages read those of the methods that they use, and so do not
+depend on the code of the others.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bla.base.errors import BlaError
+from pipeline.run.settings import PARAMS, Settings, explain_error
+
+
+def method_settings(settings: Settings, name: str, model: Any) -> Any:
+    """A method's settings, of the dataclass `model`, from its section of params.yaml.
+
+    Raises BlaError, which lists what is wrong with them, one line each.
+    """
+    given = settings.explainer.get(name, {})
+    try:
+        return TypeAdapter(model).validate_python(given)
+    except ValidationError as error:
+        raw, known = {"explainer": {name: given}}, [field.name for field in fields(model)]
+        lines = [explain_error({**e, "loc": ("explainer", name, *e["loc"])}, raw, known) for e in error.errors()]
+        raise BlaError("\n".join(f"{PARAMS}: {line}" for line in lines)) from error

@@ -1,0 +1,42 @@
+"""Stage `fit@DATASET-EXPLAINER`: a learned explanation method, fitted to the classifiers of all runs, in models/learned/."""
+
+import torch
+from tqdm import tqdm
+
+from bla.base.errors import BlaError
+from bla.explainers.interface import TrainingData
+from bla.explainers.registry import explainer_class
+from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.explained_images import load_classifier
+from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.images import load_images
+from pipeline.artifacts.models import BACKBONES, save_state
+from pipeline.run.environment import choose_device
+from pipeline.run.methods import method_settings
+from pipeline.run.settings import load_settings
+
+
+def main(dataset: str, explainer: str) -> None:
+    """Fit run r of the method to run r of the classifier."""
+    settings, device = load_settings(), choose_device()
+    images, (features, labels) = load_images(dataset, "train"), load_features(dataset, "train")
+    _, height, width, _ = images.shape
+    backbone, schedule = settings.dataset[dataset].backbone, settings.dataset[dataset].training
+    extractor = fold_batch_norm(load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (height, width)))
+    classifier = load_classifier(dataset, settings, extractor).to(device).eval()
+    kind = explainer_class(explainer)
+    method = kind(classifier, method_settings(settings, explainer, kind.Settings))
+    seeds = [derive_seed(settings.seed, dataset, explainer, run) for run in range(classifier.runs)]
+    data = TrainingData(features, load_grid(dataset), images, labels, schedule, device, schedule.epochs)
+    with tqdm(total=len(seeds), desc=f"{dataset} {explainer}", unit="run", disable=None) as bar:
+        try:
+            state = method.fit(data, seeds, bar.update)
+        except BlaError as error:
+            raise BlaError(f"params.yaml: explainer.{explainer}: {dataset}: {error}") from error
+    save_state(dataset, explainer, state)
+    losses = state.get("losses", torch.zeros(0, 0))
+    print(
+        f"{dataset} {explainer}: fitted {len(seeds)} runs"
+        + (f", last loss {losses[:, -1].mean():.4f}" if losses.numel() else "")
+    )

@@ -1,0 +1,98 @@
+"""Your own images with a table of labels: several classes per image, and masks of classes or parts.
+
+images.csv         file,split,labels
+                   img/1.jpg,train,cat|sofa
+img/1.jpg          anywhere in the folder
+masks/cat/img/1.png       the cat in img/1.jpg
+masks/ear/img/1.png       a part; a mask that is not there means that the image does not show it
+
+listing = find(spec, Path("living_rooms"))
+listing.splits["train"][0]     # ImageFile(name="img/1.jpg", label=(0, 3), masks=("masks/cat/img/1.png", ...))
+"""
+
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from bla.base.errors import BlaError
+from bla.base.specs import ImageTable
+from bla.datasets import OBJECT, SPLITS, ImageFile, Listing, SplitName
+from bla.datasets.image_files import FORMATS
+
+COLUMNS = ["file", "split", "labels"]
+
+
+def find(spec: ImageTable, folder: Path) -> Listing:
+    """The images of the table in its order, with their labels and masks; classes are sorted by name.
+
+    Raises BlaError, naming the row, for a table that cannot be read, a file outside the folder, missing or listed twice, an
+    unknown split, or a label that is missing where each image has one; and for fewer than two classes, or a class without a
+    training image.
+    """
+    table = _read(folder / "images.csv")
+    labels = [[name for name in (part.strip() for part in text.split("|")) if name] for text in table["labels"]]
+    if spec.labels == "one":
+        _check(folder, table, [len(names) == 1 for names in labels], "must have one label; or set labels to several")
+    classes = sorted({name for names in labels for name in names})
+    if len(classes) < 2:
+        raise BlaError(f"{folder / 'images.csv'}: {len(classes)} classes; a classifier needs at least two")
+    trained = {name for names, split in zip(labels, table["split"], strict=True) for name in names if split == "train"}
+    if missing := [name for name in classes if name not in trained]:
+        raise BlaError(
+            f"{folder / 'images.csv'}: no training image shows {', '.join(missing[:10])}; add one, or remove it"
+        )
+    mask_names = _mask_names(folder) if spec.masks else OBJECT
+    splits: dict[SplitName, list[ImageFile]] = {split: [] for split in SPLITS}
+    for file, split, names in zip(table["file"], table["split"], labels, strict=True):
+        numbers = tuple(sorted({classes.index(name) for name in names}))
+        masks = tuple(_mask(folder, name, file) for name in mask_names) if spec.masks else ()
+        splits[split].append(ImageFile(file, numbers[0] if spec.labels == "one" else numbers, masks))
+    if empty := [split for split in SPLITS if not splits[split]]:
+        raise BlaError(f"{folder / 'images.csv'}: no image has the split {empty[0]}")
+    if spec.masks and not any(any(file.masks) for files in splits.values() for file in files):
+        raise BlaError(f"{folder / 'masks'}: no mask belongs to an image; masks lie in masks/<name>/<file>.png")
+    return Listing(folder, classes, splits, spec.masks, turned=True, mask_names=mask_names)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise BlaError(f"{path}: no such file; it lists the images, with the columns {', '.join(COLUMNS)}") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise BlaError(f"{path}: not a readable table ({error})") from error
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise BlaError(f"{path}: no column {' and no column '.join(missing)}; it needs {', '.join(COLUMNS)}")
+    folder = path.parent
+    _check(folder, table, ~table["file"].duplicated(), "is listed twice")
+    _check(folder, table, table["split"].isin(SPLITS), "must have the split train or test")
+    inside = [not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts for name in table["file"]]
+    _check(folder, table, inside, "must lie in the folder of the table")
+    suffixes = [PurePosixPath(name).suffix.lower() in FORMATS for name in table["file"]]
+    _check(folder, table, suffixes, f"must be a {', '.join(FORMATS)} file")
+    _check(folder, table, [(folder / name).is_file() for name in table["file"]], "is not there")
+    return table
+
+
+def _check(folder: Path, table: pd.DataFrame, right: "list[bool] | pd.Series", message: str) -> None:
+    """Raise BlaError, naming up to ten rows, unless every row is right."""
+    wrong = [
+        f"{file} (row {row})" for row, (file, good) in enumerate(zip(table["file"], right, strict=True), 2) if not good
+    ]
+    if wrong:
+        more = ", ..." if len(wrong) > 10 else ""
+        raise BlaError(f"{folder / 'images.csv'}: {', '.join(wrong[:10])}{more} {message}")
+
+
+def _mask_names(folder: Path) -> tuple[str, ...]:
+    names = sorted(path.name for path in (folder / "masks").glob("*") if path.is_dir() and path.name[0] != ".")
+    if not names:
+        raise BlaError(
+            f"{folder / 'masks'}: no folder of masks; masks lie in masks/<name>/<file>.png, or set masks to null"
+        )
+    return tuple(names)
+
+
+def _mask(folder: Path, name: str, file: str) -> str | None:
+    mask = f"masks/{name}/{PurePosixPath(file).with_suffix('.png')}"
+    return mask if (folder / mask).is_file() else None

@@ -1,0 +1,55 @@
+"""From class scores to probabilities, losses and right answers: one class per image (softmax) or several (sigmoid).
+
+Labels are int64 `[N]`, the class of each image, or multi-hot bool `[N, K]`, all classes that it shows. The shape of the labels
+decides how heads are trained: cross-entropy, or binary cross-entropy summed over the classes. Both are in nats per image.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+
+Scores = Literal["softmax", "sigmoid"]
+
+
+def probabilities(logits: Tensor, scores: Scores) -> Tensor:
+    """Probabilities `[..., K]` of class scores: they sum to 1 (softmax), or each class has its own (sigmoid)."""
+    return logits.softmax(dim=-1) if scores == "softmax" else logits.sigmoid()
+
+
+def scores_of(labels: Tensor) -> Scores:
+    """How the scores of heads that are trained on these labels become probabilities."""
+    return "softmax" if labels.ndim == 1 else "sigmoid"
+
+
+def class_count(labels: Tensor) -> int:
+    """How many classes labels have: the largest number plus one, or the width of multi-hot labels."""
+    return int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+
+
+def losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss `[..., B]` in nats of scores `[..., B, K]` for labels `[..., B]`, or multi-hot bool `[..., B, K]`."""
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        targets = labels.to(logits.dtype).expand_as(logits)
+        return binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1)
+    targets = labels.expand(logits.shape[:-1])
+    loss: Tensor = cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    return loss.view_as(targets)
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether the answer is right, bool `[..., B]`: the class with the highest score, or all classes with a positive one.
+
+    The second is subset accuracy: of multi-hot labels every class must be right.
+    """
+    if labels.dtype == torch.bool:
+        return ((logits > 0) == labels).all(dim=-1)
+    return logits.argmax(dim=-1) == labels
+
+
+def loss_as(scores: Scores, logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of a classifier with these scores, also where it gives sigmoid scores and each image has one class."""
+    if scores == "sigmoid" and labels.dtype != torch.bool:
+        labels = one_hot(labels, logits.shape[-1]).bool()
+    return losses(logits, labels)

@@ -1,0 +1,234 @@
+"""Where a network comes from, and where it is split: everything up to the last feature map, and the tail after it.
+
+    network = build_network("torchvision/vgg16", (224, 224), classes=1000)
+    features = network.features(pixels)      # [B, 3, H, W] -> [B, C, h, w], for VGG-16 [B, 512, 14, 14]
+    scores = network.tail(features)          # [B, K]
+
+| architecture | source | feature map |
+|---|---|---|
+| `NAME` | timm | what `forward_features` returns |
+| `torchvision/NAME` | torchvision | the last map that is not made by pooling: VGG's before its last pool |
+| `own/NAME` | `build()` in `src/bla/networks/own/NAME.py` | the module's `features`; its `tail` is needed only where the tail is explained |
+"""
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from bla.base.errors import BlaError
+
+OWN = Path(__file__).parent / "own"
+"""A file per network of one's own."""
+
+
+class Network(nn.Module):
+    """A network that is split at its feature map. `parts` hold its weights, by the names that files give them."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, or what makes its feature map."""
+        return self.parts[0]
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """The feature map `[B, C, h, w]` of normalised pixels `[B, 3, H, W]`."""
+        result: Tensor = self.model.features(pixels)  # type: ignore[operator]
+        return result
+
+    def tail(self, features: Tensor) -> Tensor:
+        """Class scores `[B, K]` of a feature map; BlaError if the network has no layers after it."""
+        if not hasattr(self.model, "tail"):
+            raise BlaError("tail: the network has no `tail`; set tail to pooled, or add one")
+        result: Tensor = self.model.tail(features)  # type: ignore[operator]
+        return result
+
+    def weights(self) -> dict[str, Tensor]:
+        """Weights and buffers by the names in files."""
+        return {name: value for part in self.parts for name, value in part.state_dict().items()}
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Load what `weights` returned."""
+        for part in self.parts:
+            part.load_state_dict({name: weights[name] for name in part.state_dict()})
+
+    def ignored(self) -> tuple[str, ...]:
+        """Beginnings of names that a file may hold although this network has no such weights: those of another tail."""
+        return ()
+
+
+class TimmNetwork(Network):
+    """A timm model; without a tail it has no classifier (`num_classes=0`)."""
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """The map, permuted where the model keeps channels last; BlaError if it has none."""
+        features: Tensor = self.model.forward_features(pixels)  # type: ignore[operator]
+        channels = self.model.num_features
+        if features.ndim == 4 and features.shape[3] == channels:
+            features = features.permute(0, 3, 1, 2)
+        if features.ndim != 4 or features.shape[1] != channels:
+            raise no_map(features)
+        return features
+
+    def tail(self, features: Tensor) -> Tensor:
+        """timm's `forward_head`."""
+        last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        result: Tensor = self.model.forward_head(features.permute(0, 2, 3, 1) if last else features)  # type: ignore[operator]
+        return result
+
+    def ignored(self) -> tuple[str, ...]:
+        """timm's name of the classifier, where the model was built without one."""
+        name = () if self.model.num_classes else self.model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
+        return tuple(f"{part}." for part in ((name,) if isinstance(name, str) else name))
+
+
+class SplitNetwork(Network):
+    """A network traced by torch.fx and cut at its last feature map; the first part makes the map, the second is the tail."""
+
+    def __init__(self, parts: Sequence[nn.Module], without: nn.Module | None = None) -> None:
+        super().__init__(parts)
+        self.left_out = () if without is None else tuple(without.state_dict())
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """The map at the cut."""
+        result: Tensor = self.parts[0](pixels)
+        return result
+
+    def tail(self, features: Tensor) -> Tensor:
+        """The rest of the network."""
+        result: Tensor = self.parts[1](features)
+        return result
+
+    def ignored(self) -> tuple[str, ...]:
+        """The weights of the tail, if the network is built without it."""
+        return self.left_out
+
+
+def build_network(
+    architecture: str, image_size: tuple[int, int], classes: int | None = None, **options: Any
+) -> Network:
+    """A network with random weights, in training mode; with `classes` it has its own tail, with so many class scores.
+
+    `options` are timm's. Raises BlaError if no source knows the architecture, or if it has no spatial feature map for images
+    of this height and width.
+    """
+    source, _, name = architecture.rpartition("/")
+    if source == "torchvision":
+        if options:
+            raise BlaError(f"{next(iter(options))}: only timm's models have this setting; remove it")
+        return _torchvision(name, image_size, classes)
+    if source == "own":
+        if options:
+            raise BlaError(f"{next(iter(options))}: only timm's models have this setting; remove it")
+        return _own(name)
+    if not timm.is_model(architecture):
+        raise BlaError(f"architecture: timm has no {architecture}{_did_you_mean(architecture, timm.list_models())}")
+    return TimmNetwork([timm.create_model(architecture, pretrained=False, num_classes=classes or 0, **options)])
+
+
+def last_layer(network: Network) -> str:
+    """The name of the last layer with a weight, which gives the class scores."""
+    names = [name for part in network.parts for name, _ in part.named_parameters() if name.endswith(".weight")]
+    return names[-1]
+
+
+def _own(name: str) -> Network:
+    names = sorted(path.stem for path in OWN.glob("[!_]*.py"))
+    if name not in names:
+        raise BlaError(f"architecture: there is no src/bla/networks/own/{name}.py{_did_you_mean(name, names)}")
+    model = importlib.import_module(f"bla.networks.own.{name}").build()
+    if not isinstance(model, nn.Module) or not hasattr(model, "features"):
+        raise BlaError(f"architecture: build() of own/{name} must return a torch module with `features`")
+    return Network([model])
+
+
+def _torchvision(name: str, image_size: tuple[int, int], classes: int | None) -> Network:
+    from torchvision import models  # type: ignore[import-untyped]
+
+    if name not in models.list_models(module=models):
+        near = _did_you_mean(name, models.list_models(module=models))
+        raise BlaError(f"architecture: torchvision has no classifier {name}{near}")
+    try:
+        model = models.get_model(name, weights=None, num_classes=classes or 1000)
+        body, tail = split(model.eval(), image_size)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise BlaError(f"architecture: torchvision/{name} cannot be split ({error}); name another") from error
+    return SplitNetwork([body, tail]) if classes else SplitNetwork([body], without=tail)
+
+
+POOLING = ("pool", "mean", "flatten")
+"""What takes a map together; parts of the names of modules and functions."""
+NO_MAP = (*POOLING, "dropout", "identity")
+"""What does not make a feature map of its own."""
+
+
+def split(model: nn.Module, image_size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
+    """Cut a model in evaluation mode at its last feature map: what comes before, and what comes after.
+
+    The map is the last value `[B, C, h, w]` with more than one cell that is not made by pooling, that is pooled later, and
+    through which everything after it passes. Raises BlaError if there is none, as in a vision transformer.
+    """
+    traced = fx.symbolic_trace(model)
+    ShapeProp(traced).propagate(torch.zeros(1, 3, *image_size))
+    nodes = list(traced.graph.nodes)
+    place = {node: number for number, node in enumerate(nodes)}
+    candidate = cut = None
+    reach = 0  # the last node that uses a value from before this one
+    for number, node in enumerate(nodes):
+        shape: tuple[int, ...] = getattr(node.meta.get("tensor_meta"), "shape", ())
+        operation = _operation(traced, node)
+        if any(word in operation for word in POOLING):
+            cut = candidate
+        is_map = len(shape) == 4 and shape[2] * shape[3] > 1 and node.op != "placeholder"
+        if candidate is not None and reach <= number and len(shape) == 4 and not is_map:
+            break  # one cell is left
+        if is_map and reach <= number and not any(word in operation for word in NO_MAP):
+            candidate = number
+        if node.op not in ("get_attr", "output"):
+            reach = max([reach, *(place[user] for user in node.users)])
+    if cut is None:
+        raise no_map(None)
+    return _part(traced, nodes[: cut + 1], None), _part(traced, nodes[cut + 1 :], nodes[cut])
+
+
+def _operation(traced: fx.GraphModule, node: fx.Node) -> str:
+    """The name of what a node computes, in lower case."""
+    if node.op == "call_module":
+        return type(traced.get_submodule(str(node.target))).__name__.lower()
+    return str(node.target if node.op == "call_method" else getattr(node.target, "__name__", "")).lower()
+
+
+def _part(traced: fx.GraphModule, nodes: Sequence[fx.Node], given: fx.Node | None) -> nn.Module:
+    """Some of a model's nodes as a model; `given` is the node whose value it starts from."""
+    graph, copies = fx.Graph(), {}
+    if given is not None:
+        copies[given] = graph.placeholder("features")
+    for node in nodes:
+        if node.op != "output":
+            copies[node] = graph.node_copy(node, lambda n: copies[n])
+    last = nodes[-1].args[0] if nodes[-1].op == "output" else nodes[-1]
+    graph.output(copies[last])  # type: ignore[index]
+    return fx.GraphModule(traced, graph)
+
+
+def no_map(features: Tensor | None) -> BlaError:
+    """The error of a network whose features are not a map."""
+    shape = "it has no feature map" if features is None else f"its features have shape {list(features.shape)}"
+    return BlaError(
+        f"{shape}, not [images, channels, height, width]: "
+        "bounded logit attention needs a backbone with a spatial feature map, such as an EfficientNet or ResNet"
+    )
+
+
+def _did_you_mean(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, 3)
+    return f" (did you mean {', '.join(near)}?)" if near else ""
