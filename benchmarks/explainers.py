@@ -97,7 +97,7 @@ def main() -> None:
     device, side = choose_device(), arguments.image_size
     gpu = device.type == "cuda"
     count, patterns = arguments.images or (64 if gpu else 2), arguments.patterns or (1000 if gpu else 200)
-    spec = Backbone(arguments.architecture, arguments.weights or "none", "imagenet")
+    spec = Backbone(architecture=arguments.architecture, weights=arguments.weights or "none", normalisation="imagenet")
     plain = load_backbone(spec, Path(spec.weights), side) if arguments.weights else build_backbone(spec, side).eval()
     plain = plain.requires_grad_(False).to(device)
     head = initial_head(range(arguments.runs), int(plain.model.num_features), 2)

@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=224)
     arguments = parser.parse_args()
     device = choose_device()
-    spec = Backbone(arguments.architecture, arguments.weights or "none", "imagenet")
+    spec = Backbone(architecture=arguments.architecture, weights=arguments.weights or "none", normalisation="imagenet")
     side = arguments.image_size
     plain = load_backbone(spec, Path(spec.weights), side) if arguments.weights else build_backbone(spec, side).eval()
     ways = {"as it comes, float32": (plain, None), "folded, float32": (fold_batch_norm(plain), None)}

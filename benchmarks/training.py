@@ -43,11 +43,11 @@ from pipeline.run.stage import keep_freed_memory
 
 PAPER = {"cats_vs_dogs": (18_609, 2, 2), "stanford_dogs": (12_000, 120, 5), "caltech_birds": (5_994, 200, 5)}
 """Training images, classes and epochs of the paper's datasets; maps of 49 cells and 1,280 channels."""
-TABLE_ONE: dict[str, Variant] = {"BL": NoExplanation("none")}
+TABLE_ONE: dict[str, Variant] = {"BL": NoExplanation(explanation="none")}
 TABLE_ONE |= {name: VARIANTS[key] for name, key in {"L2X-F": "l2x_f", "BLA": "bla", "BLA-T": "bla_t", "BLA-PH": "bla_ph"}.items()}  # fmt: skip
 """The paper's five columns, 20 runs each."""
 BLA_T = VARIANTS["bla_t"]
-SWEEP = [BoundedLogits("bounded_logits", "trained", t, f) for t, f in product((0.03, 0.1, 0.3, 1), (0, 0.5, 0.9, 0.98, 1.2))]  # fmt: skip
+SWEEP = [BoundedLogits(explanation="bounded_logits", head="trained", temperature=t, threshold_factor=f) for t, f in product((0.03, 0.1, 0.3, 1), (0, 0.5, 0.9, 0.98, 1.2))]  # fmt: skip
 
 
 def features_of(
@@ -83,7 +83,13 @@ def against_the_loop(dataset: str, runs: int, steps: int, device: torch.device) 
     cached = columns(features, labels, classes, entry.training, runs, device)
 
     batch = entry.training.batch_size
-    one_epoch = Schedule(batch, 1, entry.training.learning_rate, entry.training.dropout, entry.training.adam_epsilon)
+    one_epoch = Schedule(
+        batch_size=batch,
+        epochs=1,
+        learning_rate=entry.training.learning_rate,
+        dropout=entry.training.dropout,
+        adam_epsilon=entry.training.adam_epsilon,
+    )
     head = initial_head([0], features.shape[3], classes)
 
     def in_the_loop(step: int, variant: Variant) -> None:
@@ -115,7 +121,10 @@ def together(device: torch.device) -> None:
     rows = []
     for what, channels, images, runs in (("7x7x96", 96, 2400, 20), ("7x7x1280", 1280, 640, 20)):
         features, labels = (t.to(device) for t in features_of(images, channels=channels))
-        schedule, seeds = Schedule(32, 1, 1e-3, 0.2, 1e-7), list(range(runs))
+        schedule, seeds = (
+            Schedule(batch_size=32, epochs=1, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7),
+            list(range(runs)),
+        )
         head = initial_head(seeds, channels, 20)
 
         def fit(variants, group=None, data=(features, labels), rest=(head, seeds, schedule)) -> None:
@@ -150,7 +159,9 @@ def scaling(device: torch.device) -> None:
             data = [t.to(device) for t in features_of(own["images"], own["cells"], own["channels"], own["classes"])]
             seeds = list(range(own["runs"]))
             head = initial_head(seeds, own["channels"], own["classes"])
-            work = lambda d=data, h=head, s=seeds: train(*d, BLA_T, h, s, Schedule(32, 1, 1e-3, 0.2, 1e-7))  # noqa: E731
+            work = lambda d=data, h=head, s=seeds: train(
+                *d, BLA_T, h, s, Schedule(batch_size=32, epochs=1, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7)
+            )
             times.append(min(seconds(work, device) for _ in range(3)))
         exponent = np.polyfit(np.log(sizes), np.log(times), 1)[0]
         rows.append(
@@ -195,7 +206,14 @@ def paper_sizes(runs: int, device: torch.device) -> None:
     for name, (images, classes, epochs) in PAPER.items():
         features, labels = (t.to(device) for t in features_of(images, classes=classes))
         with Peak(device) as peak:
-            found = columns(features, labels, classes, Schedule(32, epochs, 1e-3, 0.2, 1e-7), runs, device)
+            found = columns(
+                features,
+                labels,
+                classes,
+                Schedule(batch_size=32, epochs=epochs, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7),
+                runs,
+                device,
+            )
         total += sum(found.values())
         each = ", ".join(f"{column} {time / runs:.2f}" for column, time in found.items())
         rows.append(

@@ -213,7 +213,7 @@ def save_random_weights():
         with torch.random.fork_rng():
             torch.manual_seed(0)
             state = build_backbone(
-                Backbone("test_resnet", "random", "imagenet", output_stride=16), 32
+                Backbone(architecture="test_resnet", weights="random", normalisation="imagenet", output_stride=16), 32
             ).model.state_dict()
             state = {
                 name: value + torch.rand(value.shape) * 0.5 if value.ndim == 1 else value

@@ -46,7 +46,13 @@ def random_head(runs: int, channels: int, spread: float = 0.5) -> Head:
 def random_backbone():
     """An untrained test_resnet with a 4x4 map, whose batch norms are as after training."""
     torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    extractor = (
+        build_backbone(
+            Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     for module in extractor.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(0.5, 1.5)

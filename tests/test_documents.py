@@ -98,7 +98,9 @@ def test_the_method_of_ones_own_keeps_its_promises():
     (code,) = re.findall(r"```python\n(.*?)```", EVERYTHING, re.DOTALL)
     found: dict[str, type[Explainer]] = {}
     exec(code, found)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), 64).eval()
+    extractor = build_backbone(
+        Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), 64
+    ).eval()
     head = initial_head([0], extractor.model.num_features, 3)
     classifier = Classifier(extractor.requires_grad_(False), head).eval()
     images = torch.randint(0, 256, (3, 64, 64, 3), dtype=torch.uint8)

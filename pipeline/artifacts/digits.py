@@ -21,7 +21,7 @@ def load_digits(settings: Settings, split: SplitName, device: torch.device) -> t
     """Images `[N, 28, 28]` in [0, 1], and labels 0 and 1."""
     spec = settings.small_cnn
     if spec.data == "mnist":
-        data = mnist.load(Mnist("mnist", spec.classes, SIDE), data_path("mnist"), split)
+        data = mnist.load(Mnist(kind="mnist", classes=spec.classes, image_size=SIDE), data_path("mnist"), split)
         images, labels = data.images[..., 0], data.labels
     else:
         test = round(TEST_SHARE * spec.images)

@@ -52,7 +52,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 """Names become parts of file and stage names: lower-case letters, digits and underscores."""
 
 
-Digit = Annotated[int, Ge(0), Le(9)]
+Digit = Annotated[int, Ge(ge=0), Le(le=9)]
 
 Entry = TypeVar("Entry")
 
@@ -77,48 +77,48 @@ class DatasetEntry(Strict):
 
 
 class Statistics(Strict):
-    alpha: Annotated[float, Ge(0.0001), Le(0.5)]
-    resamples: Annotated[int, Ge(99)]
+    alpha: Annotated[float, Ge(ge=0.0001), Le(le=0.5)]
+    resamples: Annotated[int, Ge(ge=99)]
 
 
 class Faithfulness(Strict):
     """On how many images, and how, maps are made and measured."""
 
-    images: Annotated[int, Ge(2)]
-    slow_images: Annotated[int, Ge(2)]
-    check_images: Annotated[int, Ge(2)]
-    run: Annotated[int, Ge(0)]
+    images: Annotated[int, Ge(ge=2)]
+    slow_images: Annotated[int, Ge(ge=2)]
+    check_images: Annotated[int, Ge(ge=2)]
+    run: Annotated[int, Ge(ge=0)]
     constant_maps: Literal["zero", "leave_out"]
-    cells_at_once: Annotated[int, Ge(1)]
-    orders: Annotated[int, Ge(1)]
-    noise: Annotated[float, Ge(0), Le(1)]
-    retraining_images: Annotated[int, Ge(32)]
+    cells_at_once: Annotated[int, Ge(ge=1)]
+    orders: Annotated[int, Ge(ge=1)]
+    noise: Annotated[float, Ge(ge=0), Le(le=1)]
+    retraining_images: Annotated[int, Ge(ge=32)]
 
 
 class UnstatedChoices(Strict):
     """Which datasets the ablation of the paper's silent choices runs on, and how often."""
 
     datasets: list[str]
-    runs: Annotated[int, Ge(2)]
-    draws: Annotated[int, Ge(2)]
+    runs: Annotated[int, Ge(ge=2)]
+    draws: Annotated[int, Ge(ge=2)]
 
 
 class TemperatureThreshold(Strict):
     """On which datasets, and at which temperatures and thresholds, BLA-T is trained beside Table 1, and how often."""
 
     datasets: list[str]
-    temperatures: Annotated[list[Positive], MinLen(1)]
-    threshold_factors: Annotated[list[Annotated[float, Ge(0), Le(1000)]], MinLen(1)]
-    threshold_rules: Annotated[list[ThresholdRule], MinLen(1)]
-    runs: Annotated[int, Ge(2)]
+    temperatures: Annotated[list[Positive], MinLen(min_length=1)]
+    threshold_factors: Annotated[list[Annotated[float, Ge(ge=0), Le(le=1000)]], MinLen(min_length=1)]
+    threshold_rules: Annotated[list[ThresholdRule], MinLen(min_length=1)]
+    runs: Annotated[int, Ge(ge=2)]
 
 
 class AbandonedModules(Strict):
     """On which datasets the modules that the paper gave up are trained, and how often."""
 
     datasets: list[str]
-    runs: Annotated[int, Ge(2)]
-    variants: Annotated[dict[Name, Annotated[Alternative, Field(discriminator="explanation")]], MinLen(1)]
+    runs: Annotated[int, Ge(ge=2)]
+    variants: Annotated[dict[Name, Annotated[Alternative, Field(discriminator="explanation")]], MinLen(min_length=1)]
 
 
 class SmallNetwork(Strict):
@@ -126,10 +126,10 @@ class SmallNetwork(Strict):
 
     data: Literal["digits", "mnist"]
     classes: tuple[Digit, Digit]
-    images: Annotated[int, Ge(20)]
-    runs: Annotated[int, Ge(2)]
+    images: Annotated[int, Ge(ge=20)]
+    runs: Annotated[int, Ge(ge=2)]
     temperature: Positive
-    threshold_factor: Annotated[float, Ge(0), Le(1000)]
+    threshold_factor: Annotated[float, Ge(ge=0), Le(le=1000)]
     threshold_rule: ThresholdRule
     batch_size: Count
     epochs: Count
@@ -140,38 +140,38 @@ class SmallNetwork(Strict):
 class L2XDigits(Strict):
     """L2X on section 4.1's digits: how many of 49 patches, for how long, how often; the rest is as in `small_cnn`."""
 
-    k: Annotated[int, Ge(1), Le(48)]
+    k: Annotated[int, Ge(ge=1), Le(le=48)]
     epochs: Count
-    runs: Annotated[int, Ge(2)]
+    runs: Annotated[int, Ge(ge=2)]
 
 
 class TwoNetworkL2X(Strict):
     """Section 4.1: L2X with two networks. `readings` are what the paper may mean, the others are compared with the first."""
 
     datasets: list[str]
-    readings: Annotated[dict[Name, L2XReading], MinLen(1)]
+    readings: Annotated[dict[Name, L2XReading], MinLen(min_length=1)]
     k: Count
     epochs: Count
     batch_size: Count
     learning_rate: LearningRate
     adam_epsilon: Positive
-    runs: Annotated[int, Ge(2)]
-    train_images: Annotated[int, Ge(2)]
-    test_images: Annotated[int, Ge(2)]
+    runs: Annotated[int, Ge(ge=2)]
+    train_images: Annotated[int, Ge(ge=2)]
+    test_images: Annotated[int, Ge(ge=2)]
     digits: L2XDigits
 
 
 class Settings(Strict):
     """The whole of params.yaml."""
 
-    datasets: Annotated[list[str], MinLen(1)]
-    variants: Annotated[list[str], MinLen(1)]
+    datasets: Annotated[list[str], MinLen(min_length=1)]
+    variants: Annotated[list[str], MinLen(min_length=1)]
     explainers: list[str]
     learned_explainers: list[str]
-    reports: Annotated[list[str], MinLen(1)]
-    runs: Annotated[int, Ge(2)]
-    seed: Annotated[int, Ge(0)]
-    gallery_images: Annotated[int, Ge(1), Le(50)]
+    reports: Annotated[list[str], MinLen(min_length=1)]
+    runs: Annotated[int, Ge(ge=2)]
+    seed: Annotated[int, Ge(ge=0)]
+    gallery_images: Annotated[int, Ge(ge=1), Le(le=50)]
     dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
     variant: Annotated[
         dict[Name, Annotated[NoExplanation | BoundedLogits | L2XF, Field(discriminator="explanation")]],

@@ -23,7 +23,7 @@ def main(dataset: str) -> None:
     seeds, more_seeds = ([derive_seed(settings.seed, dataset, key, run) for run in range(settings.runs)] for key in ("bl", "bl_plus"))  # fmt: skip
     initial = [derive_seed(seed, "initial head") for seed in seeds]
     head = initial_head(initial, train[0].shape[3], class_count(train[1]))
-    bl, bl_plus = NoExplanation("none"), settings.variant["bl_plus"]
+    bl, bl_plus = NoExplanation(explanation="none"), settings.variant["bl_plus"]
     with tqdm(total=2 * settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
         try:
             trained, result = train_column(train, test, bl, head, seeds, schedule, 0, device, bar.update)

@@ -27,8 +27,20 @@ def main() -> None:
     """Write small_cnn_runs.csv, small_cnn.csv (means), small_cnn_tests.csv and figures/small_cnn.png."""
     settings, device = load_settings(), choose_device()
     spec = settings.small_cnn
-    variant = BoundedLogits("bounded_logits", "trained", spec.temperature, spec.threshold_factor, spec.threshold_rule)
-    schedule = Schedule(spec.batch_size, spec.epochs, spec.learning_rate, 0, spec.adam_epsilon)
+    variant = BoundedLogits(
+        explanation="bounded_logits",
+        head="trained",
+        temperature=spec.temperature,
+        threshold_factor=spec.threshold_factor,
+        threshold_rule=spec.threshold_rule,
+    )
+    schedule = Schedule(
+        batch_size=spec.batch_size,
+        epochs=spec.epochs,
+        learning_rate=spec.learning_rate,
+        dropout=0,
+        adam_epsilon=spec.adam_epsilon,
+    )
     train, test = (load_digits(settings, split, device) for split in SPLITS)
     work = jobs(spec.runs, lambda *about: derive_seed(settings.seed, "small_cnn", spec.data, *about), device)
     try:

@@ -32,7 +32,13 @@ def main() -> None:
     """Write two_network_l2x_runs.csv, two_network_l2x.csv (means), _tests.csv and figures/two_network_l2x.png."""
     settings = load_settings()
     spec, rows, seen = settings.two_network_l2x, [], {}
-    schedule = Schedule(spec.batch_size, spec.epochs, spec.learning_rate, 0, spec.adam_epsilon)
+    schedule = Schedule(
+        batch_size=spec.batch_size,
+        epochs=spec.epochs,
+        learning_rate=spec.learning_rate,
+        dropout=0,
+        adam_epsilon=spec.adam_epsilon,
+    )
     workers = torch.get_num_threads() if choose_device().type == "cpu" else 1  # a CPU trains one run in each thread
     for dataset in running(settings, "two_network_l2x"):
         # The same random numbers under every reading, so that only the reading differs within a pair.

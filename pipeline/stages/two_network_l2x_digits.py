@@ -23,7 +23,7 @@ def main() -> None:
     """Write two_network_l2x_digits_runs.csv and two_network_l2x_digits.csv (means)."""
     settings, device = load_settings(), choose_device()
     spec, small = settings.two_network_l2x, settings.small_cnn
-    schedules = [Schedule(small.batch_size, epochs, small.learning_rate, 0, small.adam_epsilon) for epochs in (small.epochs, spec.digits.epochs)]  # fmt: skip
+    schedules = [Schedule(batch_size=small.batch_size, epochs=epochs, learning_rate=small.learning_rate, dropout=0, adam_epsilon=small.adam_epsilon) for epochs in (small.epochs, spec.digits.epochs)]  # fmt: skip
     readings = {name: reading for name, reading in spec.readings.items() if published(reading)}
     train, test = (load_digits(settings, split, device) for split in SPLITS)
     # Networks this small gain nothing from threads: a CPU trains one run in each.

@@ -77,7 +77,7 @@ CHANGED = {
 
 def of_birds(**changes):
     """Departures of the paper's birds after some changes."""
-    parts = [Photographs("caltech_birds", **IMAGES), BACKBONE, SCHEDULES["caltech_birds"]]
+    parts = [Photographs(kind="caltech_birds", **IMAGES), BACKBONE, SCHEDULES["caltech_birds"]]
     for name, value in changes.items():
         parts = [replace(part, **{name: value}) if name in asdict(part) else part for part in parts]
     return departures(*parts, RUNS, ALPHA)
@@ -90,13 +90,13 @@ def test_every_changed_setting_is_named_with_the_papers_value(name, value):
 
 
 def test_no_setting_of_images_backbone_or_schedule_is_forgotten():
-    fields = asdict(Photographs("caltech_birds", **IMAGES)) | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
+    fields = asdict(Photographs(kind="caltech_birds", **IMAGES)) | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
     assert CHANGED.keys() == fields.keys() - {"kind", "images_in_memory"}
 
 
 def test_how_much_is_in_memory_is_no_departure():
     schedule = replace(SCHEDULES["caltech_birds"], images_in_memory=100)
-    assert not departures(Photographs("caltech_birds", **IMAGES), BACKBONE, schedule, RUNS, ALPHA)
+    assert not departures(Photographs(kind="caltech_birds", **IMAGES), BACKBONE, schedule, RUNS, ALPHA)
 
 
 def test_another_level_of_the_tests_is_a_departure(settings):
@@ -159,7 +159,7 @@ def test_a_changed_variant_departs_and_no_other_does(settings):
 
 
 def test_a_variant_of_another_kind_departs_in_every_field(settings):
-    found = variant_departures(settings.variant | {"bla": NoExplanation("none"), "l2x_f": VARIANTS["bla"]})
+    found = variant_departures(settings.variant | {"bla": NoExplanation(explanation="none"), "l2x_f": VARIANTS["bla"]})
     assert found["bla"] == ["BLA: explanation none (paper: bounded_logits)"]
     assert found["l2x_f"] == [
         "L2X-F: explanation bounded_logits (paper: l2x_f)",
@@ -169,7 +169,11 @@ def test_a_variant_of_another_kind_departs_in_every_field(settings):
 
 
 def test_columns_of_ones_own_and_columns_that_are_not_there_depart_from_nothing():
-    assert variant_departures({}) == variant_departures({"own": NoExplanation("none")}) == {key: [] for key in VARIANTS}
+    assert (
+        variant_departures({})
+        == variant_departures({"own": NoExplanation(explanation="none")})
+        == {key: [] for key in VARIANTS}
+    )
 
 
 def test_the_small_cnn_departs_by_each_setting_that_is_not_the_papers_and_by_fewer_runs():
@@ -184,9 +188,9 @@ def test_the_small_cnn_departs_by_each_setting_that_is_not_the_papers_and_by_few
 
 
 def test_two_network_l2x_departs_by_its_own_settings_and_those_of_images_and_backbone_alone():
-    images = Photographs("cats_vs_dogs", **IMAGES)
+    images = Photographs(kind="cats_vs_dogs", **IMAGES)
     assert two_network_l2x_departures(images, BACKBONE, TWO_NETWORK_L2X) == []
     found = two_network_l2x_departures(replace(images, image_size=112), BACKBONE, TWO_NETWORK_L2X | {"k": 4})
     assert found == ["image_size 112 (paper: 224)", "k 4 (paper: 8)"]
-    others = ImageFolder("image_folder", "photos", 224)
+    others = ImageFolder(kind="image_folder", path="photos", image_size=224)
     assert two_network_l2x_departures(others, BACKBONE, TWO_NETWORK_L2X | {"k": 4}) == []

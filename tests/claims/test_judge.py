@@ -52,7 +52,7 @@ def test_answers_become_verdicts_on_the_papers_data(like_the_paper, judge):
 
 
 def test_the_papers_birds_at_the_papers_settings_get_verdicts(like_the_paper, judge):
-    images, schedule = Photographs("caltech_birds", **paper.IMAGES), paper.SCHEDULES["caltech_birds"]
+    images, schedule = Photographs(kind="caltech_birds", **paper.IMAGES), paper.SCHEDULES["caltech_birds"]
     about = {
         "departures": paper.departures(images, paper.BACKBONE, schedule, paper.RUNS, paper.ALPHA),
         "variant_departures": paper.variant_departures(paper.VARIANTS),

@@ -14,7 +14,16 @@ from bla.base.specs import ClutteredDigits
 from bla.datasets import cluttered_digits
 from bla.datasets.cluttered_digits import generate, handwritten, source_split
 
-TEN = ClutteredDigits("cluttered_digits", tuple(range(10)), 60, 40, 48, 24, 4, 10)
+TEN = ClutteredDigits(
+    kind="cluttered_digits",
+    classes=tuple(range(10)),
+    train_images=60,
+    test_images=40,
+    image_size=48,
+    digit_size=24,
+    fragments=4,
+    fragment_size=10,
+)
 TWO = replace(TEN, classes=(3, 8))
 DIGITS = load_digits().target
 

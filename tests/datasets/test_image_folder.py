@@ -10,8 +10,8 @@ from bla.base.specs import ImageFolder
 from bla.datasets import ImageFile, split_by_name
 from bla.datasets.image_folder import find
 
-SPEC = ImageFolder("image_folder", "photos", image_size=32)
-SHARED = ImageFolder("image_folder", "photos", image_size=32, test_share=0.25)
+SPEC = ImageFolder(kind="image_folder", path="photos", image_size=32)
+SHARED = ImageFolder(kind="image_folder", path="photos", image_size=32, test_share=0.25)
 
 
 def touch(folder, *names):
@@ -75,7 +75,7 @@ def test_links_are_followed(folder, tmp_path_factory):
 @pytest.mark.parametrize(("limit", "train"), [(1, ["C.JPG", "x.jpeg"]), (9, None), (None, None)])
 def test_a_limit_on_the_images_of_a_class_applies_to_training_alone(folder, limit, train):
     touch(folder, "test/cat/2.jpg")
-    listing = find(ImageFolder("image_folder", "photos", 32, train_images_per_class=limit), folder)
+    listing = find(ImageFolder(kind="image_folder", path="photos", image_size=32, train_images_per_class=limit), folder)
     kept = [name.split("/")[-1] for name in names(listing, "train")]
     assert kept == train if train else len(kept) == 6
     assert len(listing.splits["test"]) == 3
@@ -138,7 +138,10 @@ def test_a_test_share_splits_by_a_hash_of_the_names(shared):
 
 
 def test_a_limit_keeps_the_first_training_images_of_every_class_of_a_split_by_share(shared):
-    limited = find(ImageFolder("image_folder", "photos", 32, test_share=0.25, train_images_per_class=3), shared)
+    limited = find(
+        ImageFolder(kind="image_folder", path="photos", image_size=32, test_share=0.25, train_images_per_class=3),
+        shared,
+    )
     whole = find(SHARED, shared)
     assert Counter(file.label for file in limited.splits["train"]) == {0: 3, 1: 3}
     assert limited.splits["train"][3:] == [file for file in whole.splits["train"] if file.label == 1][:3]
@@ -157,7 +160,9 @@ def test_masks_lie_beside_the_images(spec, tmp_path):
     if spec is SPEC:
         images = [f"{split}/{name}" for split in ("train", "test") for name in images]
     touch(tmp_path, *images, *(f"masks/{name.removesuffix('.jpg')}.png" for name in images))
-    with_masks = ImageFolder("image_folder", "photos", 32, test_share=spec.test_share, masks="trimap")
+    with_masks = ImageFolder(
+        kind="image_folder", path="photos", image_size=32, test_share=spec.test_share, masks="trimap"
+    )
     listing = find(with_masks, tmp_path)
     assert listing.masks == "trimap"
     assert listing.classes == ["cat", "dog"]
@@ -170,7 +175,7 @@ def test_masks_lie_beside_the_images(spec, tmp_path):
 def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
     touch(folder, "masks/train/cat/a.png", *(f"train/dog/{number:02}.jpg" for number in range(20)))
     with pytest.raises(BlaError) as error:
-        find(ImageFolder("image_folder", "photos", 32, masks="binary"), folder)
+        find(ImageFolder(kind="image_folder", path="photos", image_size=32, masks="binary"), folder)
     first = ["cat/C", "cat/b", *(f"dog/{number:02}" for number in range(8))]
     named = ", ".join(f"masks/train/{name}.png" for name in first)
     assert str(error.value).startswith(f"{folder}: 27 of 28 masks")
@@ -179,5 +184,7 @@ def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
 
 def test_only_images_that_are_kept_need_masks(folder):
     touch(folder, *(f"masks/{name}.png" for name in ("train/cat/C", "train/dog/x", "test/cat/1", "test/dog/1")))
-    listing = find(ImageFolder("image_folder", "photos", 32, train_images_per_class=1, masks="binary"), folder)
+    listing = find(
+        ImageFolder(kind="image_folder", path="photos", image_size=32, train_images_per_class=1, masks="binary"), folder
+    )
     assert [file.masks for file in listing.splits["train"]] == [("masks/train/cat/C.png",), ("masks/train/dog/x.png",)]

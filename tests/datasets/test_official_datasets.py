@@ -180,10 +180,15 @@ def oxford_pet_archives():
 
 
 DATASETS = {
-    "cats_vs_dogs": (cats_vs_dogs, Photographs("cats_vs_dogs", 224), cats_vs_dogs_archives, (16, 5)),
-    "stanford_dogs": (stanford_dogs, Photographs("stanford_dogs", 224), stanford_dogs_archives, (3, 2)),
-    "caltech_birds": (caltech_birds, Photographs("caltech_birds", 224), caltech_birds_archives, (2, 1)),
-    "oxford_pet": (oxford_pet, OxfordPet("oxford_pet", "species", 224), oxford_pet_archives, (3, 2)),
+    "cats_vs_dogs": (cats_vs_dogs, Photographs(kind="cats_vs_dogs", image_size=224), cats_vs_dogs_archives, (16, 5)),
+    "stanford_dogs": (stanford_dogs, Photographs(kind="stanford_dogs", image_size=224), stanford_dogs_archives, (3, 2)),
+    "caltech_birds": (caltech_birds, Photographs(kind="caltech_birds", image_size=224), caltech_birds_archives, (2, 1)),
+    "oxford_pet": (
+        oxford_pet,
+        OxfordPet(kind="oxford_pet", classes="species", image_size=224),
+        oxford_pet_archives,
+        (3, 2),
+    ),
 }
 
 
@@ -313,7 +318,7 @@ def test_caltech_birds_follows_the_lists_and_has_masks_and_boxes(finder):
     ],
 )
 def test_oxford_pet_is_labelled_by_species_or_breed(finder, classes, names, train, test):
-    find, _, _ = finder("oxford_pet", OxfordPet("oxford_pet", classes, 224))
+    find, _, _ = finder("oxford_pet", OxfordPet(kind="oxford_pet", classes=classes, image_size=224))
     listing = find()
     assert listing.classes == names
     assert listing.masks == "trimap"
@@ -381,7 +386,7 @@ def digits(serve, monkeypatch):
 
 def test_mnist_keeps_the_digits_of_the_classes(digits, tmp_path):
     _, requests = digits
-    spec = Mnist("mnist", (8, 3), 28)
+    spec = Mnist(kind="mnist", classes=(8, 3), image_size=28)
     train = mnist.load(spec, tmp_path / "raw", "train")
     assert train.sources == ["0", "1", "3", "5", "6", "8"]
     assert train.labels.tolist() == [1, 0, 1, 0, 0, 1]
@@ -400,7 +405,7 @@ def test_mnist_is_resized_as_every_image_is(resize, tmp_path, digits, monkeypatc
     name = "t10k-images-idx3-ubyte.gz"
     (tmp_path / name).write_bytes(gzip.compress(idx(grey)))
     monkeypatch.setitem(mnist.CONTENTS, name, hashlib.md5(idx(grey)).hexdigest())
-    test = mnist.load(Mnist("mnist", (1, 2), 45, resize), tmp_path, "test")
+    test = mnist.load(Mnist(kind="mnist", classes=(1, 2), image_size=45, resize=resize), tmp_path, "test")
     assert test.images.shape == (2, 45, 45, 3)
     for image, number in zip(test.images, (1, 4), strict=True):
         rgb = np.repeat(grey[number].astype(np.uint8)[..., None], 3, axis=2)
@@ -411,7 +416,7 @@ def test_mnist_in_another_compression_is_taken(digits, tmp_path):
     contents, requests = digits
     for name, content in contents.items():
         (tmp_path / name).write_bytes(gzip.compress(content, compresslevel=0))
-    assert len(mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test").labels) == 3
+    assert len(mnist.load(Mnist(kind="mnist", classes=(3, 8), image_size=28), tmp_path, "test").labels) == 3
     assert requests == []
 
 
@@ -421,7 +426,7 @@ def test_mnist_with_other_content_is_refused_with_both_hashes(digits, tmp_path):
     other = idx(np.array([8, 1, 3, 3, 3]))
     (tmp_path / name).write_bytes(gzip.compress(other))
     with pytest.raises(BlaError) as error:
-        mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
+        mnist.load(Mnist(kind="mnist", classes=(3, 8), image_size=28), tmp_path, "test")
     found, right = (hashlib.md5(content).hexdigest() for content in (other, contents[name]))
     assert re.search(rf"^{re.escape(str(tmp_path / name))}: .*{found}.*{right}; delete it", str(error.value))
 
@@ -432,7 +437,7 @@ def test_mnist_that_is_cut_off_is_refused(digits, damage, tmp_path):
     path = tmp_path / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(damage(gzip.compress(contents[path.name])))
     with pytest.raises(BlaError, match=re.escape(str(path))):
-        mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
+        mnist.load(Mnist(kind="mnist", classes=(3, 8), image_size=28), tmp_path, "test")
 
 
 @pytest.mark.parametrize(
@@ -448,13 +453,13 @@ def test_an_idx_header_must_fit_the_file(digits, content, reason, tmp_path, monk
     path.write_bytes(gzip.compress(content))
     monkeypatch.setitem(mnist.CONTENTS, path.name, hashlib.md5(content).hexdigest())
     with pytest.raises(BlaError, match=f"^{re.escape(str(path))}: {reason}"):
-        mnist.load(Mnist("mnist", (3, 8), 28), tmp_path, "test")
+        mnist.load(Mnist(kind="mnist", classes=(3, 8), image_size=28), tmp_path, "test")
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"the real MNIST is not in {DATA / 'mnist'}")
 @pytest.mark.parametrize(("split", "count"), [("train", 11_982), ("test", 1_984)])
 def test_the_real_mnist_has_the_papers_numbers(split, count):
-    digits = mnist.load(Mnist("mnist", (3, 8), 28), DATA / "mnist", split)
+    digits = mnist.load(Mnist(kind="mnist", classes=(3, 8), image_size=28), DATA / "mnist", split)
     assert len(digits.labels) == count
     assert set(digits.labels.tolist()) == {0, 1}
     ink = digits.images[..., 0].mean((1, 2))
@@ -462,7 +467,7 @@ def test_the_real_mnist_has_the_papers_numbers(split, count):
 
 
 WNIDS = ["n01440764", "n01443537", "n02085620"]
-SPEC = ImageNet("imagenet", "imagenet", 224)
+SPEC = ImageNet(kind="imagenet", path="imagenet", image_size=224)
 
 
 def tar(members):

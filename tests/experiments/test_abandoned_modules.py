@@ -20,13 +20,17 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    "variant", [ConceptVector("concept_vector", "trained", 0.1, "linear"), Pointwise("pointwise", "trained", 0.1)], ids=str
+    "variant", [ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear"), Pointwise(explanation="pointwise", head="trained", temperature=0.1)], ids=str
 )  # fmt: skip
 def test_runs_in_parts_are_those_of_one_training(variant):
     """Where stochastic depth has draws, run r reads draw (r + epoch) mod D in whatever part it trains."""
     torch.manual_seed(0)
     data, test = (torch.randn(2, 40, 9, 6), torch.arange(40) % 2), (torch.randn(20, 9, 6), torch.arange(20) % 2)
-    seeds, head, schedule = [1, 2, 3], initial_head([1, 2, 3], 6, 2), Schedule(8, 2, 0.01, 0.2, 1e-3)
+    seeds, head, schedule = (
+        [1, 2, 3],
+        initial_head([1, 2, 3], 6, 2),
+        Schedule(batch_size=8, epochs=2, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-3),
+    )
     trained = train(*data, variant, head, seeds, schedule, schedule.epochs)
     wanted = evaluate(*test, variant, trained, [derive_seed(seed, "evaluation") for seed in seeds])
     firsts, losses = zip(*((first, result.loss) for first, result in train_runs(data, test, variant, head, seeds, schedule, CPU)), strict=True)  # fmt: skip

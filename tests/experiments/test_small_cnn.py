@@ -17,8 +17,10 @@ from bla.experiments.small_cnn.tables import DEAD, MEASURES, RUN, differences, p
 from bla.networks.small_cnn import evaluate, train
 
 PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 1, "subtract")
-SCHEDULE = Schedule(16, 1, 1e-3, 0, 1e-7)
+BLA_T = BoundedLogits(
+    explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=1, threshold_rule="subtract"
+)
+SCHEDULE = Schedule(batch_size=16, epochs=1, learning_rate=1e-3, dropout=0, adam_epsilon=1e-7)
 
 
 def seed_of(pooling, column, run):

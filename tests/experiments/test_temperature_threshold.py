@@ -15,7 +15,7 @@ from bla.method.initialisation import initial_head
 from bla.method.training import train
 from bla.metrics.localisation import overlap
 
-SEEDS, SCHEDULE = [1, 2, 3], Schedule(8, 2, 0.01, 0.2, 1e-7)
+SEEDS, SCHEDULE = [1, 2, 3], Schedule(batch_size=8, epochs=2, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
 RNG = np.random.default_rng(0)
 
 
@@ -109,7 +109,9 @@ def test_means_standard_errors_and_deaths_by_setting():
 def test_settings_are_compared_with_the_reference_run_by_run():
     runs = runs_of([("subtract", 0.1, 0.98), ("subtract", 1.0, 0.98), ("indicator", 0.1, 0.0)], 8)
     shuffled = runs.sample(frac=1, random_state=0)
-    reference = BoundedLogits("bounded_logits", "trained", 0.1, 0.98, "subtract")
+    reference = BoundedLogits(
+        explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98, threshold_rule="subtract"
+    )
     table = differences(shuffled, reference, 999, 0)
     assert len(table) == 2 * 4
     row = table.query("temperature == 1 and measure == 'loss'").iloc[0]
@@ -123,7 +125,9 @@ def test_settings_are_compared_with_the_reference_run_by_run():
 
 
 def test_a_grid_without_the_reference_has_no_differences():
-    reference = BoundedLogits("bounded_logits", "trained", 0.3, 0.98, "subtract")
+    reference = BoundedLogits(
+        explanation="bounded_logits", head="trained", temperature=0.3, threshold_factor=0.98, threshold_rule="subtract"
+    )
     assert differences(runs_of([("subtract", 0.1, 0.98)], 3), reference, 99, 0).empty
     assert differences(pd.DataFrame(columns=["dataset", *SETTING]), reference, 99, 0).empty
 

@@ -25,16 +25,29 @@ from bla.networks.patches import occlude
 from bla.networks.small_cnn import CELLS, SmallCNN, initial
 from bla.runtime.seeds import derive_seed
 
-MULTIPLIED, DIVIDED = L2XReading(0.1, "black", False), L2XReading(10, "black", False)
-MEAN, STRAIGHT = L2XReading(0.1, "mean", False), L2XReading(0.1, "black", True)
+MULTIPLIED, DIVIDED = (
+    L2XReading(temperature=0.1, background="black", straight_through=False),
+    L2XReading(temperature=10, background="black", straight_through=False),
+)
+MEAN, STRAIGHT = (
+    L2XReading(temperature=0.1, background="mean", straight_through=False),
+    L2XReading(temperature=0.1, background="black", straight_through=True),
+)
 READINGS = pytest.mark.parametrize("reading", [MULTIPLIED, DIVIDED, MEAN, STRAIGHT], ids=str)
-SCHEDULE = Schedule(4, 1, 0.01, 0, 1e-7)
+SCHEDULE = Schedule(batch_size=4, epochs=1, learning_rate=0.01, dropout=0, adam_epsilon=1e-7)
 K, SIDE = 3, 64
 
 
 def extractor_of(architecture, noise=0.0):
     torch.manual_seed(0)
-    spec = Backbone(architecture, "none", "imagenet", 16, noise, 5 if noise else 1)
+    spec = Backbone(
+        architecture=architecture,
+        weights="none",
+        normalisation="imagenet",
+        output_stride=16,
+        stochastic_depth=noise,
+        draws=5 if noise else 1,
+    )
     return build_backbone(spec, SIDE).eval().requires_grad_(False)
 
 
@@ -277,7 +290,7 @@ def test_a_run_on_digits_is_the_same_in_any_group_and_starts_alike_under_every_r
     images, labels = digits(48)
     seeds = [1, 2, 3]
     model = initial([torch.Generator().manual_seed(s) for s in seeds], "flat", False)
-    schedule = Schedule(16, 1, 1e-3, 0, 1e-7)
+    schedule = Schedule(batch_size=16, epochs=1, learning_rate=1e-3, dropout=0, adam_epsilon=1e-7)
     together = l2x_digits.train(images, model, MULTIPLIED, 4, seeds, schedule)
     one = initial([torch.Generator().manual_seed(2)], "flat", False)
     alone = l2x_digits.train(images, one, MULTIPLIED, 4, [2], schedule)
@@ -299,7 +312,14 @@ def test_the_second_network_may_be_right_although_the_patches_say_nothing_to_the
     one, seeds = brightest(1), [0, 1, 2]
     head = Head(one.head.weight * 20, one.head.bias * 20)
     model = SmallCNN(one.kernels, one.biases, head, None).moved(lambda t: torch.cat([t] * 3))
-    trained = l2x_digits.train(images, model, DIVIDED, 4, seeds, Schedule(16, 3, 3e-3, 0, 1e-7))
+    trained = l2x_digits.train(
+        images,
+        model,
+        DIVIDED,
+        4,
+        seeds,
+        Schedule(batch_size=16, epochs=3, learning_rate=3e-3, dropout=0, adam_epsilon=1e-7),
+    )
     found = l2x_digits.evaluate(images, labels, model, *trained, DIVIDED, 4, seeds)
     assert (found["hard_accuracy"] > 0.98).all()
     assert found["posthoc_accuracy"][0] == 0.5

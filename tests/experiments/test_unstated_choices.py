@@ -90,12 +90,40 @@ SMALL |= {("bl_plus", *key[1:]): [values[0] + 0.01, values[1] - 0.03] for key, v
 
 
 def test_preparations_are_the_four_combinations_and_noise_alone_has_draws():
-    backbone = Backbone("test_resnet", "w", "imagenet", 16)
+    backbone = Backbone(architecture="test_resnet", weights="w", normalisation="imagenet", output_stride=16)
     assert preparations(backbone, 7) == [
-        Backbone("test_resnet", "w", "imagenet", 16, 0.0, 1),
-        Backbone("test_resnet", "w", "imagenet", 16, 0.2, 7),
-        Backbone("test_resnet", "w", "keras_2021", 16, 0.0, 1),
-        Backbone("test_resnet", "w", "keras_2021", 16, 0.2, 7),
+        Backbone(
+            architecture="test_resnet",
+            weights="w",
+            normalisation="imagenet",
+            output_stride=16,
+            stochastic_depth=0.0,
+            draws=1,
+        ),
+        Backbone(
+            architecture="test_resnet",
+            weights="w",
+            normalisation="imagenet",
+            output_stride=16,
+            stochastic_depth=0.2,
+            draws=7,
+        ),
+        Backbone(
+            architecture="test_resnet",
+            weights="w",
+            normalisation="keras_2021",
+            output_stride=16,
+            stochastic_depth=0.0,
+            draws=1,
+        ),
+        Backbone(
+            architecture="test_resnet",
+            weights="w",
+            normalisation="keras_2021",
+            output_stride=16,
+            stochastic_depth=0.2,
+            draws=7,
+        ),
     ]
 
 
@@ -244,7 +272,7 @@ def test_the_baseline_has_no_explanation_size(measured):
 
 def test_a_backbone_with_another_normalisation_is_refused():
     with pytest.raises(BlaError, match=r"unstated_choices\.datasets: .*imagenet.*half"):
-        preparations(Backbone("test_resnet", "w", "half", 16), 7)
+        preparations(Backbone(architecture="test_resnet", weights="w", normalisation="half", output_stride=16), 7)
 
 
 def test_what_never_changes_does_not_count_in_holms_families():
@@ -281,7 +309,11 @@ def test_no_runs_give_empty_tables_with_the_same_columns():
 def test_every_column_is_trained_from_the_same_numbers():
     torch.manual_seed(0)
     data, test = (torch.randn(2, 24, 9, 6), torch.arange(24) % 2), (torch.randn(10, 9, 6), torch.arange(10) % 2)
-    seeds, schedule, calls = [3, 4], Schedule(8, 2, 0.01, 0.2, 1e-7), []
+    seeds, schedule, calls = (
+        [3, 4],
+        Schedule(batch_size=8, epochs=2, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7),
+        [],
+    )
     table = measure(data, test, seeds, schedule, calls.append)
     assert sum(calls) == 3 * len(seeds)
     assert set(RUN) - set(table) == {"dataset", "normalisation", "stochastic_depth", "draws"}

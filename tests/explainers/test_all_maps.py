@@ -23,12 +23,21 @@ SIDE, CLASSES, CHANNELS = 64, 3, 96
 @torch.no_grad()
 def test_a_module_is_trained_anew_as_well_on_features_too_large_for_half_precision():
     torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    extractor = (
+        build_backbone(
+            Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     normal = Classifier(extractor, Head(torch.randn(1, CLASSES, CHANNELS), torch.zeros(1, CLASSES))).eval()
     large = normal.with_scaled_features(1e6)
     images = torch.randint(0, 256, (40, SIDE, SIDE, 3), dtype=torch.uint8)
     features = normal.features(images).flatten(2).transpose(1, 2)[None]
-    labels, schedule = torch.arange(40) % 3, Schedule(8, 3, 0.05, 0.2, 1e-7)
+    labels, schedule = (
+        torch.arange(40) % 3,
+        Schedule(batch_size=8, epochs=3, learning_rate=0.05, dropout=0.2, adam_epsilon=1e-7),
+    )
     frozen = replace(VARIANTS["l2x_f"], head="frozen")
     data = [
         TrainingData(own, (4, 4), None, labels, schedule, torch.device("cpu")) for own in (features, 1e6 * features)

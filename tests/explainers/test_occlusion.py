@@ -22,7 +22,13 @@ COLOUR = torch.tensor([124.0, 116.5, 40.0])
 def classifier():
     """Two heads on a small random backbone with a 4x4 map."""
     torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    extractor = (
+        build_backbone(
+            Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     for module in extractor.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(0.5, 1.5)
@@ -180,7 +186,9 @@ def test_all_heads_in_one_pass_are_each_run_alone(classifier, images, patterns):
 
 
 def test_no_graph_is_built_and_gradients_stay_on_for_the_caller(images, patterns):
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval()
+    extractor = build_backbone(
+        Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
+    ).eval()
     assert next(extractor.parameters()).requires_grad
     learning = Classifier(extractor, Head(torch.randn(1, 2, 96), torch.zeros(1, 2)))
     for logits in occluded_logits(learning, images, patch_masks(patterns, (SIDE, SIDE), (GRID, GRID)), len(patterns)):

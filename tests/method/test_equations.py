@@ -23,10 +23,10 @@ from bla.method.equations import (
     threshold,
 )
 
-BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
-L2X_F = L2XF("l2x_f", "trained", 0.1, 8)
-POINTWISE = Pointwise("pointwise", "trained", 0.1)
+BLA = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0)
+BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
+L2X_F = L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=8)
+POINTWISE = Pointwise(explanation="pointwise", head="trained", temperature=0.1)
 
 scores = hnp.arrays(np.float32, (3, 9), elements=st.floats(-50, 50, width=32)).map(torch.from_numpy)
 

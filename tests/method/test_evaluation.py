@@ -10,14 +10,17 @@ from bla.method.evaluation import evaluate
 from bla.method.modules import Head, Module, Trained
 from bla.method.training import train
 
-NONE = NoExplanation("none")
-BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
-BLA_PH = BoundedLogits("bounded_logits", "frozen", 0.1, 0.98)
-L2X_F = L2XF("l2x_f", "trained", 0.1, 3)
-POINTWISE = Pointwise("pointwise", "trained", 0.1)
+NONE = NoExplanation(explanation="none")
+BLA = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0)
+BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
+BLA_PH = BoundedLogits(explanation="bounded_logits", head="frozen", temperature=0.1, threshold_factor=0.98)
+L2X_F = L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=3)
+POINTWISE = Pointwise(explanation="pointwise", head="trained", temperature=0.1)
 VARIANTS = {"none": NONE, "bla": BLA, "bla_t": BLA_T, "bla_ph": BLA_PH, "l2x_f": L2X_F, "pointwise": POINTWISE}
-VARIANTS |= {a: ConceptVector("concept_vector", "trained", 0.1, a) for a in ("linear", "relu")}
+VARIANTS |= {
+    a: ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation=a)
+    for a in ("linear", "relu")
+}
 SCHEDULE = Schedule(batch_size=16, epochs=3, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
 N, SEEDS = 70, [11, 12, 13]
 

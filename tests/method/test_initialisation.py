@@ -6,8 +6,8 @@ from bla.base.specs import BoundedLogits, ConceptVector
 from bla.method.initialisation import initial_head, initial_module
 from bla.runtime.generators import generators_of
 
-BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
-CONCEPT = ConceptVector("concept_vector", "trained", 0.1, "linear")
+BLA = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0)
+CONCEPT = ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear")
 
 
 def test_untrained_modules_are_glorot_uniform_with_zero_bias_and_differ_by_seed():

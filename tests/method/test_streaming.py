@@ -21,8 +21,8 @@ from bla.method.streaming import block_order, block_rows, pools
 from bla.method.training import train
 
 CPU = torch.device("cpu")
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
-NONE = NoExplanation("none")
+BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
+NONE = NoExplanation(explanation="none")
 
 
 def generators(*seeds):
@@ -117,7 +117,11 @@ def sorted_data():
 def test_blocks_of_mixed_images_do_not_bias_training_and_blocks_of_sorted_ones_do(variant, sorted_data, monkeypatch):
     """Accuracy of 20 runs after streaming against that after full permutations."""
     features, labels = sorted_data
-    seeds, head, schedule = list(range(20)), initial_head(range(20), 6, 6), Schedule(16, 3, 0.01, 0.2, 1e-7)
+    seeds, head, schedule = (
+        list(range(20)),
+        initial_head(range(20), 6, 6),
+        Schedule(batch_size=16, epochs=3, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7),
+    )
     stored, mixed = torch.arange(len(labels)), torch.randperm(len(labels), generator=generators(9)[0])
 
     def accuracy(order, limit, block):
@@ -135,12 +139,17 @@ def test_blocks_of_mixed_images_do_not_bias_training_and_blocks_of_sorted_ones_d
 
 
 @pytest.mark.parametrize(
-    "variant", [NONE, BLA_T, ConceptVector("concept_vector", "trained", 0.1, "linear")], ids=["bl", "bla_t", "concept"]
+    "variant",
+    [NONE, BLA_T, ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear")],
+    ids=["bl", "bla_t", "concept"],
 )
 def test_a_run_streams_alone_as_among_others(variant, sorted_data):
     features, labels = (part[::3] for part in sorted_data)
     features = torch.stack([features, features * 0.9])
-    schedule, head = Schedule(16, 2, 0.01, 0.2, 1e-7, images_in_memory=200), initial_head([1, 2, 3], 6, 6)
+    schedule, head = (
+        Schedule(batch_size=16, epochs=2, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7, images_in_memory=200),
+        initial_head([1, 2, 3], 6, 6),
+    )
     together = train(features, labels, variant, head, [1, 2, 3], schedule, group=3)
     third = Head(head.weight[2:], head.bias[2:])
     alone = train(features, labels, variant, third, [3], schedule, first_epoch=2)  # run 2 reads draw 0 first

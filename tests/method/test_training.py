@@ -15,17 +15,21 @@ from bla.method.modules import Head, Trained
 from bla.method.reference import train_one
 from bla.method.training import train, train_sweep
 
-NONE = NoExplanation("none")
-BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
-BLA_PH = BoundedLogits("bounded_logits", "frozen", 0.1, 0.98)
-RELEASED = BoundedLogits("bounded_logits", "trained_as_released", 0.1, 0.98)
-RELOADED = BoundedLogits("bounded_logits", "trained_reloaded", 0.1, 0.98)
-INDICATOR = BoundedLogits("bounded_logits", "trained", 0.1, 0.98, "indicator")
-L2X_F = L2XF("l2x_f", "trained", 0.1, 3)
-POINTWISE = Pointwise("pointwise", "trained", 0.1)
-CONCEPT = ConceptVector("concept_vector", "trained", 0.1, "linear")
-CONCEPT_RELU = ConceptVector("concept_vector", "trained", 0.1, "relu")
+NONE = NoExplanation(explanation="none")
+BLA = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0)
+BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
+BLA_PH = BoundedLogits(explanation="bounded_logits", head="frozen", temperature=0.1, threshold_factor=0.98)
+RELEASED = BoundedLogits(
+    explanation="bounded_logits", head="trained_as_released", temperature=0.1, threshold_factor=0.98
+)
+RELOADED = BoundedLogits(explanation="bounded_logits", head="trained_reloaded", temperature=0.1, threshold_factor=0.98)
+INDICATOR = BoundedLogits(
+    explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98, threshold_rule="indicator"
+)
+L2X_F = L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=3)
+POINTWISE = Pointwise(explanation="pointwise", head="trained", temperature=0.1)
+CONCEPT = ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear")
+CONCEPT_RELU = ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="relu")
 VARIANTS = {"none": NONE, "bla": BLA, "bla_t": BLA_T, "bla_ph": BLA_PH, "l2x_f": L2X_F}
 VARIANTS |= {"pointwise": POINTWISE, "concept": CONCEPT, "concept_relu": CONCEPT_RELU}
 SCHEDULE = Schedule(batch_size=16, epochs=3, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
@@ -184,14 +188,20 @@ def test_a_head_that_is_frozen_as_in_the_released_code_trains(data, head):
 
 
 def test_the_printed_indicator_leaves_the_module_untrained(data, head):
-    once = fit(data, INDICATOR, head, SEEDS, Schedule(16, 1, 0.01, 0.2, 1e-7))
+    once = fit(
+        data,
+        INDICATOR,
+        head,
+        SEEDS,
+        Schedule(batch_size=16, epochs=1, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7),
+    )
     more = fit(data, INDICATOR, head, SEEDS, SCHEDULE)
     assert torch.equal(once.module.weight, more.module.weight)
     assert not torch.equal(once.head.weight, more.head.weight)
 
 
 def test_training_learns_and_bla_t_finds_the_cells_that_show_the_class(data, head):
-    schedule = Schedule(16, 60, 0.05, 0.2, 1e-7)
+    schedule = Schedule(batch_size=16, epochs=60, learning_rate=0.05, dropout=0.2, adam_epsilon=1e-7)
     base = fit(data, NONE, head, SEEDS, schedule)
     assert evaluate(*data, NONE, base, SEEDS).correct.float().mean() > 0.9
     trained = fit(data, BLA_T, base.head, SEEDS, schedule)
@@ -241,7 +251,11 @@ def test_adams_epsilon_reaches_the_optimiser(epsilon, share):
 @pytest.mark.parametrize(("shape", "runs"), [((5, 4, 49, 96), 27), ((1, 4, 49, 1280), 2), ((1, 4, 400, 2048), 1)])
 def test_a_cpu_trains_as_many_runs_together_as_its_cache_holds(shape, runs, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    groups, seeds, schedule = [], range(runs + 1), Schedule(32, 1, 0.01, 0.2, 1e-7)
+    groups, seeds, schedule = (
+        [],
+        range(runs + 1),
+        Schedule(batch_size=32, epochs=1, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7),
+    )
     start = initial_head(seeds, shape[-1], 2)
     train(torch.zeros(shape), torch.arange(4) % 2, BLA, start, seeds, schedule, progress=groups.append)
     assert groups == [runs, 1]

@@ -164,7 +164,9 @@ TIED = "tied"
 def classifier():
     """A small random backbone with a 4x4 map, and a head with strong opinions."""
     torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval()
+    extractor = build_backbone(
+        Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
+    ).eval()
     head = initial_head([0], extractor.model.num_features, CLASSES)
     return Classifier(extractor, Head(head.weight * 20, head.bias)).eval()
 

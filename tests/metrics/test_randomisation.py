@@ -114,7 +114,9 @@ def test_batch_norm_of_random_layers_takes_its_statistics_from_the_images_and_th
 def test_a_deep_random_network_keeps_the_size_of_its_features():
     """Without statistics of its own those of a random EfficientNet are larger by more than a factor of 1,000."""
     torch.manual_seed(0)
-    extractor = build_backbone(Backbone("tf_efficientnetv2_b0", "none", "imagenet"), 64)
+    extractor = build_backbone(
+        Backbone(architecture="tf_efficientnetv2_b0", weights="none", normalisation="imagenet"), 64
+    )
     images = torch.randint(0, 256, (16, 64, 64, 3), dtype=torch.uint8)
     with torch.no_grad():
         for norm in (part for part in extractor.modules() if isinstance(part, nn.BatchNorm2d)):
@@ -129,7 +131,9 @@ def test_a_deep_random_network_keeps_the_size_of_its_features():
 
 
 def test_a_network_without_batch_norm_needs_no_statistics(images):
-    extractor = build_backbone(Backbone("test_convnext2", "none", "imagenet"), SIDE).eval()
+    extractor = build_backbone(
+        Backbone(architecture="test_convnext2", weights="none", normalisation="imagenet"), SIDE
+    ).eval()
     given = Classifier(extractor, Head(torch.randn(1, 3, extractor.model.num_features), torch.zeros(1, 3))).eval()
     for random in cascade(given, 0, images):
         assert random(images).isfinite().all()

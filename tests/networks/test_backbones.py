@@ -22,8 +22,15 @@ from bla.networks.sources import Network
 from pipeline.run.settings import load_settings
 
 CPU = torch.device("cpu")
-RESNET = Backbone("test_resnet", "w", "half", 16)
-B0 = Backbone("tf_efficientnet_b0", "w", "keras_2021", None, 0.2, 5)
+RESNET = Backbone(architecture="test_resnet", weights="w", normalisation="half", output_stride=16)
+B0 = Backbone(
+    architecture="tf_efficientnet_b0",
+    weights="w",
+    normalisation="keras_2021",
+    output_stride=None,
+    stochastic_depth=0.2,
+    draws=5,
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
 
 
@@ -38,9 +45,15 @@ def weights(tmp_path):
         (replace(RESNET, architecture="test_resnett"), r"^architecture: .*test_resnett.*did you mean test_"),
         (replace(RESNET, architecture="qqqqqqqq"), r"^architecture: .*qqqqqqqq$"),
         (replace(RESNET, architecture="hf_hub:timm/test_resnet"), r"^architecture: .*hf_hub:timm/test_resnet"),
-        (Backbone("test_resnet.none", "w", "half"), r"^architecture: .*test_resnet\.none.*tag"),
+        (
+            Backbone(architecture="test_resnet.none", weights="w", normalisation="half"),
+            r"^architecture: .*test_resnet\.none.*tag",
+        ),
         (replace(RESNET, output_stride=7), r"^output_stride: test_resnet .*7; try null$"),
-        (Backbone("test_mambaout", "w", "half", 16), r"^output_stride: test_mambaout .*16.*; try null$"),
+        (
+            Backbone(architecture="test_mambaout", weights="w", normalisation="half", output_stride=16),
+            r"^output_stride: test_mambaout .*16.*; try null$",
+        ),
     ],
 )
 def test_what_timm_cannot_build_is_refused(spec, message):
@@ -52,7 +65,9 @@ def test_what_timm_cannot_build_is_refused(spec, message):
 def test_an_output_stride_that_timm_rounds_is_refused(architecture, stride, tmp_path):
     path = weights_of(architecture, tmp_path / "w.safetensors", num_classes=0)
     with pytest.raises(BlaError, match=rf"^output_stride: {architecture} .*{stride}: 160 pixels .*try null"):
-        load_backbone(Backbone(architecture, "w", "half", stride), path, 160)
+        load_backbone(
+            Backbone(architecture=architecture, weights="w", normalisation="half", output_stride=stride), path, 160
+        )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +86,9 @@ def test_an_output_stride_that_timm_rounds_is_refused(architecture, stride, tmp_
 )
 def test_output_stride_is_pixels_per_cell(architecture, stride, size, cells, tmp_path):
     path = weights_of(architecture, tmp_path / "w.safetensors", num_classes=0)
-    extractor = load_backbone(Backbone(architecture, "w", "half", stride), path, size)
+    extractor = load_backbone(
+        Backbone(architecture=architecture, weights="w", normalisation="half", output_stride=stride), path, size
+    )
     shape = extractor(torch.zeros(2, size, size, 3, dtype=torch.uint8)).shape
     assert shape == (2, cells, extractor.model.num_features)
 
@@ -79,13 +96,13 @@ def test_output_stride_is_pixels_per_cell(architecture, stride, size, cells, tmp
 def test_a_model_without_a_spatial_map_is_refused(tmp_path):
     path = weights_of("test_vit", tmp_path / "w.safetensors", num_classes=0)
     with pytest.raises(BlaError, match=r"\[1, 17, 64\].* needs a backbone with a spatial"):
-        load_backbone(Backbone("test_vit", "w", "half"), path, 64)
+        load_backbone(Backbone(architecture="test_vit", weights="w", normalisation="half"), path, 64)
 
 
 def test_an_image_that_does_not_suit_the_model_is_refused(tmp_path):
     path = weights_of("test_coatnet", tmp_path / "w.safetensors", num_classes=0)
     with pytest.raises(BlaError, match=r"^test_coatnet .*32 pixels"):
-        load_backbone(Backbone("test_coatnet", "w", "half"), path, 32)
+        load_backbone(Backbone(architecture="test_coatnet", weights="w", normalisation="half"), path, 32)
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path):
@@ -117,7 +134,10 @@ def test_a_file_that_is_no_safetensors_file_is_refused(content, weights):
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_efficientnet", "test_convnext"])
 def test_a_classifier_in_the_file_is_left_out(architecture, tmp_path):
     path = weights_of(architecture, tmp_path / "w.safetensors", num_classes=5)
-    state, extractor = load_file(path), load_backbone(Backbone(architecture, "w", "half"), path, 64)
+    state, extractor = (
+        load_file(path),
+        load_backbone(Backbone(architecture=architecture, weights="w", normalisation="half"), path, 64),
+    )
     own = extractor.model.state_dict()
     assert len(own) == len(state) - 2
     assert all(torch.equal(value, state[name]) for name, value in own.items())
@@ -291,7 +311,9 @@ def test_a_batch_never_spans_two_draws(noisy):
 
 @pytest.mark.parametrize("architecture", ["densenet121", "ghostnet_050"])
 def test_stochastic_depth_of_a_model_that_has_none_is_refused(architecture):
-    spec = Backbone(architecture, "w", "half", None, 0.2, 5)
+    spec = Backbone(
+        architecture=architecture, weights="w", normalisation="half", output_stride=None, stochastic_depth=0.2, draws=5
+    )
     with pytest.raises(BlaError, match=rf"^stochastic_depth: {architecture} .*set it to 0"):
         build_backbone(spec, 64)
     build_backbone(replace(spec, stochastic_depth=0, draws=1), 64)
@@ -315,7 +337,16 @@ FOLDED |= {"test_resnet": 1, "densenet121": 62}  # what stands before its convol
 @pytest.mark.parametrize(("architecture", "left"), FOLDED.items())
 def test_folding_batch_norm_changes_no_feature(architecture, left):
     depth = 0 if architecture == "densenet121" else 0.2
-    extractor = built(Backbone(architecture, "w", "imagenet", None, depth, 5))
+    extractor = built(
+        Backbone(
+            architecture=architecture,
+            weights="w",
+            normalisation="imagenet",
+            output_stride=None,
+            stochastic_depth=depth,
+            draws=5,
+        )
+    )
     before = {name: value.clone() for name, value in extractor.state_dict().items()}
     count, images = norms(extractor), torch.from_numpy(IMAGES)
     folded = fold_batch_norm(extractor)
@@ -362,5 +393,7 @@ def test_a_model_whose_order_forbids_folding_is_left_alone(order, folds):
 
 
 def test_a_model_that_cannot_be_checked_is_left_unfolded():
-    extractor = built(Backbone("test_coatnet", "w", "half"), 160)  # it takes no other size
+    extractor = built(
+        Backbone(architecture="test_coatnet", weights="w", normalisation="half"), 160
+    )  # it takes no other size
     assert fold_batch_norm(extractor) is extractor

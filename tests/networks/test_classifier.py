@@ -17,7 +17,13 @@ SIDE, RUNS, IMAGES, CLASSES = 64, 2, 3, 3
 def classifier():
     """Two heads on a small random backbone with a 4x4 map."""
     torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    extractor = (
+        build_backbone(
+            Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     channels = extractor.model.num_features
     return Classifier(extractor, Head(torch.randn(RUNS, CLASSES, channels), torch.randn(RUNS, CLASSES))).eval()
 

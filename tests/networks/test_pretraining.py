@@ -16,8 +16,17 @@ from pipeline.run.settings import load_settings
 from pipeline.stages import backbone as stage
 
 CPU = torch.device("cpu")
-RESNET = Backbone("test_resnet", "w", "half", 16)
-DIGITS = ClutteredDigits("cluttered_digits", (3, 8), 64, 32, 32, 16, 2, 8)
+RESNET = Backbone(architecture="test_resnet", weights="w", normalisation="half", output_stride=16)
+DIGITS = ClutteredDigits(
+    kind="cluttered_digits",
+    classes=(3, 8),
+    train_images=64,
+    test_images=32,
+    image_size=32,
+    digit_size=16,
+    fragments=2,
+    fragment_size=8,
+)
 PLAN = Pretraining(epochs=2, batch_size=16, learning_rate=0.01, weight_decay=0.05, occlusion=0.5)
 
 

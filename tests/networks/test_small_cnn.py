@@ -11,8 +11,10 @@ from bla.method.equations import hard_weights
 from bla.method.modules import EVALUATION_CHUNK
 from bla.networks.small_cnn import CELLS, FILTERS, evaluate, initial, train
 
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 1, "subtract")
-SCHEDULE = Schedule(16, 1, 1e-3, 0, 1e-7)
+BLA_T = BoundedLogits(
+    explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=1, threshold_rule="subtract"
+)
+SCHEDULE = Schedule(batch_size=16, epochs=1, learning_rate=1e-3, dropout=0, adam_epsilon=1e-7)
 POOLINGS = pytest.mark.parametrize("pooling", ["mean", "flat"])
 VARIANTS = pytest.mark.parametrize("variant", [None, BLA_T], ids=["bl", "bla_t"])
 
@@ -125,7 +127,14 @@ def test_evaluation_pools_the_hard_cells_alike_and_does_not_depend_on_what_is_be
 def test_it_learns_to_tell_the_digits(variant):
     images, labels = generate((0, 1), 400, "train", 0)
     images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
-    network = train(images, labels, "flat", variant, [0], Schedule(16, 4, 3e-3, 0, 1e-7))
+    network = train(
+        images,
+        labels,
+        "flat",
+        variant,
+        [0],
+        Schedule(batch_size=16, epochs=4, learning_rate=3e-3, dropout=0, adam_epsilon=1e-7),
+    )
     result = evaluate(images, labels, "flat", variant, network)
     correct = result.correct if variant is None else result.explained.correct
     assert correct.double().mean() > 0.95

@@ -45,7 +45,9 @@ def test_features_are_those_of_the_normalised_pixels(architecture, normalisation
     if wanted.shape[-1] == model.num_features:  # channels last
         wanted = wanted.permute(0, 3, 1, 2)
     cells = [wanted[:, :, row, column] for row in range(2) for column in range(2)]
-    found = load_backbone(Backbone(architecture, "w", normalisation), path, 64)(torch.from_numpy(IMAGES))
+    found = load_backbone(Backbone(architecture=architecture, weights="w", normalisation=normalisation), path, 64)(
+        torch.from_numpy(IMAGES)
+    )
     torch.testing.assert_close(found, torch.stack(cells, dim=1), rtol=1e-4, atol=1e-4)
 
 
@@ -75,7 +77,17 @@ def test_noisy_features_are_timms_with_its_drop_path_in_training_mode(architectu
     images = np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255 * 2 - 1
     wanted, state, drawn = timms_own_noise(architecture, pixels)
-    extractor = build_backbone(Backbone(architecture, "w", "half", None, 0.2, 5), 64).eval()
+    extractor = build_backbone(
+        Backbone(
+            architecture=architecture,
+            weights="w",
+            normalisation="half",
+            output_stride=None,
+            stochastic_depth=0.2,
+            draws=5,
+        ),
+        64,
+    ).eval()
     extractor.model.load_state_dict(state)
     assert len(drawn) == branches
     places = {name: module for name, module in extractor.model.named_modules() if isinstance(module, ResidualDrop)}

@@ -11,10 +11,10 @@ from bla.method.equations import bounded_logits, hard_explanation, hard_weights,
 
 GOLDEN = np.load(Path(__file__).with_name("bla_reference.npz"), allow_pickle=False)
 CASES = ["a", "b", "allneg"]
-BLA = BoundedLogits("bounded_logits", "trained", 0.1, 0)
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
-L2X_F = L2XF("l2x_f", "trained", 0.1, 8)
-POINTWISE = Pointwise("pointwise", "trained", 0.1)
+BLA = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0)
+BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
+L2X_F = L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=8)
+POINTWISE = Pointwise(explanation="pointwise", head="trained", temperature=0.1)
 
 
 def golden(case: str, what: str) -> torch.Tensor:

@@ -24,7 +24,13 @@ GRID = 4
 def classifier():
     """A head on a small random backbone with a 4x4 map."""
     torch.manual_seed(0)
-    extractor = build_backbone(Backbone("test_resnet", "none", "imagenet", 16), SIDE).eval().requires_grad_(False)
+    extractor = (
+        build_backbone(
+            Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     return Classifier(extractor, random_head(1, extractor.model.num_features)).eval()
 
 

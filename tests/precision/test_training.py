@@ -11,7 +11,7 @@ from bla.method.initialisation import initial_head
 from bla.method.modules import Head
 from bla.runtime.adam import Adam
 
-BLA_T = BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
+BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
 N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 
 

@@ -30,15 +30,45 @@ PATTERNS = 1000
 """LIME's random occlusion patterns (section 4.3)."""
 ALPHA = 0.05
 IMAGES: dict[str, Any] = {"image_size": 224, "resize": "bilinear"}
-BACKBONE = Backbone("tf_efficientnet_b0", "timm/tf_efficientnet_b0.aa_in1k", "keras_2021", None, 0.2, 5)
-SCHEDULES = {kind: Schedule(32, 2 if kind == "cats_vs_dogs" else 5, 1e-3, 0.2, 1e-7) for kind in DATASETS}
+BACKBONE = Backbone(
+    architecture="tf_efficientnet_b0",
+    weights="timm/tf_efficientnet_b0.aa_in1k",
+    normalisation="keras_2021",
+    output_stride=None,
+    stochastic_depth=0.2,
+    draws=5,
+)
+SCHEDULES = {
+    kind: Schedule(
+        batch_size=32, epochs=2 if kind == "cats_vs_dogs" else 5, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7
+    )
+    for kind in DATASETS
+}
 VARIANTS: dict[str, Explaining] = {
-    "l2x_f": L2XF("l2x_f", "trained", 0.1, 8),
-    "bla": BoundedLogits("bounded_logits", "trained", 0.1, 0, "subtract"),
-    "bla_t": BoundedLogits("bounded_logits", "trained", 0.1, 0.98, "subtract"),
-    "bla_ph": BoundedLogits("bounded_logits", "frozen", 0.1, 0.98, "subtract"),
-    "bla_ph_released": BoundedLogits("bounded_logits", "trained_as_released", 0.1, 0.98, "subtract"),
-    "bla_ph_reloaded": BoundedLogits("bounded_logits", "trained_reloaded", 0.1, 0.98, "subtract"),
+    "l2x_f": L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=8),
+    "bla": BoundedLogits(
+        explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0, threshold_rule="subtract"
+    ),
+    "bla_t": BoundedLogits(
+        explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98, threshold_rule="subtract"
+    ),
+    "bla_ph": BoundedLogits(
+        explanation="bounded_logits", head="frozen", temperature=0.1, threshold_factor=0.98, threshold_rule="subtract"
+    ),
+    "bla_ph_released": BoundedLogits(
+        explanation="bounded_logits",
+        head="trained_as_released",
+        temperature=0.1,
+        threshold_factor=0.98,
+        threshold_rule="subtract",
+    ),
+    "bla_ph_reloaded": BoundedLogits(
+        explanation="bounded_logits",
+        head="trained_reloaded",
+        temperature=0.1,
+        threshold_factor=0.98,
+        threshold_rule="subtract",
+    ),
 }
 
 
@@ -60,7 +90,7 @@ def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
     """For each of the paper's columns how its settings depart from the paper's, in words; empty where they do not."""
     result = {}
     for key, paper in VARIANTS.items():
-        ours: Variant = variants.get(key, NoExplanation("none"))
+        ours: Variant = variants.get(key, NoExplanation(explanation="none"))
         if key in variants and ours != paper:
             told = asdict(paper)
             result[key] = [

@@ -12,12 +12,12 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 FORBID_EXTRA = {"extra": "forbid"}
 """For pydantic, which validates these classes in `pipeline.run.settings`: an unknown field is an error."""
 
-Positive = Annotated[float, Gt(0), Lt(math.inf)]
-LearningRate = Annotated[float, Gt(0), Le(10)]
-Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(gt=0), Lt(lt=math.inf)]
+LearningRate = Annotated[float, Gt(gt=0), Le(le=10)]
+Count = Annotated[int, Ge(ge=1)]
 
-Share = Annotated[float, Gt(0), Lt(1)]
-Side = Annotated[int, Ge(32)]
+Share = Annotated[float, Gt(gt=0), Lt(lt=1)]
+Side = Annotated[int, Ge(ge=32)]
 ImageSize = Side | tuple[Side, Side]
 """Pixels: of a square's side, or height and width."""
 
@@ -39,23 +39,23 @@ then the module is evaluated with the baseline's head.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClutteredDigits:
     """Images drawn from scikit-learn's handwritten digits; sizes in pixels (see `bla.datasets.cluttered_digits`)."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["cluttered_digits"]
-    classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
+    classes: Annotated[tuple[Annotated[int, Ge(ge=0), Lt(lt=10)], ...], MinLen(min_length=2)]
     train_images: Count
     test_images: Count
     image_size: Side
-    digit_size: Annotated[int, Ge(8)]
-    fragments: Annotated[int, Ge(0)]
-    fragment_size: Annotated[int, Ge(4)]
+    digit_size: Annotated[int, Ge(ge=8)]
+    fragments: Annotated[int, Ge(ge=0)]
+    fragment_size: Annotated[int, Ge(ge=4)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Photographs:
     """One of the paper's datasets, downloaded to the data root, resized to `image_size` pixels, not cropped."""
 
@@ -66,7 +66,7 @@ class Photographs:
     resize: Resize = "bilinear"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OxfordPet:
     """Oxford-IIIT Pet, downloaded: cat against dog (`species`) or the 37 `breeds`; its trimaps become masks."""
 
@@ -78,31 +78,31 @@ class OxfordPet:
     resize: Resize = "bilinear"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mnist:
     """Handwritten digits of some classes, downloaded; grey repeated to RGB and resized."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["mnist"]
-    classes: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], MinLen(2)]
-    image_size: Annotated[int, Ge(28)]
+    classes: Annotated[tuple[Annotated[int, Ge(ge=0), Lt(lt=10)], ...], MinLen(min_length=2)]
+    image_size: Annotated[int, Ge(ge=28)]
     resize: Resize = "bilinear"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageNet:
     """ImageNet as its owner has it: `path` holds the official archives, or `{train,val}/<wnid>/*.JPEG`."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["imagenet"]
-    path: Annotated[str, MinLen(1)]
+    path: Annotated[str, MinLen(min_length=1)]
     image_size: ImageSize
     resize: Resize = "bilinear"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImageFolder:
     """Images in `path/{train,test}/<class>/*.jpg`, resized to `image_size` pixels, not cropped.
 
@@ -114,7 +114,7 @@ class ImageFolder:
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["image_folder"]
-    path: Annotated[str, MinLen(1)]
+    path: Annotated[str, MinLen(min_length=1)]
     image_size: ImageSize
     resize: Resize = "bilinear"
     test_share: Share | None = None
@@ -134,7 +134,7 @@ class ImageTable:
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["image_table"]
-    path: Annotated[str, MinLen(1)]
+    path: Annotated[str, MinLen(min_length=1)]
     labels: Literal["one", "several"]
     image_size: ImageSize
     resize: Resize = "bilinear"
@@ -149,7 +149,7 @@ def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
 Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder | ImageTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A frozen network: its name (see `bla.networks.sources`), its weights and what it expects of an image.
 
@@ -164,16 +164,16 @@ class Backbone:
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    architecture: Annotated[str, MinLen(1)]
-    weights: Annotated[str, MinLen(1)]
+    architecture: Annotated[str, MinLen(min_length=1)]
+    weights: Annotated[str, MinLen(min_length=1)]
     normalisation: Normalisation
     output_stride: Count | None = None
-    stochastic_depth: Annotated[float, Ge(0), Lt(1)] = 0
+    stochastic_depth: Annotated[float, Ge(ge=0), Lt(lt=1)] = 0
     draws: Count = 1
     tail: TailSetting = "pooled"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """How the embedded backbone is trained: AdamW with a one-cycle schedule.
 
@@ -186,11 +186,11 @@ class Pretraining:
     epochs: Count
     batch_size: Count
     learning_rate: LearningRate
-    weight_decay: Annotated[float, Ge(0), Lt(math.inf)]
-    occlusion: Annotated[float, Ge(0), Lt(1)]
+    weight_decay: Annotated[float, Ge(ge=0), Lt(lt=math.inf)]
+    occlusion: Annotated[float, Ge(ge=0), Lt(lt=1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class L2XReading:
     """How L2X with two networks is read (`bla.experiments.two_network_l2x.l2x`): the temperature *multiplies*, so that 10 divides by Chen et al.'s 0.1.
 
@@ -204,7 +204,7 @@ class L2XReading:
     straight_through: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2).
 
@@ -216,12 +216,12 @@ class Schedule:
     batch_size: Count
     epochs: Count
     learning_rate: LearningRate
-    dropout: Annotated[float, Ge(0), Lt(1)]
+    dropout: Annotated[float, Ge(ge=0), Lt(lt=1)]
     adam_epsilon: Positive
     images_in_memory: Count | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoExplanation:
     """BL and BL+: no module, every cell weighs 1/n. BL+ trains BL's head on for as long as the variants train."""
 
@@ -231,7 +231,7 @@ class NoExplanation:
     head: Literal["trained"] = "trained"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BoundedLogits:
     """BLA, and with a threshold BLA-T (head trained) and BLA-PH (head frozen); Baumhauer et al. 2021, section 3.1."""
 
@@ -240,11 +240,11 @@ class BoundedLogits:
     explanation: Literal["bounded_logits"]
     head: HeadSetting
     temperature: Positive
-    threshold_factor: Annotated[float, Ge(0), Lt(math.inf)]
+    threshold_factor: Annotated[float, Ge(ge=0), Lt(lt=math.inf)]
     threshold_rule: ThresholdRule = "subtract"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class L2XF:
     """L2X-F: learning to explain (Chen et al. 2018) on the feature map, always k cells; section 3.3."""
 
@@ -256,7 +256,7 @@ class L2XF:
     k: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConceptVector:
     """Bounded logits of cells and one concept vector of the whole image, l_i = min(u.(g + f_i) + b, 0); section 3.3.
 
@@ -272,7 +272,7 @@ class ConceptVector:
     activation: Literal["linear", "relu"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pointwise:
     """Pointwise attention: each cell's bounded logit through a sigmoid of its own; section 3.3 and the authors' code."""
 

@@ -1,6 +1,6 @@
 """Your own images: a folder laid out as `{train,test}/<class>/*.jpg` (or .jpeg, .png), or as `<class>/*.jpg`.
 
-    listing = find(ImageFolder("image_folder", "photos", image_size=224), Path("photos"))
+    listing = find(ImageFolder(kind="image_folder", path="photos", image_size=224), Path("photos"))
     listing.splits["test"][0]  # ImageFile(name="test/cat/1.jpg", label=0)
 
 Classes are the sorted names of the folders; the images of a class are sorted by name. With a `test_share` the classes lie

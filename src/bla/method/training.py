@@ -7,7 +7,7 @@ thread: operations this small gain little from threads of their own. Variants wh
 batches (`train_sweep`).
 
     head = initial_head(seeds, channels=1280, classes=20)
-    trained = train(features[None], labels, NoExplanation("none"), head, seeds, schedule)     # BL
+    trained = train(features[None], labels, NoExplanation(explanation="none"), head, seeds, schedule)     # BL
     trained = train(features[None], labels, bla_t, trained.head, seeds, schedule)             # BLA-T, from BL's heads
     result = evaluate(test_features, test_labels, bla_t, trained, seeds)
 

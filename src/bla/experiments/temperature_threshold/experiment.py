@@ -34,7 +34,10 @@ def grid(
     temperatures: Iterable[float], factors: Iterable[float], rules: Iterable[ThresholdRule]
 ) -> list[BoundedLogits]:
     """BLA-T with every combination of the three; the head trains along."""
-    return [BoundedLogits("bounded_logits", "trained", t, f, r) for r, t, f in product(rules, temperatures, factors)]
+    return [
+        BoundedLogits(explanation="bounded_logits", head="trained", temperature=t, threshold_factor=f, threshold_rule=r)
+        for r, t, f in product(rules, temperatures, factors)
+    ]
 
 
 def measure(

@@ -28,8 +28,8 @@ RUN += ["accuracy", "loss", "explanation_size"]
 _bla_t = VARIANTS["bla_t"]
 assert isinstance(_bla_t, BoundedLogits)
 COLUMNS: dict[str, Variant] = {
-    "bl": NoExplanation("none"),
-    "bl_plus": NoExplanation("none"),
+    "bl": NoExplanation(explanation="none"),
+    "bl_plus": NoExplanation(explanation="none"),
     **{key: variant for key, variant in VARIANTS.items() if key != "bla_ph_released"},
     "bla_t_renormalise": replace(_bla_t, threshold_rule="renormalise"),
     "bla_t_indicator": replace(_bla_t, threshold_rule="indicator"),

@@ -28,7 +28,7 @@ class Settings:
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    patterns: Annotated[int, Ge(100)] = 1000
+    patterns: Annotated[int, Ge(ge=100)] = 1000
     patterns_of: Literal["dataset", "image"] = "dataset"
     presence: Share = 0.5
     output: Literal["probability", "logit"] = "probability"

@@ -25,9 +25,9 @@ class Settings:
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    masks: Annotated[int, Ge(10)] = 1000
+    masks: Annotated[int, Ge(ge=10)] = 1000
     presence: Share = 0.5
-    grid: Annotated[int, Ge(2), Le(56)] = 7
+    grid: Annotated[int, Ge(ge=2), Le(le=56)] = 7
 
 
 class RISE(Explainer):
