@@ -31,12 +31,14 @@ from bla.base.specs import Backbone
 from bla.explainers.learned.attention import Attention
 from bla.explainers.occlusion import occluded_logits, patch_masks
 from bla.explainers.posthoc.lime import LIME
+from bla.explainers.posthoc.lime import Settings as LimeSettings
+from bla.explainers.posthoc.rise import Settings as RiseSettings
 from bla.explainers.registry import explainer_class, explainer_names
 from bla.method.initialisation import initial_head
-from bla.method.modules import Head, Module
+from bla.method.modules import Head, Module, Trained
 from bla.networks.backbones import Extractor, batch_size_for, build_backbone, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier
-from bla.networks.patches import patch_of_pixel
+from bla.networks.patches import cells_of_pixels
 from pipeline.run.environment import choose_device
 from pipeline.run.stage import keep_freed_memory
 
@@ -75,9 +77,7 @@ def plainly(extractor: Extractor, head: Head) -> Callable[[Tensor], Tensor]:
 
 def captum_lime(classifier: Callable[[Tensor], Tensor], images: Tensor, patterns: int, at_once: int) -> None:
     """captum's LIME with a constant kernel and least squares, one image `[3, H, W]` after another, as its users call it."""
-    side, grid = images.shape[2], 7
-    patch = patch_of_pixel(side, grid)
-    cells = (patch[:, None] * grid + patch).to(images.device)[None, None].expand(1, 3, side, side)
+    cells = cells_of_pixels(images.shape[2:], (7, 7)).to(images.device).expand(1, 3, -1, -1)
     method = Lime(classifier, interpretable_model=SkLearnLinearRegression(), similarity_func=lambda *_, **__: 1.0)
     for image in images.split(1):
         with torch.no_grad():
@@ -104,7 +104,10 @@ def main() -> None:
     head = Head(head.weight.to(device), head.bias.to(device))
     noise = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, generator=noise).to(device)
-    targets, size = torch.zeros(arguments.runs, count, dtype=torch.int64, device=device), batch_size_for(device, side)
+    targets, size = (
+        torch.zeros(arguments.runs, count, dtype=torch.int64, device=device),
+        batch_size_for(device, (side, side)),
+    )
     seeds, passes = torch.zeros(count, dtype=torch.int64), count * patterns
 
     # captum first, in a process that is as Python starts it.
@@ -120,9 +123,10 @@ def main() -> None:
     ours, exactly = Classifier(fold_batch_norm(plain), head).to(device).eval(), Classifier(plain, head).eval()
     some = images.repeat(-(-4 * size // count), 1, 1, 1)[: 4 * size]
     bare_rate = len(some) / seconds(lambda: bare(ours.extractor, some, size), device)
-    lime = passes / seconds(lambda: LIME(ours, patterns).explain_runs(images, targets, seeds), device, warm=gpu)
+    method = LIME(ours, LimeSettings(patterns=patterns))
+    lime = passes / seconds(lambda: method.explain_runs(images, targets, seeds), device, warm=gpu)
     shown = torch.rand(size, 49, generator=noise) < 0.5
-    masks = patch_masks(shown.to(device), (side, side), 7)
+    masks = patch_masks(shown.to(device), (side, side), (7, 7))
     (exact,), (found,) = (
         list(occluded_logits(model, images[:1], masks, size)) for model in (exactly.run(0), ours.run(0))
     )
@@ -139,13 +143,14 @@ def main() -> None:
     single = ours.run(0)
     forward = len(some) / bare_rate / len(some)
     rows = []
-    for method_name in [*(n for n in explainer_names() if n != "attention"), *VARIANTS]:
+    settings = {"lime": LimeSettings(patterns=patterns), "rise": RiseSettings(masks=patterns)}
+    module = Module(torch.rand(1, int(plain.model.num_features)), torch.zeros(1))
+    state = Trained(single.linear_head(), module, torch.zeros(1, 1)).state()
+    for method_name in [*(n for n in explainer_names() if not explainer_class(n).learned), *VARIANTS]:
         if method_name in VARIANTS:
-            module = Module(torch.rand(1, int(plain.model.num_features), device=device), torch.zeros(1, device=device))
-            method = Attention(single, VARIANTS[method_name], module)
+            method = Attention(single, VARIANTS[method_name]).load(state)
         else:
-            options = {"lime": {"patterns": patterns}, "rise": {"masks": patterns}}.get(method_name, {})
-            method = explainer_class(method_name)(single, **options)
+            method = explainer_class(method_name)(single, settings.get(method_name))
         batch = images[:2] if method.slow else some[:size]
         chosen, own = torch.zeros(len(batch), dtype=torch.int64, device=device), torch.arange(len(batch))
         before = single.forwards

@@ -19,6 +19,7 @@ import argparse
 import resource
 import sys
 import threading
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -47,6 +48,8 @@ TABLE_ONE: dict[str, Variant] = {"BL": NoExplanation(explanation="none")}
 TABLE_ONE |= {name: VARIANTS[key] for name, key in {"L2X-F": "l2x_f", "BLA": "bla", "BLA-T": "bla_t", "BLA-PH": "bla_ph"}.items()}  # fmt: skip
 """The paper's five columns, 20 runs each."""
 BLA_T = VARIANTS["bla_t"]
+SCHEDULE = Schedule(batch_size=32, epochs=1, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7)
+"""One epoch as the paper trains."""
 SWEEP = [BoundedLogits(explanation="bounded_logits", head="trained", temperature=t, threshold_factor=f) for t, f in product((0.03, 0.1, 0.3, 1), (0, 0.5, 0.9, 0.98, 1.2))]  # fmt: skip
 
 
@@ -83,13 +86,7 @@ def against_the_loop(dataset: str, runs: int, steps: int, device: torch.device) 
     cached = columns(features, labels, classes, entry.training, runs, device)
 
     batch = entry.training.batch_size
-    one_epoch = Schedule(
-        batch_size=batch,
-        epochs=1,
-        learning_rate=entry.training.learning_rate,
-        dropout=entry.training.dropout,
-        adam_epsilon=entry.training.adam_epsilon,
-    )
+    one_epoch = replace(entry.training, epochs=1)
     head = initial_head([0], features.shape[3], classes)
 
     def in_the_loop(step: int, variant: Variant) -> None:
@@ -121,10 +118,7 @@ def together(device: torch.device) -> None:
     rows = []
     for what, channels, images, runs in (("7x7x96", 96, 2400, 20), ("7x7x1280", 1280, 640, 20)):
         features, labels = (t.to(device) for t in features_of(images, channels=channels))
-        schedule, seeds = (
-            Schedule(batch_size=32, epochs=1, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7),
-            list(range(runs)),
-        )
+        schedule, seeds = SCHEDULE, list(range(runs))
         head = initial_head(seeds, channels, 20)
 
         def fit(variants, group=None, data=(features, labels), rest=(head, seeds, schedule)) -> None:
@@ -159,10 +153,9 @@ def scaling(device: torch.device) -> None:
             data = [t.to(device) for t in features_of(own["images"], own["cells"], own["channels"], own["classes"])]
             seeds = list(range(own["runs"]))
             head = initial_head(seeds, own["channels"], own["classes"])
-            work = lambda d=data, h=head, s=seeds: train(
-                *d, BLA_T, h, s, Schedule(batch_size=32, epochs=1, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7)
+            times.append(
+                min(seconds(lambda d=data, h=head, s=seeds: train(*d, BLA_T, h, s, SCHEDULE), device) for _ in range(3))
             )
-            times.append(min(seconds(work, device) for _ in range(3)))
         exponent = np.polyfit(np.log(sizes), np.log(times), 1)[0]
         rows.append(
             f"| {name} | {', '.join(f'{s:,}: {t:.2f} s' for s, t in zip(sizes, times, strict=True))} | {exponent:.2f} |"
@@ -206,14 +199,7 @@ def paper_sizes(runs: int, device: torch.device) -> None:
     for name, (images, classes, epochs) in PAPER.items():
         features, labels = (t.to(device) for t in features_of(images, classes=classes))
         with Peak(device) as peak:
-            found = columns(
-                features,
-                labels,
-                classes,
-                Schedule(batch_size=32, epochs=epochs, learning_rate=1e-3, dropout=0.2, adam_epsilon=1e-7),
-                runs,
-                device,
-            )
+            found = columns(features, labels, classes, replace(SCHEDULE, epochs=epochs), runs, device)
         total += sum(found.values())
         each = ", ".join(f"{column} {time / runs:.2f}" for column, time in found.items())
         rows.append(
