@@ -4,9 +4,9 @@ Within a group tensors have the leading dimensions `[R, S]`: R runs of S variant
 the same images with the same dropout, and the features of a batch are read once for all of them.
 
     parameters = Parameters.initial(variants, head, seeds, cells, channels, device)
-    step = Step(parameters, variants, schedule, ...)
-    for batch in batches(...):
-        step(batch)
+    step = Replayed(Step(parameters, variants, schedule, ...), device)
+    for batch in batches.epoch(draws):
+        step(*batch)
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,6 @@ from bla.method.modules import Concept, Head, Module, Trained, pooled
 from bla.method.scores import losses
 from bla.method.streaming import pools
 from bla.runtime.adam import Adam
-from bla.runtime.cuda_graphs import Replayed
 from bla.runtime.generators import draw, generators_of
 from bla.runtime.seeds import derive_seed
 
@@ -180,13 +179,9 @@ class Step:
         # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
         self.gathered = torch.empty(runs * largest_batch, cells, channels, dtype=dtype, device=device)
         self.converted = torch.empty(runs * largest_batch, cells, channels, device=device)
-        self.replayed = Replayed(self._step, device)
 
-    def __call__(self, batch: Batch) -> None:
-        """Change the parameters and add to `total`, now or when the GPU comes to it."""
-        self.replayed(*batch)
-
-    def _step(self, stored: Tensor, rows: Tensor, labels: Tensor, keep: Tensor | None, noise: Tensor | None) -> None:
+    def __call__(self, stored: Tensor, rows: Tensor, labels: Tensor, keep: Tensor | None, noise: Tensor | None) -> None:
+        """Change the parameters and add to `total`, for the fields of a `Batch`."""
         x = self._features(stored, rows)
         scores = self.parameters.scores(x)
         # [R, S, B, C]; without modules one cell, already averaged

@@ -23,6 +23,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import ConceptVector, NoExplanation, Schedule, Variant
 from bla.method.group import Batches, Parameters, Step, noise_of
 from bla.method.modules import Concept, Head, Module, Trained, pooled
+from bla.runtime.cuda_graphs import Replayed
 from bla.runtime.threads import side_by_side
 
 
@@ -166,11 +167,12 @@ def _train_group(
     dtype = features.dtype if features.shape[2] == cells else torch.float32  # what `pooled` gives
     parameters = Parameters.initial(variants, start, seeds, cells, channels, device)
     step = Step(parameters, variants, schedule, min(schedule.batch_size, images), cells, dtype)
+    replayed = Replayed(step, device)
     batches = Batches(features, labels, cells, seeds, schedule, noise_of(variants, cells), device)
     losses = torch.zeros(runs, len(variants), schedule.epochs, device=device)
     for epoch in range(schedule.epochs):
         for batch in batches.epoch((torch.arange(first_run, first_run + runs) + first_epoch + epoch) % draws):
-            step(batch)
+            replayed(*batch)
         losses[:, :, epoch] = step.total / images
         step.total.zero_()
         if not (finite := losses[:, :, epoch].isfinite().all(dim=0)).all():

@@ -28,8 +28,9 @@ def fill_features(
     The array is `[N, h, w, C]`, or `[D, N, h, w, C]` with `with_draws`: a draw of stochastic depth for each seed in `draws`, one clean
     draw if there are none. Raises BlaError if a feature is not a finite half-precision number.
     """
+    extractor = extractor.to(device)
     with torch.inference_mode():
-        channels, *grid = extractor.feature_map(torch.from_numpy(images[[0]])).shape[1:]
+        channels, *grid = extractor.feature_map(torch.from_numpy(images[[0]]).to(device)).shape[1:]
     count, number = len(images), max(1, len(draws))
     shape = (number, count, *grid, channels) if with_draws else (count, *grid, channels)
 

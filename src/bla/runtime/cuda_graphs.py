@@ -6,7 +6,9 @@
 A step of training is some sixty small kernels, which Python launches more slowly than a GPU computes them.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -46,9 +48,21 @@ class Replayed:
         if self.graph is None:
             self.inputs = tuple(None if t is None else t.clone() for t in given)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):  # records, computes nothing
+            with _uncollected(), torch.cuda.graph(self.graph):  # records, computes nothing
                 self.work(stored, *self.inputs)
         for own, t in zip(self.inputs, given, strict=True):
             if own is not None and t is not None:
                 own.copy_(t)
         self.graph.replay()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage in the block. After hundreds of graphs an H100 refused a capture in which earlier ones were collected."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

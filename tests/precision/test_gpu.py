@@ -1,0 +1,121 @@
+"""What a GPU computes is what a CPU computes. Skipped without a GPU."""
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_networks import SIDE, learnable_images, random_backbone, random_head
+
+from bla.base.specs import L2XF, BoundedLogits, NoExplanation, Schedule
+from bla.explainers.all_maps import features_of, retrained_maps
+from bla.explainers.interface import TrainingData, explain_in_batches
+from bla.explainers.learned.attention import Attention
+from bla.explainers.posthoc.grad_cam import GradCAM
+from bla.explainers.posthoc.lime import LIME
+from bla.explainers.posthoc.lime import Settings as LimeSettings
+from bla.method.initialisation import initial_head
+from bla.method.modules import Head
+from bla.method.training import train, train_sweep
+from bla.metrics.randomisation import folded_cascade
+from bla.networks.backbones import fold_batch_norm
+from bla.networks.classifier import Classifier
+from bla.networks.extraction import fill_features
+from bla.runtime.cache import resume_store
+from bla.runtime.cuda_graphs import WARM_UP, Replayed
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+SEEDS = [11, 12, 13]
+SCHEDULE = Schedule(batch_size=16, epochs=6, learning_rate=0.01, dropout=0, adam_epsilon=1e-3)
+BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
+SWEEP = [BLA_T, replace(BLA_T, temperature=1), replace(BLA_T, threshold_factor=0), replace(BLA_T, head="frozen")]
+
+
+@pytest.fixture
+def images():
+    return torch.randint(0, 256, (40, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def classifier(device):
+    extractor = fold_batch_norm(random_backbone())
+    return Classifier(extractor, random_head(2, extractor.model.num_features)).to(device).eval()
+
+
+@pytest.mark.parametrize("variant", [NoExplanation(explanation="none"), *SWEEP], ids=str)
+def test_it_trains_the_same(variant):
+    features, labels = learnable_images(70, 9, 6, 3)
+    head = initial_head(SEEDS, 6, 3)
+    there, here = (train(features[None], labels, variant, head, SEEDS, SCHEDULE, device=d) for d in (GPU, CPU))
+    torch.testing.assert_close(there.state(), here.state(), rtol=2e-3, atol=2e-4)
+
+
+def test_a_sweep_is_replayed_and_trains_what_its_variants_train_alone():
+    features, labels = learnable_images(160, 9, 6, 3)
+    head, schedule = initial_head(SEEDS, 6, 3), replace(SCHEDULE, dropout=0.2)
+    together = train_sweep(features[None], labels, SWEEP, head, SEEDS, schedule, device=GPU)
+    for variant, trained in zip(SWEEP, together, strict=True):
+        alone = train(features[None], labels, variant, head, SEEDS, schedule, device=GPU)
+        torch.testing.assert_close(trained.state(), alone.state(), rtol=2e-3, atol=2e-4)
+
+
+def test_l2x_f_trains_the_same_in_any_group():
+    features, labels = learnable_images(160, 9, 6, 3)
+    variant, head = L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=3), initial_head(SEEDS, 6, 3)
+    together = train(features[None], labels, variant, head, SEEDS, SCHEDULE, device=GPU)
+    alone = train(features[None], labels, variant, head, SEEDS, SCHEDULE, device=GPU, group=1)
+    torch.testing.assert_close(together.state(), alone.state(), rtol=2e-3, atol=2e-4)
+
+
+def test_no_garbage_is_collected_while_a_step_is_captured():
+    stored, rows, seen = torch.ones(5, 3, device=GPU), torch.tensor([0, 2], device=GPU), []
+    total = torch.zeros(3, device=GPU)
+
+    def add(stored, rows):
+        total.add_(stored.index_select(0, rows).sum(dim=0))
+        if torch.cuda.is_current_stream_capturing():
+            seen.append(gc.isenabled())
+
+    step = Replayed(add, GPU)
+    for _ in range(WARM_UP + 3):
+        step(stored, rows)
+    assert total.tolist() == [2 * (WARM_UP + 3)] * 3
+    assert seen == [False]
+    assert gc.isenabled()
+
+
+def test_features_are_those_of_a_cpu_to_half_precision(images, tmp_path):
+    extractor, found = random_backbone(), {}
+    for device in (CPU, GPU):
+        for split in ("train", "test"):  # the second with a network that is on the device already
+            store = resume_store(tmp_path, f"{device}-{split}", "key")
+            fill_features(store, extractor, images.numpy(), device, [], split, split == "train")
+            found[device, split] = np.load(store / "features.npy").astype(np.float64).reshape(len(images), -1)
+        extractor = random_backbone()
+    for split in ("train", "test"):
+        here, there = found[CPU, split], found[GPU, split]
+        assert np.linalg.norm(there - here) < 0.01 * np.linalg.norm(here)
+
+
+def test_maps_are_those_of_a_cpu(images):
+    maps = {}
+    for device in (CPU, GPU):
+        model = classifier(device).run(0)
+        for method in (GradCAM(model), LIME(model, LimeSettings(patterns=200))):
+            some, targets, seeds = images[:6].to(device), torch.arange(6, device=device) % 3, torch.arange(6)
+            maps[device, type(method)] = explain_in_batches(method, some, targets, seeds)[0].double().flatten(1)
+    for kind in (GradCAM, LIME):
+        here, there = maps[CPU, kind], maps[GPU, kind]
+        assert (here - there).norm() < 0.05 * here.norm()
+
+
+def test_a_module_is_fitted_anew_to_a_random_network(images):
+    model = classifier(GPU).run(0)
+    random = folded_cascade(Classifier(random_backbone(), model.linear_head()).to(GPU).eval(), 1, images.to(GPU))
+    labels = (torch.arange(len(images)) % 3).to(GPU)
+    data = [TrainingData(features_of(c, images), (4, 4), images.numpy(), labels, SCHEDULE, GPU) for c in (random[0], random[-1])]  # fmt: skip
+    maps = retrained_maps(lambda c: Attention(c, SWEEP[-1]), [random[0], random[-1]], data, 3, images.to(GPU), labels, torch.arange(len(images)))  # fmt: skip
+    assert maps.shape == (2, len(images), 16)
+    np.testing.assert_allclose(maps.sum(axis=2), 1, rtol=1e-5)
+    assert isinstance(model.linear_head(), Head)
