@@ -23,14 +23,18 @@ def main() -> None:
     statistics, alpha = settings.statistics, {"alpha": settings.statistics.alpha}
     l2x = load_table(TABLES / "two_network_l2x_runs.csv")
     entries = {str(name): settings.dataset[str(name)] for name in dict.fromkeys(l2x["dataset"])}
-    dumped = settings.two_network_l2x.model_dump()
+    small, l2x_settings = settings.small_cnn.model_dump(), settings.two_network_l2x.model_dump()
+    l2x_settings |= l2x_settings["training"]
     evidence = Evidence(
         [_dataset(settings, name) for name in settings.datasets],
         load_table(TABLES / "small_cnn_runs.csv"),
-        small_cnn_departures(settings.small_cnn.model_dump() | alpha),
+        small_cnn_departures(small | small["module"] | small["training"] | alpha),
         load_table(TABLES / "abandoned_modules_runs.csv"),
         l2x,
-        {name: two_network_l2x_departures(entry.images, entry.backbone, dumped) for name, entry in entries.items()},
+        {
+            name: two_network_l2x_departures(entry.images, entry.backbone, l2x_settings)
+            for name, entry in entries.items()
+        },
         {name: entry.images.kind for name, entry in settings.dataset.items()},
         load_table(PUBLISHED),
         statistics.alpha,

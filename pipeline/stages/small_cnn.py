@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bla.base.errors import BlaError
-from bla.base.specs import BoundedLogits, Schedule
+from bla.base.specs import BoundedLogits
 from bla.datasets import SPLITS, spread_over_classes
 from bla.experiments.small_cnn.experiment import jobs, train_and_evaluate
 from bla.experiments.small_cnn.figures import picture
@@ -27,24 +27,11 @@ def main() -> None:
     """Write small_cnn_runs.csv, small_cnn.csv (means), small_cnn_tests.csv and figures/small_cnn.png."""
     settings, device = load_settings(), choose_device()
     spec = settings.small_cnn
-    variant = BoundedLogits(
-        explanation="bounded_logits",
-        head="trained",
-        temperature=spec.temperature,
-        threshold_factor=spec.threshold_factor,
-        threshold_rule=spec.threshold_rule,
-    )
-    schedule = Schedule(
-        batch_size=spec.batch_size,
-        epochs=spec.epochs,
-        learning_rate=spec.learning_rate,
-        dropout=0,
-        adam_epsilon=spec.adam_epsilon,
-    )
+    variant = BoundedLogits(explanation="bounded_logits", head="trained", **spec.module.model_dump())
     train, test = (load_digits(settings, split, device) for split in SPLITS)
     work = jobs(spec.runs, lambda *about: derive_seed(settings.seed, "small_cnn", spec.data, *about), device)
     try:
-        results = list(tqdm(train_and_evaluate(work, train, test, variant, schedule), "small_cnn", len(work), disable=None))  # fmt: skip
+        results = list(tqdm(train_and_evaluate(work, train, test, variant, spec.training), "small_cnn", len(work), disable=None))  # fmt: skip
     except BlaError as error:
         raise BlaError(f"params.yaml: small_cnn: {error}") from error
     runs = pd.concat([table for table, _ in results]).assign(data=digits_name(settings))[RUN]

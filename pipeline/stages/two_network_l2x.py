@@ -7,7 +7,6 @@ import torch
 from tqdm import tqdm
 
 from bla.base.errors import BlaError
-from bla.base.specs import Schedule
 from bla.datasets import SPLITS, spread_over_classes
 from bla.experiments.runs import means
 from bla.experiments.two_network_l2x.experiment import Data, merged, train_and_evaluate
@@ -32,19 +31,12 @@ def main() -> None:
     """Write two_network_l2x_runs.csv, two_network_l2x.csv (means), _tests.csv and figures/two_network_l2x.png."""
     settings = load_settings()
     spec, rows, seen = settings.two_network_l2x, [], {}
-    schedule = Schedule(
-        batch_size=spec.batch_size,
-        epochs=spec.epochs,
-        learning_rate=spec.learning_rate,
-        dropout=0,
-        adam_epsilon=spec.adam_epsilon,
-    )
     workers = torch.get_num_threads() if choose_device().type == "cpu" else 1  # a CPU trains one run in each thread
     for dataset in running(settings, "two_network_l2x"):
         # The same random numbers under every reading, so that only the reading differs within a pair.
         runs = [(run, derive_seed(settings.seed, dataset, "l2x", run)) for run in range(spec.runs)]
         jobs = [(name, run, seed) for name in spec.readings for run, seed in runs]
-        work = partial(train_and_evaluate, _load(settings, dataset), spec.readings, spec.k, schedule)
+        work = partial(train_and_evaluate, _load(settings, dataset), spec.readings, spec.k, spec.training)
         try:
             results = list(tqdm(side_by_side(work, jobs, workers), f"{dataset} L2X", len(jobs), disable=None))
         except BlaError as error:

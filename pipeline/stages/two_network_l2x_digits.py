@@ -1,12 +1,13 @@
 """Stage `two_network_l2x_digits`: section 4.1, L2X with two networks on 3 and 8, in reports/tables/."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from bla.base.errors import BlaError
-from bla.base.specs import Schedule
 from bla.datasets import SPLITS
 from bla.experiments.runs import means
 from bla.experiments.two_network_l2x.digits import Runs, published, train_and_evaluate
@@ -23,7 +24,7 @@ def main() -> None:
     """Write two_network_l2x_digits_runs.csv and two_network_l2x_digits.csv (means)."""
     settings, device = load_settings(), choose_device()
     spec, small = settings.two_network_l2x, settings.small_cnn
-    schedules = [Schedule(batch_size=small.batch_size, epochs=epochs, learning_rate=small.learning_rate, dropout=0, adam_epsilon=small.adam_epsilon) for epochs in (small.epochs, spec.digits.epochs)]  # fmt: skip
+    schedules = small.training, replace(small.training, epochs=spec.digits.epochs)
     readings = {name: reading for name, reading in spec.readings.items() if published(reading)}
     train, test = (load_digits(settings, split, device) for split in SPLITS)
     # Networks this small gain nothing from threads: a CPU trains one run in each.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bla.base.specs import BoundedLogits, Schedule
+from bla.base.specs import BoundedLogits, Optimiser
 from bla.datasets.moved_digits import generate
 from bla.experiments.runs import table_of_runs
 from bla.experiments.small_cnn.experiment import COLUMNS, POOLINGS, jobs, train_and_evaluate
@@ -20,7 +20,7 @@ PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
 BLA_T = BoundedLogits(
     explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=1, threshold_rule="subtract"
 )
-SCHEDULE = Schedule(batch_size=16, epochs=1, learning_rate=1e-3, dropout=0, adam_epsilon=1e-7)
+SCHEDULE = Optimiser(batch_size=16, epochs=1, learning_rate=1e-3, adam_epsilon=1e-7)
 
 
 def seed_of(pooling, column, run):

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 
 from bla.base.errors import BlaError
-from bla.base.specs import Backbone, L2XReading, Schedule
+from bla.base.specs import Backbone, L2XReading, Optimiser
 from bla.experiments.runs import means
 from bla.experiments.two_network_l2x import digits as l2x_digits
 from bla.experiments.two_network_l2x.experiment import Seen
@@ -34,7 +34,7 @@ MEAN, STRAIGHT = (
     L2XReading(temperature=0.1, background="black", straight_through=True),
 )
 READINGS = pytest.mark.parametrize("reading", [MULTIPLIED, DIVIDED, MEAN, STRAIGHT], ids=str)
-SCHEDULE = Schedule(batch_size=4, epochs=1, learning_rate=0.01, dropout=0, adam_epsilon=1e-7)
+SCHEDULE = Optimiser(batch_size=4, epochs=1, learning_rate=0.01, adam_epsilon=1e-7)
 K, SIDE = 3, 64
 
 
@@ -290,7 +290,7 @@ def test_a_run_on_digits_is_the_same_in_any_group_and_starts_alike_under_every_r
     images, labels = digits(48)
     seeds = [1, 2, 3]
     model = initial([torch.Generator().manual_seed(s) for s in seeds], "flat", False)
-    schedule = Schedule(batch_size=16, epochs=1, learning_rate=1e-3, dropout=0, adam_epsilon=1e-7)
+    schedule = Optimiser(batch_size=16, epochs=1, learning_rate=1e-3, adam_epsilon=1e-7)
     together = l2x_digits.train(images, model, MULTIPLIED, 4, seeds, schedule)
     one = initial([torch.Generator().manual_seed(2)], "flat", False)
     alone = l2x_digits.train(images, one, MULTIPLIED, 4, [2], schedule)
@@ -318,7 +318,7 @@ def test_the_second_network_may_be_right_although_the_patches_say_nothing_to_the
         DIVIDED,
         4,
         seeds,
-        Schedule(batch_size=16, epochs=3, learning_rate=3e-3, dropout=0, adam_epsilon=1e-7),
+        Optimiser(batch_size=16, epochs=3, learning_rate=3e-3, adam_epsilon=1e-7),
     )
     found = l2x_digits.evaluate(images, labels, model, *trained, DIVIDED, 4, seeds)
     assert (found["hard_accuracy"] > 0.98).all()

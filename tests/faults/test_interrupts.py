@@ -80,9 +80,11 @@ def test_a_file_that_is_replaced_after_the_interrupt_is_read_again(changed, read
     assert contents(PHOTOS) == after
     sources = [line.split(",")[2] for line in (PHOTOS / "manifest.csv").read_text().splitlines()[1:]]
     place, image, mask = sources.index("train/cat/1.png"), photos / "train/cat/1.png", photos / "masks/train/cat/1.png"
-    np.testing.assert_array_equal(load_array(PHOTOS / "train_images.npy")[place], load_image(image, 32, "bilinear"))
-    expected = load_mask(mask, 32, "binary", (24, 40))
-    np.testing.assert_array_equal(load_array(PHOTOS / "train_masks.npy")[place], expected)
+    np.testing.assert_array_equal(
+        load_array(PHOTOS / "train_images.npy")[place], load_image(image, (32, 32), "bilinear")
+    )
+    expected = load_mask(mask, (32, 32), "binary", (24, 40))
+    np.testing.assert_array_equal(load_array(PHOTOS / "train_masks.npy")[place], expected[None])
 
 
 def test_extraction_resumes_unless_the_images_are_others(extracting, contents):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bla.base.errors import BlaError
-from bla.base.specs import BoundedLogits, Schedule
+from bla.base.specs import BoundedLogits, Optimiser
 from bla.datasets.moved_digits import generate
 from bla.method.equations import hard_weights
 from bla.method.modules import EVALUATION_CHUNK
@@ -14,7 +14,7 @@ from bla.networks.small_cnn import CELLS, FILTERS, evaluate, initial, train
 BLA_T = BoundedLogits(
     explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=1, threshold_rule="subtract"
 )
-SCHEDULE = Schedule(batch_size=16, epochs=1, learning_rate=1e-3, dropout=0, adam_epsilon=1e-7)
+SCHEDULE = Optimiser(batch_size=16, epochs=1, learning_rate=1e-3, adam_epsilon=1e-7)
 POOLINGS = pytest.mark.parametrize("pooling", ["mean", "flat"])
 VARIANTS = pytest.mark.parametrize("variant", [None, BLA_T], ids=["bl", "bla_t"])
 
@@ -133,7 +133,7 @@ def test_it_learns_to_tell_the_digits(variant):
         "flat",
         variant,
         [0],
-        Schedule(batch_size=16, epochs=4, learning_rate=3e-3, dropout=0, adam_epsilon=1e-7),
+        Optimiser(batch_size=16, epochs=4, learning_rate=3e-3, adam_epsilon=1e-7),
     )
     result = evaluate(images, labels, "flat", variant, network)
     correct = result.correct if variant is None else result.explained.correct

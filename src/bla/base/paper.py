@@ -6,7 +6,7 @@ Source: Baumhauer et al. 2021, sections 3 and 4.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from bla.base.specs import L2XF, Backbone, BoundedLogits, Explaining, NoExplanation, Schedule, Variant
@@ -44,31 +44,16 @@ SCHEDULES = {
     )
     for kind in DATASETS
 }
+_BLA_T = BoundedLogits(
+    explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98, threshold_rule="subtract"
+)
 VARIANTS: dict[str, Explaining] = {
     "l2x_f": L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=8),
-    "bla": BoundedLogits(
-        explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0, threshold_rule="subtract"
-    ),
-    "bla_t": BoundedLogits(
-        explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98, threshold_rule="subtract"
-    ),
-    "bla_ph": BoundedLogits(
-        explanation="bounded_logits", head="frozen", temperature=0.1, threshold_factor=0.98, threshold_rule="subtract"
-    ),
-    "bla_ph_released": BoundedLogits(
-        explanation="bounded_logits",
-        head="trained_as_released",
-        temperature=0.1,
-        threshold_factor=0.98,
-        threshold_rule="subtract",
-    ),
-    "bla_ph_reloaded": BoundedLogits(
-        explanation="bounded_logits",
-        head="trained_reloaded",
-        temperature=0.1,
-        threshold_factor=0.98,
-        threshold_rule="subtract",
-    ),
+    "bla": replace(_BLA_T, threshold_factor=0),
+    "bla_t": _BLA_T,
+    "bla_ph": replace(_BLA_T, head="frozen"),
+    "bla_ph_released": replace(_BLA_T, head="trained_as_released"),
+    "bla_ph_reloaded": replace(_BLA_T, head="trained_reloaded"),
 }
 
 
@@ -109,7 +94,7 @@ TWO_NETWORK_L2X = {"k": 8, "epochs": 3, "learning_rate": 0.001, "adam_epsilon": 
 
 
 def small_cnn_departures(settings: Mapping[str, Any]) -> list[str]:
-    """How the small CNN's settings, `runs` and `alpha` among them, depart from the paper's, in words."""
+    """How the small CNN's settings depart from the paper's, in words; module's, training's, `runs` and `alpha` are mixed."""
     departing = {name: value for name, value in SMALL_CNN.items() if settings[name] != value}
     departing |= {"runs": RUNS} if settings["runs"] < RUNS else {}
     return [f"{name} {settings[name]} (paper: {value})" for name, value in departing.items()]

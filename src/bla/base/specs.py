@@ -205,19 +205,25 @@ class L2XReading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast a head or module trains (paper: batch 32, learning rate 1e-3, dropout 0.2).
-
-    With `images_in_memory` the features of so many images are in memory at once (`bla.method.streaming`), else those of all.
-    """
+class Optimiser:
+    """How long and how fast something trains with Adam (paper: learning rate 1e-3; Keras' epsilon is 1e-7)."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     batch_size: Count
     epochs: Count
     learning_rate: LearningRate
-    dropout: Annotated[float, Ge(ge=0), Lt(lt=1)]
     adam_epsilon: Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule(Optimiser):
+    """How heads and modules train on features (paper: batch 32, dropout 0.2).
+
+    With `images_in_memory` the features of so many images are in memory at once (`bla.method.streaming`), else those of all.
+    """
+
+    dropout: Annotated[float, Ge(ge=0), Lt(lt=1)]
     images_in_memory: Count | None = None
 
 

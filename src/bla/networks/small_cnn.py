@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, max_pool2d
 
 from bla.base.errors import BlaError
-from bla.base.specs import BoundedLogits, Schedule
+from bla.base.specs import BoundedLogits, Optimiser
 from bla.method.equations import hard_explanation, hard_weights, logits_of, soft_explanation
 from bla.method.initialisation import glorot
 from bla.method.modules import EVALUATION_CHUNK, Evaluation, Explanations, Head, Module
@@ -96,7 +96,7 @@ def train(
     pooling: Pooling,
     variant: BoundedLogits | None,
     seeds: Sequence[int],
-    schedule: Schedule,
+    schedule: Optimiser,
 ) -> SmallCNN:
     """Train one network for each seed on images `[N, 28, 28]` in [0, 1] with labels 0 and 1; all seeds at once.
 

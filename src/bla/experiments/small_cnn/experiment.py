@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from bla.base.specs import BoundedLogits, Schedule
+from bla.base.specs import BoundedLogits, Optimiser
 from bla.experiments.runs import table_of_runs
 from bla.method.modules import Evaluation
 from bla.networks.small_cnn import Pooling, evaluate, train
@@ -36,7 +36,7 @@ def train_and_evaluate(
     train_set: tuple[Tensor, Tensor],
     test_set: tuple[Tensor, Tensor],
     variant: BoundedLogits,
-    schedule: Schedule,
+    schedule: Optimiser,
 ) -> Iterator[tuple[pd.DataFrame, Evaluation]]:
     """For each job its table of runs and evaluation. The sets are images `[N, 28, 28]` in [0, 1] and labels 0 and 1 `[N]`.
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bla.base.errors import BlaError
-from bla.base.specs import L2XReading, Schedule
+from bla.base.specs import L2XReading, Optimiser
 from bla.experiments.two_network_l2x.l2x import sample, shown
 from bla.method.equations import largest_cells
 from bla.method.modules import EVALUATION_CHUNK
@@ -33,7 +33,7 @@ from bla.runtime.seeds import derive_seed
 
 
 def train(
-    images: Tensor, model: SmallCNN, reading: L2XReading, k: int, seeds: Sequence[int], schedule: Schedule
+    images: Tensor, model: SmallCNN, reading: L2XReading, k: int, seeds: Sequence[int], schedule: Optimiser
 ) -> tuple[SmallCNN, SmallCNN]:
     """Selector and second network of each seed on images `[N, 28, 28]` in [0, 1], all seeds at once.
 
@@ -142,8 +142,8 @@ def train_and_evaluate(
     readings: Mapping[str, L2XReading],
     k: int,
     runs: Runs,
-    model_schedule: Schedule,
-    schedule: Schedule,
+    model_schedule: Optimiser,
+    schedule: Optimiser,
 ) -> list[dict[str, object]]:
     """Some runs under every reading: a row each. The sets are images `[N, 28, 28]` in [0, 1] and labels 0 and 1.
 

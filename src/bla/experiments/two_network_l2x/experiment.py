@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bla.base.specs import L2XReading, Schedule
+from bla.base.specs import L2XReading, Optimiser
 from bla.datasets import spread_over_classes
 from bla.experiments.two_network_l2x.l2x import evaluate, grid_of, masked, train
 from bla.metrics.localisation import overlap
@@ -51,7 +51,7 @@ class Seen:
 
 
 def train_and_evaluate(
-    data: Data, readings: Mapping[str, L2XReading], k: int, schedule: Schedule, job: tuple[str, int, int]
+    data: Data, readings: Mapping[str, L2XReading], k: int, schedule: Optimiser, job: tuple[str, int, int]
 ) -> tuple[Row, Seen | None]:
     """One run: its row, and of run 0 what the second network sees. The job is a reading's name, a run and its seed.
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bla.base.errors import BlaError
-from bla.base.specs import L2XReading, Schedule
+from bla.base.specs import L2XReading, Optimiser
 from bla.method.equations import gumbel, l2x_weights, largest_cells
 from bla.method.initialisation import initial_head
 from bla.method.modules import EVALUATION_CHUNK, Head, Module
@@ -107,7 +107,7 @@ def train(
     rows: Tensor,
     reading: L2XReading,
     k: int,
-    schedule: Schedule,
+    schedule: Optimiser,
     seed: int,
     run: int,
 ) -> Trained:
