@@ -2,25 +2,19 @@
 
 import io
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from commands import ENV, run
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-ENV = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "BLA_DEVICE": "cpu",
-    "PYTHONUNBUFFERED": "1",
-} | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
 UP_TO_DATE = "Data and pipelines are up to date."
 SAY_WHICH_LIBRARY = "import bla\n\nprint('imported', bla.__file__)\n"
 DIE_AS_PLANNED = """
@@ -36,12 +30,6 @@ if sys.argv[1:2] == Path("kill").read_text().split()[:1]:
     Path.replace = strike
 """
 """The file `kill` has a stage and a number: after so many renamed files the stage and what runs it are killed."""
-
-
-def run(project: Path, *words: str) -> str:
-    done = subprocess.run(words, cwd=project, env=ENV, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def stages(output: str) -> set[str]:

@@ -18,3 +18,11 @@ def test_an_explanation_without_any_cell_is_the_lowest_colour_everywhere():
     lowest = 0.5 * np.array(matplotlib.colormaps["turbo"](0.0)[:3])
     found = overlay(np.zeros((14, 14, 3), np.uint8), np.zeros((7, 7)))
     np.testing.assert_allclose(found, np.broadcast_to(lowest, (14, 14, 3)))
+
+
+def test_an_explanation_covers_an_image_that_is_not_square():
+    lowest, highest = (0.5 * np.array(matplotlib.colormaps["turbo"](at)[:3]) for at in (0.0, 1.0))
+    found = overlay(np.zeros((4, 16, 3), np.uint8), np.array([[1.0, 0, 0, 0]]))
+    assert found.shape == (4, 16, 3)
+    np.testing.assert_allclose(found[:, :2], np.broadcast_to(highest, (4, 2, 3)))
+    np.testing.assert_allclose(found[:, 6:], np.broadcast_to(lowest, (4, 10, 3)))

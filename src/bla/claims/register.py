@@ -127,6 +127,10 @@ def columns(
                     yield Case(*about, paper, obstacle=f"{' and '.join(missing)} not among the variants")
                 elif lime and not dataset.with_lime:
                     yield Case(*about, paper, obstacle="no rank correlations with LIME")
+                elif lime and "cam" not in dataset.with_lime:
+                    yield Case(
+                        *about, paper, obstacle="no CAM, since the classifier has no linear head on pooled features"
+                    )
                 else:
                     obstacle, departures, remark = _standing(dataset, needs, lime)
                     yield Case(*about, paper, rule(judge, measure), obstacle, departures, remark)

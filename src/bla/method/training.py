@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bla.base.errors import BlaError
-from bla.base.specs import ConceptVector, NoExplanation, Schedule, Variant
+from bla.base.specs import L2XF, ConceptVector, NoExplanation, Schedule, Variant
 from bla.method.group import Batches, Parameters, Step, noise_of
 from bla.method.modules import Concept, Head, Module, Trained, pooled
 from bla.runtime.cuda_graphs import Replayed
@@ -46,7 +46,8 @@ def train(
     computed in single precision on `device` (default: theirs). `first_epoch` goes on counting where the head's own training
     ended, so that a module meets further draws. `group` runs train together (default: what suits the device; concept
     vectors, and whatever streams, one by one). `progress` is called with the number of runs after each group. Raises
-    BlaError if a loss is not finite, or if a concept vector needs more memory than there is.
+    BlaError if a loss is not finite, if L2X-F chooses more cells than there are, or if a concept vector needs more memory
+    than there is.
     """
     return train_sweep(
         features, labels, [variant], head, seeds, schedule, first_epoch, group=group, progress=progress, device=device
@@ -73,6 +74,11 @@ def train_sweep(
     """
     assert len(variants) == 1 or not any(isinstance(v, NoExplanation | ConceptVector) for v in variants)
     device, first, asked = device or features.device, variants[0], group
+    for variant in variants:
+        if isinstance(variant, L2XF) and variant.k > features.shape[2]:
+            raise BlaError(
+                f"{variant.k} cells cannot be chosen from {features.shape[2]}; lower k, or enlarge the images"
+            )
     if not schedule.images_in_memory:
         features, labels = _resident(features, device), labels.to(device)
         features = pooled(features) if isinstance(first, NoExplanation) and features.shape[2] > 1 else features

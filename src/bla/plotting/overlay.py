@@ -1,5 +1,7 @@
 """An image under an explanation."""
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +12,16 @@ def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64]) -> NDArray[np.f
 
     Returns `[H, W, 3]` in [0, 1] for a uint8 image `[H, W, 3]` (paper, section 3.2; half and half as in the code).
     """
-    large = _upsample(hard / max(hard.max(), 1e-12), image.shape[0])  # pointwise attention may keep no cell
+    large = _upsample(hard / max(hard.max(), 1e-12), image.shape[:2])  # pointwise attention may keep no cell
     colours = matplotlib.colormaps["turbo"](large)[..., :3]
     mixed: NDArray[np.float64] = 0.5 * image / 255 + 0.5 * colours
     return mixed
 
 
-def _upsample(small: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Bilinear from `[h, w]` to `[size, size]`, cells centred, edges held."""
+def _upsample(small: NDArray[np.float64], sides: Sequence[int]) -> NDArray[np.float64]:
+    """Bilinear from `[h, w]` to the `sides` (H, W), cells centred, edges held."""
     result = small
-    for axis, count in enumerate(small.shape):
+    for axis, (count, size) in enumerate(zip(small.shape, sides, strict=True)):
         at = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
         low = np.floor(at).astype(int)
         share = at - low

@@ -60,9 +60,10 @@ def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: 
 
 
 def _between(cells: Sizes, labels: NDArray[np.int64]) -> float:
-    """Eta squared: the classes' sum of squares by the total."""
-    counts = np.bincount(labels)
-    means = np.bincount(labels, weights=cells) / np.maximum(counts, 1)
+    """Eta squared: the classes' sum of squares by the total; images without a class are a group of their own."""
+    groups = np.unique(labels, return_inverse=True)[1]
+    counts = np.bincount(groups)
+    means = np.bincount(groups, weights=cells) / counts
     total = float(((cells - cells.mean()) ** 2).sum())
     return float((counts * (means - cells.mean()) ** 2).sum()) / total if total else np.nan
 
