@@ -43,13 +43,12 @@ class ExplainedImages:
 
 def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
     """The images that `faithfulness` asks for, and what is explained: BL's heads on the backbone, or its own tail."""
-    spec, device = settings.faithfulness, choose_device()
+    spec, backbone, device = settings.faithfulness, settings.dataset[dataset].backbone, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
     slow = _spread(np.ones(len(numbers), bool), spec.slow_images)
     pixels = torch.from_numpy(load_images(dataset, "test")[numbers]).to(device)
     _, height, width, _ = pixels.shape
-    backbone = settings.dataset[dataset].backbone
     extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
     classifier = load_classifier(dataset, settings, fold_batch_norm(extractor)).to(device).eval()
     checked = _spread(slow, spec.check_images)

@@ -29,10 +29,15 @@ def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) 
     return arrays
 
 
+def own_maps(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    """The maps of all methods at their own resolution, `[M, h, w]`, by method; `arrays` are what the stage `maps` writes."""
+    return {key.removeprefix("maps/"): values for key, values in arrays.items() if key.startswith("maps/")}
+
+
 def cell_maps(arrays: Mapping[str, NDArray[Any]], grid: Grid) -> dict[str, NDArray[np.float64]]:
     """The maps of all methods as means over the cells, `[M, n]`, by method; `arrays` are what the stage `maps` writes."""
-    maps = {key.removeprefix("maps/"): values for key, values in arrays.items() if key.startswith("maps/")}
-    return {name: cell_means(torch.from_numpy(values), grid).flatten(1).numpy() for name, values in maps.items()}
+    own = own_maps(arrays).items()
+    return {name: cell_means(torch.from_numpy(values), grid).flatten(1).numpy() for name, values in own}
 
 
 def load_sets(dataset: str) -> dict[str, list[list[list[int]]]]:

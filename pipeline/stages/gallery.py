@@ -11,7 +11,7 @@ from pipeline.artifacts.evaluation import load_variant_maps
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import captions, chosen_images, load_images
-from pipeline.artifacts.maps import FAITHFULNESS, MAPS, cell_maps, load_sets
+from pipeline.artifacts.maps import FAITHFULNESS, MAPS, cell_maps, load_sets, own_maps
 from pipeline.artifacts.tables import load_table
 from pipeline.run.settings import Settings, load_settings
 
@@ -52,6 +52,6 @@ def _methods(dataset: str, settings: Settings) -> Pictures:
     per_image, points, random = (load_table(FAITHFULNESS / dataset / f"{name}.csv") for name in ("per_image", "curves", "randomisation"))  # fmt: skip
     images, run, grid = load_images(dataset, "test")[arrays["images"]], settings.faithfulness.run, load_grid(dataset)
     best = {name: [of_image[0] if of_image else [] for of_image in sets] for name, sets in load_sets(dataset).items()}
-    maps, tables = cell_maps(arrays, grid), (methods, per_image, points, random)
-    drawn = pictures(f"{dataset}, run {run}", maps, best, grid, *tables, images, arrays["targets"], captions(dataset))
+    maps, tables = (own_maps(arrays), cell_maps(arrays, grid)), (methods, per_image, points, random)
+    drawn = pictures(f"{dataset}, run {run}", *maps, best, grid, *tables, images, arrays["targets"], captions(dataset))
     return {FIGURES / f"{name}_{dataset}.png": draw for name, draw in drawn.items()}

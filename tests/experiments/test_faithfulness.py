@@ -210,8 +210,9 @@ def test_pictures_are_of_images_that_every_method_has_explained():
     points = curve_points(1)
     maps = {name.removeprefix("maps/"): values for name, values in arrays.items() if name.startswith("maps/")}
     grid = (math.isqrt(maps["lime"].shape[1]),) * 2
+    own = {name: values.reshape(-1, *grid) for name, values in maps.items()}
     tables = methods, table, points, cascade_points(1)
-    draw = pictures.pictures("a title", maps, {}, grid, *tables, images, arrays["targets"], ["cat", "dog"])
+    draw = pictures.pictures("a title", own, maps, {}, grid, *tables, images, arrays["targets"], ["cat", "dog"])
     assert set(draw) == {"lime", "maps", "ranks", "curves", "cascade"}
     figure = draw["maps"]()
     assert "a title" in figure.get_suptitle()
@@ -255,7 +256,7 @@ def maps_of(count: int) -> dict[str, np.ndarray]:
 
 
 def draw_maps(count: int):
-    return pictures.side_by_side(PICTURES, maps_of(count), ["cat", "dog"], "a heading")
+    return pictures.side_by_side(PICTURES, maps_of(count), ["cat", "dog"], "a heading", (7, 7))
 
 
 def draw_lime(count: int):
@@ -344,12 +345,14 @@ def test_a_map_is_laid_over_its_image_from_blue_to_red():
     image = np.zeros((1, 70, 70, 3), np.uint8)
     values = np.zeros((1, 7, 7))
     values[0, 0, 0], values[0, 6, 6] = -8, 2  # the corners; the rest in between
-    shown = np.asarray(pictures.side_by_side(image, {"x": values}, ["c"], "h").axes[1].images[0].get_array())
+    shown = np.asarray(pictures.side_by_side(image, {"x": values}, ["c"], "h", (7, 7)).axes[1].images[0].get_array())
     turbo = pyplot.get_cmap("turbo")
     np.testing.assert_allclose(shown[0, 0, :3], np.array(turbo(0.0)[:3]) / 2, atol=0.01)
     np.testing.assert_allclose(shown[-1, -1, :3], np.array(turbo(1.0)[:3]) / 2, atol=0.01)
     np.testing.assert_allclose(shown[35, 35, :3], np.array(turbo(0.8)[:3]) / 2, atol=0.01)
-    constant = np.asarray(pictures.side_by_side(image, {"x": values * 0}, ["c"], "h").axes[1].images[0].get_array())
+    constant = np.asarray(
+        pictures.side_by_side(image, {"x": values * 0}, ["c"], "h", (7, 7)).axes[1].images[0].get_array()
+    )
     np.testing.assert_allclose(constant[..., :3], np.tile(np.array(turbo(1.0)[:3]) / 2, (70, 70, 1)), atol=0.01)
 
 

@@ -86,7 +86,7 @@ def test_a_map_of_lime_belongs_to_the_run_that_is_measured(explained, edit_param
     edit_params(explained, {"faithfulness.run": 1})
     assert end_of("maps", DIGITS) is None
     maps, own = load_file(MAPS), load_file(LIME)
-    assert maps["maps/lime"].equal(own["maps"][1])
+    assert maps["maps/lime"].flatten(1).equal(own["maps"][1])
     assert maps["targets"].equal(own["targets"][1])
 
 
@@ -95,13 +95,14 @@ def test_other_maps_of_the_stage_lime_reach_the_maps_that_are_measured(explained
     save_file(lime | {"maps": -lime["maps"]}, LIME)
     assert end_of("maps", DIGITS) is None
     slow = load_file(MAPS)["maps/lime"]
-    np.testing.assert_array_equal(slow, -lime["maps"][0])
+    np.testing.assert_array_equal(slow.flatten(1), -lime["maps"][0])
 
 
 def test_slow_methods_explain_some_images_and_check_fewer(explained):
-    made = {
-        n: (~values[..., 0].isnan()).sum(dim=-1).tolist() for n, values in load_file(MAPS).items() if values.ndim > 1
-    }
+    arrays = load_file(MAPS)
+    flat = {n: v.flatten(1) if n.startswith("maps/") else v for n, v in arrays.items() if v.ndim > 1}
+    made = {n: (~values[..., 0].isnan()).sum(dim=-1).tolist() for n, values in flat.items()}
+    assert arrays["maps/rise"].shape == (10, 32, 32)
     levels = len(made["random/cam"])
     assert made["maps/rise"] == 5
     assert made["maps/lime"] == made["maps/cam"] == made["maps/bla_t"] == 10
@@ -115,7 +116,7 @@ def test_maps_of_all_runs_agree_with_those_of_the_run_that_is_measured(explained
     arrays = load_file(MAPS)
     assert arrays["runs/cam"].shape == arrays["runs/bla_t"].shape == (2, 10, 16)
     for name in ("cam", "bla_t"):
-        np.testing.assert_allclose(arrays[f"runs/{name}"][0], arrays[f"maps/{name}"], atol=1e-2)
+        np.testing.assert_allclose(arrays[f"runs/{name}"][0], arrays[f"maps/{name}"].flatten(1), atol=1e-2)
 
 
 def test_another_setting_of_one_method_makes_no_other_map_again(explained, edit_params, end_of):
@@ -160,7 +161,7 @@ def test_constant_maps_count_as_zero_or_are_left_out(explained, edit_params, end
 def test_every_score_of_a_run_is_that_of_its_maps(explained):
     table, arrays = pd.read_csv(SCORES / DIGITS / "per_image.csv"), load_file(MAPS)
     own = table.query("metric == 'lime' and method == 'bla_t'").set_index("image")["value"]
-    expected = spearman(arrays["maps/bla_t"].numpy(), arrays["maps/lime"].numpy())
+    expected = spearman(arrays["maps/bla_t"].flatten(1).numpy(), arrays["maps/lime"].flatten(1).numpy())
     np.testing.assert_allclose(own.reindex(arrays["images"].numpy()), np.nan_to_num(expected), atol=1e-5)
     assert set(table["image"]) == set(arrays["images"].tolist())
     assert not table.duplicated(["method", "metric", "image"]).any()

@@ -6,6 +6,7 @@ Every method has the same colour and line in all pictures; controls are grey.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from textwrap import fill
 from types import MappingProxyType
 from typing import Any
 
@@ -46,6 +47,7 @@ SCATTERED = 3
 def pictures(
     title: str,
     maps_by_method: Mapping[str, Array],
+    cells_by_method: Mapping[str, Array],
     sets: Mapping[str, Sequence[Sequence[int]]],
     grid: tuple[int, int],
     methods: pd.DataFrame,
@@ -58,21 +60,22 @@ def pictures(
 ) -> dict[str, Callable[[], Figure]]:
     """All pictures of a dataset by name, each a function that draws it and can travel to another process.
 
-    `maps_by_method` `[M, n]` are means over the cells of the `grid`, `sets` the cells of each method's best set, if it has sets; `methods`
-    is what the stage `maps` writes, the next three tables what `faithfulness` does; `images` uint8 `[M, H, W, 3]`; `targets`
-    `[M]` are the explained classes, `classes` captions by label.
+    `maps_by_method` `[M, h', w']` have the method's own resolution, `cells_by_method` `[M, n]` are their means over the cells of
+    the `grid`; `sets` are the cells of each method's best set, if it has sets. `methods` is the table of the stage `maps`, the
+    next three are those of `faithfulness`. `images` uint8 `[M, H, W, 3]`; `targets` `[M]` are the explained classes, `classes`
+    captions by label.
     """
     mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
     with_mask = pd.concat([methods, mask]) if (points["method"] == "mask").any() else methods
     titles = dict(zip(methods["method"], methods["title"].astype(str), strict=True))
-    maps = {title: maps_by_method[method] for method, title in titles.items()}
+    maps = {title: cells_by_method[method] for method, title in titles.items()}
     whole = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0]
     count = min(PICTURED, len(whole))
     shown = whole[(2 * np.arange(count) + 1) * len(whole) // (2 * count)]  # they are ordered by class: some of each
     captions = [f"“{classes[int(target)]}”" for target in targets[shown]]
-    cells = {name: values[shown].reshape(-1, *grid) for name, values in maps.items()}
+    drawn = {title: maps_by_method[method][shown] for method, title in titles.items()}
     outlined = {titles[method]: [of_images[number] for number in shown] for method, of_images in sets.items()}
-    heading = f"{title}: what each method holds to matter for the predicted class (at the left), blue little, red much"
+    heading = f"{title}: how much each method says that places matter for the class at the left, blue little, red much"
 
     few = shown[:SCATTERED]
     lime = maps["LIME"][few]
@@ -80,7 +83,7 @@ def pictures(
     agreement = {name: spearman(values, lime) for name, values in others.items()}
     return {
         "lime": partial(against_lime, lime, others, agreement, captions[:SCATTERED]),
-        "maps": partial(side_by_side, images[shown], cells, captions, heading, outlined),
+        "maps": partial(side_by_side, images[shown], drawn, captions, heading, grid, outlined),
         "ranks": partial(rank_map, summary(per_image), with_mask, title),
         "curves": partial(curves, points, with_mask),
         "cascade": partial(cascade, random, methods, math.prod(grid)),
@@ -108,15 +111,17 @@ def side_by_side(
     maps: Mapping[str, Array],
     captions: list[str],
     heading: str,
+    grid: Sequence[int],
     sets: Mapping[str, Sequence[Sequence[int]]] = MappingProxyType({}),
 ) -> Figure:
     """A row an image, a column a method: half the image, half the map from its least (blue) to its largest value (red).
 
-    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`; `sets` by title, of each image the cells to outline in white.
+    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, of each image the cells of the
+    `grid` to outline in white.
     """
-    count = len(maps) + 1
+    count, height = len(maps) + 1, 0.13 + 1.12 * images.shape[1] / images.shape[2]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(images), count, figsize=(1.12 * count, 1.25 * len(images) + 0.6), squeeze=False, layout="constrained")  # fmt: skip
+        figure, axes = plt.subplots(len(images), count, figsize=(1.12 * count, height * len(images) + 0.6), squeeze=False, layout="constrained")  # fmt: skip
         figure.suptitle(heading)
         for row, image in enumerate(images):
             axes[row, 0].imshow(image)
@@ -128,9 +133,9 @@ def side_by_side(
                 axes[row, column].set_xlabel("" if high > low else "constant")
         for column, title in enumerate(maps, start=1):
             for row, chosen in enumerate(sets.get(title, [])):
-                outline(axes[row, column], chosen, maps[title].shape[1:], images.shape[1:3])
+                outline(axes[row, column], chosen, grid, images.shape[1:3])
         for column, title in enumerate(("input", *maps)):
-            axes[0, column].set_title(title)
+            axes[0, column].set_title(fill(title, 15))
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
     return figure
