@@ -7,6 +7,7 @@ Numbers stay numbers in the long form; the layout and the Markdown hold texts.
 """
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def layout(table: pd.DataFrame) -> list[pd.DataFrame]:
 def markdown(table: pd.DataFrame, alpha: float) -> str:
     """The layout of Table 1 as Markdown, with the note that explains its marks."""
     parts = [frame.to_markdown(index=False, disable_numparse=True) for frame in layout(table)]
-    return "\n\n".join([*parts, NOTE.format(alpha=alpha)]) + "\n"
+    return "\n\n".join([*parts, fill(NOTE.format(alpha=alpha), 120)]) + "\n"
 
 
 def _cell(row: "pd.Series[float]", measure: str) -> str:
