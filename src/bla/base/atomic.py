@@ -1,4 +1,4 @@
-"""Files that are never half-written: each is written beside its place and renamed when it is complete."""
+"""Atomic files: each is written under a temporary name and renamed when it is complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed to it when the block ends well, removed when it does not."""
+    """Yield a temporary path next to `path`; it is renamed to `path` if the block succeeds, and removed if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
@@ -35,6 +35,6 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def write_npy_header(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> None:
-    """The header of an .npy file, to which the values are then written as they come."""
+    """Write the header of an .npy file; the values are appended to it later."""
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)

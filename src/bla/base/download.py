@@ -1,9 +1,9 @@
-"""The one place that touches the network and archives.
+"""Downloads and archives; no other module uses the network.
 
     folder = provide(Source("pets.tar.gz", ("https://example.org/pets.tar.gz",), 791918971, "sha256:..."), Path("data/raw"))
 
-A download that was cut off goes on where it ended. No file and no folder has its final name before it is complete and,
-where it was downloaded, before its hash is right.
+An interrupted download resumes where it stopped. A file or folder gets its final name only when it is complete and,
+if it was downloaded, its hash is right.
 """
 
 import errno
@@ -32,26 +32,25 @@ from tqdm import tqdm
 from bla.base.errors import BlaError
 
 ATTEMPTS = 5
-"""How often an address is asked before the next one is."""
+"""Attempts per address before the next address is tried."""
 BACKOFF = 1.0
-"""Seconds before the second attempt; twice as many before each one after it."""
+"""Seconds before the second attempt; the wait doubles with each further attempt."""
 TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as broken."""
+"""Seconds without data after which a connection counts as broken."""
 
 HEADERS = {"User-Agent": "bla", "Accept-Encoding": "identity"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CHUNK = 1 << 18
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError)
-"""What damaged bytes make the archive modules raise, beside some OSErrors that are not the disk's."""
+"""What the archive modules raise for damaged bytes; they also raise some OSErrors that are not disk errors."""
 
 
 @dataclass(frozen=True)
 class Source:
     """A file to download.
 
-    The name it gets, the addresses to try in order, its size in bytes (None where nobody publishes it), and
-    `sha256:...` or `md5:...`.
+    Its name on disk, the addresses to try in order, its size in bytes (None if unknown), and `sha256:...` or `md5:...`.
     """
 
     name: str
@@ -61,9 +60,9 @@ class Source:
 
 
 def provide(source: Source, root: Path) -> Path:
-    """The unpacked archive as a folder of `root`, named like the archive; downloaded and unpacked unless it is there.
+    """The unpacked archive as a folder in `root`, named like the archive; downloaded and unpacked if it is missing.
 
-    A folder that is there is trusted. Raises what `fetch` and `unpack` raise.
+    An existing folder is trusted. Raises what `fetch` and `unpack` raise.
     """
     folder = root / re.sub(r"\.(tar|tar\.gz|tgz|zip)$", "", source.name)
     if not folder.is_dir():
@@ -72,11 +71,11 @@ def provide(source: Source, root: Path) -> Path:
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """The file `folder/source.name` with the right size and hash; downloaded unless it is there.
+    """The file `folder/source.name` with the right size and hash; downloaded if it is missing.
 
-    Raises BlaError if the file that is there is another one (it is left alone), if an address is not https, if no
-    address yields the file, or if what it yields is another file. A full disk is an OSError. `<name>.part` stays after
-    an interruption, so that the next call goes on from there.
+    Raises BlaError if an existing file has the wrong size or hash (it is not touched), if an address is not https, or
+    if no address yields the right file. A full disk is an OSError. `<name>.part` is kept after an interruption, and the
+    next call resumes from it.
     """
     path = folder / source.name
     if path.exists():
@@ -99,7 +98,7 @@ def fetch(source: Source, folder: Path) -> Path:
 
 
 def _difference(path: Path, source: Source) -> str:
-    """What is wrong with the size or the hash of a file; empty if both are right."""
+    """What is wrong with a file's size or hash; empty if both are right."""
     kind = source.checksum.partition(":")[0]
     with path.open("rb") as file:
         checksum = f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
@@ -111,7 +110,7 @@ def _difference(path: Path, source: Source) -> str:
 
 
 class _NetworkError(Exception):
-    """What went wrong on the network, with the HTTP status if there is one; not an OSError, as on the disk."""
+    """A network error, with the HTTP status if there is one; not an OSError, so that disk errors stay apart."""
 
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
@@ -139,9 +138,9 @@ def _download(source: Source, part: Path, remedy: str) -> None:
 
 
 def _transfer(url: str, source: Source, part: Path) -> None:
-    """Add to `part` what it lacks, or fill it anew where the server does not go on from its end.
+    """Download the rest of `part`, or all of it if the server cannot resume.
 
-    Stops early where the server sends more than the file has. Raises _NetworkError.
+    Stops early if the server sends more bytes than the file has. Raises _NetworkError.
     """
     start = part.stat().st_size if part.exists() else 0
     if 0 < start == source.size:
@@ -172,7 +171,7 @@ def _transfer(url: str, source: Source, part: Path) -> None:
 
 
 def _chunks(response: HTTPResponse) -> Iterator[bytes]:
-    with _network_errors():  # of reading alone: what the loop over the chunks raises does not pass through here
+    with _network_errors():  # errors of reading only; errors in the caller's loop do not come through here
         while chunk := response.read(CHUNK):
             yield chunk
 
@@ -184,7 +183,7 @@ def _network_errors() -> Iterator[None]:
     except HTTPError as error:
         error.close()
         raise _NetworkError(str(error), error.code) from error
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: redirected to an address that makes no sense
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: redirected to an invalid address
         reason = error.reason if isinstance(error, URLError) else error
         raise _NetworkError(str(reason) or type(error).__name__) from error
 
@@ -204,10 +203,10 @@ def _is_protected(url: str) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract a .tar, .tar.gz, .tgz or .zip into `folder`, which must not exist and appears when it is complete.
+    """Extract a .tar, .tar.gz, .tgz or .zip into `folder`, which must not exist; it appears only when complete.
 
-    Raises BlaError if the archive is damaged, or if a member is anything but a file or folder within `folder`: then
-    nothing is written at all. A full disk is an OSError.
+    Raises BlaError, and writes nothing, if the archive is damaged or a member is anything but a file or folder within
+    `folder`. A full disk is an OSError.
     """
     if folder.exists():
         raise BlaError(f"{folder}: is there already; delete it to unpack {archive} again")
@@ -222,7 +221,7 @@ def unpack(archive: Path, folder: Path) -> None:
             _extract_tar(archive, part)
         part.rename(folder)
     except (OSError, *DAMAGE) as error:
-        # the disk's, since gzip and bz2 give no number, and a damaged zip that points before its beginning is EINVAL
+        # a disk error: gzip and bz2 errors have no errno, and a zip with a negative offset gives EINVAL
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise BlaError(f"{archive}: damaged archive ({error}); delete it and run again") from error
@@ -233,7 +232,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive, "r:*") as tar:
         members = tar.getmembers()
-        # tarfile takes a damaged header, or a cut between two members, for the end, which is two blocks of zeros
+        # tarfile takes a damaged header, or a cut between two members, for the end of the archive (two zero blocks)
         if tar.fileobj is None or tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it breaks off")
         for member in members:
@@ -245,7 +244,7 @@ def _extract_tar(archive: Path, folder: Path) -> None:
 def _extract_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as zipped:
         for member in zipped.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where it was packed on Windows
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if packed on Windows
             encrypted = member.flag_bits & 1
             _check(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR) and not encrypted)
         for member in tqdm(zipped.infolist(), f"unpacking {archive.name}", disable=None):
@@ -253,7 +252,7 @@ def _extract_zip(archive: Path, folder: Path) -> None:
 
 
 def _check(archive: Path, name: str, plain: bool) -> None:
-    path = PureWindowsPath(name)  # knows both kinds of slash, and drives
+    path = PureWindowsPath(name)  # understands both kinds of slash, and drive letters
     if not plain:
         raise BlaError(f"{archive}: {name!r} is refused, because it is no plain file or folder")
     if path.anchor or ".." in path.parts:

@@ -1,8 +1,8 @@
-"""The one exception that a user is meant to read."""
+"""The one exception whose message is written for users."""
 
 
 class BlaError(Exception):
-    """Something outside the program is wrong: a setting, a file, an image, a weight.
+    """A setting, file, image or weight is wrong, not the program.
 
     The message names the key or file and the remedy; a stage prints it and exits with code 1.
     """

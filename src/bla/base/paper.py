@@ -1,6 +1,6 @@
-"""What the paper used and how it calls things: columns, datasets, and the settings that its numbers were made with.
+"""The paper's names for columns and datasets, and the settings behind its numbers.
 
-Settings are those of the authors' released code where the text is silent; a verdict on a claim needs all of them.
+Where the text is silent, settings are those of the authors' released code. A verdict on a claim needs all of them.
 
 Source: Baumhauer et al. 2021, sections 3 and 4.
 """
@@ -17,10 +17,10 @@ COLUMNS = {"bl": "BL", "bl_plus": "BL+", "l2x_f": "L2X-F", "bla": "BLA", "bla_t"
     "bla_t_renormalise": "BLA-T (renormalise)",
     "bla_t_indicator": "BLA-T (indicator)",
 }
-"""How the paper prints the columns. BL+ is ours, and so are the other readings of BLA-PH's frozen head and BLA-T's threshold."""
+"""Column titles, as the paper prints them. BL+ and the variants in brackets are ours: other readings of BLA-PH and BLA-T."""
 
 PUBLISHED_AS = {key: title.partition(" (")[0] for key, title in COLUMNS.items()}
-"""The published column that each is compared with, since which reading was published is not known."""
+"""The published column that each is compared with; which reading was published is unknown."""
 
 DATASETS = {"cats_vs_dogs": "A", "stanford_dogs": "B", "caltech_birds": "C"}
 """The paper's letters, by kind of images."""
@@ -58,13 +58,13 @@ VARIANTS: dict[str, Explaining] = {
 
 
 def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int, alpha: float) -> list[str]:
-    """How an entry departs from the paper's settings, in words; empty if it does not, or is no dataset of the paper's."""
+    """How an entry's settings differ from the paper's, in words; empty for datasets that are not the paper's."""
     if images.kind not in DATASETS:
         return []
-    # More draws are no departure, and without stochastic depth there is one.
+    # More draws than the paper's are fine; without stochastic depth there is only one.
     kept = {"draws": max(backbone.draws, BACKBONE.draws) if backbone.stochastic_depth else backbone.draws}
     wanted = IMAGES | asdict(BACKBONE) | kept | asdict(SCHEDULES[images.kind])
-    del wanted["images_in_memory"]  # a matter of memory
+    del wanted["images_in_memory"]  # affects memory only
     ours = asdict(images) | asdict(backbone) | asdict(schedule)
     odd = [f"{name} {ours[name]} (paper: {value})" for name, value in wanted.items() if ours[name] != value]
     odd += [] if runs >= RUNS else [f"{runs} runs (paper: {RUNS})"]
@@ -72,7 +72,7 @@ def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int, a
 
 
 def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
-    """For each of the paper's columns how its settings depart from the paper's, in words; empty where they do not."""
+    """How the settings of each of the paper's columns differ from the paper's, in words."""
     result = {}
     for key, paper in VARIANTS.items():
         ours: Variant = variants.get(key, NoExplanation(explanation="none"))
@@ -94,14 +94,14 @@ TWO_NETWORK_L2X = {"k": 8, "epochs": 3, "learning_rate": 0.001, "adam_epsilon": 
 
 
 def small_cnn_departures(settings: Mapping[str, Any]) -> list[str]:
-    """How the small CNN's settings depart from the paper's, in words; module's, training's, `runs` and `alpha` are mixed."""
+    """How the small CNN's settings differ from the paper's, in words; `settings` is flat: module, training, runs, alpha."""
     departing = {name: value for name, value in SMALL_CNN.items() if settings[name] != value}
     departing |= {"runs": RUNS} if settings["runs"] < RUNS else {}
     return [f"{name} {settings[name]} (paper: {value})" for name, value in departing.items()]
 
 
 def two_network_l2x_departures(images: Any, backbone: Backbone, settings: Mapping[str, Any]) -> list[str]:
-    """How images, backbone and settings of L2X with two networks depart from the paper's, which had one run."""
+    """How images, backbone and settings of two-network L2X differ from the paper's, which had one run."""
     if images.kind not in DATASETS:
         return []
     departing = {name: value for name, value in TWO_NETWORK_L2X.items() if settings[name] != value}

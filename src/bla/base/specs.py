@@ -1,6 +1,6 @@
-"""What an experiment is made of, as plain data: images, backbone, schedule, and the columns of Table 1.
+"""Specifications as plain data: images, backbone, training schedule, and the columns of Table 1.
 
-These are the sections of params.yaml and the arguments of the library. The module imports nothing heavy.
+They are sections of params.yaml and arguments of the library. This module imports nothing heavy.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 FORBID_EXTRA = {"extra": "forbid"}
-"""For pydantic, which validates these classes in `pipeline.run.settings`: an unknown field is an error."""
+"""Read by pydantic, which validates these classes for params.yaml: an unknown field is an error."""
 
 Positive = Annotated[float, Gt(gt=0), Lt(lt=math.inf)]
 LearningRate = Annotated[float, Gt(gt=0), Le(le=10)]
@@ -24,18 +24,18 @@ ImageSize = Side | tuple[Side, Side]
 Normalisation = Literal["imagenet", "keras_2021", "half"]
 Resize = Literal["bilinear", "bilinear_antialias"]
 MaskFormat = Literal["binary", "trimap"]
-"""What a mask file means: `binary`, the object is where it is at least half white, or 1 in a mask of zeros and ones;
-`trimap`, where it is 1 (Oxford-IIIT Pet: 2 is background, 3 the border)."""
+"""Which pixels of a mask file are the object: `binary`, those at least half white, or 1 in a mask of zeros and ones;
+`trimap`, those that are 1 (Oxford-IIIT Pet: 2 is background, 3 the border)."""
 ThresholdRule = Literal["subtract", "renormalise", "indicator"]
 
 TailSetting = Literal["pooled", "own_softmax", "own_sigmoid"]
 
 HeadSetting = Literal["trained", "frozen", "trained_as_released", "trained_reloaded"]
-"""What becomes of the baseline's head while an explanation module trains.
+"""What happens to the baseline's head while an explanation module trains.
 
-`trained`: it trains along. `frozen`: it stays (BLA-PH in the paper's text). `trained_as_released`: it trains along although
-the column says that it does not, as in the authors' code, which freezes it too late. `trained_reloaded`: it trains along,
-then the module is evaluated with the baseline's head.
+`trained`: it trains too. `frozen`: it does not change (BLA-PH in the paper's text). `trained_as_released`: BLA-PH as in
+the authors' code, which freezes the head too late, so that it trains too. `trained_reloaded`: it trains too, but the
+module is evaluated with the baseline's head.
 """
 
 
@@ -92,7 +92,7 @@ class Mnist:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNet:
-    """ImageNet as its owner has it: `path` holds the official archives, or `{train,val}/<wnid>/*.JPEG`."""
+    """ImageNet on the user's disk: `path` holds the official archives, or `{train,val}/<wnid>/*.JPEG`."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
@@ -106,9 +106,9 @@ class ImageNet:
 class ImageFolder:
     """Images in `path/{train,test}/<class>/*.jpg`, resized to `image_size` pixels, not cropped.
 
-    A relative `path` starts at the data root. With a `test_share` the classes lie in `path/<class>` and the split goes by
-    a hash of the file names. `train_images_per_class` keeps the first so many of every class. `masks` says how to read
-    `path/masks/{train,test}/<class>/<name>.png`, None that there are none.
+    A relative `path` starts at the data root. With a `test_share` the classes lie in `path/<class>` and a hash of the
+    file names decides the split. `train_images_per_class` keeps the first images of each class. `masks` is the format
+    of `path/masks/{train,test}/<class>/<name>.png`, None if there are no masks.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
@@ -126,9 +126,9 @@ class ImageFolder:
 class ImageTable:
     """Images that `path/images.csv` lists, with the columns `file`, `split` (train or test) and `labels`.
 
-    `labels`: `one` class per image, or `several`, separated by `|`, or none. `masks` says how to read
-    `path/masks/<name>/<file>.png`, the mask of a class or part of that name; None that there are none. A relative `path` starts
-    at the data root.
+    `labels`: `one` class per image, or `several`, separated by `|` (an image may then have none). `masks` is the format
+    of `path/masks/<name>/<file>.png`, the mask of the class or part <name>; None if there are no masks. A relative
+    `path` starts at the data root.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
@@ -151,15 +151,15 @@ Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFol
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A frozen network: its name (see `bla.networks.sources`), its weights and what it expects of an image.
+    """A frozen network: its name (see `bla.networks.sources`), its weights and its input normalisation.
 
     `weights` is the path of a .safetensors file, `pretrained_on_digits`, or a name on the timm hub that is pinned in
-    `bla.networks.backbones`. `output_stride` is pixels per cell, None for the model's own. `tail` is what turns the feature
-    map into the class scores that are explained: `pooled`, average pooling and linear heads that are trained here, or the
+    `bla.networks.backbones`. `output_stride` is pixels per cell, None for the model's default. `tail` turns the feature
+    map into class scores: `pooled` is average pooling and linear heads that are trained here; the others are the
     network's own layers after the map, whose weights are in the file.
 
-    With `stochastic_depth` above 0 the *training* features are noisy, as they were in Keras: its frozen extractor kept
-    dropping residual branches, the last with about this probability. `draws` noisy versions are stored.
+    With `stochastic_depth` above 0 the *training* features are noisy, as in Keras, whose frozen extractor went on
+    dropping residual branches: the last one with about this probability. `draws` noisy versions are stored.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
@@ -177,8 +177,8 @@ class Backbone:
 class Pretraining:
     """How the embedded backbone is trained: AdamW with a one-cycle schedule.
 
-    In the second half of the epochs a share of each image's 7x7 patches is black, drawn anew between 0 and `occlusion`. A
-    network that never met black patches answers LIME's occlusions with one class whatever is shown.
+    In the second half of the epochs a random share of each image's 7x7 patches is black, between 0 and `occlusion`. A
+    network that has never seen black patches gives the same class for all of LIME's occluded images.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
@@ -192,9 +192,9 @@ class Pretraining:
 
 @dataclass(frozen=True, kw_only=True)
 class L2XReading:
-    """How L2X with two networks is read (`bla.experiments.two_network_l2x.l2x`): the temperature *multiplies*, so that 10 divides by Chen et al.'s 0.1.
+    """One reading of two-network L2X (`bla.experiments.two_network_l2x.l2x`). The temperature *multiplies*: 10 is Chen et al.'s 0.1.
 
-    `background` is what hidden patches are painted with. `straight_through` shows exactly k patches in training already.
+    `background` fills hidden patches. With `straight_through` exactly k patches are shown during training too.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
@@ -220,7 +220,7 @@ class Optimiser:
 class Schedule(Optimiser):
     """How heads and modules train on features (paper: batch 32, dropout 0.2).
 
-    With `images_in_memory` the features of so many images are in memory at once (`bla.method.streaming`), else those of all.
+    `images_in_memory` limits how many images' features are in memory at once (`bla.method.streaming`); None is all.
     """
 
     dropout: Annotated[float, Ge(ge=0), Lt(lt=1)]
@@ -229,7 +229,7 @@ class Schedule(Optimiser):
 
 @dataclass(frozen=True, kw_only=True)
 class NoExplanation:
-    """BL and BL+: no module, every cell weighs 1/n. BL+ trains BL's head on for as long as the variants train."""
+    """BL and BL+: no module, every cell weighs 1/n. BL+ trains BL's head for as many further epochs as the variants."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
@@ -252,7 +252,7 @@ class BoundedLogits:
 
 @dataclass(frozen=True, kw_only=True)
 class L2XF:
-    """L2X-F: learning to explain (Chen et al. 2018) on the feature map, always k cells; section 3.3."""
+    """L2X-F: learning to explain (Chen et al. 2018) on the feature map, always with k cells; section 3.3."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
@@ -290,6 +290,6 @@ class Pointwise:
 
 
 Alternative = ConceptVector | Pointwise
-"""What the paper tried and gave up (section 3.3)."""
+"""Modules that the paper tried and abandoned (section 3.3)."""
 Explaining = BoundedLogits | L2XF | Alternative
 Variant = NoExplanation | Explaining

@@ -1,7 +1,8 @@
-"""One module per dataset: where its images come from, their labels, classes, split and, where there are any, masks and boxes.
+"""One module per dataset: source, labels, classes and split of its images, and masks and boxes if it has them.
 
-A module of image files has `find(spec, folder) -> Listing`, which downloads and unpacks what is missing in `folder` and
-opens no image (`bla.datasets.image_files.read_images` does). A module that draws or decodes its images itself returns a `Split`.
+A dataset of image files has `find(spec, folder) -> Listing`, which downloads and unpacks what is missing in `folder`;
+images are opened later, by `bla.datasets.image_files.read_images`. A dataset that is drawn or decoded here returns a
+`Split`.
 """
 
 import hashlib
@@ -19,9 +20,9 @@ SplitName = Literal["train", "test"]
 SPLITS: tuple[SplitName, SplitName] = ("train", "test")
 
 OBJECT: tuple[str, ...] = ("object",)
-"""The name of the mask where a dataset has one per image."""
+"""The mask's name in datasets with one mask per image."""
 Labels = NDArray[np.int64] | NDArray[np.bool_]
-"""The class of each image `[N]`, or multi-hot, all classes that it shows, `[N, K]`."""
+"""The class of each image `[N]`, or all its classes as multi-hot rows `[N, K]`."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom edge of an object, in pixels of the image file."""
@@ -29,9 +30,9 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image file by its name relative to the dataset's folder, with its label and what else is known of it.
+    """An image file, by its name relative to the dataset's folder, with label, masks and box.
 
-    `label` is its class, or a tuple of all classes that it shows. `masks` are files, one for each of the listing's `mask_names`;
+    `label` is its class, or a tuple of all its classes. `masks` are files in the order of the listing's `mask_names`,
     None where the image has no such object.
     """
 
@@ -43,11 +44,11 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of a dataset in a fixed order, none of them opened.
+    """The image files of a dataset in a fixed order, not yet opened.
 
-    `masks` says how mask files are to be read, `mask_names` what each of an image's masks shows: a class, a part, or the
-    object; `turned` whether an image is to be turned as its EXIF says: official boxes
-    and masks belong to the pixels as they are stored, and TensorFlow, which the authors used, knows no EXIF.
+    `masks` is the format of mask files, `mask_names` what each mask of an image shows: a class, a part, or the object.
+    `turned`: whether images are rotated by their EXIF tag. Official boxes and masks belong to the unrotated pixels, and
+    TensorFlow, which the authors used, ignores EXIF.
     """
 
     folder: Path
@@ -62,13 +63,13 @@ class Listing:
 class Split:
     """Some images of a split, in a fixed order.
 
-    `images` is uint8 `[N, H, W, 3]`; `labels` int64 `[N]`, or multi-hot bool `[N, K]`; `masks` is bool `[N, S, H, W]`, true on
-    what each of the S `mask_names` says, or None where the dataset has no masks. `shapes` int32 `[N, 2]` is the height and width of each image
-    before it was resized.
+    `images` is uint8 `[N, H, W, 3]`; `labels` int64 `[N]`, or multi-hot bool `[N, K]`; `masks` bool `[N, S, H, W]`, one
+    for each of the S `mask_names`, or None if the dataset has no masks. `shapes` int32 `[N, 2]` are heights and widths
+    before resizing.
 
-    `sources` says where each image comes from: a file relative to the dataset's folder, or the number of the handwritten
-    digit; `sha256` is the hash of that file, or of the pixels where there is none; `treatment` says what made the file
-    plain upright RGB, and is empty for most.
+    `sources`: the file of each image, relative to the dataset's folder, or the number of its handwritten digit.
+    `sha256`: the hash of the file, or of the pixels if there is no file. `treatment`: how the file was converted to
+    upright RGB; mostly empty.
     """
 
     images: NDArray[np.uint8]
@@ -84,21 +85,21 @@ class Split:
 def drawn(
     images: NDArray[np.uint8], labels: NDArray[np.int64], masks: NDArray[np.bool_] | None, sources: list[str]
 ) -> Split:
-    """A split whose images come from no files; `masks` `[N, H, W]` show the object."""
+    """A split of images that have no files; `masks` `[N, H, W]` show the object."""
     hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     shapes = np.full((len(images), 2), images.shape[1:3], np.int32)
     return Split(images, labels, None if masks is None else masks[:, None], shapes, sources, hashes, [""] * len(images))
 
 
 def mixed(files: Sequence[ImageFile]) -> list[ImageFile]:
-    """The files in the order of the SHA-256 of their names, so that neighbours are a random sample of all classes."""
+    """The files ordered by the SHA-256 of their names, so that neighbours are a random sample of all classes."""
     return sorted(files, key=lambda file: hashlib.sha256(file.name.encode()).digest())
 
 
 def scale_boxes(
     files: Sequence[ImageFile], shapes: NDArray[np.int32], size: int | tuple[int, int]
 ) -> NDArray[np.float64]:
-    """The objects' boxes in pixels of images of this size (a side, or height and width): `[M, 5]`, the number of the image, left, top, right, bottom."""
+    """All boxes in pixels of images resized to `size` (a side, or height and width): `[M, 5]`, image number, left, top, right, bottom."""
     new_height, new_width = height_and_width(size)
     rows = [
         (
@@ -125,9 +126,9 @@ def label_array(labels: Sequence[int | tuple[int, ...]], classes: int) -> Labels
 
 
 def class_of_each(labels: Labels) -> NDArray[np.int64]:
-    """One class per image `[N]`: its label or, of multi-hot labels, the rarest that it shows; -1 for an image without any.
+    """One class per image `[N]`: its label, or the rarest of its multi-hot labels; -1 if it has none.
 
-    So an image and its class form a pair that is explained, each image once, and rare classes are explained too.
+    Explanations are made of pairs (image, class): each image once, rare classes included.
     """
     if labels.ndim == 1:
         return np.asarray(labels, np.int64)
@@ -136,9 +137,9 @@ def class_of_each(labels: Labels) -> NDArray[np.int64]:
 
 
 def spread_over_classes(labels: Labels, count: int) -> NDArray[np.int64]:
-    """The numbers of `count` images, spread evenly over the classes (`class_of_each`) and, within a class, over its images.
+    """The numbers of `count` images, spread evenly over the classes (`class_of_each`) and over the images of a class.
 
-    Images without a class are left out, so that there may be fewer.
+    Images without a class are left out, so there may be fewer than `count`.
     """
     classes = class_of_each(labels)
     by_class = np.argsort(classes, kind="stable").astype(np.int64)[(classes < 0).sum() :]
@@ -147,9 +148,9 @@ def spread_over_classes(labels: Labels, count: int) -> NDArray[np.int64]:
 
 
 def split_by_name(names: Sequence[str], test_share: float) -> list[SplitName]:
-    """A split of files that come without one: in the order of the SHA-256 of their names, the first are for testing.
+    """A split for files without an official one: ordered by the SHA-256 of their names, the first are the test images.
 
-    Of 23,262 names with a test share of 0.2 that is the paper's 18,609 to 4,653, if not the same images.
+    For Cats vs Dogs and a test share of 0.2 this gives the paper's 18,609 and 4,653 images, though not the same ones.
     """
     order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
     test = set(order[: len(names) - int(len(names) * (1 - test_share))])

@@ -56,5 +56,5 @@ def find(spec: Photographs, folder: Path) -> Listing:
 
 
 def _values(path: Path) -> dict[str, list[str]]:
-    """What a list says of each number, in the order of its lines."""
+    """The value of each number in a list file, in the order of its lines."""
     return {number: values for number, *values in map(str.split, path.read_text().splitlines())}

@@ -6,8 +6,8 @@ under the Microsoft Research licence in the zip.
     kagglecatsanddogs_5340.zip   PetImages/Cat/0.jpg ... 12499.jpg, PetImages/Dog/0.jpg ... 12499.jpg
 
 1,738 of the 25,000 files are dropped, as in the paper's TensorFlow dataset: those without the bytes `JFIF` among their
-first 512, two of which are empty. The zip came out after the paper, whose own has gone. There is no official split: ours
-goes by a hash of the names, with the paper's 18,609 to 4,653 images.
+first 512, two of which are empty. This zip is newer than the paper; the paper's is no longer online. There is no
+official split: ours is by a hash of the names, with the paper's 18,609 and 4,653 images.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ TEST_SHARE = 0.2
 
 
 def find(spec: Photographs, folder: Path) -> Listing:
-    """The images with `JFIF` in their head, sorted by name; BlaError if they are not as many as in `COUNTS`."""
+    """The images with `JFIF` in their first bytes, sorted by name; BlaError if their number differs from `COUNTS`."""
     unpacked = provide(SOURCES[0], folder)
     present = [
         (f"{animal}/{path.name}", label, _is_jfif(path))

@@ -1,14 +1,14 @@
-"""Cluttered digits: a whole handwritten digit among pieces of others, on a smooth coloured background.
+"""Cluttered digits: a handwritten digit among fragments of other digits, on a smooth coloured background.
 
 Drawn from the 1,797 real 8x8 digits that scikit-learn ships (Alpaydin and Kaynak, UCI), so nothing is downloaded. The
-composition follows the "translated cluttered MNIST" of the attention literature (Mnih et al. 2014): only one cell
-region of the image decides its class, the rest distracts. Fragments come from digits of *every* class and fade out at
-their edges, so that neither their content nor their outline gives the label away.
+composition follows the "translated cluttered MNIST" of the attention literature (Mnih et al. 2014): one region of the
+image decides its class, the rest is clutter. Fragments come from digits of *every* class and fade out at their edges,
+so that neither their content nor their outline reveals the label.
 
     train = generate(ClutteredDigits("cluttered_digits", (3, 8), 3000, 750, 112, 36, 16, 14), "train", seed=0)
     train.images.shape  # (3000, 112, 112, 3)
 
-The handwritten sources are split once, by `source_split`, for every dataset drawn here and for the backbone's training.
+The handwritten digits are split once, by `source_split`, for all datasets drawn here and for pretraining the backbone.
 """
 
 from functools import cache, partial
@@ -25,16 +25,16 @@ from bla.datasets import Split, SplitName, drawn
 from bla.runtime.processes import in_processes
 
 TEST_SHARE = 0.2
-"""Share of the handwritten sources of each class that only test images are drawn from."""
+"""Share of each class's handwritten digits that is reserved for test images."""
 AT_ONCE = 250
-"""Images that a process draws before it takes the next."""
+"""Images that a process draws at a time."""
 
 
 @cache
 def handwritten() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The 1,797 handwritten digits, `[1797, 8, 8]` from 0 to 16, and their classes: scikit-learn's `load_digits`.
 
-    Read from its file, since to import scikit-learn takes longer than to draw a thousand images.
+    Read from scikit-learn's file without importing it, which takes longer than drawing a thousand images.
     """
     package = find_spec("sklearn")
     assert package is not None
@@ -45,9 +45,9 @@ def handwritten() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 @cache
 def source_split() -> dict[str, NDArray[np.int64]]:
-    """The one split of the 1,797 handwritten digits: indices into `handwritten`, by class 80 to 20.
+    """The one split of the 1,797 handwritten digits, 80 to 20 in each class: indices into `handwritten`.
 
-    It takes no argument on purpose: whatever is drawn from a training source is training data everywhere.
+    It has no parameters on purpose: a digit used for training is training data in every dataset.
     """
     _, labels = handwritten()
     rng = np.random.default_rng(1797)
@@ -84,7 +84,7 @@ def _spread(count: int, size: int) -> NDArray[np.float32]:
 
 
 def _paint(canvas: NDArray[np.float32], ink: NDArray[np.float32], rng: np.random.Generator) -> tuple[slice, slice]:
-    """Paint `ink` at a random place of `canvas` in a random colour that stands out there; return the place."""
+    """Paint `ink` at a random place of `canvas` in a random contrasting colour; return the place."""
     size = len(ink)
     top, left = rng.integers(0, len(canvas) - size + 1, 2)
     place = slice(top, top + size), slice(left, left + size)
@@ -107,7 +107,7 @@ def generate(spec: ClutteredDigits, split: SplitName, seed: int) -> Split:
     images = np.empty((count, spec.image_size, spec.image_size, 3), np.uint8)
     masks = np.empty((count, spec.image_size, spec.image_size), np.bool_)
     chosen: list[str] = []
-    _inks(spec.digit_size)  # before the processes part
+    _inks(spec.digit_size)  # before the processes are forked
     with tqdm(total=count, desc=f"draw {split} images", unit="img", disable=None) as bar:
         for part, found in zip(parts, in_processes(partial(_draw, spec, split, seed), parts), strict=True):
             images[part.start : part.stop], masks[part.start : part.stop], sources = found

@@ -1,18 +1,18 @@
-"""The one place that opens image files: decode, orient, convert to RGB, resize, many at once.
+"""Reading of image files, here alone: decode, orient, convert to RGB, resize, in parallel.
 
     pixels = load_image(Path("cat.jpg"), size=224, resize="bilinear")  # uint8 [224, 224, 3]
 
 | an image that is | becomes |
 |---|---|
 | grey, black-and-white, or of a palette | RGB of the same colours |
-| transparent | its colours, as if nothing were transparent (as TensorFlow decodes it) |
+| transparent | its colours without the alpha channel (as TensorFlow decodes it) |
 | CMYK | RGB by Pillow's plain conversion |
 | 16-bit | its upper eight bits |
-| turned by its EXIF | upright in your own folders; as it is stored in the official datasets, whose boxes, masks and published results were made without it; a damaged EXIF is passed over |
-| a GIF or BMP under another name | its first picture (Oxford-IIIT Pet and ImageNet have such files) |
+| rotated by its EXIF tag | upright in your own folders; as stored in the official datasets, whose boxes, masks and published results ignore EXIF; a damaged EXIF is ignored |
+| a GIF or BMP with another file ending | its first frame (Oxford-IIIT Pet and ImageNet have such files) |
 | truncated, empty, of another format, of more than 89 million pixels | an error that names the file |
 
-What was done to an image is its `treatment`, which ends up in the manifest.
+The conversion of an image is its `treatment` in the manifest.
 """
 
 import hashlib
@@ -42,19 +42,19 @@ from bla.base.specs import MaskFormat, Resize, height_and_width
 from bla.datasets import ImageFile, Listing, Split, SplitName, label_array
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-"""File endings that count as images, and the format that belongs to them."""
+"""File endings of images, and their formats."""
 
 READABLE = ("JPEG", "PNG", "GIF", "BMP")
-"""The only formats that Pillow may try."""
+"""The formats that Pillow may try."""
 
 TREATMENTS = {"1": "black and white", "L": "grey", "LA": "grey, transparent", "P": "palette", "RGBA": "transparent"} | {
     "CMYK": "CMYK",
     "I;16": "16-bit",
 }
-"""What an image of each Pillow mode is called once it has become RGB."""
+"""The `treatment` of each Pillow mode that is converted to RGB."""
 
 CHUNK = 64
-"""Images that a process reads at once."""
+"""Images that a process reads at a time."""
 
 
 def load_image(path: Path, size: int | tuple[int, int], resize: Resize) -> NDArray[np.uint8]:
@@ -73,7 +73,7 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
         if not data:
             raise ValueError("an empty file")
         with Image.open(io.BytesIO(data), formats=READABLE) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # at which Pillow only warns
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # for which Pillow only warns
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             if image.format not in FORMATS.values():
                 treatment.append(f"{image.format} inside")
@@ -82,10 +82,10 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
             image.load()
             upright: Image.Image = image
             try:
-                if image.getexif().get(0x0112) in range(2, 9):  # what else stands there turns nothing
+                if image.getexif().get(0x0112) in range(2, 9):  # other values mean no rotation
                     upright = ImageOps.exif_transpose(image) if turn else image
                     treatment.append("turned" if turn else "EXIF turn left out")
-            except Exception:  # damaged bytes make Pillow raise anything; the pixels are whole
+            except Exception:  # Pillow may raise anything for a damaged EXIF; the pixels are fine
                 treatment.append("damaged EXIF")
             if upright.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
@@ -113,7 +113,7 @@ def resize_image(rgb: NDArray[np.uint8], size: int | tuple[int, int], resize: Re
 
 
 def load_mask(path: Path, size: int | tuple[int, int], masks: MaskFormat, of: tuple[int, int]) -> NDArray[np.bool_]:
-    """Read a mask file as bool `[H, W]` of this size, true on the object, by the pixel nearest to each new pixel's centre.
+    """Read a mask file as bool `[H, W]`, true on the object, resized by nearest neighbour.
 
     `of` is the height and width of the image. Raises BlaError, naming the file, if it has another size, cannot be read,
     or marks no object.
@@ -146,15 +146,21 @@ def read_images(
     start: int = 0,
     processes: int | None = None,
 ) -> Iterator[Split]:
-    """Read the images of a split from number `start` on, in order, in chunks that fit in memory.
+    """Read the images of a split in order, starting at number `start`, in chunks that fit in memory.
 
-    Many images are read in parallel processes (default: one a core); the result does not depend on how many. Raises
-    BlaError when all have been tried, naming every image that cannot be used; in its chunk it is zero and has no hash.
+    Many images are read in parallel processes (default: one per core); the result does not depend on their number.
+    Unusable images are zero and have no hash in their chunk; a BlaError that names them all is raised at the end.
     """
     files = listing.splits[split][start:]
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
-    how = (replace(listing, splits={}), height_and_width(size), resize)  # a process needs no list of all files
-    processes = min(processes or os.cpu_count() or 1, len(chunks) // 4)  # for a few chunks starting them takes longer
+    how = (
+        replace(listing, splits={}),
+        height_and_width(size),
+        resize,
+    )  # so that a process does not receive the list of all files
+    processes = min(
+        processes or os.cpu_count() or 1, len(chunks) // 4
+    )  # for a few chunks, starting processes takes longer
     problems: list[str] = []
     if processes < 2:
         results: Iterator[tuple[Split, list[str]]] = (_read_chunk(chunk, *how) for chunk in chunks)
@@ -180,7 +186,7 @@ def _in_processes(
             waiting = deque(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 4 * processes))
             wait(list(waiting)[:processes])
         try:
-            while waiting:  # no more than these at once, so that memory stays bounded
+            while waiting:  # limits how many are in flight, so that memory stays bounded
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 1))
         finally:
@@ -189,11 +195,13 @@ def _in_processes(
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Ctrl-C is heard at the end of the block, and never by the processes that start within it."""
-    resource_tracker.ensure_running()  # now, since it unblocks signals
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the processes inherit
+    """Delay Ctrl-C to the end of the block; processes started within it ignore Ctrl-C."""
+    resource_tracker.ensure_running()  # now, because it unblocks signals
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the processes
     heard: list[int] = []
-    alone = threading.current_thread() is not threading.main_thread()  # where no handler can be set, nor is called
+    alone = (
+        threading.current_thread() is not threading.main_thread()
+    )  # no handler can be set in other threads, and none is called there
     before = None if alone else signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
     try:
         yield
@@ -208,7 +216,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _read_chunk(
     files: Sequence[ImageFile], listing: Listing, size: tuple[int, int], resize: Resize
 ) -> tuple[Split, list[str]]:
-    """Read some images, in order; those that have a problem get zeros for pixels and no hash."""
+    """Read some images in order; unusable ones get zeros for pixels and no hash."""
     folder, masks, names = listing.folder, listing.masks, listing.mask_names
     images = np.zeros((len(files), *size, 3), np.uint8)
     marked = np.zeros((len(files), len(names), *size), np.bool_) if masks else None

@@ -3,9 +3,9 @@
     listing = find(ImageFolder(kind="image_folder", path="photos", image_size=224), Path("photos"))
     listing.splits["test"][0]  # ImageFile(name="test/cat/1.jpg", label=0)
 
-Classes are the sorted names of the folders; the images of a class are sorted by name. With a `test_share` the classes lie
-in the folder itself and the split goes by a hash of `<class>/<file>`, so it stays when the folder moves. With `masks` the
-mask of `train/cat/1.jpg` is `masks/train/cat/1.png`, and that of `cat/1.jpg` is `masks/cat/1.png`.
+Classes are the sorted names of the folders; the images of a class are sorted by name. With a `test_share` the classes
+lie in the folder itself and a hash of `<class>/<file>` decides the split, so it survives moving the folder. With
+`masks`, the mask of `train/cat/1.jpg` is `masks/train/cat/1.png`, and that of `cat/1.jpg` is `masks/cat/1.png`.
 """
 
 from pathlib import Path, PurePosixPath
@@ -22,8 +22,8 @@ Named = list[tuple[int, str]]
 def find(spec: ImageFolder, folder: Path) -> Listing:
     """The images of a folder with their labels and, if the spec says so, masks.
 
-    Raises BlaError for a missing folder, fewer than two classes, splits with other classes, a class without an image in
-    a split, and missing masks.
+    Raises BlaError for a missing folder, fewer than two classes, splits with different classes, a class without an
+    image in a split, and missing masks.
     """
     if spec.test_share is None:
         classes = class_names(folder, SPLITS)
@@ -52,7 +52,7 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
 def class_names(folder: Path, splits: tuple[str, ...]) -> list[str]:
     """The sorted class folders in each of the splits or, without splits, in the folder itself.
 
-    Raises BlaError if there are fewer than two, or if the splits have others.
+    Raises BlaError if there are fewer than two, or if the splits differ.
     """
     layout = f"{folder}/{{{','.join(splits)}}}/<class>/*.jpg" if splits else f"{folder}/<class>/*.jpg"
     found: list[list[str]] = []
@@ -74,7 +74,7 @@ def class_names(folder: Path, splits: tuple[str, ...]) -> list[str]:
 
 
 def _images(folder: Path, place: str, classes: list[str]) -> Named:
-    """The images of every class in `folder/place`, sorted by name; what else is there is printed.
+    """The images of every class in `folder/place`, sorted by name; other files are reported.
 
     Raises BlaError for a class folder without an image.
     """
@@ -95,7 +95,7 @@ def _images(folder: Path, place: str, classes: list[str]) -> Named:
 
 
 def _divide(folder: Path, classes: list[str], test_share: float) -> dict[SplitName, Named]:
-    """The images of a folder without splits, split by a hash of their names; BlaError if a class is in one split alone."""
+    """The images of a folder without splits, split by a hash of their names; BlaError if a class is missing in a split."""
     rows = _images(folder, "", classes)
     named: dict[SplitName, Named] = {split: [] for split in SPLITS}
     for row, split in zip(rows, split_by_name([name for _, name in rows], test_share), strict=True):

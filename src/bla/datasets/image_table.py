@@ -4,7 +4,7 @@ images.csv         file,split,labels
                    img/1.jpg,train,cat|sofa
 img/1.jpg          anywhere in the folder
 masks/cat/img/1.png       the cat in img/1.jpg
-masks/ear/img/1.png       a part; a mask that is not there means that the image does not show it
+masks/ear/img/1.png       a part; no file means that the image does not show it
 
 listing = find(spec, Path("living_rooms"))
 listing.splits["train"][0]     # ImageFile(name="img/1.jpg", label=(0, 3), masks=("masks/cat/img/1.png", ...))
@@ -25,9 +25,9 @@ COLUMNS = ["file", "split", "labels"]
 def find(spec: ImageTable, folder: Path) -> Listing:
     """The images of the table in its order, with their labels and masks; classes are sorted by name.
 
-    Raises BlaError, naming the row, for a table that cannot be read, a file outside the folder, missing or listed twice, an
-    unknown split, or a label that is missing where each image has one; and for fewer than two classes, or a class without a
-    training image.
+    Raises BlaError, naming the rows, for a file that is outside the folder, missing or listed twice, an unknown split,
+    or a wrong number of labels; also for an unreadable table, fewer than two classes, or a class without a training
+    image.
     """
     table = _read(folder / "images.csv")
     labels = [[name for name in (part.strip() for part in text.split("|")) if name] for text in table["labels"]]

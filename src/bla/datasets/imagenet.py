@@ -1,14 +1,14 @@
 """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation photographs of 1,000 classes, from the user's disk.
 
-Russakovsky et al. 2015, https://image-net.org. For non-commercial research, to those who have asked for it: nothing is
-downloaded. Its owner has either the unpacked `{train,val}/<wnid>/*.JPEG` or the official archives, which are unpacked to it:
+Russakovsky et al. 2015, https://image-net.org. For non-commercial research, on request only: nothing is downloaded. The
+user has either the unpacked `{train,val}/<wnid>/*.JPEG` or the official archives, which are unpacked to that layout:
 
-    ILSVRC2012_img_train.tar        one n01440764.tar a class, which holds n01440764_10026.JPEG ...
+    ILSVRC2012_img_train.tar        one n01440764.tar per class, which holds n01440764_10026.JPEG ...
     ILSVRC2012_img_val.tar          ILSVRC2012_val_00000001.JPEG ...
     ILSVRC2012_devkit_t12.tar.gz    ILSVRC2012_devkit_t12/data/: meta.mat, ILSVRC2012_validation_ground_truth.txt
 
-Line i of the ground truth is the ILSVRC2012_ID of validation image i, which meta.mat turns into a WordNet id (wnid). The
-validation images are our test split. Unpacking takes as much space again; what stops half-way goes on from there.
+Line i of the ground truth is the ILSVRC2012_ID of validation image i, which meta.mat turns into a WordNet id (wnid).
+The validation images are our test split. Unpacking needs the archives' size again; if interrupted, it resumes.
 """
 
 import os
@@ -31,10 +31,10 @@ COUNTS: dict[SplitName, int] = {"train": 1_281_167, "test": 50_000}
 
 
 def find(spec: ImageNet, folder: Path) -> Listing:
-    """The images sorted by wnid and name; another number than `COUNTS` is printed, since a subset will do.
+    """The images sorted by wnid and name. A subset is allowed; a number other than `COUNTS` is reported.
 
-    Raises BlaError if there is neither an unpacked split nor its archives, if the splits have other classes, or if a
-    class has no image.
+    Raises BlaError if there is neither an unpacked split nor its archives, if the splits' classes differ, or if a class
+    has no image.
     """
     missing = [name for name in ("train", "val") if not (folder / name).is_dir()]
     needed = {"train": [TRAIN], "val": [VAL, f"{DEVKIT}.tar.gz"]}

@@ -5,8 +5,8 @@ LeCun, Cortes and Burges 1998, http://yann.lecun.com/exdb/mnist. CC BY-SA 3.0.
     {train,t10k}-images-idx3-ubyte.gz, {train,t10k}-labels-idx1-ubyte.gz
 
 An idx file is two zero bytes, the type (8: unsigned bytes), the number of axes, their sizes as big-endian 32-bit
-numbers, and the values. Copies differ in how they were compressed, so what counts is the hash of the content: a file
-that is there under the official name is taken, however it was compressed.
+numbers, and the values. Copies are compressed differently, so the hash of the content counts: an existing file with the
+official name is accepted however it was compressed.
 """
 
 import gzip
@@ -47,14 +47,14 @@ CONTENTS = {
     "t10k-images-idx3-ubyte.gz": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte.gz": "27ae3e4e09519cfbb04c329615203637",
 }
-"""MD5 of what each file holds once it is decompressed."""
+"""MD5 of each file's decompressed content."""
 
 
 def load(spec: Mnist, folder: Path, split: SplitName) -> Split:
     """The digits of `spec.classes` in the official order, grey repeated to RGB and resized; downloaded if not in `folder`.
 
-    A label is a position in `spec.classes`, a source the number of the image in the official file. Raises BlaError,
-    naming the file, if one holds something else than the official digits.
+    Labels are positions in `spec.classes`, sources are image numbers in the official file. Raises BlaError, naming the
+    file, if the content is not the official digits.
     """
     prefix = {"train": "train", "test": "t10k"}[split]
     images, digits = (_read(source, folder) for source in SOURCES if source.name.startswith(prefix))
@@ -62,7 +62,7 @@ def load(spec: Mnist, folder: Path, split: SplitName) -> Split:
     labels = np.array([spec.classes.index(digit) for digit in digits[kept]], np.int64)
     rgb = np.empty((len(kept), spec.image_size, spec.image_size, 3), np.uint8)
     for start in tqdm(range(0, len(kept), 256), f"resize {split} images", disable=None):
-        # As channels of one image, which are resized each on its own: a call for every digit takes many times as long.
+        # As channels of one image, which are resized independently: one call per digit takes many times as long.
         grey = images[kept[start : start + 256]].transpose(1, 2, 0)
         resized = resize_image(grey, spec.image_size, spec.resize).transpose(2, 0, 1)
         rgb[start : start + 256] = resized[..., None]
@@ -71,12 +71,12 @@ def load(spec: Mnist, folder: Path, split: SplitName) -> Split:
 
 def _read(source: Source, folder: Path) -> NDArray[np.uint8]:
     path = folder / source.name
-    if not path.is_file():  # `fetch` would refuse the official digits in another compression
+    if not path.is_file():  # `fetch` would refuse the official digits if compressed differently
         fetch(source, folder)
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise BlaError(f"{path}: not a whole gzip file ({error}); delete it and run again") from error
+        raise BlaError(f"{path}: not a complete gzip file ({error}); delete it and run again") from error
     found, right = hashlib.md5(data, usedforsecurity=False).hexdigest(), CONTENTS[source.name]
     if found != right:
         raise BlaError(f"{path}: its content has the MD5 {found}, MNIST's is {right}; delete it and run again")

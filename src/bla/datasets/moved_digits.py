@@ -40,7 +40,7 @@ def generate(
         turn = np.deg2rad(rng.uniform(-LARGEST_TURN, LARGEST_TURN))
         size = 20 * rng.uniform(1 - LARGEST_SCALING, 1 + LARGEST_SCALING)
         shift = rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 2)
-        # From a pixel of the image to the place in the 8x8 digit that it shows.
+        # From a pixel of the image to its position in the 8x8 digit.
         matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * len(source) / size
         middle = (SIDE - 1) / 2 + shift
         offset = (len(source) - 1) / 2 - matrix @ middle

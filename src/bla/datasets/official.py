@@ -1,4 +1,4 @@
-"""What the official datasets have in common: the format of their boxes, and that nothing may be missing."""
+"""Shared by the official datasets: reading of boxes, and the check that nothing is missing."""
 
 from pathlib import Path
 from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
@@ -9,7 +9,9 @@ from bla.datasets import Box, Listing, SplitName
 
 class _WithoutDoctype(TreeBuilder):
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it has a document type")  # with which come entities, external files among them
+        raise ValueError(
+            "it has a document type"
+        )  # document types bring entities, and entities can read external files
 
 
 def object_boxes(path: Path) -> tuple[Box, ...]:
@@ -31,8 +33,8 @@ def object_boxes(path: Path) -> tuple[Box, ...]:
 def complete(listing: Listing, counts: dict[SplitName, int], unpacked: Path) -> Listing:
     """The listing of official data, if nothing is missing from it.
 
-    Raises BlaError if a split has another number of images than `counts`, which names the folder `unpacked`, or if a
-    listed image or mask is not there.
+    Raises BlaError, naming the folder `unpacked`, if the number of images in a split differs from `counts`, or if a
+    listed image or mask is missing.
     """
     for split, count in counts.items():
         if len(listing.splits[split]) != count:

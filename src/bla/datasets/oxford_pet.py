@@ -2,13 +2,13 @@
 
 Parkhi et al. 2012, "Cats and dogs", https://www.robots.ox.ac.uk/~vgg/data/pets. CC BY-SA 4.0.
 
-    images.tar.gz        images/Abyssinian_100.jpg
-    annotations.tar.gz   annotations/{trainval,test}.txt: name, breed 1 to 37, species (1 cat, 2 dog), breed in its species
+    images.tar.gz        images/Abyssinian_100.jpg annotations.tar.gz   annotations/{trainval,test}.txt: name, breed 1
+    to 37, species (1 cat, 2 dog), breed in its species
                          annotations/trimaps/Abyssinian_100.png: 1 pet, 2 background, 3 the border between them
                          annotations/xmls/Abyssinian_100.xml: box of the *head*, PASCAL VOC; for training images alone
 
-The archives hold more than the lists name: other images, MATLAB files, and files `._*` that macOS left behind. Some .jpg
-are not JPEG inside. A trimap can hold more than one animal, an annotation too.
+The archives also hold unlisted images, MATLAB files, and files `._*` that macOS left behind. Some .jpg files are not
+JPEG. A trimap or annotation can have more than one animal.
 """
 
 from pathlib import Path
@@ -40,7 +40,8 @@ LISTS: dict[SplitName, str] = {"train": "trainval.txt", "test": "test.txt"}
 def find(spec: OxfordPet, folder: Path) -> Listing:
     """The images in the order of the official lists, labelled by species or by breed.
 
-    Raises BlaError for a file that is missing, an annotation that cannot be read, or a number of images other than `COUNTS`.
+    Raises BlaError for a file that is missing, an annotation that cannot be read, or a number of images other than
+    `COUNTS`.
     """
     images, annotations = (provide(source, folder) for source in SOURCES)
     inside = annotations / "annotations"

@@ -1,4 +1,4 @@
-"""Where the images of a dataset come from, by the kind of its settings: image files, or a module that draws them."""
+"""The source of a dataset's images, by its `kind`: image files, or a module that draws them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,11 +36,11 @@ def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> dict[Split
 
 
 def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
-    """The image files of a dataset, downloaded to the data root if they are not there.
+    """The image files of a dataset, downloaded to the data root if missing.
 
-    Training images come mixed, so that blocks of neighbours can be read as random samples.
+    Training images are in random order, so that blocks of neighbours are random samples.
     """
-    # Imported here, since what some of them import takes seconds.
+    # Imported here, because some of them take seconds to import.
     from bla.datasets import caltech_birds, cats_vs_dogs, image_folder, image_table, imagenet, oxford_pet, stanford_dogs
 
     if isinstance(spec, ImageFolder):
@@ -59,10 +59,10 @@ def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
 
 
 def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) -> list[Any]:
-    """Read the images of a split, and their masks if there are any, to `store`; a killed stage resumes.
+    """Read the images of a split, and their masks if there are any, into `store`; a killed stage resumes.
 
-    Returns for each image the file's hash, what was done to make it plain RGB, and its height and width. BlaError names all
-    files that cannot be used.
+    Returns for each image the file's hash, its conversion to RGB, and its height and width. BlaError names all unusable
+    files.
     """
     from bla.datasets.image_files import read_images
     from bla.runtime.cache import fill_store
@@ -76,7 +76,7 @@ def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) ->
             usable = True
             for part in read_images(listing, split, size, spec.resize, start):
                 usable = usable and all(part.sha256)
-                if usable:  # the store holds nothing but good images, so a killed stage tries the bad ones again
+                if usable:  # the store holds only good images, so a resumed stage tries the bad ones again
                     pixels: list[NDArray[Any]] = [part.images] if part.masks is None else [part.images, part.masks]
                     yield pixels, [*zip(part.sha256, part.treatment, part.shapes.tolist(), strict=True)]
                 bar.update(len(part.images))
@@ -85,7 +85,7 @@ def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) ->
 
 
 def file_states(listing: Listing, split: SplitName) -> list[object]:
-    """What decides the arrays of a split: each file's name, label and mask, and by which a replaced file differs."""
+    """What decides a split's arrays: each file's name, label, masks, size and time."""
     names = [(file.name, file.label, file.masks) for file in listing.splits[split]]
     files = [name for file in listing.splits[split] for name in (file.name, *file.masks) if name]
     return [str(listing.folder.resolve()), split, names, [_state(listing.folder / name) for name in files]]

@@ -1,14 +1,14 @@
 """Stanford Dogs: 20,580 photographs of 120 breeds, 12,000 of them for training, with a box around every dog.
 
-Khosla et al. 2011, "Novel dataset for fine-grained image categorization", http://vision.stanford.edu/aditya86/ImageNetDogs.
-The images come from ImageNet: their copyright is with whoever took them, use is for research. A backbone that was
-trained on ImageNet has seen some of them, of the test split too.
+Khosla et al. 2011, "Novel dataset for fine-grained image categorization",
+http://vision.stanford.edu/aditya86/ImageNetDogs. The images come from ImageNet: their copyright is with whoever took
+them, use is for research. A backbone that was trained on ImageNet has seen some of them, of the test split too.
 
     images.tar       Images/n02085620-Chihuahua/n02085620_5927.jpg
     lists.tar        train_list.mat, test_list.mat: `file_list` names the images of a split, class by class
     annotation.tar   Annotation/n02085620-Chihuahua/n02085620_5927: XML in the format of PASCAL VOC, one object or more
 
-Boxes stay as the annotation has them, in pixels of the size that it states.
+Boxes are as annotated, in pixels of the image size that the annotation states.
 """
 
 from pathlib import Path
@@ -48,7 +48,8 @@ COUNTS: dict[SplitName, int] = {"train": 12_000, "test": 8_580}
 def find(spec: Photographs, folder: Path) -> Listing:
     """The images in the order of the official lists; a class is named by its folder without the WordNet number.
 
-    Raises BlaError for a file that is missing, an annotation that cannot be read, or a number of images other than `COUNTS`.
+    Raises BlaError for a file that is missing, an annotation that cannot be read, or a number of images other than
+    `COUNTS`.
     """
     images, lists, annotation = (provide(source, folder) for source in SOURCES)
     names: dict[SplitName, list[str]] = {
@@ -67,5 +68,5 @@ def find(spec: Photographs, folder: Path) -> Listing:
 
 
 def _listed(path: Path) -> list[str]:
-    """The `<folder>/<file>.jpg` that a list names, a cell array of strings in a MATLAB 5 file."""
+    """The names `<folder>/<file>.jpg` in a list, which is a cell array of strings in a MATLAB 5 file."""
     return [str(name) for name in np.atleast_1d(loadmat(path, squeeze_me=True)["file_list"])]

@@ -1,8 +1,9 @@
-"""All maps of one method: of some images, of the same images with noise, and of classifiers that are more and more random.
+"""All maps of one method: of the images, of the images with noise, and on classifiers with more and more random layers.
 
     arrays = make_maps(GradCAM, classifier, lambda: random, images, targets, seeds, slow, checked, noise=0.02)
 
-And maps of learned methods that are fitted anew to random classifiers, since a module never reads the head.
+And maps of learned methods fitted anew to random classifiers: a module never reads the head, so a random head alone
+would not change its maps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +35,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MethodMaps:
-    """What one method says of M images; everything is NaN, or an empty list, for images that were left out.
+    """The maps of one method for M images; NaN, or an empty list, for images that it did not explain.
 
-    `maps` `[M, h', w']` at the method's own resolution; `sets` of cells, where the method has some. Means over the n cells:
-    `noise` `[M, n]`, of images with noise, and `random` `[L, M, n]`, of each of L classifiers that are more and more random.
-    `forwards` is the number of forward passes that one map took.
+    `maps` `[M, h', w']` at the method's own resolution; `sets` of cells, if the method returns sets. Means over the n
+    cells: `noise` `[M, n]`, of the images with noise, and `random` `[L, M, n]`, on each of the L randomised
+    classifiers. `forwards` is the number of forward passes per map.
     """
 
     maps: Array
@@ -60,10 +61,11 @@ def make_maps(
     noise: float,
     maps: Array | None = None,
 ) -> MethodMaps:
-    """All maps of one method; those of the images themselves are `maps` `[M, h, w]` if they are given.
+    """All maps of one method; `maps` `[M, h, w]`, if given, are used for the images themselves.
 
-    A slow method explains the images that are `slow` (bool `[M]`), and again those that are `checked`, on the first and the
-    last of the random classifiers; another method explains all, on all. The noise has this standard deviation.
+    A slow method explains the images that are `slow` (bool `[M]`); noise, and the first and last random classifier, are
+    tried on those that are `checked`. Other methods explain all images on all classifiers. `noise` is a standard
+    deviation.
     """
     method = build(classifier)
     every = np.ones(len(targets), bool)
@@ -107,9 +109,9 @@ def retrained_maps(
 ) -> Array:
     """Maps `[L, M, n]` of a learned method that is fitted anew to each of L classifiers of one run, on its own features.
 
-    It trains on features of the first classifier's spread, since those of a random network without normalisation may be of
-    any size, and explains images through the same scaling. A head that trains would undo its randomisation, so a variant's is
-    frozen by whoever builds it.
+    Features are scaled to the spread of the first classifier's, because a random network without normalisation may give
+    features of any size; images are explained with the same scaling. `build` must freeze a variant's head: a head that
+    trains would undo its randomisation.
     """
     result = []
     spread = data[0].features[0].float().std()
@@ -133,10 +135,11 @@ def features_of(classifier: Classifier, images: Tensor) -> Tensor:
 def maps_of_all_runs(
     features: Tensor, head_weight: Tensor | None, targets: Tensor, modules: Mapping[str, tuple[Explaining, Module]]
 ) -> dict[str, Array]:
-    """Table 2's maps `[R, M, n]` of every run, from features `[M, n, C]`: CAM, Grad-CAM, and the variants' soft weights.
+    """Table 2's maps `[R, M, n]` of all runs, from features `[M, n, C]`: CAM, Grad-CAM, and the variants' soft weights.
 
-    `head_weight` is `[R, K, C]`, `targets` `[R, M]`; without linear heads CAM and Grad-CAM are left out. `modules` are the
-    variants' of all runs. Where a variant has a threshold its weights after it are added as KEY_after_threshold.
+    `head_weight` is `[R, K, C]`, `targets` `[R, M]`; without linear heads there is no CAM and no Grad-CAM. `modules`
+    holds each variant and its modules of all runs. A variant with a threshold also gets KEY_after_threshold, its
+    weights after the cut.
     """
     maps = {}
     if head_weight is not None:

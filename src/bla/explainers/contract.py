@@ -1,4 +1,4 @@
-"""The battery that every explanation method passes."""
+"""The tests that every explanation method must pass."""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from bla.explainers.interface import Card, Explainer, LearnedExplainer, Structur
 
 
 def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, tolerance: float = 1e-4) -> None:
-    """Raise AssertionError unless the method keeps the promises of `Explainer` on at least three images.
+    """Raise AssertionError unless the method does what `Explainer` promises, on at least three images.
 
-    A title, a card, settings that are a dataclass; shape and finite values; the same maps one by one, in another order and
-    asked again; the targets matter if, and only if, the method is class-specific, the seeds only if it is seeded; sets of cells
-    lie in the grid and do not depend on the batch; inputs, model (mode, gradients, hooks) and random numbers are left as they
-    were. A learned method must have been fitted (`check_learned`).
+    It has a title, a card, and a dataclass of settings. Maps have the right shape, are finite, and are the same one by
+    one, in another order, and in a second call. Targets matter exactly if the method is class-specific, seeds only if
+    it is seeded. Sets of cells lie in the grid and do not depend on the batch. Inputs, model (mode, gradients, hooks)
+    and the global random state are unchanged. A learned method must have been fitted (`check_learned`).
     """
     assert len(images) >= 3, "the battery needs at least three images"
     assert isinstance(getattr(explainer, "title", None), str), "there is no title for tables and pictures"
@@ -66,10 +66,10 @@ def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, toler
 
 
 def check_learned(explainer: LearnedExplainer, data: TrainingData, seeds: Sequence[int]) -> None:
-    """Raise AssertionError unless a learned method keeps its promises in training; afterwards it is fitted.
+    """Raise AssertionError unless a learned method does what `LearnedExplainer` promises; afterwards it is fitted.
 
-    Every tensor of the state has a leading run dimension; the same seed gives the same state, alone too; another seed gives
-    another; the state survives a file; the classifier and the random numbers are left as they were.
+    Every tensor of the state has a leading run dimension. The same seeds give the same state, other seeds another one.
+    The state survives saving and loading. The classifier and the global random state are unchanged.
     """
     runs, model = explainer.classifier.runs, explainer.classifier
     assert len(seeds) == runs, f"{len(seeds)} seeds for {runs} runs"

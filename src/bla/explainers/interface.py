@@ -1,4 +1,4 @@
-"""What every explanation method is: from images and classes to maps of what mattered.
+"""The interface of explanation methods: from images and classes to maps.
 
     method = explainer_class("grad_cam")(classifier.run(0))
     maps = method.explain(images, targets, seeds)        # [B, h, w], higher is more important
@@ -7,8 +7,8 @@
     learned.load(learned.fit(data, seeds))               # all runs of the classifier
     maps = learned.explain_runs(images, targets, seeds)  # [R, B, h, w]
 
-One file per method, in the folder of its family: its settings, its card and its class. `check_explainer` (contract.py) is the
-battery that each passes.
+One file per method, in the folder of its family, holds its settings, its card and its class. Each method must pass
+`check_explainer` (contract.py).
 """
 
 from abc import ABC, abstractmethod
@@ -26,17 +26,17 @@ from bla.networks.classifier import Classifier
 from bla.networks.patches import Grid, batch_size_for, cell_means
 
 State = dict[str, Tensor]
-"""What a learned method has learned, by name; every tensor has a leading run dimension R."""
+"""The tensors of a fitted method, by name; each has a leading run dimension R."""
 Sets = list[list[list[int]]]
-"""For each image its sets of cells, the best first; a set is a sorted list of the numbers of cells, row by row."""
+"""For each image its sets of cells, best first; a set is a sorted list of cell numbers, counted row by row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What a reader should know of a method before using it.
 
-    `sentence` says in one sentence what the map shows, `source` who proposed it, `needs` what it reads of the classifier,
-    `cost` what one map costs, `proof` which tests show that it computes what it says.
+    `sentence`: what the map shows, in one sentence; `source`: who proposed it; `needs`: the parts of the classifier
+    that it uses; `cost` of one map; `proof`: the tests that show that it is right.
     """
 
     sentence: str
@@ -55,11 +55,12 @@ class NoSettings:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a learned method trains on.
+    """Training data of a learned method.
 
-    `features` `[D, N, n, C]` are D draws of the training images' features, n = h * w cells of the `grid`, in half precision;
-    `images` uint8 `[N, H, W, 3]`; both may be None for a method that does not ask for them. `labels` int64 `[N]`, or multi-hot bool `[N, K]`. All may lie in memory maps; work is done
-    on `device`. `first_epoch` goes on counting where the classifier's own training ended, so that further draws are met.
+    `features` `[D, N, n, C]`: D draws of the training images' features in half precision, n = h * w cells of the
+    `grid`; `images` uint8 `[N, H, W, 3]`, or None for a method that does not use them; `labels` int64 `[N]`, or
+    multi-hot bool `[N, K]`. All may be memory maps; computations run on `device`. Epochs are counted from
+    `first_epoch`, where the classifier's training ended, so that a method sees further draws.
     """
 
     features: Tensor
@@ -79,12 +80,12 @@ class Explainer(ABC):
     Settings: ClassVar[Any] = NoSettings
     learned: ClassVar[bool] = False
     control: ClassVar[bool] = False
-    """Whether it knows nothing of the classifier, so that others must do better."""
+    """Whether it ignores the classifier, as a control that other methods must beat."""
     class_specific: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     """Whether maps depend on the images' seeds."""
     all_runs: ClassVar[bool] = False
-    """Whether it takes a classifier of several runs, which `explain_runs` explains together."""
+    """Whether it accepts a classifier with several runs, and `explain_runs` explains them together."""
     linear_head: ClassVar[bool] = False
     """Whether the classifier must have a linear head on average-pooled features."""
     slow: ClassVar[bool] = False
@@ -103,9 +104,9 @@ class Explainer(ABC):
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, h, w]`, float, higher is more important, at the method's own resolution, of the first run.
 
-        `images` are uint8 `[B, H, W, 3]`; `targets` int64 `[B]` are the classes explained, which methods that are not
-        `class_specific` ignore. `seeds` int64 `[B]` belong to the images, so that a method that draws random numbers
-        gives an image the same map in any batch. All tensors are on the classifier's device.
+        `images` are uint8 `[B, H, W, 3]`; `targets` int64 `[B]` are the classes to explain, ignored by methods that are
+        not `class_specific`. `seeds` int64 `[B]` belong to the images, so that a random method gives an image the same
+        map in any batch. Images and targets are on the classifier's device, seeds may be on the CPU.
         """
 
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class Explainer(ABC):
 
     @torch.no_grad()
     def grid(self, images: Tensor) -> Grid:
-        """Rows and columns of the feature map of such images."""
+        """Rows and columns of the feature map of these images."""
         rows, columns = self.classifier.extractor.feature_map(images[:1]).shape[2:]  # type: ignore[operator]
         return rows, columns
 
@@ -134,14 +135,14 @@ class LearnedExplainer(Explainer):
     def fit(
         self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
     ) -> State:
-        """Train run r on run r of the classifier from `seeds[r]`; `progress` is called with the number of runs done.
+        """Fit run r to run r of the classifier, from `seeds[r]`; `progress` is called with the number of runs that are done.
 
-        Returns the state on the CPU: the same seed gives the same state. Where it holds `losses` `[R, epochs]`, these are the
-        training losses. The classifier stays as it is. Raises BlaError if a loss is not finite.
+        Returns the state, on the CPU; the same seeds give the same state. Training losses, if any, are its `losses`
+        `[R, epochs]`. The classifier does not change. Raises BlaError if a loss is not finite.
         """
 
     def load(self, state: Mapping[str, Tensor]) -> Self:
-        """Take over a state that `fit` returned or a file holds; returns the method itself."""
+        """Use a state that `fit` returned or that was read from a file; returns the method itself."""
         self.state = {name: value.to(self.classifier.device) for name, value in state.items()}
         return self
 
@@ -152,7 +153,7 @@ class LearnedExplainer(Explainer):
 
 
 class StructuredExplainer(Explainer):
-    """A method that also returns sets of cells, each of which is an explanation."""
+    """A method that also returns sets of cells; each set is an explanation."""
 
     @abstractmethod
     def explain_with_sets(self, images: Tensor, targets: Tensor, seeds: Tensor) -> tuple[Tensor, Sets]:
@@ -184,7 +185,7 @@ def cell_maps(explainer: Explainer, images: Tensor, targets: Tensor, seeds: Tens
 
 
 def add_noise(images: Tensor, deviation: float, seeds: Tensor) -> Tensor:
-    """The uint8 images with Gaussian noise of a standard deviation given for pixels in [0, 1], from the images' seeds."""
+    """The uint8 images with Gaussian noise drawn from their seeds; the standard deviation is for pixels in [0, 1]."""
     noise = [torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()]
     noisy = images.float() + 255 * deviation * torch.stack(noise).to(images.device)
     return noisy.round().clamp(0, 255).to(torch.uint8)

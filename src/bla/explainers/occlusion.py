@@ -1,11 +1,11 @@
-"""Partly hidden images through the classifier, in batches that mix images and masks.
+"""Class scores of partly hidden images, in batches that mix images and masks.
 
     masks = patch_masks(patterns, images.shape[1:3], grid=7)          # bool [P, 49] for all images, or [N, P, 49]
     for logits in occluded_logits(classifier, images, masks, len(patterns)):
         ...                                                           # one image after the other: [R, P, K]
 
-A mask says how much of each pixel is shown; the rest is the background: black, a colour, or another image. Masks are built
-on the device, and a batch takes (image, mask) pairs in a fixed order, so that results do not depend on its size.
+A mask is the share of each pixel that is shown; the rest is background: black, a colour, or another image. Masks are
+built on the device. Batches take (image, mask) pairs in a fixed order, so that results do not depend on the batch size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +19,11 @@ from bla.networks.classifier import Classifier
 from bla.networks.patches import Grid, batch_size_for, cells_of_pixels
 
 Masks = Callable[[Tensor, Tensor], Tensor]
-"""From the numbers of images `[B]` and of masks `[B]` to how much is shown, `[B, H, W]` in [0, 1], on the classifier's device."""
+"""From image numbers `[B]` and mask numbers `[B]` to masks `[B, H, W]` in [0, 1], on the classifier's device."""
 
 
 def patch_masks(patterns: Tensor, size: Sequence[int], grid: Grid) -> Masks:
-    """Whole patches are shown or hidden: `patterns` bool `[P, n]` for all images, or `[N, P, n]`; `size` is (H, W)."""
+    """Masks of whole patches: `patterns` bool `[P, n]` for all images, or `[N, P, n]`, true is shown; `size` is (H, W)."""
     cells = cells_of_pixels(size, grid).to(patterns.device)
 
     def masks(image: Tensor, number: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def smooth_masks(maps: Tensor, size: Sequence[int]) -> Masks:
 def blurred(images: Tensor) -> Tensor:
     """The images `[N, H, W, 3]` blurred beyond recognition, float in [0, 255].
 
-    A Gaussian of 50 pixels, cut to a window of 51, for images of 224 pixels, and in proportion for others (the
+    For images of 224 pixels a Gaussian with sigma 50 pixels in a window of 51; in proportion for other sizes (the
     background of Qi et al. 2020, I-GOS).
     """
     kernel = 2 * round(51 * images.shape[1] / 224 / 2 - 0.5) + 1
@@ -59,10 +59,10 @@ def occluded_logits(
     background: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Iterator[Tensor]:
-    """Logits of each image under `count` masks, for one image after the other `[R, count, K]`, on the classifier's device.
+    """Yield the logits `[R, count, K]` of each image under `count` masks, on the classifier's device.
 
-    `images` uint8 `[N, H, W, 3]`; `background` is None for black, a colour `[3]`, or images `[N, H, W, 3]`, in [0, 255].
-    `batch_size` is halved when the device's memory does not suffice; it changes results by rounding alone.
+    `images` uint8 `[N, H, W, 3]`; `background` is None for black, a colour `[3]`, or images `[N, H, W, 3]`, in [0,
+    255]. `batch_size` is halved when the device runs out of memory; it affects results only by rounding.
     """
     device = classifier.device
     images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1:3])
@@ -99,6 +99,6 @@ def occluded_logits(
 
 
 def target_scores(classifier: Classifier, logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:
-    """The score `[R, P]` of each run's target class `[R]`, from logits `[R, P, K]`: its probability, or the logit."""
+    """The score `[R, P]` of each run's target class `[R]`, from logits `[R, P, K]`: its probability, or its logit."""
     scores = classifier.probabilities(logits) if probabilities else logits
     return scores.gather(2, targets.to(logits.device)[:, None, None].expand(-1, logits.shape[1], 1))[..., 0]

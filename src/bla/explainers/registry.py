@@ -1,6 +1,6 @@
-"""Explanation methods by name: one file a method, in the folder of its family, with one class (see `interface`).
+"""Explanation methods by name: one file per method, in the folder of its family, with one class (see `interface`).
 
-A method's name is the name of its file, which is imported when it is asked for. Nothing is registered by hand.
+A method has the name of its file, which is imported on request. Nothing is registered by hand.
 """
 
 import importlib
@@ -17,7 +17,7 @@ def explainer_files() -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(Path(__file__).parent.glob("*/[!_]*.py"), key=lambda path: path.stem):
         if path.stem in files:
-            raise BlaError(f"{path}: there is {files[path.stem]} already; rename one of the two methods")
+            raise BlaError(f"{path}: {files[path.stem]} has the same name; rename one of the two methods")
         files[path.stem] = path
     return files
 

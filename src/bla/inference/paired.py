@@ -1,10 +1,10 @@
-"""The tests and intervals behind every comparison: paired runs, corrected p, effect sizes, two bootstraps.
+"""Statistics of paired runs: tests, corrected p values, effect sizes, and two bootstraps.
 
     a, b = Column(...), Column(...)                 # 20 runs each, run r of both from the same head
     wilcoxon(a.measure("accuracy"), b.measure("accuracy")).p
 
-Run r of a column and run r of another are a pair. Runs on one split say nothing about other images, so an interval over
-runs stands beside one over runs and images.
+Run r of one column and run r of another form a pair. Runs on one split say nothing about other images, so there is an
+interval over runs, and one over runs and images.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 class PairedTest(NamedTuple):
-    """A paired comparison: its p, the pairs that differ, and the matched-pairs rank-biserial correlation."""
+    """A paired comparison: p, the number of pairs that differ, and the matched-pairs rank-biserial correlation."""
 
     p: float
     nonzero_pairs: int
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 
 EXACT = 200
-"""Pairs up to which Wilcoxon's p is exact; runs are fewer, images may be more."""
+"""Wilcoxon's p is exact up to this many pairs: enough for runs, not always for images."""
 
 
 def standard_error(values: Array) -> Array:
@@ -44,14 +44,14 @@ def wilcoxon(x: Array, y: Array) -> PairedTest:
     """Wilcoxon's signed-rank test of paired values, two-sided; exact up to `EXACT` pairs.
 
     Zero differences are dropped; ties get average ranks, and p comes from all 2^n sign patterns (scipy's exact method
-    allows no ties), beyond `EXACT` pairs from scipy's normal approximation. p is 1 when no pair differs. The effect size
-    is (W+ - W-) / (W+ + W-), positive where x is larger.
+    allows no ties), beyond `EXACT` pairs from scipy's normal approximation. p is 1 when no pair differs. The effect
+    size is (W+ - W-) / (W+ + W-), positive where x is larger.
     """
     difference = np.asarray(x) - np.asarray(y)
     difference = difference[difference != 0]
     if len(difference) == 0:
         return PairedTest(1.0, 0, 0.0)
-    from scipy import stats  # half a second, which stages that only average do not spend
+    from scipy import stats  # takes half a second, which stages without tests save
 
     ranks = np.rint(2 * stats.rankdata(np.abs(difference))).astype(int)  # doubled, so that average ranks are integers
     positive, total = int(ranks[difference > 0].sum()), int(ranks.sum())
@@ -98,7 +98,7 @@ def crossed_bootstrap(values: Array, resamples: int, seed: int) -> list[Interval
 
 
 def _resample(size: int, count: int, rng: np.random.Generator) -> Array:
-    """`count` bootstrap samples of `size` things, as the share `[count, size]` that each has in each sample."""
+    """`count` bootstrap samples of `size` items, as the weight `[count, size]` of each item in each sample."""
     chosen = rng.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
     return np.bincount(chosen.ravel(), minlength=count * size).reshape(count, size) / size
 
@@ -106,7 +106,7 @@ def _resample(size: int, count: int, rng: np.random.Generator) -> Array:
 def bootstrap_spread_ratio(x: Array, y: Array, resamples: int, seed: int) -> Interval:
     """Percentile bootstrap of the ratio of standard deviations sd(x) / sd(y) over paired runs `[R]`.
 
-    NaN if some resample has no spread in y, so that the ratio has no interval.
+    NaN if y has no spread in some resample, because then the ratio has no interval.
     """
     rng = np.random.default_rng(seed)
     chosen = rng.integers(0, len(x), (resamples, len(x)))
@@ -116,9 +116,9 @@ def bootstrap_spread_ratio(x: Array, y: Array, resamples: int, seed: int) -> Int
 
 
 def brown_forsythe(x: Array, y: Array) -> float:
-    """p of the Brown-Forsythe test that two groups of runs vary equally (Levene's test around the medians).
+    """p of the Brown-Forsythe test of equal spread in two groups of runs (Levene's test around the medians).
 
-    1 if neither varies at all.
+    1 if both groups are constant.
     """
     from scipy import stats
 

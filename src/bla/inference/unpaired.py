@@ -1,4 +1,4 @@
-"""Two groups of runs that are no pairs, since they share no start: Mann-Whitney's U and a bootstrap of both groups."""
+"""Two groups of runs that are not paired: Mann-Whitney's U test and a bootstrap of both groups."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class UnpairedTest(NamedTuple):
 def mann_whitney(x: Array, y: Array, resamples: int, seed: int) -> UnpairedTest:
     """Mann-Whitney's U test, two-sided, and a percentile bootstrap of the difference of means, both groups resampled.
 
-    p is exact without ties and otherwise scipy's normal approximation with its correction for them; 1 if all values are
+    p is exact without ties; with ties it is scipy's normal approximation, corrected for ties; 1 if all values are
     equal. The effect size is P(x > y) - P(x < y).
     """
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 """One group of runs that train together: their parameters, the batches they see, and one step.
 
-Within a group tensors have the leading dimensions `[R, S]`: R runs of S variants. A run's variants have the same seed, so they see
-the same images with the same dropout, and the features of a batch are read once for all of them.
+Within a group tensors have the leading dimensions `[R, S]`: R runs of S variants. A run's variants have the same seed,
+so they see the same images with the same dropout, and the features of a batch are read once for all of them.
 
     parameters = Parameters.initial(variants, head, seeds, cells, channels, device)
     step = Replayed(Step(parameters, variants, schedule, ...), device)
@@ -35,8 +35,8 @@ DRAWN_AT_ONCE = 16
 class Parameters:
     """Heads `weight` `[R, S, K, C]`, `bias` `[R, S, K]`, and modules `u` `[R, S, C]`, `b` `[R, S]` if there are any.
 
-    `concept` belongs to a single variant. `frozen` says whose head stays as it is; `held` bool `[S, 1]` says it where variants
-    differ, and is None where they do not.
+    `concept` belongs to a single variant. `frozen` says whose head stays as it is; `held` bool `[S, 1]` says it where
+    variants differ, and is None where they do not.
     """
 
     weight: Tensor
@@ -107,7 +107,8 @@ class Parameters:
 class Batch(NamedTuple):
     """Images `rows` `[R, B]` among those `stored` `[M, n, C]`, their `labels` `[R, B]` or `[R, B, K]`, and random numbers.
 
-    `keep` bool `[R, B, C]` says which channels dropout leaves, `noise` `[R, B, k, n]` is uniform; None where not needed.
+    `keep` bool `[R, B, C]` says which channels dropout leaves, `noise` `[R, B, k, n]` is uniform; None where not
+    needed.
     """
 
     stored: Tensor
@@ -120,8 +121,8 @@ class Batch(NamedTuple):
 class Batches:
     """The batches that R runs see, epoch by epoch, from streams of random numbers of their own.
 
-    There is a stream each for the order, dropout and noise, so that neither the variant nor how much is drawn at once changes
-    the others.
+    There is a stream each for the order, dropout and noise, so that neither the variant nor how much is drawn at once
+    changes the others.
     """
 
     def __init__(
@@ -191,7 +192,9 @@ class Step:
         weight, bias = self.parameters.head()
         outputs = torch.einsum("rsbc,rskc->rsbk", v, weight) + bias[:, :, None]
         loss = losses(outputs, labels[:, None])  # [R, S, B]
-        self.adam.minimise(loss.mean(dim=2).sum())  # runs share no parameter: the sum keeps their gradients apart
+        self.adam.minimise(
+            loss.mean(dim=2).sum()
+        )  # runs share no parameters, so the gradients of the sum are those of each run
         self.total.add_(loss.detach().sum(dim=2))
 
     def _features(self, stored: Tensor, rows: Tensor) -> Tensor:

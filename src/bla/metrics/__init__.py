@@ -1,7 +1,7 @@
-"""How faithful is a map? One module per family of metrics, and what each metric is.
+"""Metrics of faithfulness: one module per family, and the table of all metrics.
 
-Every metric is of one map of one image, at the resolution of the cells; means and tests come later. The table below is
-what the report prints and the tables take their directions from.
+A metric is a number for one map of one image, at the resolution of the cells; means and tests come later. The table
+below gives the report its texts and the tables their directions.
 """
 
 from dataclasses import dataclass

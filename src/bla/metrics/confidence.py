@@ -1,4 +1,4 @@
-"""Average drop and increase in confidence: what the class's probability becomes when only the explanation is seen.
+"""Average drop and increase in confidence: the class's probability when only the explanation is visible.
 
 Chattopadhay et al. 2018; the explanation image and the shares of 100, 50 and 15 % are those of Gkartzonika et al. 2022.
 
@@ -27,10 +27,10 @@ def explanation_mask(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def keep_largest(masks: Tensor, share: float) -> Tensor:
-    """The masks `[B, H, W]` with all but the largest `share` of the pixels set to 0; the kept ones stay as they are.
+    """The masks `[B, H, W]` with all but the largest `share` of the pixels set to 0.
 
-    With t the k-th smallest value, k = floor(HW (1 - share)), values below t become 0; then pixels equal to t, from the
-    first, until ceil(HW share) positive ones are left. Where t is 0 fewer stay. A share of 1 changes nothing.
+    Let t be the k-th smallest value, k = floor(HW (1 - share)). Values below t become 0, then pixels equal to t, from the first,
+    until ceil(HW share) positive pixels are left; fewer if t is 0. A share of 1 changes nothing.
     """
     if share == 1:
         return masks
@@ -50,5 +50,5 @@ def average_drop(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> 
 
 
 def increase(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> NDArray[np.float64]:
-    """100 where the explanation image is more probable than the image, else 0."""
+    """100 if the class is more probable on the explanation image than on the image, else 0."""
     return np.where(explained > whole, 100.0, 0.0)

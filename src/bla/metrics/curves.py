@@ -1,4 +1,4 @@
-"""Deletion and insertion: the class's probability while cells are hidden or shown in a map's order.
+"""Deletion and insertion: the class's probability while cells are hidden or shown in the order of a map.
 
 Petsiuk et al. 2018, at the resolution of the cells (Qi et al. 2020).
 
@@ -14,9 +14,9 @@ from torch import Tensor
 
 
 def rank_cells(maps: NDArray[np.float64], seeds: list[int], orders: int) -> Tensor:
-    """The place of every cell, 0 for the most important, in `orders` orders of each map `[B, n]`: `[B, Q, n]`.
+    """The rank of every cell, 0 for the most important, in Q = `orders` orders of each map `[B, n]`: `[B, Q, n]`.
 
-    Cells of equal weight are ordered at random, anew in every order, from the image's seed; others never change places.
+    Ties are broken at random in each order, from the image's seed.
     """
     ranks = []
     for values, seed in zip(maps, seeds, strict=True):
@@ -27,12 +27,12 @@ def rank_cells(maps: NDArray[np.float64], seeds: list[int], orders: int) -> Tens
 
 
 def curve_steps(cells: int, at_once: int) -> list[int]:
-    """How many cells are hidden or shown at each point of a curve: from none to all, so many more each time."""
+    """How many cells are hidden or shown at each point of a curve: from none to all in equal steps."""
     return [*range(0, cells, at_once), cells]
 
 
 def insertion_patterns(ranks: Tensor, steps: list[int]) -> Tensor:
-    """Which cells are shown at each point, bool `[..., S, n]`, of ranks `[..., n]`: the most important ones."""
+    """The cells shown at each point of a curve, bool `[..., S, n]`: the most important ones by the ranks `[..., n]`."""
     return ranks[..., None, :] < torch.tensor(steps)[:, None]
 
 

@@ -1,7 +1,7 @@
-"""Does an explanation lie on the object? Of images with a mask of it.
+"""Does an explanation lie on the object? For images with an object mask.
 
-`coverage` `[B, n]` is the share of each cell that the mask covers, so that everything is
-counted in pixels although explanations have cells. Images with an empty mask have no score: NaN.
+`coverage` `[B, n]` is the share of each cell that the mask covers, so that areas are counted in pixels although
+explanations consist of cells. The score of an image with an empty mask is NaN.
 """
 
 import numpy as np
@@ -15,9 +15,9 @@ from bla.networks.patches import Grid, cell_means
 Array = NDArray[np.float64]
 
 AT_ONCE = 256
-"""Masks whose coverage is computed at once."""
+"""Masks per batch."""
 TOLERANCE = 15 / 224
-"""Of the pointing game, as a share of the image's side (Fong et al. 2019)."""
+"""The pointing game's tolerance, as a share of the image's side (Fong et al. 2019)."""
 
 
 def coverage(masks: Tensor, grid: Grid) -> Array:
@@ -27,7 +27,7 @@ def coverage(masks: Tensor, grid: Grid) -> Array:
 
 
 def pointing_game(maps: Array, masks: NDArray[np.bool_]) -> Array:
-    """1 if the centre of the largest cell lies less than `TOLERANCE` from the mask, else 0; with several the expected hit.
+    """1 if the centre of the largest cell is closer than `TOLERANCE` to the mask, else 0; the mean over tied cells.
 
     `maps` is `[B, h, w]`, `masks` `[B, H, W]` (Zhang et al. 2018).
     """
@@ -53,7 +53,7 @@ def overlap(selected: NDArray[np.bool_], coverage: Array) -> tuple[Array, Array,
 
 
 def weight_inside(maps: Array, coverage: Array) -> Array:
-    """The share of the positive weight of maps `[B, n]` on the object; NaN where a map has none (Wang et al. 2020)."""
+    """The share of a map's positive weight that lies on the object; NaN without positive weight (Wang et al. 2020)."""
     weights = np.maximum(maps, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         inside = (weights * coverage).sum(axis=1) / weights.sum(axis=1)

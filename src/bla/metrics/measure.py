@@ -1,10 +1,10 @@
-"""Every metric of `bla.metrics` for the maps of many methods, image by image.
+"""All metrics of `bla.metrics` for the maps of many methods, image by image.
 
     subject = Subject(classifier.run(0), images, labels, targets, seeds, features, masks)
     rows, curves = measure(subject, maps, hard, slow, at_once=4, orders=5)
 
-Maps are `[M, n]` in double precision, NaN where a method has none for an image; an image then has no score. All methods
-are measured on the same images, and hidden images that several methods ask for go through the classifier once.
+Maps are `[M, n]` in double precision, NaN if a method did not explain an image; that image then has no score. All
+methods are measured on the same images; an occluded image that several methods need goes through the classifier once.
 """
 
 from collections.abc import Mapping
@@ -27,18 +27,18 @@ from bla.networks.patches import Grid
 Array = NDArray[np.float64]
 SHARES = (100, 50, 15)
 AT_ONCE = 4096
-"""Pooled maps that go through the tail at once."""
+"""Pooled maps per batch."""
 FEW_CELLS = 8 / 49
-"""The share of the cells in an explanation of given size: L2X-F's k = 8 of 49 (paper, section 4.2)."""
+"""The share of cells in an explanation of fixed size: L2X-F's k = 8 of 49 (paper, section 4.2)."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The classifier of one run, and M pairs of an image and a class with all that the metrics need to know of them.
+    """The classifier of one run, M pairs (image, class), and everything that the metrics need about them.
 
-    `images` uint8 `[M, H, W, 3]` and `features` `[M, n, C]` on the classifier's device, of the `grid`'s n cells; `labels` int64
-    `[M]`, or multi-hot bool `[M, K]`; `targets` int64 `[M]`, the classes that are explained; `seeds` `[M]` order tied cells;
-    `masks` bool `[M, H, W]` of the object, or None.
+    `images` uint8 `[M, H, W, 3]` and `features` `[M, n, C]` on the classifier's device, of the `grid`'s n cells;
+    `labels` int64 `[M]`, or multi-hot bool `[M, K]`; `targets` int64 `[M]`, the classes that are explained; `seeds`
+    `[M]` order tied cells; `masks` bool `[M, H, W]` of the object, or None.
     """
 
     classifier: Classifier
@@ -57,7 +57,7 @@ class Subject:
 
 
 def few_cells(cells: int) -> int:
-    """How many of so many cells an explanation of given size has."""
+    """The number of cells in an explanation of fixed size."""
     return max(1, round(FEW_CELLS * cells))
 
 
@@ -69,11 +69,11 @@ def measure(
     at_once: int,
     orders: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The scores of every method, a row a method, metric and image, and the points of the curves.
+    """The scores, a row per method, metric and image, and the points of the curves.
 
-    `hard` holds the hard explanations `[M, n]` of methods that have one of their own; others get their most important
-    cells. Curves, for which cells are hidden one step after another, are of the images that are `slow` (bool `[M]`).
-    Columns: method, metric, image (0 to M - 1), value; and method, curve, cells, share, image, value.
+    `hard` `[M, n]` are hard explanations of methods that have them; for others it is the most important cells. Deletion
+    and insertion curves are computed for the images that are `slow` (bool `[M]`). Columns: method, metric, image (0 to
+    M - 1), value; and method, curve, cells, share, image, value.
     """
     cells = subject.features.shape[1]
     steps = sorted({*curve_steps(cells, at_once), few_cells(cells)})
@@ -139,10 +139,10 @@ def _confidence(subject: Subject, maps: Array, there: NDArray[np.intp]) -> dict[
 
 
 def _by_features(subject: Subject, ranks: Tensor, there: NDArray[np.intp], steps: list[int]) -> dict[str, Array]:
-    """Accuracy and loss `[B, S]` of the tail on the mean of the most important cells, mean over the orders of ties.
+    """Accuracy and loss `[B, S]` of the tail on the mean of the most important cells, averaged over tie orders.
 
-    The tail sees a map whose cells are all that mean: a pooled head cannot tell it from the cells themselves, and a tail that
-    knows where cells lie gets a map of the size it was trained on.
+    The tail gets a map in which every cell is that mean. For a pooled head this equals pooling the selected cells; for
+    other tails the map has the size that they expect.
     """
     rows = torch.from_numpy(there).to(subject.features.device)
     result = []
@@ -163,7 +163,7 @@ def _tail_on_equal_cells(subject: Subject, means: Tensor) -> Tensor:
 
 
 def _right_and_loss(subject: Subject, logits: Tensor, pairs: NDArray[np.intp], seen: str) -> dict[str, Array]:
-    """Whether the answer is right, and the loss, `[B, S]`, of class scores `[B, Q, S, K]` of these pairs, mean over Q."""
+    """Accuracy and loss `[B, S]` of class scores `[B, Q, S, K]` for these pairs, averaged over Q."""
     labels = torch.from_numpy(subject.labels[pairs])[:, None, None]
     right = correct(logits, labels.expand(*logits.shape[:3], *labels.shape[3:])).double().mean(dim=1)
     loss = loss_as(subject.classifier.scores, logits.double(), labels).mean(dim=1)
@@ -183,7 +183,7 @@ def _localisation(
 
 
 def _curves(subject: Subject, image: int, ranks: Tensor, steps: list[int]) -> dict[str, Array]:
-    """The curves `[methods, S]` of one image, mean over the orders of ties, from ranks `[methods, Q, n]`."""
+    """The curves `[methods, S]` of one image, averaged over tie orders, from ranks `[methods, Q, n]`."""
     picture = subject.images[image : image + 1]
     shown = insertion_patterns(ranks, steps)  # [methods, Q, S, n]
     asked = torch.stack([shown, ~shown])

@@ -1,9 +1,9 @@
-"""Sanity checks: does a map change when what the classifier has learned is taken away?
+"""Sanity checks: does a map change when the classifier's weights are randomised?
 
-Adebayo et al. 2018. The cascade starts with the head and makes one more layer random at a time, from the last to the
-first. Every parameter is drawn anew from a normal distribution with the mean and spread that it has (one without spread
-stays). Batch normalisation in random layers measures its statistics anew, as training would have: with the old ones the
-activations of a deep random network grow layer by layer beyond any use. Hence the classifier must not be folded.
+Adebayo et al. 2018. The cascade randomises the head first, then one more layer at a time, from the last to the first. A
+parameter tensor is redrawn from a normal distribution with its own mean and standard deviation (constant tensors stay).
+Batch normalisation in random layers gets new statistics, as it would in training: with the old ones the activations of
+a deep random network explode. Hence batch normalisation must not be folded.
 
     for level, random in zip(cascade_levels(classifier), cascade(classifier, seed, images)):
         maps = GradCAM(random).explain(images, targets, seeds)
@@ -22,7 +22,7 @@ from bla.runtime.seeds import derive_seed
 
 
 def cascade(classifier: Classifier, seed: int, images: Tensor) -> Iterator[Classifier]:
-    """The classifier with a random head, then with one more random layer each time, down to the first; copies.
+    """Yield copies of the classifier with a random head, then with one more random layer each time.
 
     Batch normalisation in random layers takes the mean and variance of its input for `images` (uint8 `[B, H, W, 3]`).
     """
@@ -39,9 +39,9 @@ def cascade(classifier: Classifier, seed: int, images: Tensor) -> Iterator[Class
 
 
 def cascade_levels(classifier: Classifier) -> list[str]:
-    """The names of the cascade's levels, in its order: the head, then the network's layers, the last one first.
+    """The names of the cascade's levels in order: the head, then the network's layers, last to first.
 
-    The head of a tail of the network's own is its last layer.
+    A network's own tail has no separate head: its last layer comes first.
     """
     return [*(["head"] if classifier.is_pooled else []), *(name for name, _ in reversed(_layers_of(classifier)))]
 
@@ -52,10 +52,12 @@ def _layers_of(classifier: Classifier) -> list[tuple[str, nn.Module]]:
 
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The layers of a backbone that have parameters, from the first to the last; lists of blocks are opened."""
+    """The layers of a backbone with parameters, first to last; a list of blocks counts as its blocks."""
     found: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
-        opened = isinstance(child, nn.Sequential | nn.ModuleList) or type(child) is nn.Module  # as torch.fx names one
+        opened = (
+            isinstance(child, nn.Sequential | nn.ModuleList) or type(child) is nn.Module
+        )  # a container made by torch.fx
         inner = list(child.named_children()) if opened else []
         parts = [(f"{name}.{key}", part) for key, part in inner] or [(name, child)]
         found += [(label, part) for label, part in parts if any(True for _ in part.parameters())]
@@ -64,10 +66,10 @@ def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def _measure(norms: list[_BatchNorm], classifier: Classifier, images: Tensor) -> None:
-    """Let batch normalisations take their statistics from one pass of images."""
+    """Set the statistics of batch normalisations from one pass over the images."""
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a mean over passes, of which there is one
+        norm.momentum = None  # the average over all passes; here there is one
         norm.train()
     if norms:
         classifier.logits(classifier.extractor.feature_map(images))  # type: ignore[operator]
@@ -84,7 +86,7 @@ def _randomise(parameters: list[Tensor], seed: int) -> None:
 
 
 def folded_cascade(intact: Classifier, seed: int, images: Tensor) -> list[Classifier]:
-    """`cascade`, with batch normalisation folded into the convolutions for faster inference; on the device of the images."""
+    """`cascade` with batch normalisation folded into convolutions for faster inference; on the images' device."""
     classifiers = [random.cpu() for random in cascade(intact, seed, images)]
     folded = [random.with_extractor(fold_batch_norm(random.extractor)) for random in classifiers]  # type: ignore[arg-type]
     return [random.to(images.device).eval() for random in folded]

@@ -1,6 +1,6 @@
-"""Spearman's rank correlation between attribution maps: do they order the cells alike? Higher is more alike.
+"""Spearman's rank correlation between maps: do they order the cells in the same way?
 
-Baumhauer et al. 2021, section 4.3, with ties at average ranks. A constant map orders nothing, so it has none.
+Baumhauer et al. 2021, section 4.3, with ties at average ranks. A constant map has no order, hence no correlation.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank correlation of maps `[..., n]` with maps of the same shape: `[...]`, NaN where one of the two is constant."""
+    """Rank correlation of maps `[..., n]` with maps of the same shape: `[...]`, NaN if one of the two is constant."""
     rows = [rankdata(maps, axis=-1) for maps in (x, y)]
     a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in rows)
     norm = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
@@ -19,5 +19,5 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float
 
 
 def scored(values: NDArray[np.float64], constant_maps: str) -> NDArray[np.float64]:
-    """Correlations with constant maps as 0, or as they are, NaN, where these are left out."""
+    """The correlations, with NaN (constant maps) replaced by 0, or kept so that they are left out."""
     return np.nan_to_num(values) if constant_maps == "zero" else values

@@ -1,12 +1,12 @@
-"""Frozen feature extractors: any network with a spatial feature map (`bla.networks.sources`), and what it expects of images.
+"""Frozen feature extractors: a network with a spatial feature map (`bla.networks.sources`) and its normalisation.
 
     spec = Backbone(architecture="tf_efficientnetv2_b0", weights="tf_efficientnetv2_b0.safetensors", normalisation="imagenet")
     extractor = load_backbone(spec, Path(spec.weights), image_size=(224, 224))
     f = extractor(images)          # uint8 [B, 224, 224, 3] -> [B, 49, 1280]
 
 Weights are safetensors files; pickled weights are never loaded. Stochastic depth (Huang et al. 2016) drops residual
-branches at random. Keras kept it on while the authors' heads trained on a "frozen" extractor, so that a draw of it belongs
-to their features: `drop_factors` draws it for every image from a seed, and batch normalisation stays frozen.
+branches at random. In Keras it stayed on while the authors' heads trained on a "frozen" extractor, so their training
+features are noisy: `drop_factors` draws this noise for each image from a seed. Batch normalisation is always frozen.
 """
 
 import copy
@@ -34,7 +34,7 @@ _B0 = "https://huggingface.co/timm/tf_efficientnet_b0.aa_in1k/resolve/{}/model.s
 HUB = {
     "timm/tf_efficientnet_b0.aa_in1k": Source(
         "tf_efficientnet_b0.aa_in1k.safetensors",
-        (_B0.format("f5ec7c5"), _B0.format("main")),  # whichever answers: the hash decides
+        (_B0.format("f5ec7c5"), _B0.format("main")),  # either address may answer; the hash decides
         None,
         "sha256:bc97e48e1360ee9d9c9d8a39ad2fb9b85ad150eb89d6fc69cd0f08301b5e0b3e",
     )
@@ -42,7 +42,7 @@ HUB = {
 """Weights on the timm hub by name, pinned. EfficientNet-B0 as the paper used it, Apache-2.0."""
 
 DEFAULT_CLASSES = 1000
-"""ImageNet's, of a network that is built to look at its layers alone."""
+"""ImageNet's; for networks that are built only to list their layers."""
 
 STATISTICS: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -50,11 +50,11 @@ STATISTICS: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 """Mean and divisor of each channel, for pixels in [0, 1]. Keras 2.3 to 2.8 divided EfficientNet's input by the square
-root of the standard deviation (tensorflow issue 49930): `keras_2021` is what the paper's features saw."""
+root of the standard deviation (tensorflow issue 49930): `keras_2021` is what the paper used."""
 
 
 class ResidualDrop(nn.Module):
-    """Stochastic depth in a residual branch, with factors that are set from outside instead of drawn in here."""
+    """Stochastic depth in a residual branch, with factors set from outside instead of drawn here."""
 
     def __init__(self, drop: float) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class ResidualDrop(nn.Module):
         self.factors: Tensor | None = None
 
     def forward(self, branch: Tensor) -> Tensor:
-        """Scale the branch `[B, ...]` of each image by its factor; unchanged where there are none."""
+        """Scale the branch `[B, ...]` of each image by its factor, if there are factors."""
         return branch if self.factors is None else branch * self.factors.view(-1, *[1] * (branch.ndim - 1))
 
 
@@ -87,7 +87,7 @@ class Extractor(nn.Module):
 
     @property
     def model(self) -> nn.Module:
-        """What makes the feature map, such as a timm model."""
+        """The part of the network that makes the feature map, such as a timm model."""
         return self.network.model
 
     def feature_map(self, images: Tensor) -> Tensor:
@@ -105,21 +105,21 @@ class Extractor(nn.Module):
             drop.factors = None if factors is None else factors[:, number]
         try:
             return self.feature_map(images).flatten(2).transpose(1, 2)
-        finally:  # what calls `feature_map` sees the clean model
+        finally:  # `feature_map` alone is always clean
             for drop in self.drops:
                 drop.factors = None
 
     def drop_factors(self, images: int, seed: int) -> Tensor:
-        """One draw of stochastic depth for so many images: `[images, M]`, 0 or 1 / (1 - p) for each of M branches."""
+        """One draw of stochastic depth: `[images, M]`, 0 or 1 / (1 - p) for each of M branches."""
         kept = 1 - torch.tensor([drop.drop for drop in self.drops])
         uniform = torch.rand(images, len(kept), generator=torch.Generator().manual_seed(seed))
         return (uniform < kept) / kept
 
 
 def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: int | None = None) -> Extractor:
-    """The architecture with random weights, in training mode; with `classes` it has its own tail.
+    """The architecture with random weights, in training mode; with `classes` it includes its own tail.
 
-    Raises BlaError if no source knows it, if it cannot have the output stride, or has no spatial map for the image size.
+    Raises BlaError if it is unknown, does not support the output stride, or has no spatial map for the image size.
     """
     size = height_and_width(image_size)
     options: dict[str, Any] = {} if spec.output_stride is None else {"output_stride": spec.output_stride}
@@ -146,7 +146,7 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
         raise BlaError(f"{spec.architecture} cannot take images of {shown} pixels ({error})") from error
     stride = spec.output_stride
     for pixels, side in zip(size, cells, strict=True):
-        if stride and side not in (pixels // stride, math.ceil(pixels / stride)):  # timm rounds some silently
+        if stride and side not in (pixels // stride, math.ceil(pixels / stride)):  # timm rounds some without a warning
             raise BlaError(
                 f"output_stride: {spec.architecture} cannot use {stride}: {pixels} pixels give {side} cells a side; "
                 "try null"
@@ -157,8 +157,8 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
 def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, int]) -> Extractor:
     """The frozen extractor in evaluation mode; BlaError if the weights do not fit or there is no spatial map.
 
-    `weights` is a safetensors file, which must fit exactly. Without a tail of its own (`spec.tail`) the network needs no
-    classifier, and one in the file is left out; with it the file says how many classes there are.
+    `weights` is a safetensors file, which must fit exactly. If `spec.tail` is pooled, a classifier in the file is
+    ignored; otherwise the file decides the number of classes.
     """
     try:
         loaded = load_file(weights)
@@ -177,7 +177,7 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
     )
     if misfits:
         raise BlaError(
-            f"{weights}: does not fit {spec.architecture}: {len(misfits)} of {len(expected)} tensors are missing, foreign or "
+            f"{weights}: does not fit {spec.architecture}: {len(misfits)} of {len(expected)} tensors are missing, unknown or "
             f"of another shape ({', '.join(misfits[:3])}, ...); name the architecture that these weights belong to"
         )
     network.load_weights(loaded)
@@ -185,7 +185,7 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
 
 
 def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[int, int]) -> int:
-    """How many classes the tail has whose weights were loaded; BlaError if there is no last layer among them."""
+    """The number of classes of the tail whose weights were loaded; BlaError if its last layer is missing."""
     name = last_layer(build_network(spec.architecture, height_and_width(image_size), DEFAULT_CLASSES))
     if name not in loaded:
         raise BlaError(
@@ -198,8 +198,8 @@ def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[
 def fold_batch_norm(extractor: Extractor) -> Extractor:
     """The same extractor with batch normalisation folded into the convolutions before it, for faster inference.
 
-    Exact in theory; in practice checked on noise, and where the features differ by more than 1e-4 (a model that applies
-    its layers in another order than it lists them) the extractor is returned as it was.
+    Checked on noise: if the features differ by more than 1e-4, as in a model that applies its layers in another order
+    than it lists them, the extractor is returned unchanged.
     """
     folded = copy.deepcopy(extractor)
     for part in folded.network.parts:
@@ -209,7 +209,7 @@ def fold_batch_norm(extractor: Extractor) -> Extractor:
     with torch.inference_mode():
         try:
             before, after = extractor(noise), folded(noise)
-        except (RuntimeError, AssertionError):  # a model that wants its own image size
+        except (RuntimeError, AssertionError):  # a model with a fixed image size
             return extractor
     return folded if (after - before).norm() <= 1e-4 * before.norm() else extractor
 
@@ -238,9 +238,10 @@ def extract(
 ) -> Iterator[NDArray[np.float16]]:
     """Half-precision features of uint8 images `[N, H, W, 3]`, in batches `[B, n, C]`, from row `start` on.
 
-    Without `draws` there are N rows of clean features; with D seeds there are D * N, draw by draw (see
-    `Extractor.drop_factors`). The forward pass is in single precision on a CPU and in half precision (autocast) on a GPU,
-    where the next batch is read while one is computed. Raises BlaError if a feature is not a finite half-precision number.
+    Without `draws` there are N rows of clean features; with D seeds there are D * N rows, draw by draw (see
+    `Extractor.drop_factors`). The forward pass is in single precision on a CPU and in half precision (autocast) on a
+    GPU, which computes one batch while the next is read. Raises BlaError if a feature is not a finite half-precision
+    number.
     """
     extractor, count = extractor.to(device), len(images)
     size = batch_size or batch_size_for(device, images.shape[1:3])
@@ -249,11 +250,11 @@ def extract(
         factors = extractor.drop_factors(count, draws[draw]).to(device) if draws else None
         for first in range(start % count if draw == start // count else 0, count, size):
             rows = slice(first, first + size)
-            batch = torch.from_numpy(np.array(images[rows]))  # which may lie in a memory map
+            batch = torch.from_numpy(np.array(images[rows]))  # `images` may be a memory map
             batch = batch.pin_memory() if device.type == "cuda" else batch
             with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
                 features = extractor(batch.to(device, non_blocking=True), None if factors is None else factors[rows])
-            if pending:  # a GPU is at work on the next batch by now
+            if pending:  # meanwhile a GPU computes the next batch
                 yield _checked(*pending)
             pending = first, features.half()
     if pending:

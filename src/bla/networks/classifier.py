@@ -1,12 +1,12 @@
-"""What is explained: a feature map, and the tail that turns it into class scores.
+"""The classifier that is explained: a backbone's feature map, and a tail that turns it into class scores.
 
     classifier = Classifier(extractor, Head(weight, bias))             # average pooling and R linear heads
     classifier = Classifier(extractor, OwnTail(extractor.network))     # the network's own layers after the map
     scores = classifier(images)                                        # uint8 [B, H, W, 3] -> [R, B, K]
     probabilities = classifier.probabilities(scores)                   # softmax, or sigmoid for each class
 
-All runs share the backbone, so that one pass over masked images serves every head. Only methods that say that they need a
-linear head read one (`linear_head`).
+All runs share the backbone, so that one forward pass serves all heads. Methods with `linear_head = True` use
+`linear_head()`.
 """
 
 import copy
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PooledHeads(nn.Module):
-    """R linear heads on the average of the cells: BL, or any other column's heads."""
+    """R linear heads on the average of the cells, such as BL's."""
 
     def __init__(self, head: Head) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class PooledHeads(nn.Module):
 
 
 class OwnTail(nn.Module):
-    """The layers that a network has after its feature map; one run."""
+    """The layers of a network after its feature map; one run."""
 
     def __init__(self, network: "Network") -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class OwnTail(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A backbone and the tail of R runs, with scores that become probabilities by softmax or by a sigmoid for each class."""
+    """A backbone with the tails of R runs; probabilities are a softmax, or a sigmoid for each class."""
 
     def __init__(self, extractor: nn.Module, tail: nn.Module | Head, scores: Scores = "softmax") -> None:
         super().__init__()
         self.extractor = extractor
         self.tail = PooledHeads(tail) if isinstance(tail, Head) else tail
         self.scores = scores
-        self.forwards = 0  # images that went through the backbone
+        self.forwards = 0  # number of images that went through the backbone
 
     @property
     def runs(self) -> int:
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
 
     @property
     def is_pooled(self) -> bool:
-        """Whether its tail sees nothing of the map but the mean over the cells."""
+        """Whether its tail depends only on the mean over the cells."""
         return isinstance(self.tail, PooledHeads)
 
     @property
@@ -85,12 +85,12 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def _is_pooling_and(self, layer: nn.Linear) -> bool:
-        """Whether the tail computes what average pooling and this layer do, tried on a random map."""
+        """Whether the tail equals average pooling and this layer, tried on a random map."""
         features = torch.rand(2, layer.in_features, 3, 3, generator=torch.Generator().manual_seed(0)).to(self.device)
         expected = layer(features.mean(dim=(2, 3)))
         try:
             result = self.tail(features)[0]
-        except RuntimeError:  # made for maps of another size
+        except RuntimeError:  # the tail needs maps of another size
             return False
         return result.shape == expected.shape and torch.allclose(result, expected, rtol=1e-4, atol=1e-5)
 
@@ -100,7 +100,7 @@ class Classifier(nn.Module):
         if isinstance(tail, PooledHeads):
             tail = Head(tail.weight[number : number + 1], tail.bias[number : number + 1])
         alone = Classifier(self.extractor, tail, self.scores)
-        alone.training = alone.tail.training = self.training  # not .train(), which would reach into the backbone
+        alone.training = alone.tail.training = self.training  # not .train(), which would change the backbone's mode too
         return alone
 
     def with_extractor(self, extractor: nn.Module) -> "Classifier":
@@ -109,7 +109,7 @@ class Classifier(nn.Module):
         return Classifier(extractor, tail, self.scores)
 
     def with_scaled_features(self, scale: float) -> "Classifier":
-        """The same tail on a feature map that is multiplied by `scale`; for what is fitted to such features."""
+        """The same tail on a feature map multiplied by `scale`."""
         scaled = Classifier(ScaledFeatures(self.extractor, scale), self.tail, self.scores)
         scaled.training = scaled.extractor.training = self.training
         return scaled
@@ -134,7 +134,7 @@ class Classifier(nn.Module):
         return probabilities(logits, self.scores)
 
     def feature_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature map `[B, C, h, w]`, and the gradient of each image's target logit, of the first run, with respect to it."""
+        """The feature map `[B, C, h, w]`, and the gradient of the first run's target logits with respect to it."""
         with torch.no_grad():
             features = self.features(images).float()
         with torch.enable_grad():
@@ -158,7 +158,7 @@ class ScaledFeatures(nn.Module):
 
 
 class NoBackbone(nn.Module):
-    """In place of a backbone where heads and modules train on cached features, which need none."""
+    """Stands for the backbone when training on cached features, which needs none."""
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Raises: there is no network for images."""

@@ -1,4 +1,4 @@
-"""Features of a whole split, written as they are made, so that they need never be in memory whole."""
+"""Extraction of a whole split to disk, batch by batch, so that the features need not fit in memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ def fill_features(
 ) -> None:
     """Write the half-precision features of images `[N, H, W, 3]` to `store/features.npy`; a killed stage resumes.
 
-    The array is `[N, h, w, C]`, or `[D, N, h, w, C]` with `with_draws`: a draw of stochastic depth for each seed in `draws`, one clean
-    draw if there are none. Raises BlaError if a feature is not a finite half-precision number.
+    The array is `[N, h, w, C]`, or `[D, N, h, w, C]` with `with_draws`: a draw of stochastic depth for each seed in
+    `draws`, or one clean draw. Raises BlaError if a feature is not a finite half-precision number.
     """
     extractor = extractor.to(device)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The grid of patches over an image: some are shown, the others are painted black."""
+"""The grid of patches over an image, which are shown or painted black."""
 
 from collections.abc import Sequence
 
@@ -7,24 +7,24 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 Grid = tuple[int, int]
-"""The cells of a feature map: rows and columns, n = rows * columns of them."""
+"""Rows and columns of a feature map; n = rows * columns cells."""
 
 
 def patch_of_pixel(side: int, grid: int) -> Tensor:
-    """Which of `grid` equal pieces each of `side` pixels belongs to, `[side]`."""
+    """For each of `side` pixels the number of its piece, of `grid` equal pieces: `[side]`."""
     return torch.arange(side) * grid // side
 
 
 def batch_size_for(device: torch.device, size: Sequence[int]) -> int:
     """How many images of this height and width, in pixels, to extract at once.
 
-    Measured on two cores: 16 of 224 x 224 pixels are a third faster than 32, whose activations leave the cache.
+    On two cores, batches of 16 images of 224 x 224 pixels are a third faster than of 32, which do not fit the cache.
     """
     return 512 if device.type == "cuda" else max(1, 16 * 224**2 // (size[0] * size[1]))
 
 
 def cells_of_pixels(size: Sequence[int], grid: Grid) -> Tensor:
-    """The number of the cell that each pixel of an image `[H, W]` belongs to."""
+    """The cell number of each pixel of an image, `[H, W]`."""
     rows, columns = (patch_of_pixel(side, cells) for side, cells in zip(size, grid, strict=True))
     return rows[:, None] * grid[1] + columns
 
@@ -36,7 +36,7 @@ def occlude(images: Tensor, patterns: Tensor, grid: Grid) -> Tensor:
 
 
 def cell_means(values: Tensor, grid: Grid) -> Tensor:
-    """Means `[B, h, w]` of values `[B, H, W]` over the patches; unchanged if they are a map of the grid already."""
+    """Means `[B, h, w]` of values `[B, H, W]` over the patches; values of the grid's size are returned unchanged."""
     if values.shape[1:] == tuple(grid):
         return values
     sides = values.shape[1:]

@@ -1,7 +1,7 @@
 """Training of the embedded backbone, so that the pipeline needs no download.
 
-A small timm network learns to classify cluttered digits; its classifier is then thrown away. Everything random is drawn
-from (seed, epoch), so that training resumes after any epoch and ends with the same bytes.
+A small timm network learns to classify cluttered digits; its classifier is then discarded. All random numbers depend on
+(seed, epoch), so training can resume after any epoch and ends with the same bytes.
 """
 
 import math
@@ -37,8 +37,8 @@ def pretrain(
 ) -> dict[str, Tensor]:
     """Train the backbone on images uint8 `[N, H, W, 3]` with labels int64 `[N]` from random weights; return its weights, without the classifier on top.
 
-    AdamW under a one-cycle schedule. `checkpoint` (.safetensors) is replaced after every epoch, and training goes on
-    from there if it exists. Raises BlaError if the loss is not finite.
+    AdamW with a one-cycle schedule. `checkpoint` (.safetensors) is replaced after every epoch; training resumes from it
+    if it exists. Raises BlaError if the loss is not finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "pretraining"))
@@ -57,7 +57,7 @@ def pretrain(
         order = torch.randperm(len(images), generator=generator)[: steps * spec.batch_size]
         total = 0.0
         for batch in tqdm(order.split(spec.batch_size), f"pretrain {epoch + 1}/{spec.epochs}", disable=None):
-            # Not from the start: a network that has learned nothing yet learns nothing from images full of black.
+            # Not from the start: an untrained network does not learn from images with many black patches.
             darkest = spec.occlusion if epoch >= spec.epochs // 2 else 0
             shown = 1 - darkest * torch.rand(len(batch), 1, generator=generator)
             patterns = torch.rand(len(batch), math.prod(GRID), generator=generator) < shown
@@ -91,7 +91,7 @@ def _restore(
     cycle: torch.optim.lr_scheduler.OneCycleLR,
     steps: int,
 ) -> int:
-    """Load the checkpoint if there is one; return the number of epochs it has behind it."""
+    """Load the checkpoint if there is one; return the number of finished epochs."""
     if not checkpoint.exists():
         return 0
     try:
@@ -105,10 +105,12 @@ def _restore(
     for key, value in state.items():
         if key.startswith("optimiser."):
             _, number, name = key.split(".")
-            if name != "step":  # the fused AdamW wants the moments laid out as their weights are, channels last
+            if name != "step":  # the fused AdamW needs moments in the memory format of their weights, channels last
                 value = torch.empty_like(parameters[int(number)]).copy_(value)
             slots.setdefault(int(number), {})[name] = value
-    with warnings.catch_warnings(action="ignore"):  # that the optimiser has not stepped: it has, before
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # a warning that the optimiser has made no step; it has, before the checkpoint
         for _ in range(epochs * steps):
             cycle.step()  # the schedule depends on the number of steps alone
     optimiser.load_state_dict({**optimiser.state_dict(), "state": slots})

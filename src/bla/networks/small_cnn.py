@@ -7,8 +7,8 @@ backbone, but here everything trains together.
     network = train(images, labels, "flat", variant, seeds, schedule)       # variant None: the baseline
     result = evaluate(test_images, test_labels, "flat", variant, network)
 
-How weights and dense unit meet is not said. Cell i of the map is multiplied by n w_i, so that equal weights change nothing;
-then the cells are averaged to 16 numbers ("mean") or all 784 stay ("flat").
+The paper does not say how weights and dense unit are combined. Here cell i is multiplied by n w_i, so that equal
+weights change nothing; then the cells are averaged to 16 numbers ("mean"), or all 784 are used ("flat").
 
 Source: Baumhauer et al. 2021, section 4.1; initialisation and optimiser as in Keras.
 """
@@ -55,7 +55,7 @@ class SmallCNN:
         return x.view(count, runs, FILTERS[-1], CELLS).permute(1, 0, 3, 2)
 
     def answer(self, features: Tensor, weights: Tensor | None, pooling: Pooling) -> Tensor:
-        """The unit's logits `[R, B]`, cells weighed by `[R, B, n]` or, without weights, all alike."""
+        """The unit's logits `[R, B]`, with cells weighted by `[R, B, n]`, or equally if there are no weights."""
         if weights is not None:
             features = features * (features.shape[2] * weights)[..., None]
         return self.head(features.mean(dim=2) if pooling == "mean" else features.flatten(2))[..., 0]
@@ -75,7 +75,7 @@ class SmallCNN:
 def initial(generators: Sequence[torch.Generator], pooling: Pooling, with_module: bool) -> SmallCNN:
     """Untrained networks: Glorot-uniform weights, biases 0, those of run r from generator r.
 
-    The module's are drawn last, so that a run starts alike with it and without.
+    The module's weights are drawn last, so that a run starts from the same weights with and without a module.
     """
     runs, channels, kernels = len(generators), 1, []
     for filters in FILTERS:
@@ -115,7 +115,7 @@ def train(
                 weights = soft_explanation(variant, logits_of(variant, network.module(features)), None)
             answer = network.answer(features, weights, pooling)
             loss = binary_cross_entropy_with_logits(answer, labels[batch].float(), reduction="none").mean(dim=1)
-            adam.minimise(loss.sum())  # runs share no parameter: the sum keeps their gradients apart
+            adam.minimise(loss.sum())  # runs share no parameters, so the gradients of the sum are those of each run
         if not loss.isfinite().all():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower the learning rate")
     return network.moved(lambda t: t.detach().cpu())
@@ -147,5 +147,5 @@ def evaluate(
 
 
 def _score(answer: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-    """Whether the prediction is right, and its cross-entropy, `[R, B]` each."""
+    """Correctness and cross-entropy of the predictions, `[R, B]` each."""
     return (answer > 0) == (targets > 0.5), binary_cross_entropy_with_logits(answer, targets, reduction="none")

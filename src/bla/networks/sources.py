@@ -1,4 +1,4 @@
-"""Where a network comes from, and where it is split: everything up to the last feature map, and the tail after it.
+"""Networks by name, split into the part up to the last feature map and the tail after it.
 
     network = build_network("torchvision/vgg16", (224, 224), classes=1000)
     features = network.features(pixels)      # [B, 3, H, W] -> [B, C, h, w], for VGG-16 [B, 512, 14, 14]
@@ -7,8 +7,8 @@
 | architecture | source | feature map |
 |---|---|---|
 | `NAME` | timm | what `forward_features` returns |
-| `torchvision/NAME` | torchvision | the last map that is not made by pooling: VGG's before its last pool |
-| `own/NAME` | `build()` in `src/bla/networks/own/NAME.py` | the module's `features`; its `tail` is needed only where the tail is explained |
+| `torchvision/NAME` | torchvision | the last map before pooling: VGG's is before its last pool |
+| `own/NAME` | `build()` in `src/bla/networks/own/NAME.py` | the module's `features`; a `tail` is needed only if the entry's `tail` is own |
 """
 
 import difflib
@@ -25,11 +25,11 @@ from torch.fx.passes.shape_prop import ShapeProp
 from bla.base.errors import BlaError
 
 OWN = Path(__file__).parent / "own"
-"""A file per network of one's own."""
+"""The folder of the user's own networks, one file each."""
 
 
 class Network(nn.Module):
-    """A network that is split at its feature map. `parts` hold its weights, by the names that files give them."""
+    """A network split at its feature map. `parts` hold its weights, under the names used in files."""
 
     def __init__(self, parts: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Network(nn.Module):
             part.load_state_dict({name: weights[name] for name in part.state_dict()})
 
     def ignored(self) -> tuple[str, ...]:
-        """Beginnings of names that a file may hold although this network has no such weights: those of another tail."""
+        """Name prefixes of weights that are ignored in files: those of a tail that this network does not have."""
         return ()
 
 
@@ -86,7 +86,7 @@ class TimmNetwork(Network):
         return result
 
     def ignored(self) -> tuple[str, ...]:
-        """timm's name of the classifier, where the model was built without one."""
+        """timm's name of the classifier, if the model was built without one."""
         name = () if self.model.num_classes else self.model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
         return tuple(f"{part}." for part in ((name,) if isinstance(name, str) else name))
 
@@ -118,8 +118,8 @@ def build_network(
 ) -> Network:
     """A network with random weights, in training mode; with `classes` it has its own tail, with so many class scores.
 
-    `options` are timm's. Raises BlaError if no source knows the architecture, or if it has no spatial feature map for images
-    of this height and width.
+    `options` are timm's. Raises BlaError if no source knows the architecture, or if it has no spatial feature map for
+    images of this height and width.
     """
     source, _, name = architecture.rpartition("/")
     if source == "torchvision":
@@ -174,8 +174,8 @@ NO_MAP = (*POOLING, "dropout", "identity")
 def split(model: nn.Module, image_size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
     """Cut a model in evaluation mode at its last feature map: what comes before, and what comes after.
 
-    The map is the last value `[B, C, h, w]` with more than one cell that is not made by pooling, that is pooled later, and
-    through which everything after it passes. Raises BlaError if there is none, as in a vision transformer.
+    The map is the last value `[B, C, h, w]` with more than one cell that is not made by pooling, that is pooled later,
+    and through which everything after it passes. Raises BlaError if there is none, as in a vision transformer.
     """
     traced = fx.symbolic_trace(model)
     ShapeProp(traced).propagate(torch.zeros(1, 3, *image_size))

@@ -1,4 +1,4 @@
-"""An image under an explanation."""
+"""Explanations drawn over images."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 
 def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Half image, half Turbo colours of the hard mask `[h, w]` scaled to its maximum and upsampled bilinearly.
+    """Half image, half Turbo colours of a map `[h, w]`, scaled to its maximum and upsampled bilinearly.
 
     Returns `[H, W, 3]` in [0, 1] for a uint8 image `[H, W, 3]` (paper, section 3.2; half and half as in the code).
     """
-    large = _upsample(hard / max(hard.max(), 1e-12), image.shape[:2])  # pointwise attention may keep no cell
+    large = _upsample(hard / max(hard.max(), 1e-12), image.shape[:2])  # pointwise attention may select no cell
     colours = matplotlib.colormaps["turbo"](large)[..., :3]
     mixed: NDArray[np.float64] = 0.5 * image / 255 + 0.5 * colours
     return mixed

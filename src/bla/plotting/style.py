@@ -1,7 +1,7 @@
-"""The paper's pictures: Figure 3, and the explanations of Figures 2 and 12 to 23.
+"""Style of all pictures.
 
-Colours are seaborn's colour-blind palette, viridis for logits and weights, and Turbo for the overlay, as in the paper.
-Files carry no date, so that equal pictures are equal bytes.
+Colours are seaborn's colour-blind palette, viridis for logits and weights, and Turbo for overlays, as in the paper.
+Files carry no date, so that equal pictures have equal bytes.
 """
 
 from pathlib import Path

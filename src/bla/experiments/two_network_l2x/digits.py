@@ -1,8 +1,8 @@
 """L2X with two networks on digits of 28x28 pixels: which 4 of 49 patches carry the decision of a trained small CNN?
 
-The model that is explained is section 4.1's network without explanations. Selector and second network are networks of the
-same kind, trained from scratch together: the selector's convolutions and a 1x1 convolution give every patch of 4x4 pixels a
-logit, and the second network, shown only the chosen patches, imitates the model's probabilities.
+The model that is explained is section 4.1's network without explanations. Selector and second network are networks of
+the same kind, trained from scratch together: the selector's convolutions and a 1x1 convolution give every patch of 4x4
+pixels a logit, and the second network, shown only the chosen patches, imitates the model's probabilities.
 
     selector, second = train(images, model, reading, k, seeds, schedule)
     table = evaluate(test_images, test_labels, model, selector, second, reading, k, seeds)
@@ -37,8 +37,8 @@ def train(
 ) -> tuple[SmallCNN, SmallCNN]:
     """Selector and second network of each seed on images `[N, 28, 28]` in [0, 1], all seeds at once.
 
-    `model` has R runs, one for each seed, a flat map and no module. Runs of one seed start alike under every reading. Raises BlaError
-    if a loss is not finite.
+    `model` has R runs, one for each seed, a flat map and no module. Runs of one seed start alike under every reading.
+    Raises BlaError if a loss is not finite.
     """
     device = images.device
     model = model.moved(lambda t: t.to(device))
@@ -62,7 +62,7 @@ def train(
             mask = sample(reading, k, logits_of(selector, x), uniform)
             target = wanted.gather(1, batch.to(device))
             loss = binary_cross_entropy_with_logits(answer(second, seen(x, mask)), target, reduction="none").mean(dim=1)
-            adam.minimise(loss.sum())  # runs share no parameter: the sum keeps their gradients apart
+            adam.minimise(loss.sum())  # runs share no parameters, so the gradients of the sum are those of each run
         if not loss.isfinite().all():
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower the learning rate")
     return selector.moved(lambda t: t.detach()), second.moved(lambda t: t.detach())
@@ -81,8 +81,8 @@ def evaluate(
 ) -> dict[str, Tensor]:
     """Of each run on images `[N, 28, 28]`: accuracies and the soft masks' mean `soft_brightness`, `[R]` each.
 
-    Post-hoc accuracy is the model's, with the chosen and with random patches; soft and hard accuracy are the second network's
-    against the labels. Samples and random patches come from (seed, number of the chunk).
+    Post-hoc accuracy is the model's, with the chosen and with random patches; soft and hard accuracy are the second
+    network's against the labels. Samples and random patches come from (seed, number of the chunk).
     """
     device, runs = images.device, len(seeds)
     model, selector, second = (network.moved(lambda t: t.to(device)) for network in (model, selector, second))

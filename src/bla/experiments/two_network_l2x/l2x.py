@@ -8,8 +8,8 @@ explainer what to show. Choosing has no gradient; training shows a relaxed sampl
     result = evaluate(extractor, images, features, labels, reading, k, trained, seed)
     result.correct["soft"].double().mean(), result.correct["hard"].double().mean()
 
-The explainer sees the image as it is, and of a frozen backbone those features are at hand. A step costs one forward pass
-of masked images and one backward pass, which carries the gradient through the backbone to the mask.
+The explainer sees the image as it is, and of a frozen backbone those features are at hand. A step costs one forward
+pass of masked images and one backward pass, which carries the gradient through the backbone to the mask.
 
 Sources: Chen et al. 2018, "Learning to explain" (the method); Baumhauer et al. 2021, section 4.1 (on a deep backbone).
 """
@@ -50,10 +50,10 @@ class Trained:
 class Result:
     """What one run did on M images.
 
-    `correct` bool `[M]` by what the second network sees: `soft`, the soft explanation, sampled as in training; `hard`, the
-    k patches of the largest logits; `hard_dimmed`, these alone, but only as bright as the soft explanation shows each, on
-    average `chosen_brightness`; `random`, k random patches; `full`, the whole image. `soft` in [0, 1], and `hard` and `random`
-    bool, `[M, n]`, are the masks.
+    `correct` bool `[M]` by what the second network sees: `soft`, the soft explanation, sampled as in training; `hard`,
+    the k patches of the largest logits; `hard_dimmed`, these alone, but only as bright as the soft explanation shows
+    each, on average `chosen_brightness`; `random`, k random patches; `full`, the whole image. `soft` in [0, 1], and
+    `hard` and `random` bool, `[M, n]`, are the masks.
     """
 
     correct: Mapping[str, Tensor]
@@ -66,8 +66,8 @@ class Result:
 def sample(reading: L2XReading, k: int, logits: Tensor, uniform: Tensor) -> Tensor:
     """The mask of training `[..., n]`, how much of each patch is shown, from logits `[..., n]` and uniform numbers `[..., k, n]`.
 
-    With `straight_through` exactly the k largest patches of the sample are shown, with the gradient of the sample itself
-    (Bengio et al. 2013).
+    With `straight_through` exactly the k largest patches of the sample are shown, with the gradient of the sample
+    itself (Bengio et al. 2013).
     """
     weights = l2x_weights(logits, reading.temperature, gumbel(uniform).movedim(-2, 0))
     if reading.straight_through:
@@ -94,7 +94,7 @@ def masked(extractor: "Extractor", images: Tensor, mask: Tensor, reading: L2XRea
 
 @torch.no_grad()
 def grid_of(extractor: "Extractor", images: Tensor, device: torch.device) -> Grid:
-    """Rows and columns of the feature map of such images."""
+    """Rows and columns of the feature map of these images."""
     rows, columns = extractor.feature_map(images[:1].to(device)).shape[2:]
     return rows, columns
 
@@ -113,10 +113,10 @@ def train(
 ) -> Trained:
     """Train the explainer and the head of one run on the images `rows` `[N]`; the extractor stays as it is.
 
-    `images` uint8 `[A, H, W, 3]` may lie anywhere; `features` `[D, A, n, C]` are D draws of theirs, of which the run reads
-    draw (run + epoch) mod D; `labels` `[A]`. The device is that of the features. Where the features are noisy
-    (`Extractor.drop_factors`) the second network's backbone is too. Runs of one seed start alike and draw the same numbers
-    under every reading. Raises BlaError if there are not more than k patches, or a loss is not finite.
+    `images` uint8 `[A, H, W, 3]` may lie anywhere; `features` `[D, A, n, C]` are D draws of theirs, of which the run
+    reads draw (run + epoch) mod D; `labels` `[A]`. The device is that of the features. Where the features are noisy
+    (`Extractor.drop_factors`) the second network's backbone is too. Runs of one seed start alike and draw the same
+    numbers under every reading. Raises BlaError if there are not more than k patches, or a loss is not finite.
     """
     device, (draws, _, cells, channels) = features.device, features.shape
     if labels.ndim > 1:

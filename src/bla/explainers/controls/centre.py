@@ -1,4 +1,4 @@
-"""A map that always points to the middle of the image. A control: photographers put things there."""
+"""A map that always points to the middle of the image, where photographers put things. A control."""
 
 import torch
 from torch import Tensor

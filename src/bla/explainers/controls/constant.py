@@ -1,4 +1,4 @@
-"""A map that says nothing: every place matters alike. A control."""
+"""A map that is the same everywhere. A control."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The strength of the image's edges. A control: it sees the image and no classifier (Adebayo et al. 2018)."""
+"""The strength of the image's edges. A control: it sees the image but not the classifier (Adebayo et al. 2018)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A map of random numbers, one a cell, drawn from the image's seed. A control: what knows nothing scores this."""
+"""A map of random numbers, one per cell, drawn from the image's seed. A control: the score of knowing nothing."""
 
 import torch
 from torch import Tensor

@@ -17,9 +17,9 @@ from bla.method.training import train
 
 
 class Attention(LearnedExplainer):
-    """A variant's explanation module; its settings are those of the variant. It reads the features alone, and no head.
+    """A variant's explanation module, with the variant's settings. It uses the features and no head.
 
-    Its state holds the heads too, which train with it unless the variant says that they are frozen.
+    Its state includes the heads, which train with it unless the variant freezes them.
     """
 
     title = "explanation module"

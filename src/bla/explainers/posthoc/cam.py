@@ -1,7 +1,7 @@
-"""CAM: which cells of the feature map speak for the class?
+"""CAM: how much does each cell of the feature map contribute to the class's logit?
 
-Zhou et al. 2016, "Learning deep features for discriminative localization". After average pooling the logit of class c is
-the mean over cells of w_c . f_i (plus the bias), so that w_c . f_i is what cell i contributes.
+Zhou et al. 2016, "Learning deep features for discriminative localization". After average pooling the logit of class c
+is the mean over cells of w_c . f_i (plus the bias), so that w_c . f_i is what cell i contributes.
 """
 
 import torch
@@ -11,7 +11,7 @@ from bla.explainers.interface import Card, Explainer
 
 
 class CAM(Explainer):
-    """The contributions of the cells, which may be negative."""
+    """The contributions of the cells; they may be negative."""
 
     title = "CAM"
     card = Card(

@@ -1,9 +1,9 @@
-"""Grad-CAM++: Grad-CAM whose cells do not weigh alike.
+"""Grad-CAM++: Grad-CAM with a weight for each cell's gradient.
 
 Chattopadhay et al. 2018. With g = dy/dA_k: alpha = g^2 / (2 g^2 + S_k g^3), where S_k is the sum of A_k over the cells
-and alpha is 0 where g is; w_k = sum over cells of alpha relu(g); the map is relu(sum_k w_k A_k). The factor exp(y) that the
-derivation has in front is the same for all cells and left out. Code in circulation differs in S_k g^3 (sum of A_k g^3 over
-the cells, or sum of A_k, times g^3); after average pooling, where g is the same for all cells, both are one.
+and alpha is 0 where g is 0; w_k = sum over cells of alpha relu(g); the map is relu(sum_k w_k A_k). The derivation's
+factor exp(y) is omitted, since it is the same for all cells. Published code has two versions of S_k g^3 (the sum of A_k
+g^3 over the cells, or the sum of A_k times g^3); after average pooling g is the same for all cells, and they are equal.
 """
 
 import torch

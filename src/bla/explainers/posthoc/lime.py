@@ -1,8 +1,8 @@
-"""LIME on the grid of the feature map: which patches of the image does the classifier's output depend on?
+"""LIME on the grid of the feature map: how does the classifier's output depend on the patches of the image?
 
 Ribeiro et al. 2016, "Why should I trust you?", as Baumhauer et al. 2021 use it in section 4.3: the patches of the image
-that lie over the cells are the interpretable features, absent patches are black, and a linear model of which patches are
-shown is fitted by least squares to the classifier's output under random patterns. Its coefficients are the map.
+that lie over the cells are the interpretable features, absent patches are black, and a linear model of which patches
+are shown is fitted by least squares to the classifier's output under random patterns. Its coefficients are the map.
 """
 
 import math
@@ -22,8 +22,8 @@ from bla.explainers.occlusion import occluded_logits, patch_masks, target_scores
 class Settings:
     """`patterns` random patterns per image, in which each patch is shown with probability `presence`.
 
-    `patterns_of`: the images of a dataset share their patterns (they get equal seeds), or each has its own. `output` is what is
-    explained of the class.
+    `patterns_of`: all images of a dataset share their patterns (they get equal seeds), or each image has its own.
+    `output`: the class's probability or logit is explained.
     """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
@@ -35,7 +35,7 @@ class Settings:
 
 
 class LIME(Explainer):
-    """LIME for all runs at once. Images with equal seeds share their patterns, and with them one pseudo-inverse."""
+    """LIME for all runs at once. Images with equal seeds share patterns and pseudo-inverse."""
 
     title = "LIME"
     Settings = Settings
@@ -84,10 +84,10 @@ def draw_patterns(count: int, cells: int, presence: float, seed: int) -> Tensor:
 
 
 def solver(patterns: Tensor) -> Tensor:
-    """What turns scores `[.., P]` into coefficients, `scores @ solver.T`: `[cells, P]`, double precision.
+    """The matrix `[cells, P]`, double precision, that turns scores `[.., P]` into coefficients: `scores @ solver.T`.
 
-    The coefficients of the least-squares linear model with an intercept; patterns that do not determine them give those
-    of the smallest norm.
+    They are those of the least-squares linear model with an intercept; if the patterns do not determine them, those of
+    the smallest norm.
     """
     design = patterns.double()
     result: Tensor = torch.linalg.pinv(design - design.mean(dim=0))

@@ -1,8 +1,8 @@
-"""RISE: the mean of random masks, weighted by what the classifier says of the image seen through each.
+"""RISE: the mean of random masks, weighted by the class's probability for the image under each mask.
 
-Petsiuk et al. 2018. A mask is a grid of `grid` x `grid` cells, each shown with probability `presence`, upsampled bilinearly
-to one cell more than the image and cut at a random offset; what it hides becomes the mean colour. With f the class's
-probability the map is sum_i f(x * M_i) M_i / (N presence).
+Petsiuk et al. 2018. A mask is a grid of `grid` x `grid` cells, each shown with probability `presence`, upsampled
+bilinearly to one cell more than the image and cut at a random offset; hidden pixels get the mean colour. With f the
+class's probability, the map is sum_i f(x * M_i) M_i / (N presence).
 """
 
 from collections.abc import Sequence

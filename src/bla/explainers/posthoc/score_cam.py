@@ -1,8 +1,8 @@
-"""Score-CAM: the feature map weighted by what the classifier says of the image seen through each channel.
+"""Score-CAM: the feature map, each channel weighted by the class's probability when it masks the image.
 
-Wang et al. 2020, as its authors' code computes it: channel k, scaled to [0, 1] and upsampled, masks the image (what it hides
-becomes the mean colour); its weight s_k is the class's probability, without baseline or softmax over channels; constant
-channels are left out; the map is relu(sum_k s_k A_k). One forward pass per channel.
+Wang et al. 2020, as in its authors' code: channel k, scaled to [0, 1] and upsampled, masks the image (hidden pixels get
+the mean colour); its weight s_k is the class's probability, without baseline or softmax over channels; constant
+channels are skipped; the map is relu(sum_k s_k A_k). One forward pass per channel.
 """
 
 import torch
