@@ -3,7 +3,7 @@
 import gc
 import sys
 
-gc.disable()  # until the stage starts: nothing that is imported is garbage, and looking for some takes a third of the time
+gc.disable()  # until the stage starts: imports make no garbage, and garbage collection takes a third of their time
 
 try:
     from pipeline.run.stage import run_by_name

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """Memory-map an .npy file; the array cannot be written to."""
-    try:  # not copy-on-write: a system may refuse to promise memory for so many pages
+    """Memory-map an .npy file, read-only."""
+    try:  # not copy-on-write: the system may refuse to reserve that much memory
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (EOFError, ValueError) as error:
         raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
@@ -25,7 +25,7 @@ def load_array(path: Path) -> NDArray[Any]:
 
 
 def load_tensor(path: Path) -> "Tensor":
-    """`load_array` as a tensor, which must not be written to either."""
+    """`load_array` as a tensor, which must not be modified."""
     import torch
 
     with warnings.catch_warnings():
@@ -34,7 +34,7 @@ def load_tensor(path: Path) -> "Tensor":
 
 
 def load_arrays(path: Path, remedy: str = "make repro") -> dict[str, NDArray[Any]]:
-    """The arrays of a .safetensors file by name; BlaError, naming it and the command that remakes it, if it is damaged."""
+    """The arrays of a .safetensors file by name; BlaError, with the command that rebuilds it, if it is damaged."""
     try:
         return load_file(path)
     except SafetensorError as error:

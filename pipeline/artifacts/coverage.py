@@ -1,4 +1,4 @@
-"""How much of each cell the object covers, from the masks in data/images/DATASET/."""
+"""The share of each cell that the object covers, from the masks in data/images/DATASET/."""
 
 import numpy as np
 import torch
@@ -10,6 +10,6 @@ from pipeline.artifacts.images import load_masks
 
 
 def load_coverage(dataset: str, split: str, grid: Grid) -> NDArray[np.float64] | None:
-    """The share `[N, n]` of each cell of the grid that the masks of an image cover together; None where there are none."""
+    """The share `[N, n]` of each cell that the union of an image's masks covers; None if the dataset has no masks."""
     masks = load_masks(dataset, split)
     return None if masks is None else coverage(torch.from_numpy(masks.any(axis=1)), grid)

@@ -1,4 +1,4 @@
-"""Section 4.1's digits of 28x28 pixels, drawn or downloaded as `small_cnn` says."""
+"""Section 4.1's digits of 28x28 pixels, drawn or downloaded as set in `small_cnn`."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ TEST_SHARE = 0.2
 
 
 def digits_name(settings: Settings) -> str:
-    """What the tables call the digits, such as mnist_3_vs_8."""
+    """The name of the digits in tables, such as mnist_3_vs_8."""
     return f"{settings.small_cnn.data}_{'_vs_'.join(map(str, settings.small_cnn.classes))}"
 
 

@@ -1,4 +1,4 @@
-"""What every run did on the test images: a table a column, arrays a run and image, loss curves, maps of run 0."""
+"""Results of all runs on the test images: tables, arrays by run and image, loss curves, and maps of run 0."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +30,9 @@ EXPLAINED += ["share_without_weight"]
 def save_results(
     dataset: str, variant: str, spec: Variant, seeds: list[int], trained: "Trained", result: "Evaluation"
 ) -> None:
-    """Write a column's results: a table with one row a run, arrays with one value a run and image, the loss curve.
+    """Write a column's results: a table with a row per run, arrays with a value per run and image, and the loss curve.
 
-    Of the maps only those of run 0 are kept, `[N, n]`, for the pictures.
+    Maps `[N, n]` are kept for run 0 only, for pictures.
     """
     runs = table_of_runs(result).assign(dataset=dataset, variant=variant, seed=seeds)
     runs["n_classes"] = trained.head.weight.shape[1]
@@ -42,7 +42,7 @@ def save_results(
         maps = {"logits": explained.logits, "soft": explained.soft, "hard": explained.hard}
         arrays |= {name: values[0].numpy() for name, values in maps.items()}
     columns = FRONT if isinstance(spec, NoExplanation) else FRONT + EXPLAINED
-    columns = columns + ["share_never_at_bound"] * isinstance(spec, BoundedLogits)  # other logits have no bound
+    columns = columns + ["share_never_at_bound"] * isinstance(spec, BoundedLogits)  # only these logits have a bound
     save_table(EVALUATION / dataset / f"{variant}.csv", runs[columns])
     with replacing(EVALUATION / dataset / f"{variant}.safetensors") as part:
         save_file(arrays, part)
@@ -55,7 +55,7 @@ def save_results(
 
 
 def load_runs(dataset: str, variants: list[str]) -> pd.DataFrame:
-    """A row a run of some columns."""
+    """The tables of runs of some columns, a row per run."""
     return pd.concat([load_table(EVALUATION / dataset / f"{variant}.csv") for variant in variants])
 
 

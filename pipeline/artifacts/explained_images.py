@@ -1,4 +1,4 @@
-"""What the stages about faithfulness explain: pairs of a test image and a class, of the classifiers of all runs."""
+"""What the stages about faithfulness explain: pairs (test image, class), for the classifiers of all runs."""
 
 from dataclasses import dataclass
 
@@ -22,10 +22,10 @@ from pipeline.run.settings import Settings
 class ExplainedImages:
     """M test images, spread over the classes, and the classifier of all runs.
 
-    `numbers` int64 `[M]` among the test images, `images` uint8 `[M, H, W, 3]` and `classifier` on the device, `labels`
-    int64 `[M]` or multi-hot bool `[M, K]`. `classes` int64 `[M]` are what is explained of images with several classes, one for
-    each image; None where it is what each run predicts. `slow` and `checked` bool `[M]` are the images for methods that need
-    many forward passes, and for what has such a method explain again.
+    `numbers` int64 `[M]` are indices of test images; `images` uint8 `[M, H, W, 3]` and `classifier` are on the device;
+    `labels` are int64 `[M]` or multi-hot bool `[M, K]`. `classes` int64 `[M]` are the classes to explain if images have
+    several; None if each run's predicted class is explained. `slow` bool `[M]` are the images for methods with many
+    forward passes, `checked` those for their repeated explanations.
     """
 
     numbers: NDArray[np.int64]
@@ -37,12 +37,12 @@ class ExplainedImages:
     classifier: Classifier
 
     def classifier_of(self, run: int) -> Classifier:
-        """The classifier of one run; a tail of the network's own is the same in every run."""
+        """The classifier of one run; a network's own tail is the same in all runs."""
         return self.classifier.run(run if self.classifier.runs > 1 else 0)
 
 
 def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
-    """The images that `faithfulness` asks for, and what is explained: BL's heads on the backbone, or its own tail."""
+    """The images set by `faithfulness`, and the classifier: BL's heads on the backbone, or the network's own tail."""
     spec, backbone, device = settings.faithfulness, settings.dataset[dataset].backbone, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
@@ -58,7 +58,7 @@ def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
 
 
 def load_classifier(dataset: str, settings: Settings, extractor: Extractor) -> Classifier:
-    """What is explained, on a backbone: BL's heads of all runs, or the network's own tail, as the entry's `tail` says."""
+    """The classifier on a backbone: BL's heads of all runs, or the network's own tail, as set by the entry's `tail`."""
     tail = settings.dataset[dataset].backbone.tail
     if tail == "pooled":
         labels = torch.from_numpy(np.array(load_labels(dataset, "test")[:1]))
@@ -67,7 +67,7 @@ def load_classifier(dataset: str, settings: Settings, extractor: Extractor) -> C
 
 
 def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> tuple[list[object], list[object]]:
-    """For `cache_key`: the settings and the data that decide what is computed from these images and classifiers."""
+    """For `cache_key`: the settings and data that decide all results from these images and classifiers."""
     weights = [BACKBONES / f"{dataset}.safetensors", HEADS / f"{dataset}.safetensors"]
     used = [settings.dataset[dataset].backbone, str(choose_device())]
     masks = [explained.slow, explained.checked]
@@ -75,7 +75,7 @@ def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> t
 
 
 def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """Some of the images that are true, evenly spread."""
+    """`count` of the true entries, evenly spread, as a bool array."""
     places = np.nonzero(among)[0]
     count = min(count, len(places))
     chosen = np.zeros(len(among), bool)
@@ -85,7 +85,7 @@ def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
 
 @torch.no_grad()
 def explained_classes(explained: ExplainedImages) -> Tensor:
-    """The class that is explained of each image and run, `[R, M]`, on the device: the predicted one, or `classes`."""
+    """The class to explain for each run and image, `[R, M]`, on the device: the predicted one, or `classes`."""
     device, runs = explained.images.device, explained.classifier.runs
     if explained.classes is not None:
         return torch.from_numpy(explained.classes).to(device).expand(runs, -1).contiguous()

@@ -1,4 +1,4 @@
-"""Extraction of features to stores that a killed stage resumes."""
+"""Extraction of features to a resumable store."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def extract_features(dataset: str, backbone: Backbone, seed: int, name: str, sta
     stores: dict[str, Path] = {}
     for split in SPLITS:
         stores[split] = store = resume_store(WORK, f"{name}-{dataset}-{split}", key)
-        # Evaluation features are clean: the authors' code drops nothing when it predicts.
+        # Evaluation features are clean: the authors' code has no stochastic depth in prediction.
         draws = seeds if split == "train" and backbone.stochastic_depth else []
         fill_features(store, extractor, images[split], device, draws, f"{dataset} {split}", split == "train")
     return stores

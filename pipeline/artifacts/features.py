@@ -15,9 +15,9 @@ FEATURES = Path("data/features")
 
 
 def load_features(dataset: str, split: str, device: "torch.device | None" = None) -> "tuple[Tensor, Tensor]":
-    """Features, `[D, N, n, C]` of train, `[N, n, C]` of test, half precision, and labels `[N]` or multi-hot `[N, K]`.
+    """Half-precision features, train `[D, N, n, C]`, test `[N, n, C]`, and labels `[N]` or multi-hot `[N, K]`.
 
-    On a device, or memory-mapped without one.
+    On the device, or memory-mapped if there is none.
     """
     maps, labels = (load_tensor(FEATURES / dataset / f"{split}_{what}.npy") for what in ("features", "labels"))
     features = maps.flatten(-3, -2)
@@ -31,5 +31,5 @@ def load_grid(dataset: str) -> "Grid":
 
 
 def feature_files(dataset: str) -> list[Path]:
-    """The features of both splits, whose content decides what is trained on them."""
+    """The files of the features of both splits, for cache keys."""
     return [FEATURES / dataset / f"{split}_features.npy" for split in ("train", "test")]

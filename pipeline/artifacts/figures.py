@@ -1,4 +1,4 @@
-"""Pictures in reports/figures/, drawn side by side."""
+"""Pictures in reports/figures/, drawn in parallel."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,19 +14,19 @@ Pictures = dict[Path, Callable[[], Figure]]
 
 
 def save_picture(path: Path, figure: Figure) -> None:
-    """Write a figure as the kind that its name ends in, png or svg."""
+    """Write a figure as png or svg, by the file's ending."""
     with replacing(path) as part:
         save_figure(figure, part, path.suffix[1:])
 
 
 def save_pictures(pictures: Mapping[Path, Callable[[], Figure]]) -> None:
-    """Draw and write pictures, a process on each core; what draws one must be fit for `in_processes`."""
+    """Draw and write pictures in one process per core; functions must be usable by `in_processes`."""
     for _ in in_processes(_save, list(pictures.items())):
         pass
 
 
 def remove_others(folder: Path, current: Iterable[Path]) -> None:
-    """Remove the pictures of settings that are no more."""
+    """Remove pictures that are no longer made."""
     for path in set(folder.iterdir()) - set(current):
         path.unlink()
 

@@ -1,4 +1,4 @@
-"""Prepared images: one array a split in data/images/DATASET/, their labels, masks, classes and manifest."""
+"""Prepared images in data/images/DATASET/: an array per split, labels, masks, classes and manifest."""
 
 from pathlib import Path
 from textwrap import fill
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path("data/images")
 CAPTION = 16
-"""Characters that are as wide as a small picture."""
+"""Characters per line of a caption."""
 
 
 def load_images(dataset: str, split: str) -> NDArray[np.uint8]:
@@ -30,7 +30,7 @@ def load_labels(dataset: str, split: str) -> Labels:
 
 
 def load_masks(dataset: str, split: str) -> NDArray[np.bool_] | None:
-    """Masks bool `[N, S, H, W]` of what the S `mask_names` say, memory-mapped; None where the dataset has none."""
+    """Masks bool `[N, S, H, W]`, one for each of the S `mask_names`, memory-mapped; None if the dataset has none."""
     path = IMAGES / dataset / f"{split}_masks.npy"
     return load_array(path) if path.exists() else None
 
@@ -43,9 +43,9 @@ def mask_names(dataset: str) -> list[str]:
 def object_masks(
     dataset: str, split: str, numbers: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> NDArray[np.bool_] | None:
-    """The masks bool `[M, H, W]` that explanations of some images and classes are compared with; None where there are none.
+    """The masks bool `[M, H, W]` for explanations of pairs (image, class); None if the dataset has no masks.
 
-    The mask of the class where there is one of its name, otherwise all masks of the image together.
+    The mask with the name of the class, or, if there is none, the union of the image's masks.
     """
     masks = load_masks(dataset, split)
     if masks is None:
@@ -60,7 +60,7 @@ def object_masks(
 
 
 def prepared_files(dataset: str) -> list[Path]:
-    """Images, labels and masks of both splits, whose content decides what is computed from them."""
+    """The files of images, labels and masks of both splits, for cache keys."""
     paths = [IMAGES / dataset / f"{split}_{what}.npy" for split in SPLITS for what in ("images", "labels", "masks")]
     return [path for path in paths if path.exists()]
 
@@ -72,7 +72,7 @@ def class_names(dataset: str) -> list[str]:
 
 
 def captions(dataset: str) -> list[str]:
-    """The classes by label, as captions of a picture: two short lines at most."""
+    """The classes by label, as captions: at most two short lines."""
     lines = [fill(n.replace("_", " "), CAPTION, max_lines=2, placeholder=" …") for n in class_names(dataset)]
     return [line.replace("$", r"\$") for line in lines]
 
@@ -86,7 +86,7 @@ def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8
 
 
 def training_images(dataset: str, count: int) -> "tuple[NDArray[np.int64], Tensor]":
-    """The numbers and pixels of so many training images, spread over the classes."""
+    """Numbers and pixels of `count` training images, spread over the classes."""
     import torch
 
     labels = load_labels(dataset, "train")

@@ -21,11 +21,11 @@ FAITHFULNESS = Path("data/faithfulness")
 
 
 def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """What an earlier stage wrote about the images of these numbers; BlaError if it was about others."""
+    """The output of an earlier stage for these images; BlaError if it is for other images."""
     remedy = f"dvc repro {stage}@{dataset}"
     arrays = load_arrays(path, remedy)
     if not np.array_equal(arrays["images"], numbers):
-        raise BlaError(f"{path}: of other images than `faithfulness` asks for; run {remedy}")
+        raise BlaError(f"{path}: made for other images than `faithfulness` selects; run {remedy}")
     return arrays
 
 
@@ -41,12 +41,12 @@ def cell_maps(arrays: Mapping[str, NDArray[Any]], grid: Grid) -> dict[str, NDArr
 
 
 def load_sets(dataset: str) -> dict[str, list[list[list[int]]]]:
-    """The sets of cells of each method that has some: for each image its sets, the best first."""
+    """The sets of cells of each method that returns sets: for each image its sets, best first."""
     sets: dict[str, list[list[list[int]]]] = json.loads((MAPS / f"{dataset}.json").read_text())
     return sets
 
 
 def lime_seeds(seed: int, dataset: str, name: str, patterns_of: str, numbers: NDArray[np.int64]) -> list[int]:
-    """The seed of each image's patterns: one for all where the dataset shares them."""
+    """The seed of each image's patterns; the same for all images if the dataset shares patterns."""
     whose = ["dataset"] * len(numbers) if patterns_of == "dataset" else numbers.tolist()
     return [derive_seed(seed, dataset, "lime", name, who) for who in whose]

@@ -1,4 +1,4 @@
-"""Weights of every run: backbones, BL's heads, what variants and learned methods learned, as safetensors in models/."""
+"""Weights as safetensors in models/: backbones, BL's heads, variants and learned methods of all runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ def save_head(path: Path, head: "Head") -> None:
 
 
 def load_head(dataset: str, runs: int | None = None) -> "Head":
-    """BL's heads of all runs; BlaError if they are not as many as `runs`."""
+    """BL's heads of all runs; BlaError if their number is not `runs`."""
     import torch
 
     from bla.method.modules import Head
@@ -49,7 +49,7 @@ def save_trained(dataset: str, variant: str, trained: "Trained") -> None:
 
 
 def save_state(dataset: str, name: str, state: "Mapping[str, Tensor]") -> None:
-    """Write what a learned method, or a variant, has learned in all runs."""
+    """Write the state of a learned method, or of a variant, of all runs."""
     with replacing(LEARNED / dataset / f"{name}.safetensors") as part:
         save_file({key: np.ascontiguousarray(value.numpy()) for key, value in state.items()}, part)
 

@@ -15,7 +15,7 @@ PUBLISHED = Path("data/published_values.csv")
 
 
 def load_table(path: Path, **options: Any) -> pd.DataFrame:
-    """Read a CSV (`options` are those of `pandas.read_csv`); BlaError, naming it, if it is damaged."""
+    """Read a CSV (`options` are for `pandas.read_csv`); BlaError if it is damaged."""
     try:
         table: pd.DataFrame = pd.read_csv(path, **options)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -24,12 +24,12 @@ def load_table(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def save_table(path: Path, table: pd.DataFrame, floats: str | None = "%.6g") -> None:
-    """Write a table as CSV; floats keep six digits, or all with `floats=None`, where a page is made of the CSV."""
+    """Write a table as CSV; floats have six digits, or all with `floats=None`."""
     with replacing(path) as part:
         table.to_csv(part, index=False, float_format=floats, lineterminator="\n")
 
 
 def save_tables(name: str, tables: Mapping[str, pd.DataFrame]) -> None:
-    """Write an experiment's tables, by ending: `_runs` (a row a run), `` (means), `_tests`."""
+    """Write an experiment's tables, by file suffix: `_runs` (a row per run), `` (means), `_tests`."""
     for ending, table in tables.items():
         save_table(TABLES / f"{name}{ending}.csv", table)

@@ -1,11 +1,11 @@
-"""Which entries of params.yaml a stage of several datasets works on."""
+"""The entries of params.yaml that a stage of several datasets uses."""
 
 from bla.base.specs import ClutteredDigits
 from pipeline.run.settings import Settings
 
 
 def running(settings: Settings, experiment: str) -> list[str]:
-    """The datasets of an experiment that are among those that run; says so if there are none."""
+    """The datasets of an experiment that run; prints a line if none does."""
     datasets = [name for name in getattr(settings, experiment).datasets if name in settings.datasets]
     if not datasets:
         print(
@@ -17,5 +17,5 @@ def running(settings: Settings, experiment: str) -> list[str]:
 def embedded_digits(settings: Settings) -> ClutteredDigits:
     """The images that the embedded backbone is trained on."""
     images = settings.dataset["cluttered_digits"].images
-    assert isinstance(images, ClutteredDigits)  # load_settings has checked it
+    assert isinstance(images, ClutteredDigits)  # checked by load_settings
     return images

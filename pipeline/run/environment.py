@@ -1,4 +1,4 @@
-"""What a stage takes from the environment instead of from params.yaml: the device, and where raw data and work files lie."""
+"""What is set by the environment instead of params.yaml: the device, and the folders of raw data and work files."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def choose_device() -> "torch.device":
 
     wanted = wanted_device()
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise BlaError("BLA_DEVICE: cuda is asked for, but PyTorch finds no GPU; set it to auto or cpu")
+        raise BlaError("BLA_DEVICE: cuda is set, but PyTorch finds no GPU; set it to auto or cpu")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -1,6 +1,6 @@
-"""What a run will download, keep on disk and roughly take: `python -m pipeline.run.estimate DATASET ...`, before `make paper`.
+"""Estimates of download, disk space and time before `make paper`: `python -m pipeline.run.estimate DATASET ...`.
 
-Rates are measured here and now on this machine, for some seconds; only the speed of the connection is assumed.
+Rates are measured on this machine for some seconds; only the speed of the connection is assumed.
 """
 
 import importlib
@@ -43,7 +43,7 @@ MEGABYTES_A_SECOND = 10
 
 
 VARIANTS_TRAINED = 6
-"""Columns that cost time: the paper's four and the other two readings of BLA-PH; BL and BL+ see pooled features."""
+"""Columns that take time: the paper's four and two readings of BLA-PH; BL and BL+ train on pooled features, in no time."""
 
 
 EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
@@ -51,7 +51,7 @@ EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
 
 
 def main(*datasets: str) -> None:
-    """Print the plan for some of the paper's datasets; BlaError if the disk has not enough room for it."""
+    """Print the estimate for some of the paper's datasets; BlaError if the disk has too little space."""
     settings = load_settings()
     settings = settings.model_copy(update={"faithfulness": settings.faithfulness.model_copy(update=EXPLAINED)})
     entries = {name: settings.dataset[name] for name in datasets}
@@ -68,7 +68,7 @@ def main(*datasets: str) -> None:
     where.mkdir(parents=True, exist_ok=True)
     free = min(shutil.disk_usage(place).free for place in (where, Path()))
     download, disk, seconds = total
-    # Arrays of an earlier start, which is resumed.
+    # arrays of an interrupted run, which will be resumed
     places = [folder / name for folder in (IMAGES, FEATURES) for name in entries]
     places += [store for name in entries for kind in ("images", "features") for store in WORK.glob(f"{kind}-{name}-*")]
     disk -= min(disk, sum(path.stat().st_size for place in places for path in place.rglob("*.npy")))
@@ -92,7 +92,7 @@ def _plan(
     cells: int,
     channels: int,
 ) -> tuple[float, float, float]:
-    """Print a line for a dataset; return bytes to download, bytes of disk, seconds of work. The rates are an image's."""
+    """Print a line for a dataset; return bytes to download, bytes of disk, seconds of work. Rates are per image."""
     runs, numbers = settings.runs, cells * channels
     explained = _passes_to_explain(settings, cells, channels)
     module = importlib.import_module(f"bla.datasets.{entry.images.kind}")
@@ -120,7 +120,7 @@ def _plan(
 
 
 def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
-    """Roughly how many forward passes LIME, the slow methods, their checks and the curves take."""
+    """The approximate number of forward passes of LIME, slow methods, their checks, and curves."""
     spec, lime = settings.faithfulness, int(method_settings(settings, "lime", LIME.Settings).patterns)
     rise = int(method_settings(settings, "rise", RISE.Settings).masks)
     methods = len(settings.explainers) + VARIANTS_TRAINED + 1
@@ -130,8 +130,8 @@ def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
 
 
 def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:
-    """Seconds an image takes to be read, extracted once, and trained on once by all runs; and the
-    cells and channels of its features."""
+    """Seconds per image to read, to extract once, and to train all runs for one epoch; and the cells and channels of its
+    features."""
     size = height_and_width(entry.images.image_size)
     with TemporaryDirectory() as folder:
         noise = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
@@ -142,7 +142,7 @@ def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float,
     batch = np.zeros((2 * batch_size_for(device, size), *size, 3), np.uint8)
     extraction = _seconds(lambda: list(extract(extractor, batch, device))) / len(batch)
     _, cells, channels = extractor(torch.from_numpy(batch[:1]).to(device)).shape
-    timed = runs if device.type == "cuda" else 2  # a CPU trains few runs at once
+    timed = runs if device.type == "cuda" else 2  # a CPU trains few runs at a time
     features = torch.rand(1, 1024, cells, channels).half().to(device)
     labels = torch.zeros(1024, dtype=torch.long, device=device)
     head, schedule = initial_head(range(timed), channels, 100), replace(entry.training, epochs=1)

@@ -36,13 +36,13 @@ from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings
 
 STATISTICS_OF = 64
-"""How many training images a random network's batch normalisation takes its statistics from."""
+"""Training images for the statistics of a random network's batch normalisation."""
 
 
 class Method:
     """A method with its settings and, if it is learned, the state of the run that is measured.
 
-    Variants are the method `attention` with the variant's settings.
+    A variant is the method `attention` with the variant's settings.
     """
 
     def __init__(self, name: str, settings: Settings, state: State | None) -> None:
@@ -58,7 +58,7 @@ class Method:
         return method.load(self.state) if self.state and isinstance(method, LearnedExplainer) else method
 
     def unfitted(self, model: Classifier) -> LearnedExplainer:
-        """A learned method before it is fitted; the head of a variant stays as it is while it is."""
+        """A learned method before fitting; a variant's head is frozen."""
         method: LearnedExplainer = self.explainer(
             model, replace(self.settings, head="frozen") if self.variant else self.settings
         )
@@ -70,12 +70,12 @@ class Method:
         return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title)
 
     def key_parts(self) -> tuple[list[object], list[object]]:
-        """For `cache_key`: the settings and the data that decide this method's maps alone."""
+        """For `cache_key`: the settings and data that decide only this method's maps."""
         return [self.name, self.settings], list((self.state or {}).values())
 
 
 class MapMaker:
-    """What the maps of all methods on a dataset have in common: images, classifier, targets, random classifiers."""
+    """Shared by the maps of all methods on a dataset: images, classifier, targets, random classifiers."""
 
     def __init__(self, dataset: str, settings: Settings) -> None:
         self.dataset, self.settings, self.spec = dataset, settings, settings.faithfulness
@@ -89,14 +89,14 @@ class MapMaker:
         self.typical = training_images(dataset, STATISTICS_OF)[1].to(self.device)
         self.seed = derive_seed(settings.seed, dataset, "randomisation")
         backbone, weights = settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors"
-        # Batch normalisation as layers of their own, in which statistics can be measured.
+        # Not folded, so that the statistics of batch normalisation can be set.
         _, height, width, _ = self.typical.shape
         intact = load_backbone(backbone, weights, (height, width))
         self.intact = self.model.with_extractor(intact).to(self.device).eval()
 
     @cached_property
     def random(self) -> list[Classifier]:
-        """The classifier with one more random layer each time, folded."""
+        """Classifiers with more and more random layers, folded."""
         return folded_cascade(self.intact, self.seed, self.typical)
 
     def levels(self) -> list[str]:
@@ -106,7 +106,7 @@ class MapMaker:
     def methods(self) -> Iterator[Method]:
         """LIME, the methods of `explainers`, the learned ones, and the variants.
 
-        A method that cannot explain the dataset's classifier is left out, and a line says why.
+        A method that cannot explain the dataset's classifier is left out, with a printed reason.
         """
         for name in ("lime", *self.settings.explainers):
             method = Method(name, self.settings, None)
@@ -142,7 +142,7 @@ class MapMaker:
         return MethodMaps(arrays["maps"], sets, arrays["noise"], arrays["random"], arrays["forwards"].item())
 
     def retrained(self, method: Method) -> Arrays:
-        """Maps `[2, M, n]` of a learned method that is fitted anew to the first and to the last random classifier."""
+        """Maps `[2, M, n]` of a learned method fitted anew to the first and to the last random classifier."""
         schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "retrained")  # fmt: skip
         numbers, images = training_images(self.dataset, self.spec.retraining_images)
         (all_features, all_labels), rows = load_features(self.dataset, "train"), torch.from_numpy(numbers)
@@ -160,7 +160,7 @@ class MapMaker:
         return cached(WORK, f"retrained-{self.dataset}-{method.name}", key, work)
 
     def can_retrain(self, method: Method) -> bool:
-        """Whether a random classifier has the head that the method trains on; a line says so if not."""
+        """Whether a random classifier has the head that the method trains on; prints a line if not."""
         try:
             if method.variant:
                 self.model.linear_head()

@@ -1,7 +1,7 @@
-"""The settings of explanation methods: a method's own file says which it has, params.yaml has their values.
+"""Settings of explanation methods: defined in the method's file, with values in params.yaml.
 
-Only the stage `settings` checks those of all methods. Other stages read those of the methods that they use, and so do not
-depend on the code of the others.
+Only the stage `settings` checks all methods' settings. Other stages read those of the methods that they use, so that
+they do not depend on the code of other methods.
 """
 
 from dataclasses import fields
@@ -17,7 +17,7 @@ from pipeline.run.settings import Settings, explain_error
 def method_settings(settings: Settings, name: str, model: Any) -> Any:
     """A method's settings, of the dataclass `model`, from its section of params.yaml.
 
-    Raises BlaError, which lists what is wrong with them, one line each.
+    Raises BlaError, which lists every wrong setting, one line each.
     """
     given = settings.explainer.get(name, {})
     try:

@@ -1,7 +1,6 @@
 """The sections of params.yaml, each with its own checks.
 
-A check that fails raises ValueError with the setting's name as seen from its section; `load_settings` puts the section's own name
-before it.
+A failed check raises ValueError with the setting's name relative to its section; `load_settings` prefixes the section.
 """
 
 import difflib
@@ -33,7 +32,7 @@ from bla.base.specs import (
 PARAMS = Path("params.yaml")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
-"""Names become parts of file and stage names: lower-case letters, digits and underscores."""
+"""Names are used in file and stage names: lower-case letters, digits and underscores."""
 
 
 Digit = Annotated[int, Ge(ge=0), Le(le=9)]
@@ -42,14 +41,14 @@ Entry = TypeVar("Entry")
 
 
 class Entries(dict[str, Entry]):
-    """The entries of `dataset` or `variant` by name; to ask for one that is not there is the user's mistake."""
+    """The entries of `dataset` or `variant` by name; a missing one is a BlaError."""
 
     def __missing__(self, name: str) -> NoReturn:
         raise BlaError(f"{PARAMS}: there is no entry {name}{did_you_mean(name, self)}; there are {', '.join(self)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """What a wrong name may have meant, in brackets; empty if nothing is near."""
+    """A suggestion for a misspelt name, in brackets; empty if no known name is similar."""
     near = difflib.get_close_matches(str(name), [other for other in known if other != name], 1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
 
@@ -65,7 +64,7 @@ class Strict(BaseModel):
 
 
 class DatasetEntry(Strict):
-    """Images, and how a classifier is built on them: one row of Table 1."""
+    """Images, backbone and training: one row of Table 1."""
 
     images: Annotated[Images, Field(discriminator="kind")]
     backbone: Backbone
@@ -94,7 +93,7 @@ VariantEntry = Annotated[NoExplanation | BoundedLogits | L2XF, Field(discriminat
 
 
 def with_baseline(variants: dict[str, VariantEntry]) -> Entries[VariantEntry]:
-    """The entries of `variant`, if the baselines are as they must be and every module can train."""
+    """The entries of `variant`; ValueError if a baseline is wrong or a module cannot train."""
     if "bl" in variants:
         raise ValueError("bl: the name is taken: BL is the baseline and has no settings of its own")
     if not isinstance(variants.get("bl_plus"), NoExplanation):
@@ -107,7 +106,7 @@ def with_baseline(variants: dict[str, VariantEntry]) -> Entries[VariantEntry]:
 
 
 def with_embedded(datasets: dict[str, DatasetEntry]) -> Entries[DatasetEntry]:
-    """The entries of `dataset`, if the one is there that the embedded backbone is trained on."""
+    """The entries of `dataset`; ValueError without the one on which the embedded backbone is trained."""
     embedded = datasets.get("cluttered_digits")
     if embedded is None or not isinstance(embedded.images, ClutteredDigits):
         raise ValueError("cluttered_digits: must stay, of kind cluttered_digits: it trains the embedded backbone")
@@ -120,7 +119,7 @@ class Statistics(Strict):
 
 
 class Faithfulness(Strict):
-    """On how many images, and how, maps are made and measured."""
+    """How many images are explained, and how maps are measured."""
 
     images: Annotated[int, Ge(ge=2)]
     slow_images: Annotated[int, Ge(ge=2)]
@@ -141,7 +140,7 @@ class Faithfulness(Strict):
 
 
 class UnstatedChoices(Strict):
-    """Which datasets the ablation of the paper's silent choices runs on, and how often."""
+    """Datasets, runs and noise draws of the ablation of unstated choices."""
 
     datasets: list[str]
     runs: Annotated[int, Ge(ge=2)]
@@ -149,7 +148,7 @@ class UnstatedChoices(Strict):
 
 
 class TemperatureThreshold(Strict):
-    """On which datasets, and at which temperatures and thresholds, BLA-T is trained beside Table 1, and how often."""
+    """Datasets, temperatures, thresholds and runs of the sweep of BLA-T."""
 
     datasets: list[str]
     temperatures: Annotated[list[Positive], MinLen(min_length=1)]
@@ -165,7 +164,7 @@ class TemperatureThreshold(Strict):
 
 
 class AbandonedModules(Strict):
-    """On which datasets the modules that the paper gave up are trained, and how often."""
+    """Datasets and runs of the modules that the paper abandoned."""
 
     datasets: list[str]
     runs: Annotated[int, Ge(ge=2)]
@@ -187,7 +186,7 @@ class SmallModule(Strict):
 
 
 class SmallNetwork(Strict):
-    """Section 4.1: what the small CNN is trained on and how, and its module. `images` are of `digits` alone."""
+    """Section 4.1: data, module and training of the small CNN. `images` is used for `digits` only."""
 
     data: Literal["digits", "mnist"]
     classes: tuple[Digit, Digit]
@@ -203,7 +202,7 @@ class SmallNetwork(Strict):
 
 
 class L2XDigits(Strict):
-    """L2X on section 4.1's digits: how many of 49 patches, for how long, how often; the rest is as in `small_cnn`."""
+    """L2X on section 4.1's digits: k of 49 patches, epochs and runs; the rest is as in `small_cnn`."""
 
     k: Annotated[int, Ge(ge=1), Le(le=48)]
     epochs: Count
@@ -211,7 +210,7 @@ class L2XDigits(Strict):
 
 
 class TwoNetworkL2X(Strict):
-    """Section 4.1: L2X with two networks. `readings` are what the paper may mean, the others are compared with the first."""
+    """Section 4.1: two-network L2X. `readings` are possible meanings of the paper; the first is compared with the others."""
 
     datasets: list[str]
     readings: Annotated[dict[Name, L2XReading], MinLen(min_length=1)]

@@ -1,6 +1,6 @@
-"""The model of params.yaml, which checks the whole file.
+"""The model of params.yaml.
 
-Every stage loads the whole file, so that a wrong setting anywhere stops it before it has touched a result.
+Every stage checks the whole file, so that a wrong setting anywhere stops it before it changes a result.
 """
 
 import re
@@ -57,9 +57,9 @@ from pipeline.run.sections import (
 DATASETS, METRICS = Path("data/datasets.json"), Path("reports/metrics.json")
 METHODS, NOTEBOOKS = Path("src/bla/explainers"), Path("reports/notebooks")
 ALWAYS = ("lime", "attention")
-"""Methods that may not be listed under `explainers`: LIME and the variants' modules always take part."""
+"""Methods that may not be listed under `explainers`: LIME and the variants' modules are always included."""
 OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x")
-"""Experiments that list the datasets that they run on."""
+"""Experiments with their own list of datasets."""
 SPECS = (
     *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
     *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Schedule),
@@ -124,7 +124,7 @@ class Settings(Strict):
 
 
 def load_settings(path: Path = PARAMS) -> Settings:
-    """Read and check params.yaml; BlaError lists every wrong setting, one line each, by its full name."""
+    """Read and check params.yaml; BlaError lists every wrong setting by its full name, one line each."""
     try:
         raw = yaml.safe_load(path.read_text())
     except FileNotFoundError as error:
@@ -136,8 +136,10 @@ def load_settings(path: Path = PARAMS) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        lines = {_name(e, raw): explain_error(e, raw) for e in reversed(error.errors())}  # the first of each setting
-        # Where a setting may be of two kinds, the error that goes deeper is that of the kind that was meant.
+        lines = {
+            _name(e, raw): explain_error(e, raw) for e in reversed(error.errors())
+        }  # the first error of each setting
+        # If a setting may have two types, the error deeper inside is that of the intended type.
         shown = [
             line for name, line in lines.items() if not any(other.startswith(f"{name}.") for other in lines) or not name
         ]
@@ -145,7 +147,7 @@ def load_settings(path: Path = PARAMS) -> Settings:
 
 
 def _name(error: Any, raw: Any) -> str:
-    """The full name in params.yaml of the setting that a pydantic error is about."""
+    """The full name in params.yaml of the setting in a pydantic error."""
     names, here = [], raw
     for step in error["loc"]:
         if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int)):
@@ -161,7 +163,7 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] = ()) -> str:
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
         here = Settings.model_fields if len(names) == 1 else ()
         return f"{name}: unknown setting{did_you_mean(names[-1], known or here) or did_you_mean(names[-1], _field_names())}"
-    if error["type"] == "value_error":  # which names the setting as seen from its section
+    if error["type"] == "value_error":  # whose text names the setting relative to its section
         return f"{name}.{error['ctx']['error']}" if name else str(error["ctx"]["error"])
     if missing:
         return f"{name}: this setting is missing"

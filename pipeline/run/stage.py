@@ -1,4 +1,4 @@
-"""How every stage starts and ends: its arguments, its messages, its exit code, its record."""
+"""Start and end of every stage: arguments, messages, exit code, provenance record."""
 
 import contextlib
 import ctypes
@@ -26,7 +26,7 @@ STAGES = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glo
 
 
 def run_by_name(words: list[str]) -> None:
-    """Run the stage that the first word names, with the others as its arguments, and exit (see `run_stage`)."""
+    """Run the stage named by the first word, with the other words as arguments, and exit (see `run_stage`)."""
 
     def main() -> Callable[..., None]:
         if not words:
@@ -44,14 +44,14 @@ def run_by_name(words: list[str]) -> None:
 def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[str]) -> None:
     """Load a stage's function, call it with the words, and exit.
 
-    0: done. 1: one message says what is wrong and what to do. 130: interrupted. Nothing that was there is lost, since
-    outputs are replaced only when they are complete. A mistake in the program itself shows its traceback.
+    Exit codes: 0, done; 1, a message says what is wrong and how to fix it; 130, interrupted. Existing outputs are
+    replaced only when the new ones are complete. A bug shows its traceback.
     """
     started = time.perf_counter()
     keep_freed_memory()
     try:
         main = load()
-        gc.freeze()  # what was imported stays to the end, which would look through it once more for one or two seconds
+        gc.freeze()  # keeps imported objects out of garbage collection, which would take one or two seconds at exit
         gc.enable()
         signature = inspect.signature(main)
         try:
@@ -66,9 +66,7 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
         sys.exit(_message(name, words, str(error)))
     except FileNotFoundError as error:
         missing = error.filename or str(error).partition(": ")[2] or error
-        sys.exit(
-            _message(name, words, f"{missing}: there is no such file; run make repro, which makes what stages hand on")
-        )
+        sys.exit(_message(name, words, f"{missing}: no such file; run make repro, which makes it"))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
@@ -83,10 +81,10 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep the blocks that are freed instead of giving them back to the kernel; nothing on other systems.
+    """Make glibc keep freed memory instead of returning it to the kernel; no effect on other systems.
 
-    A network's activations are freed and asked for again in every batch. On two cores the page faults of that took half
-    of the time of occluded images of 112 pixels (1,000 a second with them, 1,900 without).
+    Activations are freed and allocated again in every batch. On two cores the page faults took half of the time for
+    occluded images of 112 pixels (1,000 images a second with them, 1,900 without).
     """
     largest_from_heap, largest_free = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
     with contextlib.suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Stage `abandoned_modules`: what section 3.3 tried beside BLA and gave up, in reports/tables/ and reports/figures/abandoned_modules/."""
+"""Stage `abandoned_modules`: the modules that section 3.3 abandoned, in reports/tables/ and reports/figures/abandoned_modules/."""
 
 import pandas as pd
 from tqdm import tqdm
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -> pd.DataFrame:
-    """Train all runs, draw the explanations of run 0, and return a row a run. BLA's seeds are those of its column."""
+    """Train all runs, draw the explanations of run 0, and return a row per run. BLA's seeds are those of its column."""
     runs, tables = min(settings.abandoned_modules.runs, settings.runs), []
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(runs)]
     sets = load_features(dataset, "train"), load_features(dataset, "test")
@@ -60,7 +60,7 @@ def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -
 
 
 def _draw(settings: Settings, dataset: str, variant: str, explained: Explanations) -> None:
-    """Figure 24: what run 0 looks at."""
+    """Draw Figure 24: the explanations of run 0."""
     numbers, images, titles = chosen_images(dataset, settings.gallery_images)
     grid = load_grid(dataset)
     logits, soft, hard = (values[0, numbers].view(-1, *grid).double().numpy() for values in (explained.logits, explained.soft, explained.hard))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Stage `baseline@DATASET`: the columns BL, one head a run, in models/heads/DATASET.safetensors, and BL+."""
+"""Stage `baseline@DATASET`: the columns BL, a head per run, in models/heads/DATASET.safetensors, and BL+."""
 
 from tqdm import tqdm
 
@@ -16,7 +16,7 @@ from pipeline.run.settings import load_settings
 
 
 def main(dataset: str) -> None:
-    """Train the heads on average-pooled features and evaluate them; then train them on, as the column BL+."""
+    """Train the heads on average-pooled features and evaluate them; then continue training, as the column BL+."""
     settings, device = load_settings(), choose_device()
     schedule = settings.dataset[dataset].training
     train, test = load_features(dataset, "train"), load_features(dataset, "test")

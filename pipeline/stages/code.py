@@ -1,7 +1,7 @@
 """Stage `code`: which source files every stage depends on, and their hashes, in data/code/STAGE.txt.
 
-A stage depends on its own file in pipeline/stages/ and on all that it imports, directly or not (`bla.runtime.imports`). An edit
-anywhere runs this stage, and then those stages alone whose list has changed.
+A stage depends on its file in pipeline/stages/ and on its import closure (`bla.runtime.imports`). Any edit runs this
+stage, and then only the stages whose list has changed.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ CODE = Path("data/code")
 
 
 def main() -> None:
-    """Write a list for every stage but this one."""
+    """Write a list for every other stage."""
     stages = [path.stem for path in Path("pipeline/stages").glob("[!_]*.py") if path.stem != "code"]
     for stage in stages:
         try:
@@ -23,13 +23,13 @@ def main() -> None:
         except ValueError as error:
             raise BlaError(f"{error}; its imports must be readable, so that every stage knows its code") from error
     for path in set(CODE.glob("*.txt")) - {CODE / f"{stage}.txt" for stage in stages}:
-        path.unlink()  # of stages that are no more
+        path.unlink()  # of stages that no longer exist
 
 
 def code_of(stage: str, root: Path = Path()) -> str:
-    """A line a source file of a stage in the checkout at `root`: its hash and path, sorted by path.
+    """A line per source file of a stage in the checkout at `root`: hash and path, sorted by path.
 
-    The stage that checks params.yaml also depends on the model of it, which is exempt elsewhere.
+    Only the stage `settings` depends on the model of params.yaml, which other closures leave out.
     """
     packages = {"bla": root / "src/bla", "pipeline": root / "pipeline"}
     files = closure([root / f"pipeline/stages/{stage}.py"], packages=packages)

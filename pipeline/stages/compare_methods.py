@@ -22,7 +22,7 @@ def main() -> None:
     per_image = pd.concat([load_table(FAITHFULNESS / name / "per_image.csv") for name in settings.datasets])
     text = per_image.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     with replacing(TABLES / "faithfulness_per_image.csv.gz") as part:
-        part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables are equal bytes
+        part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables have equal bytes
     save_table(TABLES / "faithfulness.csv", with_titles(summary(per_image), titles))
     save_table(TABLES / "faithfulness_tests.csv", with_titles(tests(per_image, AGAINST), titles))
     save_table(TABLES / "faithfulness_metrics.csv", pd.DataFrame([asdict(metric) for metric in METRICS]))

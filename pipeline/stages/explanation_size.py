@@ -1,4 +1,4 @@
-"""Stage `explanation_size`: how many cells explanations keep, by image and class, and beside confidence."""
+"""Stage `explanation_size`: the number of cells of explanations, by image, class and confidence."""
 
 import pandas as pd
 from tqdm import tqdm
@@ -25,7 +25,7 @@ FRONT = ["dataset", "variant"]
 def main() -> None:
     """Write explanation_size_runs.csv, _classes.csv, _bins.csv, explanation_size.csv (tests over runs) and a figure.
 
-    Of the variants with bounded logits; L2X-F always keeps k cells.
+    For the variants with bounded logits; L2X-F always keeps k cells.
     """
     settings, device = load_settings(), choose_device()
     bounded = [key for key in settings.variants if isinstance(settings.variant[key], BoundedLogits)]

@@ -39,7 +39,7 @@ def main(dataset: str) -> None:
     rows, points = measure(subject, maps, hard, explained.slow, spec.cells_at_once, spec.orders)
     similar, random = similarities(arrays, maps, levels, spec.constant_maps)
     passes = load_table(MAPS / f"{dataset}.csv").melt("method", ["forwards", "backwards"], "metric")
-    explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for every image
+    explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for all images
     rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")
     rows = rows.assign(dataset=dataset, image=numbers[rows["image"]], explained_class=targets[rows["image"]])
     columns = ["dataset", "method", "metric", "image", "explained_class", "value"]

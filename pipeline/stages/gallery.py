@@ -1,4 +1,4 @@
-"""Stage `gallery@DATASET`: pictures of what the columns and the methods look at, in reports/figures/."""
+"""Stage `gallery@DATASET`: pictures of the columns' and the methods' explanations, in reports/figures/."""
 
 from functools import partial
 
@@ -22,14 +22,14 @@ def main(dataset: str) -> None:
     """Draw the columns' explanations, in explanations/DATASET/ and an overview, and the methods side by side."""
     settings, place = load_settings(), FIGURES / "explanations" / dataset
     columns = _columns(dataset, settings)
-    save_pictures(_methods(dataset, settings) | columns)  # those that take longest first
+    save_pictures(_methods(dataset, settings) | columns)  # the slowest first
     remove_others(place, columns)
 
 
 def _columns(dataset: str, settings: Settings) -> Pictures:
-    """Input, logits, soft weights, hard explanation and overlay of some test images, a picture a variant, of run 0.
+    """Input, logits, soft weights, hard explanation and overlay of some test images of run 0, a picture per variant.
 
-    And an overview: some test images, under each what every variant keeps of it.
+    And an overview: some test images, and the explanation of every variant below.
     """
     maps = {variant: load_variant_maps(dataset, variant) for variant in settings.variants}
     numbers, images, classes = chosen_images(dataset, settings.gallery_images)

@@ -22,9 +22,9 @@ from pipeline.run.methods import method_settings
 from pipeline.run.settings import load_settings
 
 TWICE = ("maps", "maps_again")
-"""LIME with patterns of its own each time: how far it agrees with itself is the ceiling for any other method."""
+"""LIME twice, with different patterns: its agreement with itself is the ceiling for other methods."""
 CHUNK = 4
-"""Images between two points from which a killed stage resumes."""
+"""Images per checkpoint of a killed stage."""
 
 
 def main(dataset: str) -> None:

@@ -1,7 +1,6 @@
 """Stage `maps@DATASET`: the maps of every explanation method on some test images, in data/maps/.
 
-And once more where the image is noisy or the classifier random. Each method's maps are cached, so that a further method costs
-no other anything.
+Also for noisy images and random classifiers. Maps are cached per method, so that adding a method recomputes no other.
 """
 
 import json
@@ -26,10 +25,10 @@ from pipeline.run.settings import load_settings
 def main(dataset: str) -> None:
     """Write DATASET.safetensors, DATASET.json, the sets of methods that have some, and DATASET.csv, a row per method.
 
-    `maps/METHOD` `[M, h, w]` at the method's own resolution, NaN for an image that was left out. Means over the n cells:
-    `noise/METHOD` `[M, n]`, of the noisy images; `random/METHOD` `[L, M, n]`, of classifiers that are random down to each level
-    of the cascade; `retrained/METHOD` `[2, M, n]`, of learned methods fitted to the first and the last of those; `runs/METHOD`
-    `[R, M, n]`, Table 2's maps of all runs, from the cached features.
+    `maps/METHOD` `[M, h, w]` at the method's own resolution, NaN for images that it did not explain. Means over the n
+    cells: `noise/METHOD` `[M, n]`, for noisy images; `random/METHOD` `[L, M, n]`, for each level of the cascade of
+    random classifiers; `retrained/METHOD` `[2, M, n]`, of learned methods fitted to the first and the last level;
+    `runs/METHOD` `[R, M, n]`, Table 2's maps of all runs, from the cached features.
     """
     settings = load_settings()
     maker = MapMaker(dataset, settings)
@@ -57,7 +56,7 @@ def main(dataset: str) -> None:
 
 
 def _runs(maker: MapMaker, dataset: str) -> dict[str, np.ndarray]:
-    """Table 2's maps of all runs, by method; without CAM where what is explained has no linear head."""
+    """Table 2's maps of all runs, by method; without CAM if the classifier has no linear head."""
     settings, device = maker.settings, maker.device
     features = load_features(dataset, "test")[0][torch.from_numpy(maker.numbers)].float().to(device)
     variants = {key: load_variant(dataset, key, settings) for key in settings.variants}

@@ -1,4 +1,4 @@
-"""Stage `prepare@DATASET`: images of any kind to one array a split, in data/images/DATASET/."""
+"""Stage `prepare@DATASET`: the images of a dataset as an array per split, in data/images/DATASET/."""
 
 import shutil
 from pathlib import Path
@@ -15,9 +15,9 @@ from pipeline.run.settings import load_settings
 
 
 def main(dataset: str) -> None:
-    """Write `{train,test}_{images,labels,masks}.npy`, `classes.csv`, `manifest.csv` and, where there are any, `boxes.csv`.
+    """Write `{train,test}_{images,labels,masks}.npy`, `classes.csv`, `manifest.csv` and, if there are boxes, `boxes.csv`.
 
-    The manifest has a row an image: split, label, where it is from, its hash, and what was done to make it plain RGB.
+    The manifest has a row per image: split, label, source, hash, and its conversion to RGB.
     """
     settings = load_settings()
     spec = settings.dataset[dataset].images
@@ -33,12 +33,12 @@ def main(dataset: str) -> None:
 
 
 def _read(dataset: str, spec: Files) -> tuple[list[str], tuple[str, ...], list[Any]]:
-    """Write the images of both splits; return the classes, the names of masks, and what `save_read` does. BlaError names all bad files."""
+    """Write the images of both splits; return classes, names of masks, and `save_read`'s results. BlaError names all bad files."""
     listing = find(spec, data_path)
     filled: dict[SplitName, tuple[Path, list[Any]]] = {}
     problems = []
     for split in SPLITS:
-        # By size and time: hashing the files would take as long as reading them. The manifest has their hashes.
+        # By size and time: hashing would take as long as reading. The manifest has the hashes.
         key = cache_key([Path(__file__)], [spec, file_states(listing, split)], [])
         store = resume_store(WORK, f"images-{dataset}-{split}", key)
         try:

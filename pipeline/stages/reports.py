@@ -25,7 +25,7 @@ def main() -> None:
     def write(name: str) -> None:
         save_text(HTML / f"{name}.html", render(NOTEBOOKS / f"{name}.ipynb", parameters, WORK))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for a Python process of its own
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for its own Python process
         for _ in tqdm(pool.map(write, settings.reports), "reports", len(settings.reports), disable=None):
             pass
     table1, table2 = load_table(TABLES / "table1.csv"), load_table(TABLES / "table2.csv")
@@ -33,4 +33,4 @@ def main() -> None:
     figure3, alpha = Path("reports/figures/figure3.png").read_bytes(), settings.statistics.alpha
     save_text(HTML / "index.html", front_page(table1, table2, claims, figure3, settings.reports, alpha))
     for path in set(HTML.glob("*.html")) - {HTML / f"{name}.html" for name in (*settings.reports, "index")}:
-        path.unlink()  # of reports that are no more
+        path.unlink()  # of reports that are no longer rendered

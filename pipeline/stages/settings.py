@@ -1,6 +1,6 @@
 """Stage `settings`: check the whole params.yaml, and write the entries of the datasets that run to data/datasets.json.
 
-Stages of several datasets depend on that file, and so not on entries that wait.
+Stages of several datasets depend on that file, so edits of entries that do not run affect no stage.
 """
 
 import json
@@ -23,12 +23,12 @@ def main() -> None:
 
 
 def check_methods(settings: Settings) -> None:
-    """Raise BlaError unless every method has the settings that it knows, and learned ones are listed where they are fitted."""
-    names = [name for name in explainer_names() if name != "attention"]  # whose settings are those of the variants
+    """Raise BlaError for unknown or wrong settings of a method, or a method listed under the wrong key."""
+    names = [name for name in explainer_names() if name != "attention"]  # its settings are those of the variants
     for name in settings.explainer:
         if name not in names:
             near = did_you_mean(name, names)
-            raise BlaError(f"{PARAMS}: explainer.{name}: there is no such method in src/bla/explainers{near}")
+            raise BlaError(f"{PARAMS}: explainer.{name}: no such method in src/bla/explainers{near}")
     for name in dict.fromkeys([*settings.explainer, *settings.explainers, *settings.learned_explainers]):
         method_settings(settings, name, explainer_class(name).Settings)
     for key, other, learned in (

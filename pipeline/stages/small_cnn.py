@@ -20,7 +20,7 @@ from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
 
 PICTURED = 10
-"""Test digits that are drawn."""
+"""Number of test digits in the picture."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Stage `table2`: rank correlation with LIME of the maps of all runs, in reports/tables/ and data/table2/."""
+"""Stage `table2`: rank correlations of all runs' maps with LIME's, in reports/tables/ and data/table2/."""
 
 import pandas as pd
 from safetensors.numpy import save_file
@@ -14,7 +14,7 @@ from pipeline.run.settings import load_settings
 
 
 def main() -> None:
-    """Write table2.csv, .md and _tests.csv, and for each dataset every run's and image's correlation, `[R, M]`."""
+    """Write table2.csv, .md and _tests.csv, and for each dataset the correlation of every run and image, `[R, M]`."""
     settings = load_settings()
     correlations = {}
     for dataset in settings.datasets:

@@ -27,7 +27,7 @@ from pipeline.run.environment import WORK, choose_device
 from pipeline.run.settings import Settings, load_settings
 
 TOGETHER = 20
-"""Settings that train together at most."""
+"""Largest number of settings that train together."""
 
 
 def main() -> None:
@@ -43,12 +43,12 @@ def main() -> None:
 
 
 def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
-    """All settings on a dataset: a row a run. Those that are done are cached, so that a kill loses one sweep."""
+    """All settings on a dataset: a row per run. Finished sweeps are cached, so that a kill loses at most one."""
     spec, schedule, device = settings.temperature_threshold, settings.dataset[dataset].training, choose_device()
     train, test = load_features(dataset, "train", device), load_features(dataset, "test", device)
     heads, runs = load_head(dataset), min(spec.runs, settings.runs)
     head = Head(heads.weight[:runs], heads.bias[:runs])
-    # The same random numbers for every setting, so that only the setting differs within a pair.
+    # The same random numbers for all settings, so that pairs differ only in the setting.
     seeds = [derive_seed(settings.seed, dataset, "sensitivity", run) for run in range(runs)]
     coverage = load_coverage(dataset, "test", load_grid(dataset))
     data = [content_hash(path) for path in (*feature_files(dataset), *prepared_files(dataset), HEADS / f"{dataset}.safetensors")]  # fmt: skip

@@ -31,9 +31,9 @@ def main() -> None:
     """Write two_network_l2x_runs.csv, two_network_l2x.csv (means), _tests.csv and figures/two_network_l2x.png."""
     settings = load_settings()
     spec, rows, seen = settings.two_network_l2x, [], {}
-    workers = torch.get_num_threads() if choose_device().type == "cpu" else 1  # a CPU trains one run in each thread
+    workers = torch.get_num_threads() if choose_device().type == "cpu" else 1  # on a CPU one run per thread
     for dataset in running(settings, "two_network_l2x"):
-        # The same random numbers under every reading, so that only the reading differs within a pair.
+        # The same random numbers under all readings, so that pairs differ only in the reading.
         runs = [(run, derive_seed(settings.seed, dataset, "l2x", run)) for run in range(spec.runs)]
         jobs = [(name, run, seed) for name in spec.readings for run, seed in runs]
         work = partial(train_and_evaluate, _load(settings, dataset), spec.readings, spec.k, spec.training)

@@ -27,12 +27,12 @@ def main() -> None:
     schedules = small.training, replace(small.training, epochs=spec.digits.epochs)
     readings = {name: reading for name, reading in spec.readings.items() if published(reading)}
     train, test = (load_digits(settings, split, device) for split in SPLITS)
-    # Networks this small gain nothing from threads: a CPU trains one run in each.
+    # Networks this small gain nothing from several threads: on a CPU one run per thread.
     size, workers = (1, torch.get_num_threads()) if device.type == "cpu" else (spec.digits.runs, 1)
     jobs = []
     for start in range(0, spec.digits.runs, size):
         runs = range(start, min(start + size, spec.digits.runs))
-        # The models that are explained are the stage small_cnn's.
+        # The explained models are those of the stage small_cnn.
         model_seeds = [derive_seed(settings.seed, "small_cnn", small.data, "flat", "bl", run) for run in runs]
         jobs.append(Runs(start, model_seeds, [derive_seed(settings.seed, "l2x", small.data, run) for run in runs]))
 

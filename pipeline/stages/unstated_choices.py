@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _measure(settings: Settings, dataset: str, backbone: Backbone) -> pd.DataFrame:
-    """All columns on one preparation of a dataset: a row a run. A kill loses one preparation at most."""
+    """All columns on one preparation of a dataset: a row per run. A kill loses at most one preparation."""
     schedule, device, runs = settings.dataset[dataset].training, choose_device(), settings.unstated_choices.runs
     stores = extract_features(dataset, backbone, settings.seed, "unstated_choices", Path(__file__))
     train, test = ((load_tensor(store / "features.npy").flatten(-3, -2).to(device), load_tensor(IMAGES / dataset / f"{split}_labels.npy").to(device)) for split, store in stores.items())  # fmt: skip

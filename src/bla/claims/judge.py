@@ -1,9 +1,9 @@
-"""The table of claims: every case of every claim with its answer here, and the verdict on the paper.
+"""The table of claims: every case of every claim, its answer here, and the verdict on the paper.
 
     claims = judge_claims(evidence)
 
-Only the paper's datasets at the paper's settings (`bla.base.paper`) can get a verdict: stand-ins can neither reproduce nor
-refute.
+Only the paper's datasets with the paper's settings (`bla.base.paper`) get a verdict; stand-ins can neither reproduce
+nor refute.
 """
 
 import pandas as pd
@@ -11,15 +11,15 @@ import pandas as pd
 from bla.claims.register import CLAIMS, Case, Evidence
 
 VERDICTS = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
-"""What an answer means on the paper's data at the paper's settings."""
+"""The verdict of an answer on the paper's data with the paper's settings."""
 COLUMNS = ["claim", "text", "dataset", "paper", "ours", "test", "p", "holds_here", "verdict", "reason"]
 
 
 def judge_claims(evidence: Evidence) -> pd.DataFrame:
-    """A row a case: claim, text, dataset, paper (published values), ours, test, p (raw), holds_here, verdict and reason.
+    """A row per case: claim, text, dataset, paper (published values), ours, test, p (raw), holds_here, verdict and reason.
 
-    `holds_here` is yes, no, inconclusive, or empty if nothing was tested; `verdict` reproduced, not reproduced, inconclusive or
-    not run.
+    `holds_here` is yes, no, inconclusive, or empty if nothing was tested; `verdict` reproduced, not reproduced,
+    inconclusive or not run.
     """
     rows = []
     for number, cases in CLAIMS:
@@ -33,7 +33,7 @@ def judge_claims(evidence: Evidence) -> pd.DataFrame:
 
 
 def judged(case: Case) -> tuple[str, str]:
-    """The verdict on the paper's claim and the reason for it: the one place that decides it."""
+    """The verdict on the paper's claim, and its reason; decided nowhere else."""
     if case.finding is None:
         return "not run", case.obstacle
     settings = f"not the paper's settings: {', '.join(case.departures)}" if case.departures else ""

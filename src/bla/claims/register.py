@@ -1,8 +1,8 @@
-"""The paper's 20 claims in its order, and which of our tables judges each: one row of `CLAIMS` a way of trying it.
+"""The paper's 20 claims in its order, and the results that judge each: a row of `CLAIMS` per test of a claim.
 
-Among stand-ins, a claim about cats vs. dogs (A) is tried on datasets of two classes, a claim about dogs or birds (B, C) on
-the others. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are judged for each reading of
-the "frozen" head that is among the columns.
+On stand-ins, claims about cats vs. dogs (A) are tested on datasets of two classes, claims about dogs or birds (B, C) on
+the others. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are tested for each
+reading of the "frozen" head among the columns.
 
 Source: Baumhauer et al. 2021, sections 3 and 4; numbering as in the report.
 """
@@ -31,7 +31,7 @@ NOT_THE_PAPERS = "not one of the paper's datasets"
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that claims are judged on: columns by dataset, tables of runs, how each departs from the paper, published values."""
+    """The data that judge claims: columns by dataset, tables of runs, differences from the paper's settings, published values."""
 
     datasets: Sequence[Dataset]
     small_cnn: pd.DataFrame
@@ -48,10 +48,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Case:
-    """A claim tried in one place: what the test found, and what stands in the way of a verdict.
+    """A claim tested in one place: the finding, and what prevents a verdict.
 
-    `obstacle` says why nothing was tested or why the paper cannot be judged here; `departures` how the settings differ from
-    the paper's; `remark` is said beside a verdict.
+    `obstacle`: why nothing was tested, or why the paper cannot be judged here; `departures`: how the settings differ
+    from the paper's; `remark`: a note beside the verdict.
     """
 
     text: str
@@ -107,9 +107,9 @@ def columns(
     optional: bool = False,
     lime: bool = False,
 ) -> Cases:
-    """A claim about columns of Table 1, or with `lime` of Table 2, tried on every dataset and measure that it applies to.
+    """A claim about columns of Table 1, or with `lime` of Table 2, tested on every dataset and measure it applies to.
 
-    With `optional` there is no row at all where a column is missing.
+    With `optional` there is no row if a column is missing.
     """
 
     def cases(evidence: Evidence) -> Iterator[Case]:
@@ -149,9 +149,9 @@ def _standing(dataset: Dataset, needs: tuple[str, ...], lime: bool) -> tuple[str
 
 
 def small_cnn(text: str, number: int) -> Cases:
-    """Claims 8 and 15, a case for each way in which pooling may meet the dense unit.
+    """Claims 8 and 15, a case for each way of combining pooling and dense unit.
 
-    Claim 15 is about a number that L2X reached on MNIST, so no other data can answer it.
+    Claim 15 is about L2X's accuracy on MNIST, so only MNIST can answer it.
     """
 
     def cases(evidence: Evidence) -> Iterator[Case]:
@@ -215,7 +215,7 @@ def two_network_l2x(text: str) -> Cases:
 
 
 def not_here(text: str, reason: str, unless: Sequence[Cases] = ()) -> Cases:
-    """A claim that nothing here can try; no case where one of `unless` has any."""
+    """A claim that nothing here can test; no case if one of `unless` has a case."""
 
     def cases(evidence: Evidence) -> Iterator[Case]:
         if not any(True for other in unless for _ in other(evidence)):
@@ -284,4 +284,4 @@ CLAIMS: tuple[tuple[int, Cases], ...] = (
     (19, not_here("people prefer BLA-T to L2X-F", "needs participants")),
     (20, not_here("people prefer BLA-T to a random explanation", "needs participants")),
 )  # fmt: skip
-"""Every claim by its number, with what finds its cases."""
+"""Every claim's number, with the function that makes its cases."""

@@ -1,8 +1,9 @@
-"""The tests that judge a claim, each with a rule that was fixed before any number was seen.
+"""The rules that judge claims, all fixed before any number was seen.
 
-A claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and not if in the other;
-where ranks and means disagree it is inconclusive. A claim of *no difference* holds only if p >= alpha and the 95 % interval
-of the paired difference lies within +-delta; it does not hold if p < alpha. Everything else is inconclusive.
+A claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and does not hold if it
+finds the opposite; if ranks and means disagree it is inconclusive. A claim of *no difference* holds only if p >= alpha
+and the 95 % interval of the paired difference lies within +-delta; it does not hold if p < alpha. Everything else is
+inconclusive.
 
 Source: Baumhauer et al. 2021, sections 3 and 4.
 """
@@ -30,9 +31,9 @@ from bla.inference.paired import (
 from bla.inference.unpaired import mann_whitney
 
 DELTA_ACCURACY = 0.005
-"""Largest difference in accuracy that counts as none."""
+"""Largest difference in accuracy that counts as no difference."""
 DELTA_LOSS = 0.05
-"""Largest difference in loss that counts as none, as a share of BL's mean loss."""
+"""Largest difference in loss that counts as no difference, as a share of BL's mean loss."""
 LARGEST_COST = 0.015
 """Largest accuracy BL - BLA that counts as little (claim 2; published: at most 0.0123)."""
 COMPARABLE = 0.15
@@ -42,17 +43,17 @@ NEAR_CHANCE = 0.05
 WORKING = 0.9
 """Accuracy above which soft explanations work (claim 9; published: 0.96)."""
 ONE_CELL = 0.95
-"""Share of images with a single cell from which on a run has collapsed (claim 11)."""
+"""A run has collapsed if at least this share of its images keep a single cell (claim 11)."""
 FAR_BELOW = -100
-"""Median largest logit below which a run has left the bound (claim 11; the paper's are around -1000)."""
+"""A run has left the bound if its median largest logit is below this (claim 11; the paper's are around -1000)."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset's columns by key, and what kind of images it has (a key of `bla.base.paper.DATASETS`, or a stand-in).
+    """One dataset's columns by key, and its kind of images (a key of `bla.base.paper.DATASETS`, or a stand-in).
 
-    `with_lime` holds rank correlations with LIME by method, `[R, M]`. `departures` say in words how its preparation and
-    training depart from the paper's settings, `variant_departures` how each column does, `lime_departures` how LIME does.
+    `with_lime`: rank correlations with LIME by method, `[R, M]`. `departures`: in words, how preparation and training
+    differ from the paper's settings; `variant_departures` and `lime_departures`: how each column and LIME differ.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer of one test: what was found, how, and whether the claim holds here (yes, no, inconclusive)."""
+    """The result of one test: our values, the test, p, and whether the claim holds here (yes, no, inconclusive)."""
 
     ours: str
     test: str
@@ -82,7 +83,7 @@ class Judge:
         self.dataset, self.alpha, self.resamples, self.seed = dataset, alpha, resamples, seed
 
     def difference(self, higher: str, lower: str, measure: Measure) -> Finding:
-        """Whether `higher` has the larger values of the measure: the test's ranks say so, and the means agree."""
+        """Whether `higher` has the larger values of the measure, by the test's ranks and by the means."""
         x, y = self.dataset.columns[higher], self.dataset.columns[lower]
         test = wilcoxon(x.paired(measure), y.paired(measure))
         mean = float(np.mean(x.measure(measure) - y.measure(measure)))
@@ -129,7 +130,7 @@ class Judge:
     def varying_size(self, key: str) -> Finding:
         """Claim 14: within a run the interquartile range over images is above 0 and no size holds 90 % of them.
 
-        Asked of every run by itself, since runs differ too; a binomial test says whether most runs pass.
+        Computed for each run, since runs differ too; a binomial test decides whether most runs pass.
         """
         size = self.dataset.columns[key].size
         assert size is not None
@@ -174,7 +175,7 @@ class Judge:
         return Finding(ours, f"Wilcoxon signed-rank over images, rank-biserial {effect:+.2f}", test.p, holds)
 
     def _against_cam(self) -> tuple[str, NDArray[np.float64], PairedTest]:
-        """What was found, BLA-T - CAM by run and image, and the test of no difference over images."""
+        """Our values as text, BLA-T - CAM by run and image, and the test of no difference over images."""
         bla_t, cam = (np.nan_to_num(self.dataset.with_lime[key]) for key in ("bla_t", "cam"))
         means = {"CAM": cam.mean(axis=0), "BLA-T": bla_t.mean(axis=0)}
         told = ", ".join(f"{name} {v.mean():.3f} ± {float(standard_error(v)):.3f}" for name, v in means.items())
@@ -194,7 +195,7 @@ class Judge:
 
 
 def show(interval: Interval) -> str:
-    """An interval as the answers print it."""
+    """An interval as text."""
     return f"[{interval.low:.4f}, {interval.high:.4f}]"
 
 
@@ -232,7 +233,7 @@ def _count(runs: pd.DataFrame) -> str:
 def chance_when_hard(runs: pd.DataFrame, resamples: int, seed: int) -> Finding:
     """Claim 9: the interval of the hard accuracy lies within NEAR_CHANCE of chance, that of the soft accuracy above WORKING.
 
-    It does not hold if one of them lies wholly outside. `runs` are those of one reading of L2X with two networks.
+    It does not hold if one of them lies completely outside. `runs` are those of one reading of two-network L2X.
     """
     x, y = (runs[f"{how}_accuracy"].to_numpy(float) for how in ("soft", "hard"))
     chance = 1 / int(runs["n_classes"].iloc[0])

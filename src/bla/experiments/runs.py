@@ -1,4 +1,4 @@
-"""What experiments share: one table of runs, means with standard errors, one group of runs against its pair.
+"""Shared by experiments: tables of runs, means with standard errors, and paired comparisons of runs.
 
 runs = table_of_runs(result).assign(dataset=..., seed=...)      # a row a run
 means(runs, ["dataset", "variant"], ["accuracy", "loss"])
@@ -30,12 +30,12 @@ NAN_WITHOUT_EXPLANATIONS = [
 
 
 def table_of_runs(result: "Evaluation") -> pd.DataFrame:
-    """A row a run on the same images; what is about explanations is NaN where there are none.
+    """A table with a row per run on the same images; columns about explanations are NaN without explanations.
 
-    `correct` (images), `accuracy` and `loss` (nats) are with hard explanations, `soft_accuracy` and `soft_loss` with the
-    weights of training. `explanation_size` is the mean number of cells, with quantiles over images. Shares are of images:
-    whose explanation is one cell, or none; whose cells are all at the bound (logit 0), or none is; without any weight.
-    `median_largest_logit` is the median over images of the largest logit of each.
+    `correct` (images), `accuracy` and `loss` (nats) are with hard explanations, `soft_accuracy` and `soft_loss` with
+    soft ones. `explanation_size` is the mean number of cells, with quantiles over images. Shares are of images: with
+    one cell or none; with all or no cells at the bound (logit 0); without any weight. `median_largest_logit` is the
+    median over images of each image's largest logit.
     """
     table = pd.DataFrame({"run": range(len(result.correct)), "n_images": result.correct.shape[1]})
     table["correct"] = result.correct.sum(dim=1).numpy()
@@ -62,13 +62,13 @@ def table_of_runs(result: "Evaluation") -> pd.DataFrame:
 
 
 def one_table(tables: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-    """Tables of runs below each other with these columns; with the columns alone where no dataset ran."""
+    """Tables of runs concatenated, with these columns; empty if no dataset ran."""
     found = list(tables)
     return pd.concat(found)[list(columns)] if found else pd.DataFrame(columns=list(columns))
 
 
 def means(runs: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
-    """A row a combination of keys, in the order of the runs: n_runs, n_images, each measure's mean and standard error."""
+    """A row per combination of keys, in the order of the runs: n_runs, n_images, and each measure's mean and standard error."""
     rows = []
     for of, own in runs.groupby(list(keys), sort=False):
         row: dict[str, object] = dict(zip(keys, of, strict=True))
@@ -86,11 +86,11 @@ PAIRED = ["n_runs", "difference", "low", "high", "rank_biserial", "p"]
 
 
 def paired(x: Array, y: Array, resamples: int, seed: int) -> dict[str, object]:
-    """Run r of x against run r of y: x - y with its 95 % bootstrap interval, Wilcoxon's p and the rank-biserial correlation.
+    """Run r of x against run r of y: x - y with 95 % bootstrap interval, Wilcoxon's p and rank-biserial correlation.
 
-    n runs allow no exact p below 2 / 2^n.
+    With n runs the smallest exact p is 2 / 2^n.
     """
-    test = wilcoxon((x - y).round(9), np.zeros(len(x)))  # so that equal differences tie
+    test = wilcoxon((x - y).round(9), np.zeros(len(x)))  # so that equal differences are ties
     interval = bootstrap(x - y, resamples, seed)
     found = (len(x), float((x - y).mean()), interval.low, interval.high, test.effect_size, test.p)
     return dict(zip(PAIRED, found, strict=True))
@@ -101,7 +101,7 @@ Measure = Literal["accuracy", "loss"]
 
 @dataclass(frozen=True)
 class Column:
-    """What R runs did on N images: `correct` bool `[R, N]`, `loss` `[R, N]` in nats, `size` int `[R, N]` or None."""
+    """Results of R runs on N images: `correct` bool `[R, N]`, `loss` `[R, N]` in nats, `size` int `[R, N]` or None."""
 
     correct: NDArray[np.bool_]
     loss: Array
@@ -117,11 +117,11 @@ class Column:
         return self.correct.astype(np.float64) if measure == "accuracy" else self.loss
 
     def paired(self, measure: Measure) -> Array:
-        """The values that paired tests compare `[R]`: counts of correct images, which tie exactly, or mean losses."""
+        """The values for paired tests `[R]`: counts of correct images, so that ties are exact, or mean losses."""
         return self.correct.sum(axis=1).astype(np.float64) if measure == "accuracy" else self.measure("loss")
 
 
 def with_titles(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """The table with the methods' titles behind their names."""
+    """The table with a column of titles after the methods' names."""
     table.insert(list(table.columns).index("method") + 1, "title", table["method"].map(titles))
     return table

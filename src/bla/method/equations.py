@@ -1,4 +1,4 @@
-"""The paper's equations: from one score per cell to the weights that pool the feature map.
+"""The paper's equations: from a score per cell to the weights that pool the feature map.
 
 A frozen extractor gives a map f of n cells. A 1x1 convolution gives every cell a score g_i = u.f_i + b.
 *Bounded logit attention* bounds the score from above, l_i = min(g_i, 0), so that many cells can share the
@@ -9,7 +9,7 @@ maximum, and pools with q = softmax(theta * l). At test time only the cells at t
     soft = soft_weights(logits, temperature=0.1) # [[0.344, 0.344, 0.311]]
     hard = cells_at_maximum(logits)              # [[True, True, False]]
 
-Every function is pure and works on `[..., n]`, the cells last; leading dimensions (runs, images) are free.
+All functions are pure and work on `[..., n]`, with cells last; leading dimensions (runs, images) are arbitrary.
 
 Source: Baumhauer et al. 2021, sections 3.1 and 3.3; the authors' released code where the text is silent.
 """
@@ -31,11 +31,11 @@ def soft_weights(logits: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 def threshold(weights: Tensor, factor: float | Tensor, rule: ThresholdRule) -> Tensor:
-    """Cut the soft weights below gamma = factor / n; with factor 0 they are returned as they are.
+    """Cut the soft weights below gamma = factor / n; with factor 0 they are returned unchanged.
 
-    - `subtract`: relu(q - gamma), which the authors' code does; the weights then sum to less than 1, and to 0
-      where every cell is at the bound and factor is 1.
-    - `renormalise`: the same, then divided by its sum (images without any weight keep none).
+    - `subtract`: relu(q - gamma), as in the authors' code; the weights then sum to less than 1, and to 0 if every cell
+      is at the bound and factor is 1.
+    - `renormalise`: the same, divided by its sum (if that is 0, the weights stay 0).
     - `indicator`: 1[q > gamma], as the paper prints it (eq. 2); it has no gradient through q.
     """
     if isinstance(factor, Tensor):
@@ -57,8 +57,8 @@ def _cut(weights: Tensor, factor: float | Tensor, rule: ThresholdRule) -> Tensor
 def cells_at_maximum(logits: Tensor) -> Tensor:
     """The hard explanation of bounded logits, as booleans: the cells whose logit equals the image's maximum.
 
-    Where a cell reaches the bound these are the cells with l = 0 (section 3.1); where none does, the largest cell
-    or cells remain, so that an explanation is never empty (the authors' code).
+    If a cell reaches the bound, these are the cells with l = 0 (section 3.1); if none does, the largest cell or cells,
+    so that an explanation is never empty (the authors' code).
     """
     return logits == logits.amax(dim=-1, keepdim=True)
 
@@ -83,7 +83,7 @@ def l2x_weights(logits: Tensor, temperature: float, gumbel_noise: Tensor) -> Ten
 
 
 def gumbel(uniform: Tensor) -> Tensor:
-    """Standard Gumbel noise from uniform numbers in [0, 1), which are kept off the two ends."""
+    """Standard Gumbel noise from uniform numbers in [0, 1), which are clamped away from 0 and 1."""
     tiny = torch.finfo(uniform.dtype).tiny
     return -torch.log(-torch.log(uniform.clamp(min=tiny, max=1 - 2**-24)))
 
@@ -99,7 +99,7 @@ def noise_shape(variant: Explaining, cells: int) -> tuple[int, ...] | None:
 
 
 def soft_explanation(variant: Explaining, logits: Tensor, uniform: Tensor | None) -> Tensor:
-    """The weights `[..., n]` that pool the features in training; `uniform` is `[..., k, n]` for L2X-F, else None."""
+    """The pooling weights `[..., n]` of training; `uniform` is `[..., k, n]` for L2X-F, else None."""
     if isinstance(variant, L2XF):
         assert uniform is not None, "L2X-F samples its soft explanations"
         return l2x_weights(logits, variant.temperature, gumbel(uniform).movedim(-2, 0))
@@ -112,7 +112,7 @@ def soft_explanation(variant: Explaining, logits: Tensor, uniform: Tensor | None
 
 
 def hard_explanation(variant: Explaining, logits: Tensor) -> Tensor:
-    """The explanation of test time as booleans `[..., n]`.
+    """The explanation at test time, as booleans `[..., n]`.
 
     The cells at the maximum; L2X-F's k largest; for pointwise attention those of weight 0.5, which may be none.
     """
@@ -126,6 +126,6 @@ def hard_explanation(variant: Explaining, logits: Tensor) -> Tensor:
 def hard_weights(variant: Explaining, hard: Tensor) -> Tensor:
     """Equal pooling weights over the selected cells, delta / |delta|_1 (Baumhauer et al. 2021, section 3).
 
-    Pointwise attention sums the cells without dividing (authors' code), so that its empty explanations pool to zero.
+    Pointwise attention sums the cells without dividing (authors' code), so an empty explanation pools to zero.
     """
     return hard.float() if isinstance(variant, Pointwise) else hard / hard.sum(dim=-1, keepdim=True)

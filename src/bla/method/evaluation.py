@@ -29,8 +29,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate every run on the clean features of images `[N, n, C]`, without dropout, with hard and soft explanations.
 
-    `seeds`, one for each run, fix the samples of L2X-F's soft explanations: they stay random in evaluation (code). Computed
-    chunk by chunk on `device` (default: that of the features).
+    `seeds`, one per run, fix the samples of L2X-F's soft explanations, which are random in evaluation too (authors'
+    code). Computed in chunks on `device` (default: that of the features).
     """
     device = device or features.device
     head = Head(trained.head.weight.to(device), trained.head.bias.to(device))
@@ -66,6 +66,6 @@ def _explain(
 
 
 def _score(head: Head, v: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether the prediction is right, and its cross-entropy, `[R, B]` each, for pooled features `[R, B, C]` (`bla.method.scores`)."""
+    """Correctness and loss of the predictions, `[R, B]` each, for pooled features `[R, B, C]` (`bla.method.scores`)."""
     class_logits = head(v.expand(len(head.weight), -1, -1))
     return correct(class_logits, labels), losses(class_logits, labels)

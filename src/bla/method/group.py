@@ -1,7 +1,7 @@
-"""One group of runs that train together: their parameters, the batches they see, and one step.
+"""A group of runs that train together: their parameters, their batches, and one training step.
 
-Within a group tensors have the leading dimensions `[R, S]`: R runs of S variants. A run's variants have the same seed,
-so they see the same images with the same dropout, and the features of a batch are read once for all of them.
+Tensors have the leading dimensions `[R, S]`: R runs of S variants. The variants of a run share its seed, hence its
+images and dropout, so the features of a batch are read once for all of them.
 
     parameters = Parameters.initial(variants, head, seeds, cells, channels, device)
     step = Replayed(Step(parameters, variants, schedule, ...), device)
@@ -28,15 +28,15 @@ from bla.runtime.generators import draw, generators_of
 from bla.runtime.seeds import derive_seed
 
 DRAWN_AT_ONCE = 16
-"""Batches whose random numbers are drawn by one call for each run: single ones would keep a GPU waiting."""
+"""Batches whose random numbers are drawn by one call per run: a call per batch would keep a GPU waiting."""
 
 
 @dataclass(frozen=True)
 class Parameters:
     """Heads `weight` `[R, S, K, C]`, `bias` `[R, S, K]`, and modules `u` `[R, S, C]`, `b` `[R, S]` if there are any.
 
-    `concept` belongs to a single variant. `frozen` says whose head stays as it is; `held` bool `[S, 1]` says it where
-    variants differ, and is None where they do not.
+    `concept` is for a single variant. `frozen`: which variants' heads do not train; `held` bool `[S, 1]` is the same as
+    a tensor if the variants differ, else None.
     """
 
     weight: Tensor
@@ -57,7 +57,7 @@ class Parameters:
         channels: int,
         device: torch.device,
     ) -> "Parameters":
-        """The heads to start from, and untrained modules; all that trains requires a gradient."""
+        """The given heads and untrained modules; tensors that train require gradients."""
         count, first = len(variants), variants[0]
         frozen = tuple(variant.head == "frozen" for variant in variants)
         held = torch.tensor(frozen, device=device)[:, None] if len(set(frozen)) > 1 else None
@@ -93,7 +93,7 @@ class Parameters:
         return scores + self.concept(x, self.u[:, 0])[:, None] if self.concept else scores
 
     def results(self, variants: Sequence[Variant], start: Head, losses: Tensor) -> list[Trained]:
-        """What was trained, a result a variant, on the CPU; `losses` `[R, S, epochs]`."""
+        """The trained heads and modules, one result per variant, on the CPU; `losses` `[R, S, epochs]`."""
         results = []
         for s, variant in enumerate(variants):
             head = Head(self.weight[:, s].detach().cpu(), self.bias[:, s].detach().cpu())
@@ -105,9 +105,9 @@ class Parameters:
 
 
 class Batch(NamedTuple):
-    """Images `rows` `[R, B]` among those `stored` `[M, n, C]`, their `labels` `[R, B]` or `[R, B, K]`, and random numbers.
+    """The images `rows` `[R, B]` of `stored` features `[M, n, C]`, their `labels` `[R, B]` or `[R, B, K]`, and random numbers.
 
-    `keep` bool `[R, B, C]` says which channels dropout leaves, `noise` `[R, B, k, n]` is uniform; None where not
+    `keep` bool `[R, B, C]`: the channels that dropout keeps; `noise` `[R, B, k, n]`: uniform numbers; None if not
     needed.
     """
 
@@ -119,10 +119,10 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """The batches that R runs see, epoch by epoch, from streams of random numbers of their own.
+    """The batches of R runs, epoch by epoch, each run with its own random streams.
 
-    There is a stream each for the order, dropout and noise, so that neither the variant nor how much is drawn at once
-    changes the others.
+    Order, dropout and noise have separate streams, so that no stream depends on the variant or on how many numbers are
+    drawn at once.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Batches:
         )
 
     def epoch(self, draws: Tensor) -> Iterator[Batch]:
-        """One pass over the images, run r over those of draw `draws[r]`."""
+        """One pass over the images; run r uses draw `draws[r]`."""
         size, limit, rate = self.schedule.batch_size, self.schedule.images_in_memory, self.schedule.dropout
         for pool in pools(self.features, self.labels, draws, self.orders, limit, size, self.device):
             stored = pooled(pool.features) if pool.features.shape[2] > self.cells else pool.features
@@ -161,7 +161,7 @@ class Batches:
 
 
 class Step:
-    """One step of training on a batch, as a function that a GPU can replay; `total` `[R, S]` sums the losses of images."""
+    """One training step, as a function that a GPU can replay; `total` `[R, S]` is the sum of the images' losses."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class Step:
         self.adam = Adam(parameters.trainable(), schedule.learning_rate, schedule.adam_epsilon)
         self.weights_of = explanations(variants, device)
         self.total = torch.zeros(runs, count, device=device)
-        # One pair of buffers for all batches: fresh ones would cost more than the arithmetic.
+        # One pair of buffers for all batches: allocating new ones would cost more than the arithmetic.
         self.gathered = torch.empty(runs * largest_batch, cells, channels, dtype=dtype, device=device)
         self.converted = torch.empty(runs * largest_batch, cells, channels, device=device)
 
@@ -185,7 +185,7 @@ class Step:
         """Change the parameters and add to `total`, for the fields of a `Batch`."""
         x = self._features(stored, rows)
         scores = self.parameters.scores(x)
-        # [R, S, B, C]; without modules one cell, already averaged
+        # [R, S, B, C]; without modules there is one cell, the average
         v = x.transpose(1, 2) if scores is None else torch.einsum("rsbn,rbnc->rsbc", self.weights_of(scores, noise), x)
         if keep is not None:
             v = v * keep[:, None] / (1 - self.dropout)
@@ -206,7 +206,7 @@ class Step:
 
 
 def noise_of(variants: Sequence[Variant], cells: int) -> tuple[int, ...] | None:
-    """The shape of the noise that an image needs; variants that train together need the same, so that all draw alike."""
+    """The shape of the noise for one image; variants that train together must agree on it."""
     shapes = {noise_shape(v, cells) for v in variants if not isinstance(v, NoExplanation)} - {None}
     (shape,) = shapes or {None}
     return shape
@@ -215,7 +215,7 @@ def noise_of(variants: Sequence[Variant], cells: int) -> tuple[int, ...] | None:
 def explanations(variants: Sequence[Variant], device: torch.device) -> Callable[[Tensor, Tensor | None], Tensor]:
     """The function from scores `[R, S, B, n]`, and noise `[R, B, k, n]` if any, to the S variants' pooling weights.
 
-    Neighbours that differ in temperature and threshold alone are computed together.
+    Neighbouring variants that differ only in temperature and threshold are computed together.
     """
     kinds = []
     for _, group in groupby(variants, lambda v: v.threshold_rule if isinstance(v, BoundedLogits) else v):

@@ -1,4 +1,4 @@
-"""Heads and explanation modules of many runs, and what they say of images: every tensor has a leading run dimension R."""
+"""Heads and explanation modules of many runs, and their results: every tensor has a leading run dimension R."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 EVALUATION_CHUNK = 512
-"""Images evaluated at once: it bounds memory, and changes results by rounding alone."""
+"""Images per batch in evaluation: it bounds memory, and affects results only by rounding."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Concept:
 class Module:
     """R explanation modules, each a 1x1 convolution to one score per cell: `weight` u `[R, C]`, `bias` `[R]`.
 
-    With a concept vector g an image's cells all score u.g more, for u.(g + f_i) = u.f_i + u.g.
+    A concept vector g adds u.g to the scores of all cells, because u.(g + f_i) = u.f_i + u.g.
     """
 
     weight: Tensor
@@ -84,7 +84,7 @@ class Module:
 
 @dataclass(frozen=True)
 class Trained:
-    """R trained runs; `module` is None without explanations; `losses` `[R, epochs]` are the training losses."""
+    """R trained runs: heads, modules (None without explanations), and training losses `[R, epochs]`."""
 
     head: Head
     module: Module | None
@@ -112,7 +112,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Explanations:
-    """The explanations of R runs on N images, and what the head says with the soft ones.
+    """The explanations of R runs for N images, and the results with soft explanations.
 
     `logits`, `soft` (the pooling weights of training) and `hard` (bool) are `[R, N, n]`; `correct` bool and `loss`
     (cross-entropy in nats) are `[R, N]`, with soft explanations.
@@ -127,7 +127,7 @@ class Explanations:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What R runs did on N images with hard explanations, or with none: `correct` bool and `loss` `[R, N]`."""
+    """The results of R runs on N images with hard explanations, or with none: `correct` bool and `loss` `[R, N]`."""
 
     correct: Tensor
     loss: Tensor
@@ -137,11 +137,11 @@ class Evaluation:
 def pooled(features: Tensor) -> Tensor:
     """Average-pool half-precision features `[..., n, C]` to single-precision `[..., 1, C]`, summing in single precision.
 
-    What every cell weighing 1/n sees; a map of one cell that trains BL and BL+ n times faster.
+    Equal to weighing every cell by 1/n; one cell instead of n trains BL and BL+ n times faster.
     """
     flat = features.flatten(0, -3)
     result = torch.empty(len(flat), features.shape[-1], device=features.device)
-    # Made first: small results between the large parts would keep each part's memory from being used again.
+    # Allocated first: small results between large parts would fragment memory, so that it could not be reused.
     for part, target in zip(flat.split(128), result.split(128), strict=True):
         torch.mean(part.float(), dim=1, out=target)
     return result.view(*features.shape[:-2], 1, features.shape[-1])

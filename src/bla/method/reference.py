@@ -1,8 +1,8 @@
-"""One run as anybody would write it: torch modules, one model, a plain loop. The oracle that the tests hold `training` against.
+"""A plain training loop over one model of torch modules: the reference that tests compare `training` with.
 
     trained = train_one(features[None], labels, bla_t, head, seed, schedule)      # what run 0 of `train` computes
 
-It is slow: `training` does the same for many runs at once. It draws its random numbers in the trainer's order.
+It is slow; `training` does the same for many runs at once. Random numbers are drawn in the same order as there.
 
 Source: Baumhauer et al. 2021, sections 3.1, 3.3 and 4.2.
 """
@@ -20,7 +20,7 @@ from bla.runtime.seeds import derive_seed
 def train_one(
     features: Tensor, labels: Tensor, variant: Variant, head: Head, seed: int, schedule: Schedule, run: int = 0
 ) -> Trained:
-    """Train run `run` from its head (R = 1) on D draws of features `[D, N, n, C]` and labels `[N]`; results have R = 1."""
+    """Train run number `run` from its head on D draws of features `[D, N, n, C]` and labels `[N]`; head and result have R = 1."""
     draws, images, cells, channels = features.shape
     order_of, dropout_of, noise_of = (_generator(seed, what) for what in ("order", "dropout", "noise"))
     linear = nn.Linear(channels, head.weight.shape[1])
@@ -79,7 +79,7 @@ def _shift(variant: Variant, dense: nn.Linear | None, f: Tensor) -> Tensor | flo
 
 
 def _modules(variant: Variant, cells: int, channels: int, seed: int) -> tuple[nn.Conv1d | None, nn.Linear | None]:
-    """The untrained 1x1 convolution and a concept vector's dense layer, where the variant has them: Glorot-uniform, biases 0."""
+    """The untrained 1x1 convolution and dense layer of the variant, if it has them: Glorot-uniform, biases 0."""
     if isinstance(variant, NoExplanation):
         return None, None
     generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,7 @@
-"""From class scores to probabilities, losses and right answers: one class per image (softmax) or several (sigmoid).
+"""Probabilities, losses and accuracy from class scores: one class per image (softmax) or several (sigmoid).
 
-Labels are int64 `[N]`, the class of each image, or multi-hot bool `[N, K]`, all classes that it shows. The shape of the labels
-decides how heads are trained: cross-entropy, or binary cross-entropy summed over the classes. Both are in nats per image.
+Labels are int64 `[N]`, the class of each image, or multi-hot bool `[N, K]`, all its classes. The labels decide the
+training loss: cross-entropy, or binary cross-entropy summed over the classes, both in nats per image.
 """
 
 from typing import Literal
@@ -19,12 +19,12 @@ def probabilities(logits: Tensor, scores: Scores) -> Tensor:
 
 
 def scores_of(labels: Tensor) -> Scores:
-    """How the scores of heads that are trained on these labels become probabilities."""
+    """Whether heads trained on these labels give softmax or sigmoid scores."""
     return "softmax" if labels.ndim == 1 else "sigmoid"
 
 
 def class_count(labels: Tensor) -> int:
-    """How many classes labels have: the largest number plus one, or the width of multi-hot labels."""
+    """The number of classes: the largest label plus one, or the width of multi-hot labels."""
     return int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
 
 
@@ -39,9 +39,9 @@ def losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the answer is right, bool `[..., B]`: the class with the highest score, or all classes with a positive one.
+    """Whether the prediction is right, bool `[..., B]`: the class of the highest score, or all classes with a positive score.
 
-    The second is subset accuracy: of multi-hot labels every class must be right.
+    For multi-hot labels this is subset accuracy: every class must be right.
     """
     if labels.dtype == torch.bool:
         return ((logits > 0) == labels).all(dim=-1)
@@ -49,7 +49,7 @@ def correct(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def loss_as(scores: Scores, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of a classifier with these scores, also where it gives sigmoid scores and each image has one class."""
+    """The loss of a classifier with these scores; a sigmoid classifier may be applied to images of one class."""
     if scores == "sigmoid" and labels.dtype != torch.bool:
         labels = one_hot(labels, logits.shape[-1]).bool()
     return losses(logits, labels)

@@ -3,18 +3,17 @@
     for pool in pools(features, labels, draw, generators, limit, batch_size, device):
         ...                        # features and labels of some images, and the order in which each run sees them
 
-Without a limit a pass is one permutation of all images, drawn by each run for itself. With a limit the images are read in
-blocks of neighbouring rows, about a megabyte each, which a disk reads nearly as fast as a whole file. The blocks come in
-random order; so many as half the limit allows form a pool, within which the images are shuffled, and while one pool is used
-the next is read. Each run reads for itself:
-runs that shared their pools would have errors in common, which the spread over runs does not show.
+Without a limit a pass is one permutation of all images, drawn by each run for itself. With a limit the images are read
+in blocks of neighbouring rows, about a megabyte each, which a disk reads nearly as fast as a whole file. The blocks
+come in random order. Pools of half the limit are filled with blocks and shuffled; while one pool is used, the next is
+read. Each run has its own pools: errors of shared pools would not show in the spread over runs.
 
-How far is that from a permutation of all images? Every image still comes once in a pass, and its place is uniform. But
-images of one block come in the same pool. A pool is therefore a cluster sample: whatever is averaged over it, such as the
-share of a class, varies 1 + (b - 1) rho times as much as in a simple sample (Kish 1965), where b is the number of images in
-a block and rho the correlation within blocks. Stored in random order, as the stage `prepare` stores them, images have
-rho = 0, and a pool is as good as a simple sample. Sorted by class they have rho = 1, and training suffers: with b = 8, as at
-49 cells of 1,280 channels, a pool of 8,192 images varies as 1,024 do. The tests measure both.
+How far is this from a permutation of all images? Every image still occurs once in a pass, at a uniformly random
+position. But images of one block are in the same pool, so a pool is a cluster sample: the variance of its averages,
+such as the share of a class, is 1 + (b - 1) rho times that of a simple random sample (Kish 1965), where b is the number
+of images in a block and rho the correlation within blocks. Stored in random order, as the stage `prepare` stores them,
+images have rho = 0, and a pool is as good as a simple random sample. Sorted by class they have rho = 1, and training
+suffers: with b = 8, as for 49 cells of 1,280 channels, a pool of 8,192 images is worth 1,024. The tests measure both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,15 +24,15 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 2**20
-"""Neighbouring images that are read together fill about so much."""
+"""Approximate size of a block of neighbouring images."""
 COPIED_AT_ONCE = 128
-"""Images on their way from the memory map to the device."""
+"""Images copied at a time from the memory map to the device."""
 
 
 class Pool(NamedTuple):
     """Images in memory: `features` `[D, M, n, C]` and `labels` `[M]`; run r reads draw `draw[r]` in the order `orders[r]`.
 
-    `draw` `[R]` and `orders` `[R, M]` count within the pool.
+    `draw` `[R]` and `orders` `[R, M]` are indices within the pool.
     """
 
     features: Tensor
@@ -53,9 +52,9 @@ def pools(
 ) -> Iterator[Pool]:
     """One pass over the images: all at once for R runs, or for one run with at most `limit` images in memory.
 
-    `features` `[D, N, n, C]` and `labels` `[N]` lie on `device`, or with a limit anywhere, such as in a memory map; run r reads
-    draw `draw[r]`. All pools but the last hold a multiple of `batch_size` images, at least one batch. A pool is gone when the
-    next is asked for.
+    `features` `[D, N, n, C]` and `labels` `[N]` are on `device`; with a limit they may be memory maps. Run r reads draw
+    `draw[r]`. All pools but the last hold a multiple of `batch_size` images, at least one batch. A pool is invalid once
+    the next one is requested.
     """
     images = features.shape[1]
     if limit is None:
@@ -69,7 +68,7 @@ def pools(
     ]
 
     def read(number: int) -> tuple[Tensor, Tensor]:
-        chosen = parts[number].sort().values.to(features.device)  # a disk likes to read forwards
+        chosen = parts[number].sort().values.to(features.device)  # disks are faster in ascending order
         place = memory[number % 2][: len(chosen)]
         for rows, target in zip(chosen.split(COPIED_AT_ONCE), place.split(COPIED_AT_ONCE), strict=True):
             target.copy_(features[int(draw)].index_select(0, rows))
@@ -85,15 +84,15 @@ def pools(
 
 
 def block_rows(features: Tensor) -> int:
-    """How many neighbouring images `[..., N, n, C]` are read together."""
+    """The number of neighbouring images `[..., N, n, C]` in a block."""
     return max(1, BLOCK_BYTES // (features.shape[-2] * features.shape[-1] * features.element_size()))
 
 
 def block_order(images: int, block: int, generator: torch.Generator) -> Tensor:
-    """The numbers of all images `[images]`, blocks of neighbours in random order, beginning anywhere within a block."""
+    """The numbers of all images `[images]` in random blocks of neighbours, starting at a random offset in a block."""
     first = torch.randperm(-(-images // block), generator=generator) * block
     rows = (first[:, None] + torch.arange(block)).flatten()
-    # The beginning makes every place equally likely for every image, where a pool is no whole number of blocks.
+    # The random offset makes every position equally likely, even if pools are not whole numbers of blocks.
     return rows[rows < images].roll(int(torch.randint(images, (), generator=generator)))
 
 

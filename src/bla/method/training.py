@@ -1,10 +1,10 @@
 """Training of heads and explanation modules on cached features, many runs at once.
 
-Every parameter, generator and result has a leading run dimension R. A run draws its shuffles, dropout and Gumbel noise
-from generators of its own, so it is the same run in any group. Runs of one group train together as one batched product. A
-GPU takes all of them, and replays each step as a CUDA graph; a CPU takes as many as its cache holds, one group in each
-thread: operations this small gain little from threads of their own. Variants whose runs have equal seeds train on the same
-batches (`train_sweep`).
+Every parameter, generator and result has a leading run dimension R. Each run has its own generators for shuffling,
+dropout and Gumbel noise, so its result does not depend on the group. The runs of a group train as one batched product.
+On a GPU the group is all runs, and each step is replayed as a CUDA graph; on a CPU it is as many runs as fit the cache,
+one group per thread, because operations this small gain little from several threads. Variants with equal seeds can
+train on the same batches (`train_sweep`).
 
     head = initial_head(seeds, channels=1280, classes=20)
     trained = train(features[None], labels, NoExplanation(explanation="none"), head, seeds, schedule)     # BL
@@ -39,15 +39,15 @@ def train(
     progress: Callable[[int], object] = lambda runs: None,
     device: torch.device | None = None,
 ) -> Trained:
-    """Train one run for each seed, starting from its head; nothing that is passed in changes.
+    """Train one run per seed, starting from its head; the arguments are not modified.
 
-    `features` `[D, N, n, C]` are D draws of the same N images, of which run r reads draw (r + epoch) mod D. They and
-    `labels` `[N]` may be half precision and lie anywhere, a memory map included (`schedule.images_in_memory`); batches are
-    computed in single precision on `device` (default: theirs). `first_epoch` goes on counting where the head's own training
-    ended, so that a module meets further draws. `group` runs train together (default: what suits the device; concept
-    vectors, and whatever streams, one by one). `progress` is called with the number of runs after each group. Raises
-    BlaError if a loss is not finite, if L2X-F chooses more cells than there are, or if a concept vector needs more memory
-    than there is.
+    `features` `[D, N, n, C]` are D draws of the same N images; run r reads draw (r + epoch) mod D. They may be half
+    precision, and memory maps if `schedule.images_in_memory` is set; batches are computed in single precision on
+    `device` (default: that of the features). `labels` are `[N]` or multi-hot `[N, K]`. Epochs are counted from
+    `first_epoch`, so that a module sees draws after those of its head. `group` is the number of runs that train
+    together (default: by device; one for concept vectors and streamed features). `progress` is called after each group
+    with its number of runs. Raises BlaError if a loss is not finite, if L2X-F chooses more cells than there are, or if
+    a concept vector needs more memory than there is.
     """
     return train_sweep(
         features, labels, [variant], head, seeds, schedule, first_epoch, group=group, progress=progress, device=device
@@ -67,10 +67,10 @@ def train_sweep(
     progress: Callable[[int], object] = lambda runs: None,
     device: torch.device | None = None,
 ) -> list[Trained]:
-    """What `train` gives for each variant, all at once: run r of every variant has the same seed.
+    """What `train` gives for each variant, trained together: run r of every variant has the same seed.
 
-    So it starts from the same numbers, and sees the same images in the same order with the same dropout, which are read
-    and converted once for all. Several variants must have modules, and none a concept vector.
+    Hence run r of all variants has the same initial weights, order of images and dropout, and batches are read once for
+    all. If there are several variants, all must have modules, and none a concept vector.
     """
     assert len(variants) == 1 or not any(isinstance(v, NoExplanation | ConceptVector) for v in variants)
     device, first, asked = device or features.device, variants[0], group
@@ -110,7 +110,7 @@ def _resident(features: Tensor, device: torch.device) -> Tensor:
     except torch.OutOfMemoryError as error:
         raise BlaError(
             f"the training features, {features.nbytes / 1e9:.1f} GB, do not fit on {device}; set training.images_in_memory, "
-            "and so many images at a time are read from the file"
+            "to read that many images at a time from the file"
         ) from error
 
 
@@ -130,7 +130,7 @@ def _joined(parts: Sequence[Trained]) -> Trained:
 
 
 def _concept_vectors_that_fit(runs: int, cells: int, channels: int, device: torch.device) -> int:
-    """How many fit: weights, their gradient, and Adam's two moments. Raises BlaError if that is less than so many."""
+    """How many fit into memory, with gradients and Adam's two moments; BlaError if fewer than `runs`."""
     weights = channels * (cells * channels + 1)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
@@ -147,10 +147,10 @@ def _concept_vectors_that_fit(runs: int, cells: int, channels: int, device: torc
 
 
 def _largest_group(features: Tensor, batch_size: int, device: torch.device) -> int:
-    """How many runs to train at once, by the single-precision features of one step.
+    """How many runs to train at once, by the size of one step's single-precision features.
 
-    On a CPU as many as keep them within 16 MiB: all 20 of a 7x7x96 map, 2 of 7x7x1280. On a GPU as many as leave
-    three quarters of its free memory to what is computed from them.
+    On a CPU they may fill 16 MiB: all 20 runs of a 7x7x96 map, 2 of 7x7x1280. On a GPU they may fill a quarter of its
+    free memory, since the computations need the rest.
     """
     limit = 2**24 if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // 4
     return max(1, limit // (4 * batch_size * features[0, 0].numel()))
@@ -170,7 +170,7 @@ def _train_group(
     """Train R runs of S variants together."""
     (draws, images, cells, channels), runs = features.shape, len(seeds)
     cells = 1 if isinstance(variants[0], NoExplanation) else cells
-    dtype = features.dtype if features.shape[2] == cells else torch.float32  # what `pooled` gives
+    dtype = features.dtype if features.shape[2] == cells else torch.float32  # the type of `pooled`
     parameters = Parameters.initial(variants, start, seeds, cells, channels, device)
     step = Step(parameters, variants, schedule, min(schedule.batch_size, images), cells, dtype)
     replayed = Replayed(step, device)

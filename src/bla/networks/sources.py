@@ -116,7 +116,7 @@ class SplitNetwork(Network):
 def build_network(
     architecture: str, image_size: tuple[int, int], classes: int | None = None, **options: Any
 ) -> Network:
-    """A network with random weights, in training mode; with `classes` it has its own tail, with so many class scores.
+    """A network with random weights, in training mode; with `classes` it includes its own tail, with that many class scores.
 
     `options` are timm's. Raises BlaError if no source knows the architecture, or if it has no spatial feature map for
     images of this height and width.
@@ -166,23 +166,23 @@ def _torchvision(name: str, image_size: tuple[int, int], classes: int | None) ->
 
 
 POOLING = ("pool", "mean", "flatten")
-"""What takes a map together; parts of the names of modules and functions."""
+"""Operations that pool a map; parts of the names of modules and functions."""
 NO_MAP = (*POOLING, "dropout", "identity")
-"""What does not make a feature map of its own."""
+"""Operations whose result does not count as a new feature map."""
 
 
 def split(model: nn.Module, image_size: tuple[int, int]) -> tuple[nn.Module, nn.Module]:
-    """Cut a model in evaluation mode at its last feature map: what comes before, and what comes after.
+    """Split a model in evaluation mode at its last feature map, into the part before it and the part after it.
 
-    The map is the last value `[B, C, h, w]` with more than one cell that is not made by pooling, that is pooled later,
-    and through which everything after it passes. Raises BlaError if there is none, as in a vision transformer.
+    The map is the last value `[B, C, h, w]` with more than one cell that is not the result of pooling, is pooled later,
+    and is the only input of everything after it. Raises BlaError if there is none, as in a vision transformer.
     """
     traced = fx.symbolic_trace(model)
     ShapeProp(traced).propagate(torch.zeros(1, 3, *image_size))
     nodes = list(traced.graph.nodes)
     place = {node: number for number, node in enumerate(nodes)}
     candidate = cut = None
-    reach = 0  # the last node that uses a value from before this one
+    reach = 0  # the last node that uses an earlier value
     for number, node in enumerate(nodes):
         shape: tuple[int, ...] = getattr(node.meta.get("tensor_meta"), "shape", ())
         operation = _operation(traced, node)
@@ -190,7 +190,7 @@ def split(model: nn.Module, image_size: tuple[int, int]) -> tuple[nn.Module, nn.
             cut = candidate
         is_map = len(shape) == 4 and shape[2] * shape[3] > 1 and node.op != "placeholder"
         if candidate is not None and reach <= number and len(shape) == 4 and not is_map:
-            break  # one cell is left
+            break  # only one cell is left
         if is_map and reach <= number and not any(word in operation for word in NO_MAP):
             candidate = number
         if node.op not in ("get_attr", "output"):
@@ -201,14 +201,14 @@ def split(model: nn.Module, image_size: tuple[int, int]) -> tuple[nn.Module, nn.
 
 
 def _operation(traced: fx.GraphModule, node: fx.Node) -> str:
-    """The name of what a node computes, in lower case."""
+    """The name of a node's operation, in lower case."""
     if node.op == "call_module":
         return type(traced.get_submodule(str(node.target))).__name__.lower()
     return str(node.target if node.op == "call_method" else getattr(node.target, "__name__", "")).lower()
 
 
 def _part(traced: fx.GraphModule, nodes: Sequence[fx.Node], given: fx.Node | None) -> nn.Module:
-    """Some of a model's nodes as a model; `given` is the node whose value it starts from."""
+    """Some nodes of a model as a model of their own; `given` is the node whose value is its input."""
     graph, copies = fx.Graph(), {}
     if given is not None:
         copies[given] = graph.placeholder("features")

@@ -20,9 +20,9 @@ REPORTS = {
     "unstated_choices": "What the paper does not say: five silent choices, each made both ways and tested",
 }
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block; overflow-x: auto }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left } img { max-width: 100% }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 } table {
+border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; display: block; overflow-x: auto } th, td
+{ padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left } img { max-width: 100% }
 """
 
 
@@ -34,31 +34,21 @@ def front_page(
     reports: Sequence[str],
     alpha: float,
 ) -> str:
-    """The page, which needs no other file but the reports it links to; `figure3` is a PNG."""
+    """The page as HTML, self-contained but for the reports it links to; `figure3` are the bytes of a PNG."""
     tables = [frame.to_html(index=False, border=0) for frame in layout(table1.fillna({"mark": ""}))]
     two = table_two_layout(table2, dict(zip(table2["method"], table2["title"], strict=True)))
     answered = claims[claims["holds_here"] != ""][["claim", "text", "dataset", "ours", "holds_here", "verdict"]]
     links = "".join(f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in reports)
     picture = base64.b64encode(figure3).decode()
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Bounded logit attention, reproduced</title>
-<style>{STYLE}</style></head><body>
-<h1>Bounded logit attention, reproduced</h1>
-<p>Baumhauer, Slijepcevic and Zeppelzauer, <em>Bounded logit attention: Learning to explain image classifiers</em>,
-arXiv 2105.14824. Every number on this page was written by <code>dvc repro</code>.</p>
-<ul>{links}</ul>
-<h2>Table 1</h2>
-{"".join(tables)}
-<p>{html.escape(NOTE.format(alpha=alpha))}</p>
-<h2>Table 2</h2>
-{two.to_html(index=False, border=0)}
-<p>Mean ± standard error over images of Spearman's ρ with LIME's map of the baseline. LIME again, with other random patterns,
-is the ceiling.</p>
-<h2>Figure 3</h2>
-<img alt="Error rate and loss of every run, by column and dataset; numbers are in Table 1"
-src="data:image/png;base64,{picture}">
-<h2>Claims that were tried here</h2>
-<p>holds_here: what the test says on this dataset. verdict: only the paper's own datasets can reproduce or refute.</p>
-{answered.to_html(index=False, border=0)}
-</body></html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,
+initial-scale=1"><title>Bounded logit attention, reproduced</title> <style>{STYLE}</style></head><body> <h1>Bounded
+logit attention, reproduced</h1> <p>Baumhauer, Slijepcevic and Zeppelzauer, <em>Bounded logit attention: Learning to
+explain image classifiers</em>, arXiv 2105.14824. Every number on this page was written by <code>dvc repro</code>.</p>
+<ul>{links}</ul> <h2>Table 1</h2> {"".join(tables)} <p>{html.escape(NOTE.format(alpha=alpha))}</p> <h2>Table 2</h2>
+{two.to_html(index=False, border=0)} <p>Mean ± standard error over images of Spearman's ρ with LIME's map of the
+baseline. LIME again, with other random patterns, is the ceiling.</p> <h2>Figure 3</h2> <img alt="Error rate and loss of
+every run, by column and dataset; numbers are in Table 1" src="data:image/png;base64,{picture}"> <h2>Claims that were
+tried here</h2> <p>holds_here: what the test says on this dataset. verdict: only the paper's own datasets can reproduce
+or refute.</p> {answered.to_html(index=False, border=0)} </body></html>
 """

@@ -1,4 +1,4 @@
-"""Notebooks as HTML pages that read offline: executed by papermill, without code, times, random ids and remote files."""
+"""Notebooks as HTML pages for offline reading: executed by papermill, without code, times, random ids and remote files."""
 
 import re
 import warnings
@@ -15,7 +15,7 @@ REMOTE = ("mathjax_url", "jquery_url", "require_js_url", "widget_renderer_url", 
 
 
 def render(notebook: Path, parameters: dict[str, Any], work: Path) -> str:
-    """Execute a notebook with these parameters, and return its page; the executed notebook stays in the folder `work`.
+    """Execute a notebook with these parameters and return its HTML; the executed notebook is kept in the folder `work`.
 
     Raises BlaError if the notebook lacks a parameter or one of its cells fails.
     """
@@ -42,7 +42,7 @@ def render(notebook: Path, parameters: dict[str, Any], work: Path) -> str:
 
 
 def to_html(page: nbformat.NotebookNode, name: str) -> str:
-    """The notebook as one page without code, times, random ids, or anything that must be fetched."""
+    """The notebook as one HTML page without code, times, random ids, or remote files."""
     page.metadata = {"title": name}
     for number, cell in enumerate(page.cells):
         cell.id, cell.metadata = f"cell-{number}", {"tags": cell.metadata.get("tags", [])}

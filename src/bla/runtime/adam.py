@@ -23,12 +23,12 @@ class Adam:
         self.steps = [torch.zeros((), device=p.device) for p in parameters]
 
     def minimise(self, loss: Tensor) -> None:
-        """One step against the gradient of the loss; a tensor that the loss does not depend on stays."""
+        """Take one step down the gradient of the loss; tensors on which the loss does not depend are not changed."""
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         state = zip(self.parameters, found, self.first, self.second, self.steps, strict=True)
         moved = [(p, gradient.contiguous(), *rest) for p, gradient, *rest in state if gradient is not None]
         parameters, gradients, first, second, steps = (list(values) for values in zip(*moved, strict=True))
-        with torch.no_grad():  # fused, it reads memory in its order, whatever the strides
+        with torch.no_grad():  # the fused kernel ignores strides
             adam(
                 *(parameters, gradients, first, second, [], steps),
                 fused=True,

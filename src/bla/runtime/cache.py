@@ -1,13 +1,15 @@
-"""What was computed before and is still right: one key for all that decides a result.
+"""Cached results: a key covers everything that decides a result.
 
     key = cache_key([Path(__file__), method_file], {"noise": 0.02}, [images, Path("models/heads/cub20.safetensors")])
     arrays = cached(Path(".work"), "maps-cub20-cam", key, make)
 
-A key is a hash of the source of every module that the work imports (`imports.closure`), of the settings used, of the content
-of the data read, of the versions of the libraries that compute, and of the number of threads. So no edit leaves an old result in use, and undoing the
-edit leads back to the old key. What is stored carries a hash of itself: a damaged file is said and made anew.
+A key is a hash of the source of all modules that the work imports (`imports.closure`), the settings used, the content
+of the data, the versions of numerical libraries, and the number of threads. So an edit never leaves an outdated result
+in use, and undoing the edit finds the old result again. Stored files contain their own hash: a damaged file is reported
+and recomputed.
 
-`fill_store` is for arrays that grow chunk by chunk and may be larger than memory; a killed stage resumes after its last whole chunk.
+`fill_store` is for arrays that are written in chunks and may exceed memory; a killed stage resumes after its last full
+chunk.
 """
 
 import contextlib
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
 Arrays = dict[str, NDArray[Any]]
 
 LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision")
-"""Libraries whose version is in every key."""
+"""Libraries whose versions are part of every key."""
 KEY = "[0-9a-f]" * 16
-"""What a key looks like in a file name."""
+"""The pattern of a key in a file name."""
 READ_AT_ONCE = 1 << 22
 """Bytes."""
 
@@ -44,11 +46,11 @@ READ_AT_ONCE = 1 << 22
 def cache_key(
     work: Iterable[Path], settings: object, data: Iterable[object], packages: dict[str, Path] | None = None
 ) -> str:
-    """A 16-digit hash of all that decides a result.
+    """A 16-digit hash of everything that decides a result.
 
-    `work` are source files, of which the whole import closure counts; a method that is reached by its name must be among them.
-    `settings` is what can be JSON, dataclasses included. `data` are files, by their content, and arrays or tensors, by dtype,
-    shape and values. `packages` are ours, and where they lie (`imports.PACKAGES`).
+    `work` are source files; their import closure counts too, but methods imported by name must be listed. `settings`
+    are JSON values or dataclasses. `data` are files, hashed by content, and arrays or tensors, by dtype, shape and
+    values. `packages` are our packages and their folders (`imports.PACKAGES`).
     """
     sources = [(name_of(path, packages), path.read_text()) for path in closure(work, False, packages)]
     versions = [_version(name) for name in LIBRARIES]
@@ -67,9 +69,9 @@ def content_hash(item: object) -> str:
 
 
 def cached(folder: Path, name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays that `make` returns, from `folder` if they were made under this name and key before.
+    """The arrays that `make` returns, read from `folder` if they are stored under this name and key.
 
-    What the name had under other keys is removed when new arrays are stored.
+    Storing new arrays removes those of the same name with other keys.
     """
     from safetensors.numpy import save_file
 
@@ -87,12 +89,12 @@ def cached(folder: Path, name: str, key: str, make: Callable[[], Arrays]) -> Arr
 
 
 def is_cached(folder: Path, name: str, key: str) -> bool:
-    """Whether something is stored under this name and key."""
+    """Whether a result is stored under this name and key."""
     return (folder / f"{name}-{key}.safetensors").exists()
 
 
 def cached_table(folder: Path, name: str, key: str, make: "Callable[[], pd.DataFrame]") -> "pd.DataFrame":
-    """`cached` for a table of numbers and texts, whose index is not kept; every number comes back as it was."""
+    """`cached` for a table of numbers and texts; numbers are stored exactly, the index is dropped."""
     import pandas as pd
 
     def arrays() -> Arrays:
@@ -106,13 +108,13 @@ def cached_table(folder: Path, name: str, key: str, make: "Callable[[], pd.DataF
 
 
 def _as_array(column: "pd.Series[Any]") -> NDArray[Any]:
-    """Numbers as they are, texts as the bytes of a JSON list."""
+    """Numbers unchanged, texts as the bytes of a JSON list."""
     values = column.to_numpy()
     return values if values.dtype.kind in "bif" else np.frombuffer(json.dumps(column.tolist()).encode(), np.uint8)
 
 
 def _intact(path: Path) -> Arrays | None:
-    """The arrays of a stored file; None if they are not those that were stored."""
+    """The arrays of a stored file; None if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -128,7 +130,7 @@ def _hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def resume_store(folder: Path, name: str, key: str) -> Path:
-    """The folder NAME-KEY of a long piece of work. What was left under the name and another key cannot be resumed: it goes."""
+    """The folder NAME-KEY of a long computation. Folders of the same name with other keys cannot be resumed and are removed."""
     store = folder / f"{name}-{key}"
     for stale in set(folder.glob(f"{name}-{KEY}")) - {store}:
         shutil.rmtree(stale)
@@ -141,22 +143,22 @@ def fill_store(
     rows: int,
     chunks: Callable[[int], Iterable[tuple[list[NDArray[Any]], list[Any]]]],
 ) -> list[Any]:
-    """Write arrays that grow together, chunk by chunk, to `store/NAME.npy`, so that they need never be in memory whole.
+    """Write several arrays in chunks to `store/NAME.npy`, so that they need not fit in memory.
 
-    `arrays` gives the shape and dtype of each; `chunks(start)` yields what comes after the first `start` of `rows` rows:
-    a part of each array, and notes about these rows, as a list for JSON. The notes are returned as one list. A killed stage
-    leaves the store as it is, and the next resumes after its last whole chunk, or from the start if what is there has not
-    the hash that was noted. `settle_store` moves the arrays to their places.
+    `arrays` has the shape and dtype of each. `chunks(start)` yields the rows after the first `start` of `rows`: a part
+    of each array, and a JSON list of notes about these rows. Returns all notes as one list. After a kill, the next call
+    resumes after the last full chunk, or starts again if the stored rows do not have the recorded hash. `settle_store`
+    then moves the arrays to their final places.
     """
     store.mkdir(parents=True, exist_ok=True)
     counter, diary = store / "done.json", store / "notes.jsonl"
     row_bytes = {name: math.prod(shape) // rows * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
     done, notes, hashes = _resumable(store, counter, diary, row_bytes)
-    if not done:  # else a kill before the first chunk would leave the count of the arrays that were here before
+    if not done:  # otherwise a kill before the first chunk would leave the row count of earlier arrays
         counter.unlink(missing_ok=True)
     save_text(diary, "".join(f"{line}\n" for line in notes))
     files = []
-    # Sequential writes on purpose: a memory map on a full disk kills the process instead of raising an error.
+    # Not a memory map: on a full disk it would kill the process instead of raising an error.
     with contextlib.ExitStack() as stack:
         for name, (shape, dtype) in arrays.items():
             file = stack.enter_context((store / f"{name}.npy").open("r+b" if done else "wb"))
@@ -183,7 +185,7 @@ def fill_store(
 
 
 def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, int]) -> tuple[int, list[str], Any]:
-    """How many rows of a store are whole, their notes, and a hash of all so far; nothing if they are not as noted."""
+    """The number of complete rows of a store, their notes, and their hash; none if the hash is not the recorded one."""
     fresh, hashes = ({name: hashlib.sha256() for name in (*row_bytes, diary.name)} for _ in range(2))
     if not counter.exists() or not all((store / f"{name}.npy").exists() for name in row_bytes):
         return 0, [], fresh
@@ -207,7 +209,7 @@ def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, 
                 hashes[name].update(part)
                 left -= len(part)
     if {name: digest.hexdigest() for name, digest in hashes.items()} != noted:
-        print(f"{store}: not as it was left; starting again", flush=True)
+        print(f"{store}: was changed since it was written; starting again", flush=True)
         return 0, [], fresh
     return rows, notes, hashes
 
@@ -221,7 +223,7 @@ def settle_store(store: Path, places: Mapping[str, Path]) -> None:
 
 
 def _threads() -> int | None:
-    """How many threads torch computes with, which changes last digits; None where it is not used."""
+    """The number of torch's threads, which affects last digits; None if torch is not imported."""
     torch = sys.modules.get("torch")
     return torch.get_num_threads() if torch else None
 

@@ -1,9 +1,9 @@
-"""Steps that a GPU repeats without Python: captured once as a CUDA graph, then replayed.
+"""Replay of a training step on a GPU without Python: captured once as a CUDA graph.
 
     step = Replayed(step, device)
     step(stored, rows, labels)         # the same results; on a CPU it is the function itself
 
-A step of training is some sixty small kernels, which Python launches more slowly than a GPU computes them.
+A training step is some sixty small kernels, which a GPU computes faster than Python can launch them.
 """
 
 import gc
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3
-"""Calls before the capture, in which libraries set themselves up (CUDA's documentation asks for some)."""
+"""Calls before the capture, in which libraries initialise (required by CUDA's documentation)."""
 
 
 class Replayed:
-    """A function of tensors that returns nothing and changes what it changes in place, without waiting for the GPU.
+    """A function of tensors that returns nothing, works in place, and does not wait for the GPU.
 
-    The first argument is read where it lies; the others, some of which may be None, are copied into the graph's own. Calls
-    with another first argument or other shapes than the first call's run as they come.
+    The first argument is read in place; the others, which may be None, are copied to the graph's inputs. Calls with
+    another first argument or other shapes than in the first call are not replayed but run normally.
     """
 
     def __init__(self, work: Callable[..., None], device: torch.device) -> None:
@@ -32,7 +32,7 @@ class Replayed:
         self.inputs: tuple[Tensor | None, ...] = ()
 
     def __call__(self, stored: Tensor, *given: Tensor | None) -> None:
-        """Do the work, now or when the GPU comes to it."""
+        """Call the function, or queue its replay."""
         if self.stream is None:
             self.work(stored, *given)
             return
@@ -58,7 +58,7 @@ class Replayed:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Collect no garbage in the block. After hundreds of graphs an H100 refused a capture in which earlier ones were collected."""
+    """Pause garbage collection. On an H100, after hundreds of graphs, a capture failed in which earlier graphs were collected."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Random numbers by run: a generator for each, so that a run draws the same numbers in any group of runs."""
+"""A random generator per run, so that a run draws the same numbers in any group of runs."""
 
 from collections.abc import Sequence
 

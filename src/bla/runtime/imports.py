@@ -1,12 +1,13 @@
-"""Which source files a piece of work depends on: its import closure, read from the source without running it.
+"""Import closures: the source files that a file depends on, found without running it.
 
     closure([Path("src/bla/method/training.py")])     # the file, and every file of ours that it reaches by imports
 
-Imports inside functions count, those under `if TYPE_CHECKING` do not. `importlib.import_module(f"bla.explainers.{family}.{name}")`
-reaches every module of that shape: with `by_name` all of them are in the closure, without it none is, so that whoever knows
-the name adds the file. A package's `__init__.py` runs when anything in it is imported, so it counts too, if it has code.
+Imports inside functions count, those under `if TYPE_CHECKING` do not.
+`importlib.import_module(f"bla.explainers.{family}.{name}")` may import any module of that form: with `by_name` all of
+them are in the closure; without it none is, and the caller adds the files it uses. A package's `__init__.py` counts if
+it has code, because it runs when anything in the package is imported.
 
-What cannot be followed is an error: `import_module` of a variable, of a relative name, under another name, or passed on.
+Imports that cannot be followed are errors: `import_module` of a variable or a relative name, renamed, or passed on.
 """
 
 import ast
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 PACKAGES = {"bla": Path(__file__).parents[1], "pipeline": Path(__file__).parents[3] / "pipeline"}
-"""Our packages, and where they lie."""
+"""Our packages and their folders."""
 
 EXEMPT = {
     "bla/__init__.py": "names the public API",
@@ -25,7 +26,7 @@ EXEMPT = {
     "pipeline/__init__.py": "puts src/ on the path",
     "pipeline/run/settings.py": "the settings model: their values are tracked",
 }
-"""Files that are in no closure, and why. What they import is not followed either."""
+"""Files left out of all closures, with the reason. Their imports are not followed either."""
 
 
 def closure(starts: Iterable[Path], by_name: bool = True, packages: dict[str, Path] | None = None) -> list[Path]:
@@ -81,7 +82,7 @@ def _statements_of(path: Path, packages: dict[str, Path]) -> tuple[tuple[str, ..
 
 
 def _file(parts: list[str], packages: dict[str, Path]) -> Path | None:
-    """The file of a module of ours, or None for another package's, and for a name that is no module."""
+    """The file of one of our modules; None for other packages and for names that are not modules."""
     if parts[0] not in packages:
         return None
     base = packages[parts[0]].joinpath(*parts[1:])
@@ -114,10 +115,10 @@ def _statements(text: str, own: str, is_package: bool) -> tuple[tuple[str, ...],
             constant, pattern = _reached(node)
             names += constant
             patterns += pattern
-            waiting += [*node.args, *node.keywords]  # not the function, which is followed
+            waiting += [*node.args, *node.keywords]  # calls of the function are followed
             continue
         elif _is_by_name(node):
-            raise ValueError(f"line {node.lineno}: import_module is passed on; call it with a text or an f-string")
+            raise ValueError(f"line {node.lineno}: import_module is passed on; call it with a string or an f-string")
         waiting += ast.iter_child_nodes(node)
     return tuple(names), tuple(patterns)
 
@@ -140,12 +141,12 @@ def _reached(call: ast.Call) -> tuple[list[str], list[str]]:
         parts = [re.escape(str(p.value)) if isinstance(p, ast.Constant) else ".+" for p in argument.values]
         return [], ["".join(parts)]
     raise ValueError(
-        f"line {call.lineno}: {ast.unparse(call)} cannot be followed; give it a text or an f-string that begins with a package"
+        f"line {call.lineno}: {ast.unparse(call)} cannot be followed; give it a string or an f-string that begins with a package"
     )
 
 
 @cache
 def _has_code(text: str) -> bool:
-    """Whether a module is more than a docstring and comments."""
+    """Whether a module has more than a docstring and comments."""
     body = ast.parse(text).body
     return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)

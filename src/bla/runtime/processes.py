@@ -1,4 +1,4 @@
-"""Work on many items, a process on each core: for Python's own loops and drawing, of which threads run one at a time."""
+"""Work on many items in one process per core, for Python code that holds the GIL."""
 
 import os
 import signal
@@ -11,14 +11,14 @@ Result = TypeVar("Result")
 
 
 def in_processes(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """What `work` makes of each item, in their order; a single item is done here.
+    """Yield `work(item)` of each item in order; a single item is done in this process.
 
-    Work, items and results travel between processes: functions of a module, or partials of one, and plain data.
+    Work, items and results are sent between processes: module-level functions or partials of them, and plain data.
     """
     workers = min(len(items), os.cpu_count() or 1)
     if workers <= 1:
         yield from map(work, items)
         return
-    # Ctrl-C reaches every process, and one message about it is enough.
+    # Ctrl-C reaches every process; one message is enough
     with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         yield from pool.map(work, items)

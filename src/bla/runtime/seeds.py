@@ -1,4 +1,4 @@
-"""Seeds from names, so that a run draws the same numbers whatever else is run beside it."""
+"""Seeds derived from names, so that a run's random numbers do not depend on what else runs."""
 
 import hashlib
 

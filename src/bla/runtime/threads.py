@@ -1,4 +1,4 @@
-"""Many small trainings side by side, one in each thread: operations this small gain little from threads of their own."""
+"""Many small trainings in parallel, one per thread: operations this small gain little from several threads."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """What `work` makes of each item, in their order; no more begin after an error.
+    """Yield `work(item)` of each item in order; after an error no further item is started.
 
-    With several workers each of torch's operations takes one thread until the iterator is at its end.
+    With several workers torch uses one thread per operation until the iterator is exhausted.
     """
     threads = torch.get_num_threads()
     if workers > 1:

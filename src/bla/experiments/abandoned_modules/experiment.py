@@ -1,14 +1,15 @@
-"""The two explanation modules that the paper tried and gave up: with more context than BLA's softmax gives, and with none.
+"""The two explanation modules that the paper abandoned: with more context than BLA, and with less.
 
 A *concept vector* g of the whole image is added to every cell, l_i = min(u.(g + f_i) + b, 0). Since u.(g + f_i) = u.f_i + u.g,
-all that it does is to move an image's scores together by one number, u.g. A softmax does not feel that, and far below the
-bound nothing else does: no logit is bounded there, two are hardly ever equal, and the explanation is a single cell.
-*Pointwise attention* gives each cell a sigmoid of its own, so that no cell takes weight from another.
+it only shifts all scores of an image by u.g. A softmax is invariant to that shift, and far below the bound nothing else
+changes: no logit is clipped, two are hardly ever equal, and the explanation is a single cell. *Pointwise attention* gives
+each cell its own sigmoid, so that cells do not compete for weight.
 
     for first, result in train_runs(train, test, variant, head, seeds, schedule, device):
         runs = table_of_runs(result)       # runs `first` and following
 
-Source: Baumhauer et al. 2021, section 3.3 and Figure 24, after Jetley et al. 2018, Park et al. 2018 and Woo et al. 2018.
+Source: Baumhauer et al. 2021, section 3.3 and Figure 24, after Jetley et al. 2018, Park et al. 2018 and Woo et al.
+2018.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,17 +33,18 @@ def train_runs(
     schedule: Schedule,
     device: torch.device,
 ) -> Iterator[tuple[int, Evaluation]]:
-    """Train run r from head r and evaluate it: the number of a part's first run, and what the runs of that part did.
+    """Train run r from head r and evaluate it; yields parts: the number of the first run, and the runs' results.
 
-    `train_set` is features `[D, N, n, C]` and labels `[N]`, `test_set` `[M, n, C]` and `[M]`. Raises BlaError as `train` does.
+    `train_set` is features `[D, N, n, C]` and labels `[N]`, `test_set` `[M, n, C]` and `[M]`. Raises BlaError as
+    `train` does.
     """
-    # A concept vector of 1,280 channels has 80 million weights: no more are kept than train side by side, on a GPU one.
+    # A concept vector of 1,280 channels has 80 million weights, so few are in memory at a time: on a GPU one.
     concept = isinstance(variant, ConceptVector)
     size = len(seeds) if not concept else torch.get_num_threads() if device.type == "cpu" else 1
     for start in range(0, len(seeds), size):
         part = slice(start, start + size)
         part_head = Head(head.weight[part], head.bias[part])
-        first_epoch = schedule.epochs + start  # `train` counts runs from 0, and run r reads draw (r + epoch) mod D
+        first_epoch = schedule.epochs + start  # `train` counts runs from 0; run r reads draw (r + epoch) mod D
         trained = train(*train_set, variant, part_head, seeds[part], schedule, first_epoch, device=device)
         last = [derive_seed(seed, "evaluation") for seed in seeds[part]]
         yield start, evaluate(*test_set, variant, trained, last, device)

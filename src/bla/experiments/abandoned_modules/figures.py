@@ -1,4 +1,4 @@
-"""Every run of the abandoned modules: how many cells it keeps, and how far its logits lie below the bound."""
+"""The abandoned modules, run by run: number of cells, and distance of the logits from the bound."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,11 +11,11 @@ from bla.plotting.style import STYLE
 NAMES = {"bla": "BLA", "concept_vector": "concept vector (linear)", "concept_vector_relu": "concept vector (ReLU)"} | {
     "pointwise": "pointwise attention"
 }
-"""How pictures call the modules of params.yaml."""
+"""Titles of the modules of params.yaml in pictures."""
 
 
 def picture(runs: pd.DataFrame) -> Figure:
-    """Every run's explanation size, and the largest logits of its images: a row of panels a dataset."""
+    """Every run's explanation size, and the largest logits of its images; a row of panels per dataset."""
     datasets = list(dict.fromkeys(runs["dataset"]))
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(max(1, len(datasets)), 2, figsize=(9, 3 * max(1, len(datasets))), squeeze=False, layout="constrained")  # fmt: skip

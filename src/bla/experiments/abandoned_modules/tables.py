@@ -13,7 +13,7 @@ RUN = ["dataset", "variant", "explanation", "run", "seed", "n_images", *MEASURES
 def against_bla(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """Every variant against `bla` on each dataset, paired by run, with Holm's p over the table.
 
-    `runs` has a row a run with the columns dataset, variant, run, accuracy, loss and explanation_size.
+    `runs` has a row per run with the columns dataset, variant, run, accuracy, loss and explanation_size.
     """
     rows = []
     for dataset, own in runs.groupby("dataset", sort=False):

@@ -1,4 +1,4 @@
-"""The confidence that goes with a hard explanation."""
+"""The classifier's confidence with hard explanations."""
 
 import numpy as np
 import torch

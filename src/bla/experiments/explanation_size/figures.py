@@ -1,4 +1,4 @@
-"""The picture of explanation sizes: their distribution, by class, and the confidence of the prediction that goes with them."""
+"""The picture of explanation sizes: their distribution, by class, and against the prediction's confidence."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ from bla.plotting.style import STYLE
 
 
 def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
-    """A row a dataset: share of images by size; mean size of each class; confidence and accuracy by size.
+    """A row per dataset: share of images by size; mean size of each class; confidence and accuracy by size.
 
-    `bins` and `classes` are those of `bla.experiments.explanation_size.tables`, with columns dataset and variant. Bars are standard errors over runs.
+    `bins` and `classes` are those of `bla.experiments.explanation_size.tables`, with columns dataset and variant. Bars
+    are standard errors over runs.
     """
     datasets, variants = list(dict.fromkeys(bins["dataset"])), list(dict.fromkeys(bins["variant"]))
     colours = dict(zip(variants, sns.color_palette("colorblind", len(variants)), strict=True))

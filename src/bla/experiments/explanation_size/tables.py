@@ -1,10 +1,10 @@
-"""Explanation size: how many cells a hard explanation keeps, by image, by class, and beside the classifier's confidence.
+"""Explanation size, the number of cells of a hard explanation: by image, by class, and against confidence.
 
     runs = per_run(size, confidence, correct, labels)                # a row a run
     relations(runs)                                                  # is size related to confidence, error, class?
 
-Sizes are int `[R, N]`, cells of R runs' explanations of N images. The paper names the varying size as what tells bounded
-logits from L2X (Baumhauer et al. 2021, section 3.1), and leaves open what it depends on.
+Sizes are int `[R, N]`, the cells of R runs' explanations of N images. The paper says that a varying size distinguishes
+bounded logits from L2X (Baumhauer et al. 2021, section 3.1), but not what it depends on.
 """
 
 import numpy as np
@@ -18,20 +18,20 @@ Array = NDArray[np.float64]
 Sizes = NDArray[np.int16]
 
 FEWEST = 10
-"""Images that a run needs in a bin of sizes for a mean of its own."""
+"""A run has a mean in a bin of sizes only with at least this many images in it."""
 
 QUANTITIES = {
     "rho_confidence": "Spearman's ρ with confidence",
     "wrong_minus_right": "wrong − right predictions (cells)",
     "eta2_class": "share of variance between classes (η²)",
 }
-"""What each run is asked about size, and what is compared over runs with its value under no relation."""
+"""The quantities computed for each run, and tested over runs against their value without a relation."""
 
 
 def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> pd.DataFrame:
-    """A row a run: how size is distributed over images, and how it goes with confidence, error and class.
+    """A row per run: the distribution of size over images, and its relation to confidence, error and class.
 
-    NaN where all sizes are equal, or no prediction is wrong (`QUANTITIES`).
+    `QUANTITIES` are NaN if all sizes are equal, or no prediction is wrong.
     """
     quartiles = np.quantile(size, [0.25, 0.5, 0.75], axis=1)
     rows = []
@@ -69,7 +69,7 @@ def _between(cells: Sizes, labels: NDArray[np.int64]) -> float:
 
 
 def per_class(size: Sizes, labels: NDArray[np.int64], names: list[str]) -> pd.DataFrame:
-    """A row a class: its mean size over images, averaged over runs, with the standard error over runs."""
+    """A row per class: its mean size over images, averaged over runs, with the standard error over runs."""
     rows = []
     for label, name in enumerate(names):
         if not (of := labels == label).any():
@@ -81,9 +81,10 @@ def per_class(size: Sizes, labels: NDArray[np.int64], names: list[str]) -> pd.Da
 
 
 def per_bin(size: Sizes, confidence: Array, correct: NDArray[np.bool_], cells: int) -> pd.DataFrame:
-    """A row for every few sizes, `low` to `high`: the share of images, their mean confidence and accuracy.
+    """A row per bin of sizes, `low` to `high`: the share of images, their mean confidence and accuracy.
 
-    Means over runs with standard errors; confidence and accuracy of the `n_runs` that have at least `FEWEST` images there.
+    Means over runs with standard errors; confidence and accuracy over the `n_runs` with at least `FEWEST` images in the
+    bin.
     """
     step = max(1, round(cells / 12))
     rows = []
@@ -105,10 +106,11 @@ def _mean(name: str, values: Array) -> dict[str, float]:
 
 
 def relations(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Each of `QUANTITIES` over the runs of a dataset and variant, against its value under no relation, with Holm's p.
+    """Each of `QUANTITIES` over the runs of a dataset and variant, tested against its value without a relation.
 
-    Wilcoxon's signed-rank test of one value a run, so it speaks of these images and other trainings. `low` and `high` are a
-    95 % bootstrap interval of the mean over runs; `n_runs` are those for which the quantity is defined.
+    Wilcoxon's signed-rank test of one value per run, with Holm's p: it generalises to other trainings, not to other
+    images. `low` and `high` are a 95 % bootstrap interval of the mean over runs; `n_runs` counts runs in which the
+    quantity is defined.
     """
     rows = []
     for (dataset, variant), own in runs.groupby(["dataset", "variant"], sort=False):

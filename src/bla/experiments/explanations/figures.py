@@ -1,4 +1,4 @@
-"""What each column of Table 1 looks at: Figures 2 and 12 to 23."""
+"""Explanations of every column of Table 1: Figures 2 and 12 to 23."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ def explanations(
     heading: str,
     own_scale: bool = False,
 ) -> Figure:
-    """One column an image: input, logits with their colour bar, soft weights, hard cells, overlay.
+    """A column per image: input, logits with their colour bar, soft weights, hard cells, overlay.
 
-    `images` uint8 `[M, H, W, 3]`; the maps `[M, h, w]`. The paper's "soft" pictures show the logits, not q: both are drawn.
-    With `own_scale` every image has a colour bar of its own, where logits of different images lie far apart.
+    `images` uint8 `[M, H, W, 3]`; the maps `[M, h, w]`. The paper's "soft" pictures show the logits, not q: both are
+    drawn. With `own_scale` every image has its own colour bar, for logits that differ much between images.
     """
     count = len(images)
     with plt.rc_context(STYLE):
@@ -51,7 +51,7 @@ def explanations(
 
 
 def overview(images: NDArray[np.uint8], hard: dict[str, NDArray[np.float64]], captions: list[str]) -> Figure:
-    """The same images under every column: the input, then each column's overlay; one column an image."""
+    """The same images under every column of Table 1: the input, then each column's overlay; an image per picture column."""
     count = len(images)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1 + len(hard), count, figsize=(1.5 * count, 1.55 * (1 + len(hard))), squeeze=False, layout="constrained")  # fmt: skip

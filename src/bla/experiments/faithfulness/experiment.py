@@ -1,4 +1,4 @@
-"""What is measured of maps beside the metrics of one map: likeness to LIME's, to noisy images', to random classifiers'."""
+"""Similarity of maps: to LIME's, to those of noisy images, and to those of randomised classifiers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 def hard_explanations(
     features: Tensor, modules: Mapping[str, tuple[Explaining, Module]]
 ) -> dict[str, NDArray[np.bool_]]:
-    """The variants' own hard explanations `[M, n]` of features `[M, n, C]`, from modules of one run."""
+    """The variants' hard explanations `[M, n]` of features `[M, n, C]`, from the modules of one run."""
     return {
         key: hard_explanation(variant, logits_of(variant, module(features)))[0].cpu().numpy()
         for key, (variant, module) in modules.items()
@@ -26,7 +26,7 @@ def hard_explanations(
 
 
 def best_sets(sets: Mapping[str, Sequence[Sequence[Sequence[int]]]], cells: int) -> dict[str, NDArray[np.bool_]]:
-    """The best set of each image `[M, n]`, for methods that return sets; all false for an image without any."""
+    """The best set of each image as bool `[M, n]`, for methods that return sets; all false for an image without sets."""
     result = {}
     for name, of_images in sets.items():
         result[name] = np.zeros((len(of_images), cells), np.bool_)
@@ -38,10 +38,10 @@ def best_sets(sets: Mapping[str, Sequence[Sequence[Sequence[int]]]], cells: int)
 def similarities(
     arrays: Mapping[str, Array], maps: Mapping[str, Array], levels: Sequence[str], constant_maps: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How alike maps `[M, n]` are to LIME's, to those of noisy images and to those of random classifiers, image by image.
+    """Rank correlations of maps `[M, n]` with LIME's, with those of noisy images and of random classifiers, image by image.
 
-    `arrays` are what the stage `maps` writes. First the metrics, a row a method, metric and image; then every level of the
-    cascade, by its number and layer.
+    `arrays` are the stage `maps`' output. Returns the metrics, a row per method, metric and image, and all levels of
+    the cascade, by number and layer.
     """
     rows, cascade = [], []
 
@@ -67,6 +67,6 @@ def similarities(
 
 
 def means_over_images(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Mean, standard error over images and their number, of what is not NaN."""
+    """Mean, standard error and number of images, without NaN."""
     groups = points.dropna(subset="value").groupby(list(by), sort=False)["value"]
     return groups.agg(mean="mean", standard_error="sem", n="count").reset_index()

@@ -35,13 +35,13 @@ PANELS = {
     "insertion_blur": "insertion, blurred: higher is better",
     "accuracy_features": "cells pooled: higher is better",
 }
-"""The curves of `bla.metrics.measure` that are drawn, and what they show."""
+"""The curves of `bla.metrics.measure` that are drawn, and their titles."""
 
 
 PICTURED = 5
-"""Test images whose maps by every method are drawn."""
+"""Number of test images in the picture of all methods' maps."""
 SCATTERED = 3
-"""Of those, the ones whose maps are drawn against LIME's, cell by cell."""
+"""Number of them in the picture that plots maps against LIME's, cell by cell."""
 
 
 def pictures(
@@ -58,12 +58,12 @@ def pictures(
     targets: NDArray[np.int64],
     classes: Sequence[str],
 ) -> dict[str, Callable[[], Figure]]:
-    """All pictures of a dataset by name, each a function that draws it and can travel to another process.
+    """All pictures of a dataset by name, each as a function that draws it and can be sent to another process.
 
-    `maps_by_method` `[M, h', w']` have the method's own resolution, `cells_by_method` `[M, n]` are their means over the cells of
-    the `grid`; `sets` are the cells of each method's best set, if it has sets. `methods` is the table of the stage `maps`, the
-    next three are those of `faithfulness`. `images` uint8 `[M, H, W, 3]`; `targets` `[M]` are the explained classes, `classes`
-    captions by label.
+    `maps_by_method` `[M, h', w']` have the method's own resolution, `cells_by_method` `[M, n]` are their means over the
+    cells of the `grid`; `sets` are the cells of each method's best set, if it has sets. `methods` is the table of the
+    stage `maps`, the next three are those of `faithfulness`. `images` uint8 `[M, H, W, 3]`; `targets` `[M]` are the
+    explained classes, `classes` captions by label.
     """
     mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
     with_mask = pd.concat([methods, mask]) if (points["method"] == "mask").any() else methods
@@ -71,7 +71,9 @@ def pictures(
     maps = {title: cells_by_method[method] for method, title in titles.items()}
     whole = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0]
     count = min(PICTURED, len(whole))
-    shown = whole[(2 * np.arange(count) + 1) * len(whole) // (2 * count)]  # they are ordered by class: some of each
+    shown = whole[
+        (2 * np.arange(count) + 1) * len(whole) // (2 * count)
+    ]  # images are ordered by class, so these are of several classes
     captions = [f"“{classes[int(target)]}”" for target in targets[shown]]
     drawn = {title: maps_by_method[method][shown] for method, title in titles.items()}
     outlined = {titles[method]: [of_images[number] for number in shown] for method, of_images in sets.items()}
@@ -91,8 +93,10 @@ def pictures(
 
 
 def looks(methods: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Colour, line and width of each method; `methods` has a row a method with `title`, `learned`, `control`."""
-    colours = [colour for place, colour in enumerate(sns.color_palette("colorblind", 10)) if place != 7]  # that is grey
+    """Colour, line and width of each method; `methods` has a row per method with `title`, `learned`, `control`."""
+    colours = [
+        colour for place, colour in enumerate(sns.color_palette("colorblind", 10)) if place != 7
+    ]  # colour 7 is grey
     lines: list[Any] = ["-", "--", ":", "-.", (0, (1, 5))]
     result: dict[str, dict[str, Any]] = {}
     places = {True: 0, False: 0}
@@ -114,10 +118,10 @@ def side_by_side(
     grid: Sequence[int],
     sets: Mapping[str, Sequence[Sequence[int]]] = MappingProxyType({}),
 ) -> Figure:
-    """A row an image, a column a method: half the image, half the map from its least (blue) to its largest value (red).
+    """A row per image, a column per method: half the image, half the map, from its smallest (blue) to its largest value (red).
 
-    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, of each image the cells of the
-    `grid` to outline in white.
+    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, of each image the
+    cells of the `grid` to outline in white.
     """
     count, height = len(maps) + 1, 0.13 + 1.12 * images.shape[1] / images.shape[2]
     with plt.rc_context(STYLE):
@@ -142,7 +146,7 @@ def side_by_side(
 
 
 def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequence[int]) -> None:
-    """Draw a white frame around each of some cells of a grid over an image of this height and width."""
+    """Draw white frames around some cells of a grid over an image of this height and width."""
     height, width = (pixels / count for pixels, count in zip(size, grid, strict=True))
     for cell in cells:
         row, column = divmod(cell, grid[1])
@@ -153,7 +157,7 @@ def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequenc
 def against_lime(
     lime: Array, maps: Mapping[str, Array], correlations: Mapping[str, Array], captions: list[str]
 ) -> Figure:
-    """A row an image, a column a method: each cell's LIME coefficient and its weight in the map, with Spearman's ρ.
+    """A row per image, a column per method: each cell's LIME coefficient and its weight in the map, with Spearman's ρ.
 
     `lime` `[m, n]`; `maps` by title `[m, n]`; `correlations` by title `[m]`.
     """
@@ -176,7 +180,7 @@ def against_lime(
 
 
 def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
-    """Deletion, insertion and accuracy against the share of cells, mean over images; one panel a curve.
+    """Deletion, insertion and accuracy against the share of cells, mean over images; a panel per curve.
 
     `points` has method, curve, share, mean, standard_error and n. The band is one standard error of learned methods.
     """
@@ -208,7 +212,7 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
 
 
 def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
-    """Methods by metrics of one dataset: the mean as text, the rank among methods as colour, bright for the best.
+    """Methods by metrics of one dataset: means as text, ranks among methods as colour, bright for the best.
 
     `table` is that of `bla.experiments.faithfulness.tables.summary`.
     """
@@ -237,10 +241,10 @@ def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure
 
 
 def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
-    """Similarity to the original map while more and more layers are random; what stays up does not depend on them.
+    """Similarity to the original map with more and more random layers; a high line does not depend on these layers.
 
-    `points` has method, level, layer, mean, standard_error and n; the maps have so many `cells`. A line stops where a level
-    was not measured: a slow method's, or one where no map orders anything.
+    `points` has method, level, layer, mean, standard_error and n; `cells` is the number of cells of a map. Levels that
+    were not measured, of slow methods or with only constant maps, interrupt a line.
     """
     look = looks(methods)
     layers = points.drop_duplicates("level").sort_values("level")

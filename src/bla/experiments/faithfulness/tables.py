@@ -22,7 +22,7 @@ AGAINST = ("random", "bla_t")
 
 
 def summary(per_image: pd.DataFrame) -> pd.DataFrame:
-    """Mean, standard error over images, n and the better direction: a row a dataset, method and metric, in their order."""
+    """Mean, standard error over images, n and better direction: a row per dataset, method and metric, in their order."""
     groups = per_image.groupby(["dataset", "method", "metric"], sort=False)["value"]
     table = groups.agg(mean="mean", standard_error="sem", n="count").reset_index()
     order = {metric.name: place for place, metric in enumerate(METRICS)}
@@ -35,13 +35,13 @@ def summary(per_image: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranks(table: pd.DataFrame) -> pd.Series:
-    """Each method's place by its mean among all of a dataset and metric, 1 for the best; equal means share a place."""
+    """Each method's rank by its mean within a dataset and metric, 1 for the best; equal means share a rank."""
     signed = table["mean"].where(table["better"] == "lower", -table["mean"])
     return signed.groupby([table["dataset"], table["metric"]]).rank(method="min").astype("Int64")
 
 
 def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
-    """Every method against each of some others, metric by metric: Wilcoxon signed-rank over the images that both have.
+    """Every method against each reference, metric by metric: Wilcoxon signed-rank test over the images that both have.
 
     `mean_difference` is method - reference; Holm corrects over all metrics and methods of a dataset and reference.
     """
@@ -57,7 +57,7 @@ def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
                 pairs = wide[[method, reference]].dropna().to_numpy()
                 if len(pairs) < 2:
                     continue
-                difference = np.round(pairs[:, 0] - pairs[:, 1], 9)  # what is equal but for rounding is tied
+                difference = np.round(pairs[:, 0] - pairs[:, 1], 9)  # values equal up to rounding are ties
                 test = wilcoxon(difference, np.zeros_like(difference))
                 row = {"dataset": dataset, "metric": metric, "method": method, "against": reference}
                 row |= {"test": "Wilcoxon signed-rank over images, two-sided", "n": len(pairs)}

@@ -15,14 +15,14 @@ from bla.runtime.threads import side_by_side
 POOLINGS: tuple[Pooling, Pooling] = ("mean", "flat")
 COLUMNS = ("bl", "bla_t")
 Job = tuple[Pooling, str, list[int], int]
-"""Pooling, column, the seeds of some runs, and the number of the first."""
+"""Pooling, column, the seeds of a part of the runs, and the number of its first run."""
 
 
 def jobs(runs: int, seed_of: Callable[[str, str, int], int], device: torch.device) -> list[Job]:
-    """All runs of every pooling and column, in parts that train together: on a GPU all, on a CPU one run in each thread."""
+    """All runs of every pooling and column, in parts that train together: all on a GPU, single runs in threads on a CPU."""
     size = (
         1 if device.type == "cpu" else runs
-    )  # small convolutions gain nothing from threads, nor from runs side by side
+    )  # small convolutions gain nothing from several threads or from batching runs
     return [
         (pooling, column, [seed_of(pooling, column, run) for run in range(start, min(start + size, runs))], start)
         for pooling in POOLINGS

@@ -1,4 +1,4 @@
-"""Every run of the small CNN, and what run 0 keeps of some digits."""
+"""The small CNN's accuracy, run by run, and run 0's explanations of some digits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ POOLINGS = {"mean": "map averaged (16 numbers)", "flat": "map as it is (784 numb
 
 
 def picture(runs: pd.DataFrame, images: NDArray[np.uint8], hard: Mapping[str, NDArray[np.float64]]) -> Figure:
-    """Accuracy of every run by column and pooling; below, digits `[M, 28, 28, 3]` and what run 0 keeps `[M, 7, 7]` of them."""
+    """Accuracy of every run by column and pooling; below, digits `[M, 28, 28, 3]` and run 0's explanations `[M, 7, 7]`."""
     count = len(images)
     colours = dict(zip(("bl", "bla_t"), sns.color_palette("colorblind", 2), strict=True))
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):

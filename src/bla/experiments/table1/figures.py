@@ -13,7 +13,7 @@ from bla.plotting.style import STYLE
 
 
 def figure_three(runs: pd.DataFrame) -> Figure:
-    """Figure 3: error rate and loss of every run, by column, one panel a dataset; BL's median is a dashed line."""
+    """Figure 3: error rate and loss of every run, by column, a panel per dataset; BL's median is a dashed line."""
     datasets = list(dict.fromkeys(runs["dataset"]))
     runs = runs.assign(error_rate=1 - runs["accuracy"], column=[COLUMNS.get(v, v) for v in runs["variant"]])
     baseline, shown = runs[runs["variant"] == "bl"], runs[runs["variant"] != "bl"]
@@ -37,7 +37,7 @@ def figure_three(runs: pd.DataFrame) -> Figure:
 
 
 def _swarm(axis: Any, runs: pd.DataFrame, measure: str, order: list[str], palette: dict[str, Any]) -> None:
-    """Every run as a dot, spread evenly from left to right by its number, so that none hides another."""
+    """A dot per run, spread from left to right by run number, so that no dot hides another."""
     for place, column in enumerate(order):
         values = runs[runs["column"] == column][measure].to_numpy()
         across = place + np.linspace(-0.22, 0.22, len(values))

@@ -3,7 +3,7 @@
     table = table_one(runs, tests, kinds, published, alpha=0.05)
     print(markdown(table, alpha=0.05))
 
-Numbers stay numbers in the long form; the layout and the Markdown hold texts.
+The long form has numbers; the layout and the Markdown have texts.
 """
 
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ NOTE = (
 
 
 def title(variant: str) -> str:
-    """How a column is headed: the paper's name if it has one, else the key of params.yaml."""
+    """A column's title: the paper's name if there is one, else the key of params.yaml."""
     return COLUMNS.get(variant, variant)
 
 
 def table_one(
     runs: pd.DataFrame, tests: pd.DataFrame, kinds: Mapping[str, str], published: pd.DataFrame, alpha: float
 ) -> pd.DataFrame:
-    """Table 1 in long form, one row a dataset, variant and measure, in the order of `runs`.
+    """Table 1 in long form, a row per dataset, variant and measure, in the order of `runs`.
 
     `kinds` gives each dataset's kind; where the paper has that dataset, `paper`, `paper_standard_error` and `z` =
     (ours - paper) / sqrt(SE^2 + SE^2) are filled. `mark` holds † and ∗ where `tests` has p >= alpha.
@@ -65,7 +65,7 @@ def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: 
 
 
 def layout(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """Table 1 as the paper lays it out, one frame of texts a measure: a row a dataset, a column a variant."""
+    """Table 1 in the paper's layout, a frame of texts per measure: a row per dataset, a column per variant."""
     frames = []
     variants = list(dict.fromkeys(table["variant"]))
     for measure, heading in zip(MEASURES, ("Accuracy", "Loss (nats)", "Explanation size (cells)"), strict=True):
@@ -82,7 +82,7 @@ def layout(table: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def markdown(table: pd.DataFrame, alpha: float) -> str:
-    """The layout of Table 1 as Markdown, with the note that explains its marks."""
+    """Table 1 as Markdown, with the note that explains its marks."""
     parts = [frame.to_markdown(index=False, disable_numparse=True) for frame in layout(table)]
     return "\n\n".join([*parts, fill(NOTE.format(alpha=alpha), 120)]) + "\n"
 

@@ -22,7 +22,7 @@ from bla.networks.patches import batch_size_for
 from bla.runtime.seeds import derive_seed
 
 PICTURED = 8
-"""Test images that are drawn as the second network sees them."""
+"""Number of test images that are drawn as the second network sees them."""
 Row = dict[str, object]
 
 
@@ -43,7 +43,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Seen:
-    """Of M test images what the second network of run 0 sees under a reading: `soft` and `hard`, uint8 `[M, H, W, 3]`."""
+    """M test images as the second network of run 0 sees them, by reading: `soft` and `hard`, uint8 `[M, H, W, 3]`."""
 
     images: NDArray[np.uint8]
     soft: Mapping[str, NDArray[np.uint8]]
@@ -53,13 +53,13 @@ class Seen:
 def train_and_evaluate(
     data: Data, readings: Mapping[str, L2XReading], k: int, schedule: Optimiser, job: tuple[str, int, int]
 ) -> tuple[Row, Seen | None]:
-    """One run: its row, and of run 0 what the second network sees. The job is a reading's name, a run and its seed.
+    """One run: its row, and for run 0 what the second network sees. The job is a reading's name, a run and its seed.
 
     Raises BlaError as `l2x.train` does.
     """
     name, run, seed = job
     reading = readings[name]
-    extractor = copy.deepcopy(data.extractor)  # its stochastic depth is set from outside, in several threads
+    extractor = copy.deepcopy(data.extractor)  # a copy per thread, because stochastic depth is set from outside
     sets = data.images, data.features, data.labels, data.rows
     trained = train(extractor, *sets, reading, k, schedule, seed, run)
     images, _, labels = data.test
@@ -92,6 +92,6 @@ def train_and_evaluate(
 
 
 def merged(parts: Sequence[Seen]) -> Seen:
-    """What run 0 sees of the same images under several readings, as one."""
+    """The `Seen` of several readings of the same images, merged."""
     soft = {name: images for part in parts for name, images in part.soft.items()}
     return Seen(parts[0].images, soft, {name: images for part in parts for name, images in part.hard.items()})

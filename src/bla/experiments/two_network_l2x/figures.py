@@ -1,4 +1,4 @@
-"""What the second network sees, and how accurate it is."""
+"""Pictures of two-network L2X: accuracies, and what the second network sees."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from bla.plotting.style import STYLE
 
 
 def picture(runs: pd.DataFrame, seen: Mapping[str, Seen]) -> Figure:
-    """For each dataset the accuracy of every run, by reading and by what is shown; below, what run 0's second network sees."""
+    """For each dataset the accuracy of every run, by reading and way of showing; below, what run 0's second network sees."""
     if not seen:
         figure = plt.figure(figsize=(6, 1))
         figure.suptitle("None of two_network_l2x.datasets is among the datasets that ran")

@@ -1,15 +1,15 @@
-"""L2X with two networks: an explainer chooses k patches of an image, and a second network is shown only these.
+"""Two-network L2X: an explainer chooses k patches of an image, and a second network sees only these.
 
-Both stand on the same frozen backbone: the explainer is a 1x1 convolution that gives every patch a logit, the second
-network averages its map and ends in a dense head. They train together, so that the second network's loss teaches the
-explainer what to show. Choosing has no gradient; training shows a relaxed sample instead, the soft explanation.
+Both use the same frozen backbone: the explainer is a 1x1 convolution with a logit per patch, the second network is
+average pooling and a dense head. They train together, so that the second network's loss trains the explainer. Selection
+has no gradient, so training uses a relaxed sample, the soft explanation.
 
     trained = train(extractor, images, features, labels, rows, reading, k, schedule, seed, run)
     result = evaluate(extractor, images, features, labels, reading, k, trained, seed)
     result.correct["soft"].double().mean(), result.correct["hard"].double().mean()
 
-The explainer sees the image as it is, and of a frozen backbone those features are at hand. A step costs one forward
-pass of masked images and one backward pass, which carries the gradient through the backbone to the mask.
+The explainer sees the whole image, whose features are cached. A step costs a forward pass of masked images and a
+backward pass, which carries the gradient through the backbone to the mask.
 
 Sources: Chen et al. 2018, "Learning to explain" (the method); Baumhauer et al. 2021, section 4.1 (on a deep backbone).
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bla.networks.backbones import Extractor
 
 MASKED = ("soft", "hard_dimmed", "hard", "random")
-"""How an image is shown to the second network: see `Result`."""
+"""The ways of showing an image to the second network; see `Result`."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Trained:
 
 @dataclass(frozen=True)
 class Result:
-    """What one run did on M images.
+    """Results of one run on M images.
 
     `correct` bool `[M]` by what the second network sees: `soft`, the soft explanation, sampled as in training; `hard`,
-    the k patches of the largest logits; `hard_dimmed`, these alone, but only as bright as the soft explanation shows
-    each, on average `chosen_brightness`; `random`, k random patches; `full`, the whole image. `soft` in [0, 1], and
-    `hard` and `random` bool, `[M, n]`, are the masks.
+    the k patches with the largest logits; `hard_dimmed`, the same patches at the brightness of the soft explanation, on
+    average `chosen_brightness`; `random`, k random patches; `full`, the whole image. The masks are `soft` in [0, 1],
+    and `hard` and `random` bool, `[M, n]`.
     """
 
     correct: Mapping[str, Tensor]
@@ -64,10 +64,10 @@ class Result:
 
 
 def sample(reading: L2XReading, k: int, logits: Tensor, uniform: Tensor) -> Tensor:
-    """The mask of training `[..., n]`, how much of each patch is shown, from logits `[..., n]` and uniform numbers `[..., k, n]`.
+    """The training mask `[..., n]`, the brightness of each patch, from logits `[..., n]` and uniform numbers `[..., k, n]`.
 
-    With `straight_through` exactly the k largest patches of the sample are shown, with the gradient of the sample
-    itself (Bengio et al. 2013).
+    With `straight_through` the mask is exactly the k largest patches of the sample, with the sample's gradient (Bengio
+    et al. 2013).
     """
     weights = l2x_weights(logits, reading.temperature, gumbel(uniform).movedim(-2, 0))
     if reading.straight_through:
@@ -83,9 +83,9 @@ def shown(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def masked(extractor: "Extractor", images: Tensor, mask: Tensor, reading: L2XReading) -> Tensor:
-    """What the second network sees of images `[B, H, W, 3]` in [0, 255] under a mask `[B, h, w]`: float `[B, H, W, 3]`.
+    """Images `[B, H, W, 3]` in [0, 255] under a mask `[B, h, w]`, as the second network sees them: float `[B, H, W, 3]`.
 
-    The rest is black, or the mean colour that the backbone's input normalisation takes for 0.
+    Hidden pixels are black, or the colour that the backbone's normalisation maps to 0.
     """
     part = shown(mask.float(), (images.shape[1], images.shape[2]))[..., None]
     pixels = images * part
@@ -111,12 +111,13 @@ def train(
     seed: int,
     run: int,
 ) -> Trained:
-    """Train the explainer and the head of one run on the images `rows` `[N]`; the extractor stays as it is.
+    """Train the explainer and the head of one run on the images `rows` `[N]`; the extractor is frozen.
 
-    `images` uint8 `[A, H, W, 3]` may lie anywhere; `features` `[D, A, n, C]` are D draws of theirs, of which the run
-    reads draw (run + epoch) mod D; `labels` `[A]`. The device is that of the features. Where the features are noisy
-    (`Extractor.drop_factors`) the second network's backbone is too. Runs of one seed start alike and draw the same
-    numbers under every reading. Raises BlaError if there are not more than k patches, or a loss is not finite.
+    `images` uint8 `[A, H, W, 3]` may be a memory map; `features` `[D, A, n, C]` are D draws of their features, of which
+    the run reads draw (run + epoch) mod D; `labels` `[A]`. The device is that of the features. If the features are
+    noisy (`Extractor.drop_factors`), so is the second network's backbone. Runs with the same seed have the same initial
+    weights and random numbers under every reading. Raises BlaError unless there are more than k patches, or if a loss
+    is not finite.
     """
     device, (draws, _, cells, channels) = features.device, features.shape
     if labels.ndim > 1:
@@ -165,7 +166,7 @@ def evaluate(
 ) -> Result:
     """Evaluate one run on images `[M, H, W, 3]` with clean features `[M, n, C]`, in batches.
 
-    Image i's samples and random patches come from (seed, i), the same under every reading.
+    The random numbers of image i depend only on (seed, i), under every reading.
     """
     device, cells = features.device, features.shape[1]
     grid = grid_of(extractor, images, device)

@@ -1,4 +1,4 @@
-"""Accuracies of L2X with two networks, by what the second network is shown, compared run by run."""
+"""Accuracies of two-network L2X, by what the second network sees, compared run by run."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ SHOWN = {
     "hard": "hard explanation (k patches)",
     "random": "k random patches",
 }
-"""What the second network is shown, in the order of the picture."""
+"""The ways of showing an image, in the order of the picture."""
 SETTING = ["reading", "k", "n_train_images"]
 MEASURES = [f"{name}_accuracy" for name in (*SHOWN, "full")]
 MEASURES += ["soft_brightness", "chosen_brightness", "precision", "random_precision"]
@@ -25,8 +25,8 @@ DIGIT_RUN = ["data", "reading", "temperature", "k", "run", "seed", "n_train_imag
 def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """Accuracies compared run by run, with Holm's p over the table.
 
-    Within each reading hard explanations against soft ones, the same patches dimmed, and random ones; of each reading the soft
-    and the hard accuracy against the first reading's.
+    Within each reading: hard explanations against soft ones, dimmed ones, and random patches. Between readings: the
+    soft and the hard accuracy against the first reading's.
     """
     rows = []
     for dataset, own in runs.groupby("dataset", sort=False):

@@ -1,4 +1,4 @@
-"""All columns of Table 1 on every preparation that the paper leaves open, from heads of their own.
+"""All columns of Table 1, trained on every preparation that the paper leaves open.
 
 for backbone in preparations(spec, draws=5):
     runs = measure(train, test, seeds, schedule)      # features of that preparation: a row a run and column
@@ -34,17 +34,17 @@ COLUMNS: dict[str, Variant] = {
     "bla_t_renormalise": replace(_bla_t, threshold_rule="renormalise"),
     "bla_t_indicator": replace(_bla_t, threshold_rule="indicator"),
 }
-"""The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T: its head trains along."""
+"""The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T: its head trains too."""
 
 
 def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
     """Every combination of input normalisation and stochastic depth for a backbone.
 
-    Raises BlaError if it was trained with another normalisation than ImageNet's: Keras' bug is a wrong ImageNet one.
+    Raises BlaError unless the backbone's normalisation is ImageNet's, which Keras' bug changes.
     """
     if backbone.normalisation not in NORMALISATIONS:
         raise BlaError(
-            f"unstated_choices.datasets: for backbones with normalisation imagenet, not {backbone.normalisation}"
+            f"unstated_choices.datasets: needs backbones with normalisation imagenet, not {backbone.normalisation}"
         )
     return [
         replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws if depth else 1)
@@ -59,10 +59,10 @@ def measure(
     schedule: Schedule,
     progress: Callable[[int], object] = lambda runs: None,
 ) -> pd.DataFrame:
-    """A row a column and run: accuracy, loss and explanation size on one preparation.
+    """A row per column and run: accuracy, loss and explanation size on one preparation.
 
-    `train_set` is features `[D, N, n, C]` and labels `[N]`, `test_set` `[M, n, C]` and `[M]`. Every column gets the same
-    random numbers, so that only the choice differs within a pair. `progress` is called three times with the number of runs.
+    `train_set` is features `[D, N, n, C]` and labels `[N]`, `test_set` `[M, n, C]` and `[M]`. All columns use the same
+    random numbers, so that pairs differ only in the choice. `progress` is called three times with the number of runs.
     """
     (features, labels), variants = train_set, list(COLUMNS.values())
     first, second, last = ([derive_seed(seed, phase) for seed in seeds] for phase in ("baseline", "variant", "evaluation"))  # fmt: skip

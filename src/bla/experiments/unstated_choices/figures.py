@@ -1,4 +1,4 @@
-"""What each unstated choice changes, with intervals."""
+"""Pictures of what each unstated choice changes."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,9 +11,9 @@ from bla.plotting.style import STYLE
 
 
 def choices(effects: pd.DataFrame) -> Figure:
-    """What each choice of `bla.experiments.unstated_choices.tables.effects` changes in each column, with 95 % intervals: a row a dataset.
+    """The main effects of `tables.effects` with 95 % intervals, a row per dataset.
 
-    Main effects alone; one panel a measure, the choices from top to bottom, the columns side by side in colours.
+    A panel per measure; choices from top to bottom, columns in colours.
     """
     main = effects[effects["setting"] == "all"]
     main = main.assign(label=main["choice"].str.replace("_", " ") + ":\n" + main["reference"] + " → " + main["other"])

@@ -1,9 +1,9 @@
-"""What the paper does not say, and what each choice changes.
+"""Choices that the paper does not state, and what each changes.
 
-Five choices decide a published number without being in the paper's text: how the input was normalised, whether stochastic
-depth stayed on in the frozen backbone, how the threshold cuts, whether BLA-PH's head really was frozen, and that the
-variants train for twice as long as the baseline that they are compared with. Normalisation, stochastic depth and threshold
-rule are crossed in full; a comparison always pairs run r with run r, which starts from the same random numbers.
+Five choices that the paper's text does not state affect its numbers: the input normalisation, whether stochastic depth
+stayed on in the frozen backbone, how the threshold cuts, whether BLA-PH's head was really frozen, and that the variants
+train twice as long as the baseline. Normalisation, stochastic depth and threshold rule are fully crossed; comparisons
+pair run r with run r, which have the same random numbers.
 
     runs                                  # a row a run, column and preparation, as `experiment.measure` returns them
     cells(runs)                           # means with standard errors
@@ -26,7 +26,7 @@ PREPARATION = ["normalisation", "stochastic_depth"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice between two settings: a factor of the preparation, or two columns to compare."""
+    """A choice between two settings: of the preparation, or between two columns."""
 
     name: str
     reference: str
@@ -46,10 +46,10 @@ CHOICES = (
 
 
 def cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, standard error and number of runs: a row a dataset, preparation, column and measure.
+    """Mean, standard error and number of runs: a row per dataset, preparation, column and measure.
 
-    `runs` has a row a run with the columns dataset, normalisation, stochastic_depth, draws, column, run and the measures
-    (explanation_size empty for BL).
+    `runs` has a row per run with the columns dataset, normalisation, stochastic_depth, draws, column, run and the
+    measures (explanation_size empty for BL).
     """
     rows = []
     keys = ["dataset", *PREPARATION, "draws", "column"]
@@ -65,18 +65,20 @@ def cells(runs: pd.DataFrame) -> pd.DataFrame:
 def effects(runs: pd.DataFrame) -> pd.DataFrame:
     """What each choice changes: other - reference over paired runs, with interval, test and effect size.
 
-    A row a dataset, choice, column, setting of the other choices, and measure. Where `setting` is "all", each run was
-    first averaged over those settings: the main effect. The interval is Student's. Holm corrects the main effects of a
-    dataset as one family and the single settings as another, without rows in which nothing changes at all.
+    A row per dataset, choice, column, setting of the other choices, and measure. If `setting` is "all", runs are first
+    averaged over those settings: the main effect. The interval is Student's. Holm corrects the main effects of a
+    dataset as one family and the single settings as another, without rows in which nothing changes.
     """
     rows = []
     for dataset, own in runs.groupby("dataset", sort=False):
         for choice, measure in product(CHOICES, MEASURES):
             for column, setting, pairs in _pairs(own, choice, measure):
                 difference = (pairs["other"] - pairs["reference"]).to_numpy()
-                test = wilcoxon(difference.round(9), np.zeros(len(difference)))  # so that equal differences tie
+                test = wilcoxon(difference.round(9), np.zeros(len(difference)))  # so that equal differences are ties
                 error = float(standard_error(difference))
-                reach = float(stats.t.ppf(0.975, len(difference) - 1)) * error  # a bootstrap of few runs is too narrow
+                reach = (
+                    float(stats.t.ppf(0.975, len(difference) - 1)) * error
+                )  # a bootstrap interval of few runs would be too narrow
                 row = {"dataset": dataset, "choice": choice.name, "reference": choice.reference, "other": choice.other}
                 row |= {"column": column, "setting": setting, "measure": measure, "n_runs": len(difference)}
                 row |= {"mean_reference": pairs["reference"].mean(), "mean_other": pairs["other"].mean()}
@@ -97,7 +99,7 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs(runs: pd.DataFrame, choice: Choice, measure: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """For each column and setting the paired values of the runs: a row a run, `reference` and `other`."""
+    """The paired values of each column and setting: a row per run, `reference` and `other`."""
     if choice.columns:
         levels = dict(zip(choice.columns, ("reference", "other"), strict=True))
         chosen = runs[runs["column"].isin(levels)].assign(
