@@ -36,8 +36,8 @@ def own_maps(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64
 
 def cell_maps(arrays: Mapping[str, NDArray[Any]], grid: Grid) -> dict[str, NDArray[np.float64]]:
     """The maps of all methods as means over the cells, `[M, n]`, by method; `arrays` are what the stage `maps` writes."""
-    own = own_maps(arrays).items()
-    return {name: cell_means(torch.from_numpy(values), grid).flatten(1).numpy() for name, values in own}
+    maps = own_maps(arrays).items()
+    return {name: cell_means(torch.from_numpy(values), grid).flatten(1).numpy() for name, values in maps}
 
 
 def load_sets(dataset: str) -> dict[str, list[list[list[int]]]]:

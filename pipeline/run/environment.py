@@ -17,18 +17,18 @@ def choose_device() -> "torch.device":
     """The device of the environment variable BLA_DEVICE: auto (the default), cpu, or cuda."""
     import torch
 
-    wanted = wanted_device()
-    if wanted == "cuda" and not torch.cuda.is_available():
+    setting = wanted_device()
+    if setting == "cuda" and not torch.cuda.is_available():
         raise BlaError("BLA_DEVICE: cuda is set, but PyTorch finds no GPU; set it to auto or cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if setting != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def wanted_device() -> str:
     """The value of BLA_DEVICE; BlaError if it is none of the three."""
-    wanted = os.environ.get("BLA_DEVICE", "auto")
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {wanted}")
-    return wanted
+    setting = os.environ.get("BLA_DEVICE", "auto")
+    if setting not in ("auto", "cpu", "cuda"):
+        raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {setting}")
+    return setting
 
 
 def data_path(path: str) -> Path:

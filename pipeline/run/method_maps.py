@@ -152,7 +152,7 @@ class MapMaker:
         def work() -> Arrays:
             head, *_, network = self.random
             both = [features.to(self.device), features_of(network, images)]
-            sets = [TrainingData(own, self.grid, images.numpy(), labels.to(self.device), schedule, self.device, schedule.epochs) for own in both]  # fmt: skip
+            sets = [TrainingData(of_classifier, self.grid, images.numpy(), labels.to(self.device), schedule, self.device, schedule.epochs) for of_classifier in both]  # fmt: skip
             targets, seeds = self.targets.to(self.device), self._seeds(method.name)
             return {"maps": retrained_maps(method.unfitted, [head, network], sets, seed, self.images, targets, seeds)}
 

@@ -42,8 +42,8 @@ def _columns(dataset: str, settings: Settings) -> Pictures:
         path = FIGURES / "explanations" / dataset / f"{variant}.png"
         drawn[path] = partial(explanations, images, logits, soft, hard, classes, heading)
     numbers, images, classes = chosen_images(dataset, OVERVIEW_IMAGES)
-    kept = {variant: values[2][numbers] for variant, values in maps.items()}
-    return drawn | {FIGURES / f"overview_{dataset}.png": partial(overview, images, kept, classes)}
+    explained = {variant: values[2][numbers] for variant, values in maps.items()}
+    return drawn | {FIGURES / f"overview_{dataset}.png": partial(overview, images, explained, classes)}
 
 
 def _methods(dataset: str, settings: Settings) -> Pictures:

@@ -39,7 +39,9 @@ def main(dataset: str) -> None:
     def chunks(start: int) -> Iterator[tuple[list[Any], list[Any]]]:
         with tqdm(total=count, initial=start, desc=f"{dataset} LIME", unit="img", disable=None) as bar:
             for part in torch.arange(start, count).split(CHUNK):
-                maps = [method.explain_runs(images[part], targets[:, part], own[part]) for own in seeds]
+                maps = [
+                    method.explain_runs(images[part], targets[:, part], seeds_of_map[part]) for seeds_of_map in seeds
+                ]
                 yield [torch.stack(maps).movedim(2, 0).flatten(3).cpu().numpy()], []
                 bar.update(len(part))
 
@@ -50,6 +52,6 @@ def main(dataset: str) -> None:
     maps = torch.from_numpy(np.array(load_array(store / "maps.npy"))).permute(1, 2, 0, 3)
     arrays = {"images": torch.from_numpy(explained.numbers), "targets": targets.cpu()}
     with replacing(LIME_MAPS / f"{dataset}.safetensors") as part:
-        save_file(arrays | {name: own.contiguous() for name, own in zip(TWICE, maps, strict=True)}, part)
+        save_file(arrays | {name: values.contiguous() for name, values in zip(TWICE, maps, strict=True)}, part)
     shutil.rmtree(store)
     print(f"{dataset}: LIME with {spec.patterns} patterns, twice, on {count} images for {runs} heads")

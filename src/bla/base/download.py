@@ -103,10 +103,10 @@ def _difference(path: Path, source: Source) -> str:
     with path.open("rb") as file:
         checksum = f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
     size = path.stat().st_size
-    wanted = size if source.size is None else source.size
-    if (size, checksum) == (wanted, source.checksum):
+    expected = size if source.size is None else source.size
+    if (size, checksum) == (expected, source.checksum):
         return ""
-    return f"has {size} bytes with {checksum}, not {wanted} bytes with {source.checksum}"
+    return f"has {size} bytes with {checksum}, not {expected} bytes with {source.checksum}"
 
 
 class _NetworkError(Exception):

@@ -62,13 +62,13 @@ def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int, a
     if images.kind not in DATASETS:
         return []
     # More draws than the paper's are fine; without stochastic depth there is only one.
-    kept = {"draws": max(backbone.draws, BACKBONE.draws) if backbone.stochastic_depth else backbone.draws}
-    wanted = IMAGES | asdict(BACKBONE) | kept | asdict(SCHEDULES[images.kind])
-    del wanted["images_in_memory"]  # affects memory only
+    adjusted = {"draws": max(backbone.draws, BACKBONE.draws) if backbone.stochastic_depth else backbone.draws}
+    paper = IMAGES | asdict(BACKBONE) | adjusted | asdict(SCHEDULES[images.kind])
+    del paper["images_in_memory"]  # affects memory only
     ours = asdict(images) | asdict(backbone) | asdict(schedule)
-    odd = [f"{name} {ours[name]} (paper: {value})" for name, value in wanted.items() if ours[name] != value]
-    odd += [] if runs >= RUNS else [f"{runs} runs (paper: {RUNS})"]
-    return odd + ([] if alpha == ALPHA else [f"alpha {alpha:g} (paper: {ALPHA})"])
+    differences = [f"{name} {ours[name]} (paper: {value})" for name, value in paper.items() if ours[name] != value]
+    differences += [] if runs >= RUNS else [f"{runs} runs (paper: {RUNS})"]
+    return differences + ([] if alpha == ALPHA else [f"alpha {alpha:g} (paper: {ALPHA})"])
 
 
 def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
@@ -77,9 +77,11 @@ def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
     for key, paper in VARIANTS.items():
         ours: Variant = variants.get(key, NoExplanation(explanation="none"))
         if key in variants and ours != paper:
-            told = asdict(paper)
+            settings = asdict(paper)
             result[key] = [
-                f"{COLUMNS[key]}: {n} {v} (paper: {told.get(n)})" for n, v in asdict(ours).items() if told.get(n) != v
+                f"{COLUMNS[key]}: {n} {v} (paper: {settings.get(n)})"
+                for n, v in asdict(ours).items()
+                if settings.get(n) != v
             ]
         else:
             result[key] = []

@@ -24,9 +24,11 @@ def judge_claims(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for number, cases in CLAIMS:
         for case in cases(evidence):
-            found, (verdict, reason) = case.finding, judged(case)
+            finding, (verdict, reason) = case.finding, judged(case)
             answer = (
-                ("", "", float("nan"), "") if found is None else (found.ours, found.test, found.p, found.holds_here)
+                ("", "", float("nan"), "")
+                if finding is None
+                else (finding.ours, finding.test, finding.p, finding.holds_here)
             )
             rows.append((number, case.text, case.dataset, case.paper, *answer, verdict, reason))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -157,8 +157,8 @@ class Judge:
         more, fewer = int((x & ~y).sum()), int((y & ~x).sum())
         p = float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
         holds = "inconclusive" if p >= self.alpha else "yes" if more > fewer else "no"
-        told = [f"{COLUMNS[key]} {v.mean():.4f}" for key, v in ((worse, y), (better, x))]
-        ours = f"{', '.join(told)} (run 0, n = {len(x)} images)"
+        accuracies = [f"{COLUMNS[key]} {v.mean():.4f}" for key, v in ((worse, y), (better, x))]
+        ours = f"{', '.join(accuracies)} (run 0, n = {len(x)} images)"
         return Finding(
             ours,
             f"McNemar, exact: {more} images right with {COLUMNS[better]} alone, {fewer} with {COLUMNS[worse]} alone",
@@ -178,9 +178,9 @@ class Judge:
         """Our values as text, BLA-T - CAM by run and image, and the test of no difference over images."""
         bla_t, cam = (np.nan_to_num(self.dataset.with_lime[key]) for key in ("bla_t", "cam"))
         means = {"CAM": cam.mean(axis=0), "BLA-T": bla_t.mean(axis=0)}
-        told = ", ".join(f"{name} {v.mean():.3f} ± {float(standard_error(v)):.3f}" for name, v in means.items())
+        text = ", ".join(f"{name} {v.mean():.3f} ± {float(standard_error(v)):.3f}" for name, v in means.items())
         test = wilcoxon(means["BLA-T"], means["CAM"])
-        return f"{told} (n = {cam.shape[1]} images, {len(cam)} runs)", bla_t - cam, test
+        return f"{text} (n = {cam.shape[1]} images, {len(cam)} runs)", bla_t - cam, test
 
     def values(self, measure: Measure, *keys: str) -> str:
         """The columns' means with standard errors."""
@@ -220,8 +220,8 @@ def larger_than_bla(runs: pd.DataFrame, bla: pd.DataFrame, alpha: float) -> Find
     unclear = test.p >= alpha or mean * test.effect_size <= 0
     holds = "inconclusive" if unclear else "yes" if mean > 0 else "no"
     empty = runs["share_empty"].to_numpy(float)
-    told = [f"{name} {v.mean():.2f} ± {float(standard_error(v)):.2f}" for name, v in (("pointwise", x), ("BLA", y))]
-    ours = f"{', '.join(told)} cells; none in {empty.mean():.3f} ± {float(standard_error(empty)):.3f} of images ({_count(runs)})"  # fmt: skip
+    means = [f"{name} {v.mean():.2f} ± {float(standard_error(v)):.2f}" for name, v in (("pointwise", x), ("BLA", y))]
+    ours = f"{', '.join(means)} cells; none in {empty.mean():.3f} ± {float(standard_error(empty)):.3f} of images ({_count(runs)})"  # fmt: skip
     how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs, rank-biserial {test.effect_size:+.2f}"
     return Finding(ours, how, test.p, holds)
 

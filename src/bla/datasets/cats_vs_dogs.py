@@ -39,10 +39,10 @@ def find(spec: Photographs, folder: Path) -> Listing:
         for label, animal in enumerate(("Cat", "Dog"))
         for path in sorted((unpacked / "PetImages" / animal).glob("[0-9]*.jpg"))
     ]
-    kept = [(name, label) for name, label, whole in present if whole]
-    print(f"cats_vs_dogs: left out {len(present) - len(kept):,} of {len(present):,} files, which have no JFIF header")
+    valid = [(name, label) for name, label, whole in present if whole]
+    print(f"cats_vs_dogs: left out {len(present) - len(valid):,} of {len(present):,} files, which have no JFIF header")
     splits: dict[SplitName, list[ImageFile]] = {"train": [], "test": []}
-    for (name, label), split in zip(kept, split_by_name([name for name, _ in kept], TEST_SHARE), strict=True):
+    for (name, label), split in zip(valid, split_by_name([name for name, _ in valid], TEST_SHARE), strict=True):
         splits[split].append(ImageFile(f"{unpacked.name}/PetImages/{name}", label))
     return complete(Listing(folder, ["cat", "dog"], splits), COUNTS, unpacked)
 

@@ -52,7 +52,7 @@ def source_split() -> dict[str, NDArray[np.int64]]:
     _, labels = handwritten()
     rng = np.random.default_rng(1797)
     test = np.concatenate(
-        [(own := rng.permutation(np.flatnonzero(labels == c)))[: round(TEST_SHARE * len(own))] for c in range(10)]
+        [(order := rng.permutation(np.flatnonzero(labels == c)))[: round(TEST_SHARE * len(order))] for c in range(10)]
     )
     return {"train": np.setdiff1d(np.arange(len(labels)), test), "test": np.sort(test)}
 

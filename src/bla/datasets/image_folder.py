@@ -44,8 +44,8 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
     masks = [mask for files in splits.values() for file in files for mask in file.masks if mask]
     missing = [mask for mask in masks if not (folder / mask).is_file()]
     if missing:
-        told = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")
-        raise BlaError(f"{folder}: {len(missing):,} of {len(masks):,} masks are missing: {told}")
+        names = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")
+        raise BlaError(f"{folder}: {len(missing):,} of {len(masks):,} masks are missing: {names}")
     return Listing(folder, classes, splits, spec.masks, turned=True)
 
 
@@ -55,22 +55,22 @@ def class_names(folder: Path, splits: tuple[str, ...]) -> list[str]:
     Raises BlaError if there are fewer than two, or if the splits differ.
     """
     layout = f"{folder}/{{{','.join(splits)}}}/<class>/*.jpg" if splits else f"{folder}/<class>/*.jpg"
-    found: list[list[str]] = []
+    classes_by_split: list[list[str]] = []
     places = [folder / split for split in splits] or [folder]
     for place in places:
         if not place.is_dir():
             raise BlaError(f"{place}: no such folder; images belong in {layout}")
         folders = [path for path in place.iterdir() if path.is_dir() and path != folder / "masks"]
-        found.append(sorted(path.name for path in folders if path.name[0] != "."))
-    if len(found[0]) < 2:
-        raise BlaError(f"{places[0]}: {len(found[0])} class folders; a classifier needs at least two")
-    odd = sorted(set(found[0]) ^ set(found[-1]))
-    if odd:
-        told = ", ".join(odd[:10]) + (", ..." if odd[10:] else "")
+        classes_by_split.append(sorted(path.name for path in folders if path.name[0] != "."))
+    if len(classes_by_split[0]) < 2:
+        raise BlaError(f"{places[0]}: {len(classes_by_split[0])} class folders; a classifier needs at least two")
+    only_in_one = sorted(set(classes_by_split[0]) ^ set(classes_by_split[-1]))
+    if only_in_one:
+        names = ", ".join(only_in_one[:10]) + (", ..." if only_in_one[10:] else "")
         raise BlaError(
-            f"{folder}: {' and '.join(splits)} must have the same class folders; only one of them has {told}"
+            f"{folder}: {' and '.join(splits)} must have the same class folders; only one of them has {names}"
         )
-    return found[0]
+    return classes_by_split[0]
 
 
 def _images(folder: Path, place: str, classes: list[str]) -> Named:
@@ -80,16 +80,16 @@ def _images(folder: Path, place: str, classes: list[str]) -> Named:
     """
     rows: Named = []
     for label, name in enumerate(classes):
-        own = folder / place / name
-        present = sorted(path.name for path in own.iterdir() if path.name[0] != ".")
+        class_folder = folder / place / name
+        present = sorted(path.name for path in class_folder.iterdir() if path.name[0] != ".")
         images = [file for file in present if PurePosixPath(file).suffix.lower() in FORMATS]
         if len(images) < len(present):
             others = ", ".join(sorted(set(present) - set(images)))
             print(
-                f"{own}: {len(present) - len(images)} files left out, since only {', '.join(FORMATS)} are read: {others}"
+                f"{class_folder}: {len(present) - len(images)} files left out, since only {', '.join(FORMATS)} are read: {others}"
             )
         if not images:
-            raise BlaError(f"{own}: no {', '.join(FORMATS)} image in this class folder")
+            raise BlaError(f"{class_folder}: no {', '.join(FORMATS)} image in this class folder")
         rows += [(label, f"{place}{name}/{file}") for file in images]
     return rows
 
@@ -100,12 +100,12 @@ def _divide(folder: Path, classes: list[str], test_share: float) -> dict[SplitNa
     named: dict[SplitName, Named] = {split: [] for split in SPLITS}
     for row, split in zip(rows, split_by_name([name for _, name in rows], test_share), strict=True):
         named[split].append(row)
-    for split, kept in named.items():
-        lacking = sorted(set(range(len(classes))) - {label for label, _ in kept})
+    for split, names in named.items():
+        lacking = sorted(set(range(len(classes))) - {label for label, _ in names})
         if lacking:
-            told = ", ".join(classes[label] for label in lacking)
+            class_list = ", ".join(classes[label] for label in lacking)
             raise BlaError(
-                f"{folder}: with test_share {test_share} no image falls into the {split} split of {told}; add images, change "
+                f"{folder}: with test_share {test_share} no image falls into the {split} split of {class_list}; add images, change "
                 "test_share, or lay the folder out as {train,test}/<class>"
             )
     return named

@@ -89,8 +89,8 @@ def _unpack_val(folder: Path) -> None:
     truth = (data / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
     for path in sorted(unsorted.glob("*.JPEG")):
         number = int(path.stem.rsplit("_", 1)[1])
-        own = unsorted / wnids[int(truth[number - 1])]
-        own.mkdir(exist_ok=True)
-        path.rename(own / path.name)
+        class_folder = unsorted / wnids[int(truth[number - 1])]
+        class_folder.mkdir(exist_ok=True)
+        path.rename(class_folder / path.name)
     unsorted.rename(folder / "val")
     shutil.rmtree(devkit)

@@ -58,15 +58,15 @@ def load(spec: Mnist, folder: Path, split: SplitName) -> Split:
     """
     prefix = {"train": "train", "test": "t10k"}[split]
     images, digits = (_read(source, folder) for source in SOURCES if source.name.startswith(prefix))
-    kept = np.flatnonzero(np.isin(digits, spec.classes))
-    labels = np.array([spec.classes.index(digit) for digit in digits[kept]], np.int64)
-    rgb = np.empty((len(kept), spec.image_size, spec.image_size, 3), np.uint8)
-    for start in tqdm(range(0, len(kept), 256), f"resize {split} images", disable=None):
+    chosen = np.flatnonzero(np.isin(digits, spec.classes))
+    labels = np.array([spec.classes.index(digit) for digit in digits[chosen]], np.int64)
+    rgb = np.empty((len(chosen), spec.image_size, spec.image_size, 3), np.uint8)
+    for start in tqdm(range(0, len(chosen), 256), f"resize {split} images", disable=None):
         # As channels of one image, which are resized independently: one call per digit takes many times as long.
-        grey = images[kept[start : start + 256]].transpose(1, 2, 0)
+        grey = images[chosen[start : start + 256]].transpose(1, 2, 0)
         resized = resize_image(grey, spec.image_size, spec.resize).transpose(2, 0, 1)
         rgb[start : start + 256] = resized[..., None]
-    return drawn(rgb, labels, None, [str(number) for number in kept])
+    return drawn(rgb, labels, None, [str(number) for number in chosen])
 
 
 def _read(source: Source, folder: Path) -> NDArray[np.uint8]:
@@ -77,9 +77,9 @@ def _read(source: Source, folder: Path) -> NDArray[np.uint8]:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise BlaError(f"{path}: not a complete gzip file ({error}); delete it and run again") from error
-    found, right = hashlib.md5(data, usedforsecurity=False).hexdigest(), CONTENTS[source.name]
-    if found != right:
-        raise BlaError(f"{path}: its content has the MD5 {found}, MNIST's is {right}; delete it and run again")
+    digest, right = hashlib.md5(data, usedforsecurity=False).hexdigest(), CONTENTS[source.name]
+    if digest != right:
+        raise BlaError(f"{path}: its content has the MD5 {digest}, MNIST's is {right}; delete it and run again")
     if data[:3] != b"\0\0\x08":
         raise BlaError(f"{path}: not an idx file of unsigned bytes")
     start = 4 + 4 * data[3]

@@ -38,8 +38,8 @@ def complete(listing: Listing, counts: dict[SplitName, int], unpacked: Path) -> 
     """
     for split, count in counts.items():
         if len(listing.splits[split]) != count:
-            found = f"{len(listing.splits[split]):,} {split} images where the official data has {count:,}"
-            raise BlaError(f"{unpacked}: {found}; delete this folder and run again")
+            problem = f"{len(listing.splits[split]):,} {split} images where the official data has {count:,}"
+            raise BlaError(f"{unpacked}: {problem}; delete this folder and run again")
     names = [name for files in listing.splits.values() for file in files for name in (file.name, *file.masks) if name]
     missing = [name for name in names if not (listing.folder / name).is_file()]
     if missing:

@@ -56,14 +56,14 @@ def find(spec: Photographs, folder: Path) -> Listing:
         "train": _listed(lists / "train_list.mat"),
         "test": _listed(lists / "test_list.mat"),
     }
-    breeds = sorted({name.split("/")[0] for own in names.values() for name in own})
+    breeds = sorted({name.split("/")[0] for listed in names.values() for name in listed})
     labels = {breed: label for label, breed in enumerate(breeds)}
 
     def image(name: str) -> ImageFile:
         boxes = object_boxes(annotation / "Annotation" / name.removesuffix(".jpg"))
         return ImageFile(f"{images.name}/Images/{name}", labels[name.split("/")[0]], boxes=boxes)
 
-    splits = {split: [image(name) for name in own] for split, own in names.items()}
+    splits = {split: [image(name) for name in listed] for split, listed in names.items()}
     return complete(Listing(folder, [breed.split("-", 1)[1] for breed in breeds], splits), COUNTS, lists)
 
 

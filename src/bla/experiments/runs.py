@@ -63,18 +63,18 @@ def table_of_runs(result: "Evaluation") -> pd.DataFrame:
 
 def one_table(tables: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
     """Tables of runs concatenated, with these columns; empty if no dataset ran."""
-    found = list(tables)
-    return pd.concat(found)[list(columns)] if found else pd.DataFrame(columns=list(columns))
+    parts = list(tables)
+    return pd.concat(parts)[list(columns)] if parts else pd.DataFrame(columns=list(columns))
 
 
 def means(runs: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
     """A row per combination of keys, in the order of the runs: n_runs, n_images, and each measure's mean and standard error."""
     rows = []
-    for of, own in runs.groupby(list(keys), sort=False):
+    for of, group in runs.groupby(list(keys), sort=False):
         row: dict[str, object] = dict(zip(keys, of, strict=True))
-        row |= {"n_runs": len(own), "n_images": own["n_images"].iloc[0]}
+        row |= {"n_runs": len(group), "n_images": group["n_images"].iloc[0]}
         for name in measures:
-            values = own[name].to_numpy(float)
+            values = group[name].to_numpy(float)
             row |= {name: values.mean(), f"{name}_standard_error": float(standard_error(values))}
         rows.append(row)
     spread = [column for name in measures for column in (name, f"{name}_standard_error")]
@@ -92,8 +92,8 @@ def paired(x: Array, y: Array, resamples: int, seed: int) -> dict[str, object]:
     """
     test = wilcoxon((x - y).round(9), np.zeros(len(x)))  # so that equal differences are ties
     interval = bootstrap(x - y, resamples, seed)
-    found = (len(x), float((x - y).mean()), interval.low, interval.high, test.effect_size, test.p)
-    return dict(zip(PAIRED, found, strict=True))
+    values = (len(x), float((x - y).mean()), interval.low, interval.high, test.effect_size, test.p)
+    return dict(zip(PAIRED, values, strict=True))
 
 
 Measure = Literal["accuracy", "loss"]

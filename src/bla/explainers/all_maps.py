@@ -115,9 +115,9 @@ def retrained_maps(
     """
     result = []
     spread = data[0].features[0].float().std()
-    for classifier, own in zip(classifiers, data, strict=True):
-        scale = float(spread / own.features[0].float().std())
-        scaled = replace(own, features=own.features * torch.tensor(scale).to(own.features))
+    for classifier, training in zip(classifiers, data, strict=True):
+        scale = float(spread / training.features[0].float().std())
+        scaled = replace(training, features=training.features * torch.tensor(scale).to(training.features))
         method = build(classifier.with_scaled_features(scale))
         method.load(method.fit(scaled, [seed]))
         result.append(cell_maps(method, images, targets, seeds, method.grid(images)).numpy())

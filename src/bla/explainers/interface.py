@@ -111,7 +111,7 @@ class Explainer(ABC):
 
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` of every run, for targets `[R, B]`."""
-        return torch.stack([self.run(run).explain(images, own, seeds) for run, own in enumerate(targets)])
+        return torch.stack([self.run(run).explain(images, of_run, seeds) for run, of_run in enumerate(targets)])
 
     def run(self, number: int) -> Self:
         """The method on the classifier of one run."""

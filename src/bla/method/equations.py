@@ -47,11 +47,11 @@ def _cut(weights: Tensor, factor: float | Tensor, rule: ThresholdRule) -> Tensor
     gamma = factor / weights.shape[-1]
     if rule == "indicator":
         return (weights > gamma).to(weights.dtype)
-    kept = torch.relu(weights - gamma)
+    cut = torch.relu(weights - gamma)
     if rule == "renormalise":
-        total = kept.sum(dim=-1, keepdim=True)
-        return kept / torch.where(total > 0, total, torch.ones_like(total))
-    return kept
+        total = cut.sum(dim=-1, keepdim=True)
+        return cut / torch.where(total > 0, total, torch.ones_like(total))
+    return cut
 
 
 def cells_at_maximum(logits: Tensor) -> Tensor:

@@ -77,10 +77,15 @@ def pools(
     with ThreadPoolExecutor(1) as reader:
         waiting = reader.submit(read, 0)
         for number in range(len(parts)):
-            found, own = waiting.result()
+            features_read, labels_read = waiting.result()
             if number + 1 < len(parts):
                 waiting = reader.submit(read, number + 1)
-            yield Pool(found, own, torch.zeros_like(draw).to(device), _orders(len(own), generators, device))
+            yield Pool(
+                features_read,
+                labels_read,
+                torch.zeros_like(draw).to(device),
+                _orders(len(labels_read), generators, device),
+            )
 
 
 def block_rows(features: Tensor) -> int:

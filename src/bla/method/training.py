@@ -93,14 +93,14 @@ def train_sweep(
 
     def work(start: int) -> list[Trained]:
         runs = slice(start, start + group)
-        own = Head(head.weight[runs], head.bias[runs])
-        return _train_group(features, labels, variants, own, seeds[runs], schedule, start, first_epoch, device)
+        start_heads = Head(head.weight[runs], head.bias[runs])
+        return _train_group(features, labels, variants, start_heads, seeds[runs], schedule, start, first_epoch, device)
 
     parts = []
     for part in side_by_side(work, range(0, len(seeds), group), workers):
         parts.append(part)
         progress(len(part[0].losses))
-    return [_joined(own) for own in zip(*parts, strict=True)]
+    return [_joined(of_variant) for of_variant in zip(*parts, strict=True)]
 
 
 def _resident(features: Tensor, device: torch.device) -> Tensor:

@@ -89,19 +89,19 @@ def measure(
         curves.append(table.assign(method=name, curve=curve, value=values.ravel()))
 
     for name, values in maps.items():
-        there = np.nonzero(np.isfinite(values).all(axis=1))[0]
-        if not len(there):
+        rows = np.nonzero(np.isfinite(values).all(axis=1))[0]
+        if not len(rows):
             continue
-        for metric, found in _confidence(subject, values[there], there).items():
-            add(name, metric, there, found)
-        by_features = _by_features(subject, ranks[name][there], there, steps[1:])
+        for metric, scores_of_images in _confidence(subject, values[rows], rows).items():
+            add(name, metric, rows, scores_of_images)
+        by_features = _by_features(subject, ranks[name][rows], rows, steps[1:])
         for curve, of_steps in by_features.items():
-            add_curve(name, curve, steps[1:], there, of_steps)
-            add(name, curve, there, of_steps[:, steps.index(few_cells(cells)) - 1])
+            add_curve(name, curve, steps[1:], rows, of_steps)
+            add(name, curve, rows, of_steps[:, steps.index(few_cells(cells)) - 1])
         if subject.masks is not None:
-            chosen = hard[name][there][:, None] if name in hard else (ranks[name][there] < few_cells(cells)).numpy()
-            for metric, found in _localisation(subject, values[there], chosen, there).items():
-                add(name, metric, there, found)
+            chosen = hard[name][rows][:, None] if name in hard else (ranks[name][rows] < few_cells(cells)).numpy()
+            for metric, scores_of_images in _localisation(subject, values[rows], chosen, rows).items():
+                add(name, metric, rows, scores_of_images)
 
     for image in np.nonzero(slow)[0]:
         names = [name for name, values in maps.items() if np.isfinite(values[image]).all()]
@@ -120,37 +120,37 @@ def measure(
     return pd.concat(scores, ignore_index=True), points[["method", "curve", "cells", "share", "image", "value"]]
 
 
-def _confidence(subject: Subject, maps: Array, there: NDArray[np.intp]) -> dict[str, Array]:
+def _confidence(subject: Subject, maps: Array, pairs: NDArray[np.intp]) -> dict[str, Array]:
     """Average drop and increase of confidence at each share, `[B]` each."""
-    rows = torch.from_numpy(there).to(subject.images.device)
+    rows = torch.from_numpy(pairs).to(subject.images.device)
     images = subject.images[rows]
     masks = explanation_mask(torch.from_numpy(maps).view(-1, *subject.grid).to(images.device), images.shape[1:3])
-    kept = torch.stack([torch.ones_like(masks), *(keep_largest(masks, share / 100) for share in SHARES)]).float()
-    every = occluded_logits(subject.classifier, images, lambda image, number: kept[number, image], len(kept))
+    shares = torch.stack([torch.ones_like(masks), *(keep_largest(masks, share / 100) for share in SHARES)]).float()
+    every = occluded_logits(subject.classifier, images, lambda image, number: shares[number, image], len(shares))
     probabilities = np.stack(
         [subject.classifier.probabilities(logits[0].double()).cpu().numpy() for logits in every]
     )  # [B, 4, K]
-    of_target = np.take_along_axis(probabilities, subject.targets[there][:, None, None], axis=2)[..., 0]
-    found = {}
+    of_target = np.take_along_axis(probabilities, subject.targets[pairs][:, None, None], axis=2)[..., 0]
+    scores = {}
     for place, share in enumerate(SHARES, start=1):
-        found[f"average_drop_{share}"] = average_drop(of_target[:, 0], of_target[:, place])
-        found[f"increase_{share}"] = increase(of_target[:, 0], of_target[:, place])
-    return found
+        scores[f"average_drop_{share}"] = average_drop(of_target[:, 0], of_target[:, place])
+        scores[f"increase_{share}"] = increase(of_target[:, 0], of_target[:, place])
+    return scores
 
 
-def _by_features(subject: Subject, ranks: Tensor, there: NDArray[np.intp], steps: list[int]) -> dict[str, Array]:
+def _by_features(subject: Subject, ranks: Tensor, pairs: NDArray[np.intp], steps: list[int]) -> dict[str, Array]:
     """Accuracy and loss `[B, S]` of the tail on the mean of the most important cells, averaged over tie orders.
 
     The tail gets a map in which every cell is that mean. For a pooled head this equals pooling the selected cells; for
     other tails the map has the size that they expect.
     """
-    rows = torch.from_numpy(there).to(subject.features.device)
+    rows = torch.from_numpy(pairs).to(subject.features.device)
     result = []
     for some, places in zip(rows.split(64), ranks.split(64), strict=True):
         features = subject.features[some].float()[:, None]
         means = pooled_maps(features, places.to(features.device), steps)  # [B, Q, S, C]
         result.append(_tail_on_equal_cells(subject, means).cpu())
-    return _right_and_loss(subject, torch.cat(result), there, "features")
+    return _right_and_loss(subject, torch.cat(result), pairs, "features")
 
 
 @torch.no_grad()
@@ -171,15 +171,15 @@ def _right_and_loss(subject: Subject, logits: Tensor, pairs: NDArray[np.intp], s
 
 
 def _localisation(
-    subject: Subject, maps: Array, chosen: NDArray[np.bool_], there: NDArray[np.intp]
+    subject: Subject, maps: Array, chosen: NDArray[np.bool_], pairs: NDArray[np.intp]
 ) -> dict[str, Array]:
     """The metrics of `bla.metrics.localisation`, `[B]` each; `chosen` `[B, Q, n]`."""
     assert subject.masks is not None
-    masks, covered = subject.masks[there], subject.coverage()[there]
-    iou, precision, recall = (found.mean(axis=1) for found in overlap(chosen, covered))
+    masks, covered = subject.masks[pairs], subject.coverage()[pairs]
+    iou, precision, recall = (scores.mean(axis=1) for scores in overlap(chosen, covered))
     hits = pointing_game(maps.reshape(-1, *subject.grid), masks)
-    found = {"pointing_game": hits, "iou": iou, "precision": precision, "recall": recall}
-    return found | {"weight_inside": weight_inside(maps, covered)}
+    scores = {"pointing_game": hits, "iou": iou, "precision": precision, "recall": recall}
+    return scores | {"weight_inside": weight_inside(maps, covered)}
 
 
 def _curves(subject: Subject, image: int, ranks: Tensor, steps: list[int]) -> dict[str, Array]:
@@ -189,13 +189,13 @@ def _curves(subject: Subject, image: int, ranks: Tensor, steps: list[int]) -> di
     asked = torch.stack([shown, ~shown])
     patterns, which = torch.unique(asked.flatten(0, 3), dim=0, return_inverse=True)
     masks = patch_masks(patterns.to(picture.device), picture.shape[1:3], subject.grid)
-    found = {}
+    curves = {}
     for name, background in (("black", None), ("blur", blurred(picture))):
         (logits,) = occluded_logits(subject.classifier, picture, masks, len(patterns), background)
         of_patterns = logits[0].cpu()[which].view(*asked.shape[:4], -1)  # [2, methods, Q, S, K]
         of_classes = subject.classifier.probabilities(of_patterns.double())
         probabilities = of_classes[..., subject.targets[image]].mean(dim=2).numpy()
-        found[f"insertion_{name}"], found[f"deletion_{name}"] = probabilities
+        curves[f"insertion_{name}"], curves[f"deletion_{name}"] = probabilities
         if name == "black":
-            found |= _right_and_loss(subject, of_patterns[0], np.repeat(image, len(ranks)), "image")
-    return found
+            curves |= _right_and_loss(subject, of_patterns[0], np.repeat(image, len(ranks)), "image")
+    return curves

@@ -53,15 +53,15 @@ def _layers_of(classifier: Classifier) -> list[tuple[str, nn.Module]]:
 
 def layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers of a backbone with parameters, first to last; a list of blocks counts as its blocks."""
-    found: list[tuple[str, nn.Module]] = []
+    result: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
         opened = (
             isinstance(child, nn.Sequential | nn.ModuleList) or type(child) is nn.Module
         )  # a container made by torch.fx
         inner = list(child.named_children()) if opened else []
         parts = [(f"{name}.{key}", part) for key, part in inner] or [(name, child)]
-        found += [(label, part) for label, part in parts if any(True for _ in part.parameters())]
-    return found
+        result += [(label, part) for label, part in parts if any(True for _ in part.parameters())]
+    return result
 
 
 @torch.no_grad()

@@ -111,9 +111,9 @@ class Extractor(nn.Module):
 
     def drop_factors(self, images: int, seed: int) -> Tensor:
         """One draw of stochastic depth: `[images, M]`, 0 or 1 / (1 - p) for each of M branches."""
-        kept = 1 - torch.tensor([drop.drop for drop in self.drops])
-        uniform = torch.rand(images, len(kept), generator=torch.Generator().manual_seed(seed))
-        return (uniform < kept) / kept
+        keep_probability = 1 - torch.tensor([drop.drop for drop in self.drops])
+        uniform = torch.rand(images, len(keep_probability), generator=torch.Generator().manual_seed(seed))
+        return (uniform < keep_probability) / keep_probability
 
 
 def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: int | None = None) -> Extractor:

@@ -132,7 +132,7 @@ def evaluate(
         features = network.features(x.expand(runs, *x.shape))
         targets = y.float().expand(runs, -1)
         if variant is None:
-            found = _score(network.answer(features, None, pooling), targets)
+            results = _score(network.answer(features, None, pooling), targets)
         else:
             assert network.module is not None
             logits = logits_of(variant, network.module(features))
@@ -140,8 +140,8 @@ def evaluate(
             by_hard, by_soft = (
                 _score(network.answer(features, w, pooling), targets) for w in (hard_weights(variant, hard), soft)
             )
-            found = (*by_hard, logits, soft, hard, *by_soft)
-        parts.append([value.cpu() for value in found])
+            results = (*by_hard, logits, soft, hard, *by_soft)
+        parts.append([value.cpu() for value in results])
     correct, loss, *explained = (torch.cat(values, dim=1) for values in zip(*parts, strict=True))
     return Evaluation(correct, loss, Explanations(*explained) if explained else None)
 

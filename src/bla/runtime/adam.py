@@ -24,8 +24,8 @@ class Adam:
 
     def minimise(self, loss: Tensor) -> None:
         """Take one step down the gradient of the loss; tensors on which the loss does not depend are not changed."""
-        found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        state = zip(self.parameters, found, self.first, self.second, self.steps, strict=True)
+        gradients_or_none = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        state = zip(self.parameters, gradients_or_none, self.first, self.second, self.steps, strict=True)
         moved = [(p, gradient.contiguous(), *rest) for p, gradient, *rest in state if gradient is not None]
         parameters, gradients, first, second, steps = (list(values) for values in zip(*moved, strict=True))
         with torch.no_grad():  # the fused kernel ignores strides

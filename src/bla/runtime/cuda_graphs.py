@@ -50,9 +50,9 @@ class Replayed:
             self.graph = torch.cuda.CUDAGraph()
             with _uncollected(), torch.cuda.graph(self.graph):  # records, computes nothing
                 self.work(stored, *self.inputs)
-        for own, t in zip(self.inputs, given, strict=True):
-            if own is not None and t is not None:
-                own.copy_(t)
+        for target, t in zip(self.inputs, given, strict=True):
+            if target is not None and t is not None:
+                target.copy_(t)
         self.graph.replay()
 
 

@@ -74,9 +74,9 @@ def _named(path: Path, packages: dict[str, Path]) -> Iterator[Path]:
 
 
 def _statements_of(path: Path, packages: dict[str, Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    own = name_of(path, packages).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    module_name = name_of(path, packages).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     try:
-        return _statements(path.read_text(), own, path.name == "__init__.py")
+        return _statements(path.read_text(), module_name, path.name == "__init__.py")
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -16,8 +16,8 @@ def against_bla(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     `runs` has a row per run with the columns dataset, variant, run, accuracy, loss and explanation_size.
     """
     rows = []
-    for dataset, own in runs.groupby("dataset", sort=False):
-        by_variant = {variant: part.sort_values("run") for variant, part in own.groupby("variant", sort=False)}
+    for dataset, group in runs.groupby("dataset", sort=False):
+        by_variant = {variant: part.sort_values("run") for variant, part in group.groupby("variant", sort=False)}
         bla = by_variant.pop("bla")
         for variant, part in by_variant.items():
             for name in ("accuracy", "loss", "explanation_size"):

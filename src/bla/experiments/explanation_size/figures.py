@@ -24,13 +24,13 @@ def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(max(1, len(datasets)), 3, figsize=(13, 1 + 3.4 * max(1, len(datasets))), squeeze=False, layout="constrained")  # fmt: skip
         for (shares, by_class, by_size), dataset in zip(axes, datasets, strict=False):
-            own, of_class = (table[table["dataset"] == dataset] for table in (bins, classes))
+            bins_of_dataset, of_class = (table[table["dataset"] == dataset] for table in (bins, classes))
             names = list(dict.fromkeys(of_class["class"]))
             for step, variant in enumerate(variants):
                 look: dict[str, Any] = {"color": colours[variant], "marker": markers[variant], "markersize": 4}
                 look |= {"elinewidth": 0.8, "linewidth": 1.3}
                 title = COLUMNS.get(variant, variant)
-                line = own[own["variant"] == variant]
+                line = bins_of_dataset[bins_of_dataset["variant"] == variant]
                 middle = (line["low"] + line["high"]) / 2
                 shares.errorbar(middle, line["share"], line["share_standard_error"], label=title, **look)
                 spots = of_class[of_class["variant"] == variant]
@@ -47,7 +47,7 @@ def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
             )
             by_size.set(xlabel="explanation size (cells)", ylabel="solid: mean confidence, dotted: accuracy")
             by_size.set_title(
-                f"n = {_counts(own.loc[own['n_runs'] > 0, 'n_runs'])} runs; bars: standard errors over runs"
+                f"n = {_counts(bins_of_dataset.loc[bins_of_dataset['n_runs'] > 0, 'n_runs'])} runs; bars: standard errors over runs"
             )
         if datasets:
             handles, labels = axes[0, 0].get_legend_handles_labels()

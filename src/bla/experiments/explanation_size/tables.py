@@ -90,12 +90,12 @@ def per_bin(size: Sizes, confidence: Array, correct: NDArray[np.bool_], cells: i
     rows = []
     for low in range(1, cells + 1, step):
         high = min(low + step - 1, cells)
-        there = (size >= low) & (size <= high)
-        enough = there.sum(axis=1) >= FEWEST
+        inside = (size >= low) & (size <= high)
+        enough = inside.sum(axis=1) >= FEWEST
         row: dict[str, float] = {"low": low, "high": high, "n_runs": int(enough.sum())}
-        row |= _mean("share", there.mean(axis=1))
+        row |= _mean("share", inside.mean(axis=1))
         for name, values in (("confidence", confidence), ("accuracy", correct.astype(float))):
-            row |= _mean(name, np.array([v[t].mean() for v, t in zip(values[enough], there[enough], strict=True)]))
+            row |= _mean(name, np.array([v[t].mean() for v, t in zip(values[enough], inside[enough], strict=True)]))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -113,20 +113,20 @@ def relations(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     quantity is defined.
     """
     rows = []
-    for (dataset, variant), own in runs.groupby(["dataset", "variant"], sort=False):
+    for (dataset, variant), group in runs.groupby(["dataset", "variant"], sort=False):
         for quantity, meaning in QUANTITIES.items():
-            expected = own["eta2_by_chance"] if quantity == "eta2_class" else 0 * own["run"]
-            there = own[quantity].notna()
-            values, null = own.loc[there, quantity].to_numpy(float), expected[there].to_numpy(float)
+            expected = group["eta2_by_chance"] if quantity == "eta2_class" else 0 * group["run"]
+            defined = group[quantity].notna()
+            values, null = group.loc[defined, quantity].to_numpy(float), expected[defined].to_numpy(float)
             row = {"dataset": dataset, "variant": variant, "quantity": quantity, "meaning": meaning}
-            row |= {"n_runs": len(values), "n_images": own["n_images"].iloc[0]} | _mean("mean", values)
+            row |= {"n_runs": len(values), "n_images": group["n_images"].iloc[0]} | _mean("mean", values)
             row["without_relation"] = expected.iloc[0]
             if len(values):
                 interval, test = bootstrap(values, resamples, seed), wilcoxon(values, null)
                 row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size, "p": test.p}
             rows.append(row)
-    wanted = ["dataset", "variant", "quantity", "meaning", "n_runs", "n_images", "mean", "mean_standard_error"]
-    table = pd.DataFrame(rows, columns=[*wanted, "without_relation", "low", "high", "rank_biserial", "p", "p_holm"])
+    columns = ["dataset", "variant", "quantity", "meaning", "n_runs", "n_images", "mean", "mean_standard_error"]
+    table = pd.DataFrame(rows, columns=[*columns, "without_relation", "low", "high", "rank_biserial", "p", "p_holm"])
     tested = table["p"].notna()
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy(float))
     return table

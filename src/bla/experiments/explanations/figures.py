@@ -60,8 +60,8 @@ def overview(images: NDArray[np.uint8], hard: dict[str, NDArray[np.float64]], ca
             axes[0, i].set_title(captions[i])
             for row, masks in enumerate(hard.values(), start=1):
                 axes[row, i].imshow(overlay(images[i], masks[i]))
-                kept = int(masks[i].sum())
-                axes[row, i].set_xlabel(f"{kept} cell" + "s" * (kept != 1))
+                size = int(masks[i].sum())
+                axes[row, i].set_xlabel(f"{size} cell" + "s" * (size != 1))
         for row, label in enumerate(("input", *(COLUMNS.get(v, v) for v in hard))):
             axes[row, 0].set_ylabel(label)
         _bare(axes)

@@ -188,8 +188,8 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(2, 3, figsize=(12.5, 7), squeeze=False, layout="constrained")
         for axis, (curve, title) in zip(axes.flat, PANELS.items(), strict=True):
-            own = points[points["curve"] == curve]
-            for method, line in own.groupby("method", sort=False):
+            points_of_curve = points[points["curve"] == curve]
+            for method, line in points_of_curve.groupby("method", sort=False):
                 axis.plot(line["share"], line["mean"], **look[str(method)])
                 if look[str(method)]["linewidth"] == 2:
                     low, high = line["mean"] - line["standard_error"], line["mean"] + line["standard_error"]
@@ -199,7 +199,7 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
             what = "accuracy" if curve.startswith("accuracy") else "probability of the class"
             done = "hidden" if curve.startswith("deletion") else "shown"
             axis.set(
-                title=f"{title} (n = {_range(own['n'])} images)",
+                title=f"{title} (n = {_range(points_of_curve['n'])} images)",
                 xlabel=f"share of cells {done}",
                 ylabel=what,
                 xlim=(0, 1),

@@ -26,8 +26,8 @@ def picture(runs: pd.DataFrame, images: NDArray[np.uint8], hard: Mapping[str, ND
         figure = plt.figure(figsize=(1.3 * count, 3.2 + 1.45 * (1 + len(hard))), layout="constrained")
         parts: Any = figure.subfigures(2, 1, height_ratios=(2.6, 1.45 * (1 + len(hard))))
         above, below = parts
-        for axis, (pooling, own) in zip(above.subplots(1, len(hard), squeeze=False)[0], runs.groupby("pooling", sort=False), strict=True):  # fmt: skip
-            for place, (column, values) in enumerate(own.groupby("column", sort=False)["accuracy"]):
+        for axis, (pooling, group) in zip(above.subplots(1, len(hard), squeeze=False)[0], runs.groupby("pooling", sort=False), strict=True):  # fmt: skip
+            for place, (column, values) in enumerate(group.groupby("column", sort=False)["accuracy"]):
                 across = place + np.linspace(-0.25, 0.25, len(values))
                 axis.scatter(across, values, s=12, color=colours[str(column)], edgecolor="0.2", linewidth=0.3)
                 error = float(standard_error(values.to_numpy(float)))
@@ -35,7 +35,7 @@ def picture(runs: pd.DataFrame, images: NDArray[np.uint8], hard: Mapping[str, ND
             axis.set_xticks(range(2), [COLUMNS[column] for column in colours])
             axis.set(
                 ylabel="accuracy",
-                title=f"{POOLINGS[str(pooling)]}: n = {len(own) // 2} runs, {own['n_images'].iloc[0]} images",
+                title=f"{POOLINGS[str(pooling)]}: n = {len(group) // 2} runs, {group['n_images'].iloc[0]} images",
             )
         axes = below.subplots(1 + len(hard), count, squeeze=False)
         for number, image in enumerate(images):

@@ -23,9 +23,9 @@ def summary(runs: pd.DataFrame, paper: Mapping[str, float]) -> pd.DataFrame:
 def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """BLA-T against BL, for each pooling: Mann-Whitney's U over runs, with Holm's p over the table."""
     rows = []
-    for (data, pooling), own in runs.groupby(["data", "pooling"], sort=False):
+    for (data, pooling), group in runs.groupby(["data", "pooling"], sort=False):
         for name in ("accuracy", "loss"):
-            x, y = (own.loc[own["column"] == column, name].to_numpy(float) for column in ("bla_t", "bl"))
+            x, y = (group.loc[group["column"] == column, name].to_numpy(float) for column in ("bla_t", "bl"))
             test = mann_whitney(x, y, resamples, seed)
             row = {"data": data, "pooling": pooling, "measure": name, "n_runs": len(x), "n_runs_bl": len(y)}
             row |= {"difference": test.difference, "low": test.interval.low, "high": test.interval.high}
@@ -37,5 +37,5 @@ def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
 
 def published_accuracies(published: pd.DataFrame) -> dict[str, float]:
     """The paper's accuracies on MNIST's 3 and 8 by column."""
-    found = published.query("dataset == 'mnist_3_vs_8' and quantity == 'accuracy'").set_index("method")["value"]
-    return {"bl": float(found["BL"]), "bla_t": float(found["BLA-T"])}
+    accuracies = published.query("dataset == 'mnist_3_vs_8' and quantity == 'accuracy'").set_index("method")["value"]
+    return {"bl": float(accuracies["BL"]), "bla_t": float(accuracies["BLA-T"])}

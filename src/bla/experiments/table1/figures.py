@@ -25,13 +25,13 @@ def figure_three(runs: pd.DataFrame) -> Figure:
         )
         for row, (measure, label) in enumerate((("error_rate", "error rate"), ("loss", "loss (nats)"))):
             for axis, dataset in zip(axes[row], datasets, strict=True):
-                own = shown[shown["dataset"] == dataset]
-                sns.boxplot(own, x="column", y=measure, order=order, hue="column", palette=palette, ax=axis, showfliers=False, boxprops={"alpha": 0.35}, width=0.6)  # fmt: skip
-                _swarm(axis, own, measure, order, palette)
+                runs_of_dataset = shown[shown["dataset"] == dataset]
+                sns.boxplot(runs_of_dataset, x="column", y=measure, order=order, hue="column", palette=palette, ax=axis, showfliers=False, boxprops={"alpha": 0.35}, width=0.6)  # fmt: skip
+                _swarm(axis, runs_of_dataset, measure, order, palette)
                 median = float(baseline[baseline["dataset"] == dataset][measure].median())
                 axis.axhline(median, color="0.25", linestyle="--", linewidth=1)
                 axis.annotate("BL", (1, median), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points", va="center", color="0.25")  # fmt: skip
-                count = own.groupby("column").size().min()
+                count = runs_of_dataset.groupby("column").size().min()
                 axis.set(xlabel="", ylabel=label, title=f"{dataset} (n = {count} runs)")
     return figure
 

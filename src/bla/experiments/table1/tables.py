@@ -59,8 +59,8 @@ def table_one(
 
 
 def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: float) -> str:
-    own = tests[(tests["dataset"] == dataset) & (tests["variant"] == variant) & (tests["measure"] == measure)]
-    same = own[own["p"] >= alpha]
+    comparisons = tests[(tests["dataset"] == dataset) & (tests["variant"] == variant) & (tests["measure"] == measure)]
+    same = comparisons[comparisons["p"] >= alpha]
     return "†" * int((same["against"] == "bl").any()) + "∗" * int(same["to_the_left"].any())
 
 

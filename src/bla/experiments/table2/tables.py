@@ -61,8 +61,8 @@ def table_two(
 
 def _means(values: Array, axis: int) -> Array:
     """Means over one axis of what is not NaN; rows (or columns) that are all NaN are dropped."""
-    kept = ~np.all(np.isnan(values), axis=axis)
-    return np.asarray(np.nanmean(values[:, kept] if axis == 0 else values[kept], axis=axis))
+    defined = ~np.all(np.isnan(values), axis=axis)
+    return np.asarray(np.nanmean(values[:, defined] if axis == 0 else values[defined], axis=axis))
 
 
 TESTS = ["dataset", "method", "against", "test", "n_images", "nonzero_pairs", "mean_difference"]
@@ -101,8 +101,8 @@ def _intervals(differences: Array, resamples: int, seed: int) -> tuple[Array, Ar
     low, high = np.full(len(differences), np.nan), np.full(len(differences), np.nan)
     whole = np.array([np.isfinite(values).all() for values in differences])
     if whole.any():
-        found = np.array(crossed_bootstrap(differences[whole], resamples, seed))
-        low[whole], high[whole] = found[:, 0], found[:, 1]
+        intervals = np.array(crossed_bootstrap(differences[whole], resamples, seed))
+        low[whole], high[whole] = intervals[:, 0], intervals[:, 1]
     return low, high
 
 

@@ -26,10 +26,10 @@ def heat_maps(table: pd.DataFrame) -> Figure:
     size = 2 * max(4.5, 0.95 * across + 1.2), rows * max(2.4, 0.5 * down + 1.2)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, 2, figsize=size, squeeze=False, layout="constrained")
-        for line, ((dataset, rule), own) in zip(axes.reshape(-1, 4), kinds, strict=False):
+        for line, ((dataset, rule), group) in zip(axes.reshape(-1, 4), kinds, strict=False):
             for axis, (measure, (title, form)) in zip(line, PANELS.items(), strict=True):
-                cells = own.assign(told=[_told(row, measure, form) for _, row in own.iterrows()])
-                values, told = (
+                cells = group.assign(told=[_told(row, measure, form) for _, row in group.iterrows()])
+                values, annotation = (
                     cells.pivot(index="temperature", columns="threshold_factor", values=name)
                     for name in (measure, "told")
                 )
@@ -37,9 +37,9 @@ def heat_maps(table: pd.DataFrame) -> Figure:
                     axis.set_axis_off()
                     axis.set_title(f"{title}: there are no masks")
                     continue
-                sns.heatmap(values, annot=told, fmt="", cmap="viridis", ax=axis, annot_kws={"fontsize": 6.5})
+                sns.heatmap(values, annot=annotation, fmt="", cmap="viridis", ax=axis, annot_kws={"fontsize": 6.5})
                 axis.set(xlabel="threshold · n", ylabel="temperature θ", title=title)
-            runs, images = own["n_runs"].max(), own["n_images"].max()
+            runs, images = group["n_runs"].max(), group["n_images"].max()
             line[0].set_title(f"{dataset}, {rule} (n = {runs} runs, {images} images)\n{PANELS['accuracy'][0]}")
         figure.suptitle(
             "mean ± standard error over runs; runs that died: † all cells at the bound, × every weight cut"

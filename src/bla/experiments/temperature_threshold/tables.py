@@ -23,10 +23,10 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 def differences(runs: pd.DataFrame, reference: BoundedLogits, resamples: int, seed: int) -> pd.DataFrame:
     """Every setting against the reference, paired by run, with Holm's p over the table; empty if it is not in the grid."""
     rows = []
-    wanted = [getattr(reference, name) for name in SETTING]
-    for dataset, own in runs.groupby("dataset", sort=False):
-        by_setting = {keys: part.sort_values("run") for keys, part in own.groupby(SETTING, sort=False)}
-        if (base := by_setting.pop(tuple(wanted), None)) is None:
+    reference_setting = [getattr(reference, name) for name in SETTING]
+    for dataset, group in runs.groupby("dataset", sort=False):
+        by_setting = {keys: part.sort_values("run") for keys, part in group.groupby(SETTING, sort=False)}
+        if (base := by_setting.pop(tuple(reference_setting), None)) is None:
             continue
         for keys, part in by_setting.items():
             for name in ("accuracy", "loss", "explanation_size", "iou"):

@@ -50,17 +50,17 @@ def train(
     parameters = [*selector.parameters(), *second.parameters()]  # the selector's dense unit has no gradient and stays
     adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
     with torch.no_grad():
-        wanted = torch.cat(
+        targets = torch.cat(
             [answer(model, x.expand(len(seeds), *x.shape)) for x in images.split(EVALUATION_CHUNK)], dim=1
         )
-    wanted = wanted.sigmoid()  # [R, N]
+    targets = targets.sigmoid()  # [R, N]
     for epoch in range(schedule.epochs):
         orders = torch.stack([torch.randperm(len(images), generator=g) for g in generators])
         for batch in orders.split(schedule.batch_size, dim=1):
             x = images[batch.to(device)]  # [R, B, 28, 28]
             uniform = torch.stack([torch.rand(batch.shape[1], k, CELLS, generator=g) for g in generators]).to(device)
             mask = sample(reading, k, logits_of(selector, x), uniform)
-            target = wanted.gather(1, batch.to(device))
+            target = targets.gather(1, batch.to(device))
             loss = binary_cross_entropy_with_logits(answer(second, seen(x, mask)), target, reduction="none").mean(dim=1)
             adam.minimise(loss.sum())  # runs share no parameters, so the gradients of the sum are those of each run
         if not loss.isfinite().all():

@@ -37,13 +37,15 @@ def _accuracies(axis: Any, runs: pd.DataFrame) -> None:
     markers = dict(zip(SHOWN, "osD^", strict=True))
     readings = list(dict.fromkeys(runs["reading"]))
     for place, reading in enumerate(readings):
-        own = runs[runs["reading"] == reading]
+        runs_of_reading = runs[runs["reading"] == reading]
         for step, name in enumerate(SHOWN):
             middle = place + (step - 1.5) * 0.2
-            across = middle + np.linspace(-0.06, 0.06, len(own))
+            across = middle + np.linspace(-0.06, 0.06, len(runs_of_reading))
             look = {"s": 18, "marker": markers[name], "color": colours[name], "edgecolor": "0.2", "linewidth": 0.3}
-            axis.scatter(across, own[f"{name}_accuracy"], zorder=3, **look)
-            axis.hlines(own[f"{name}_accuracy"].mean(), middle - 0.08, middle + 0.08, color="0.2", linewidth=1)
+            axis.scatter(across, runs_of_reading[f"{name}_accuracy"], zorder=3, **look)
+            axis.hlines(
+                runs_of_reading[f"{name}_accuracy"].mean(), middle - 0.08, middle + 0.08, color="0.2", linewidth=1
+            )
     chance = 1 / runs["n_classes"].iloc[0]
     axis.axhline(chance, color="0.25", linestyle="--", linewidth=1)
     count = runs.groupby("reading").size().min()

@@ -29,8 +29,8 @@ def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     soft and the hard accuracy against the first reading's.
     """
     rows = []
-    for dataset, own in runs.groupby("dataset", sort=False):
-        by_reading = {str(name): part.sort_values("run") for name, part in own.groupby("reading", sort=False)}
+    for dataset, group in runs.groupby("dataset", sort=False):
+        by_reading = {str(name): part.sort_values("run") for name, part in group.groupby("reading", sort=False)}
         first = next(iter(by_reading))
         pairs = [(name, "hard", name, other) for name in by_reading for other in ("soft", "hard_dimmed", "random")]
         pairs += [(name, what, first, what) for name in by_reading if name != first for what in ("soft", "hard")]
@@ -49,5 +49,5 @@ def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
 
 def published_posthoc_accuracy(published: pd.DataFrame) -> float:
     """The paper's post-hoc accuracy of L2X on MNIST's 3 and 8."""
-    found = published.query("dataset == 'mnist_3_vs_8' and method == 'L2X' and quantity == 'accuracy'")
-    return float(found["value"].item())
+    accuracies = published.query("dataset == 'mnist_3_vs_8' and method == 'L2X' and quantity == 'accuracy'")
+    return float(accuracies["value"].item())

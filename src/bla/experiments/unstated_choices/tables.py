@@ -70,9 +70,9 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
     dataset as one family and the single settings as another, without rows in which nothing changes.
     """
     rows = []
-    for dataset, own in runs.groupby("dataset", sort=False):
+    for dataset, group in runs.groupby("dataset", sort=False):
         for choice, measure in product(CHOICES, MEASURES):
-            for column, setting, pairs in _pairs(own, choice, measure):
+            for column, setting, pairs in _pairs(group, choice, measure):
                 difference = (pairs["other"] - pairs["reference"]).to_numpy()
                 test = wilcoxon(difference.round(9), np.zeros(len(difference)))  # so that equal differences are ties
                 error = float(standard_error(difference))
@@ -110,9 +110,9 @@ def _pairs(runs: pd.DataFrame, choice: Choice, measure: str) -> Iterator[tuple[s
         levels = {choice.reference: "reference", choice.other: "other"}
         chosen = runs.assign(level=runs[choice.name].astype(str).map(levels))
         others = [name for name in PREPARATION if name != choice.name]
-    for column, own in chosen.dropna(subset=[measure]).groupby("column", sort=False):
-        table = own.pivot_table(index=[*others, "run"], columns="level", values=measure)
+    for column, group in chosen.dropna(subset=[measure]).groupby("column", sort=False):
+        table = group.pivot_table(index=[*others, "run"], columns="level", values=measure)
         for setting, part in table.groupby(level=others):
-            told = ", ".join(f"{name} {value}" for name, value in zip(others, setting, strict=True))
-            yield str(column), told, part
+            setting_text = ", ".join(f"{name} {value}" for name, value in zip(others, setting, strict=True))
+            yield str(column), setting_text, part
         yield str(column), "all", table.groupby(level="run").mean()
