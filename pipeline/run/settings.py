@@ -156,13 +156,18 @@ def _name(error: Any, raw: Any) -> str:
     return ".".join([*names, str(error["loc"][-1])] if error["type"] == "missing" else names)
 
 
-def explain_error(error: Any, raw: Any, known: Iterable[str] = ()) -> str:
-    """One line for a pydantic error: the setting's full name in params.yaml, and what is wrong with it."""
+def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> str:
+    """One line for a pydantic error: the setting's full name in params.yaml, and what is wrong with it.
+
+    `known` are the names from which a misspelt one is guessed (default: all settings).
+    """
     name = _name(error, raw)
     names, missing = name.split("."), error["type"] == "missing"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # of a model, of a dataclass
-        here = Settings.model_fields if len(names) == 1 else ()
-        return f"{name}: unknown setting{did_you_mean(names[-1], known or here) or did_you_mean(names[-1], _field_names())}"
+        sections = did_you_mean(names[-1], Settings.model_fields) if len(names) == 1 and known is None else ""
+        return (
+            f"{name}: unknown setting{sections or did_you_mean(names[-1], _field_names() if known is None else known)}"
+        )
     if error["type"] == "value_error":  # whose text names the setting relative to its section
         return f"{name}.{error['ctx']['error']}" if name else str(error["ctx"]["error"])
     if missing:

@@ -10,7 +10,7 @@ from matplotlib import pyplot
 from scipy import stats
 
 from bla.experiments.faithfulness import figures as pictures
-from bla.experiments.faithfulness.experiment import means_over_images, similarities
+from bla.experiments.faithfulness.experiment import best_sets, means_over_images, similarities
 from bla.experiments.faithfulness.tables import summary
 from bla.experiments.faithfulness.tables import tests as compare
 from bla.experiments.runs import with_titles
@@ -458,3 +458,8 @@ def test_a_method_looks_the_same_whatever_is_drawn_and_controls_are_grey():
     assert all(len(set(looks[f"m{k}"]["color"])) > 1 for k in range(18))  # no grey
     assert [looks[m]["linewidth"] for m in ("m0", "m1", "c0")] == [1.3, 2, 1]
     assert pictures.looks(many.iloc[:3]) == {name: looks[name] for name in ("m0", "m1", "m2")}
+
+
+def test_the_first_set_of_an_image_is_its_hard_explanation():
+    found = best_sets({"sag": [[[0, 2], [1]], [], [[3]]]}, 4)
+    assert found["sag"].tolist() == [[True, False, True, False], [False] * 4, [False, False, False, True]]

@@ -156,3 +156,18 @@ def test_markdown_says_how_constant_maps_count_and_calls_methods_by_their_titles
     assert rule in text
     for title in ("CAM", "BLA-T", "LIME again"):
         assert f"| {title}" in text
+
+
+def test_a_classifier_without_cam_has_means_and_no_tests():
+    correlations = CORRELATIONS | {"own": {"lime": np.array([[0.9, 0.7]]), "bla_t": np.array([[0.5, 0.1], [0.3, 0.5]])}}
+    table = table_two(correlations, KINDS | {"own": "image_table"}, PUBLISHED, "zero")
+    assert cell(table, "own", "bla_t")["mean"] == pytest.approx(0.35)
+    assert set(table_two_tests(correlations, "zero", 99, 0)["dataset"]) == {"dogs", "digits"}
+    assert table_two_tests({"own": correlations["own"]}, "zero", 99, 0).empty
+
+
+def test_lime_of_one_run_is_compared_with_the_maps_of_every_run():
+    rng = np.random.default_rng(3)
+    lime, own = rng.normal(size=(1, 3, 16)), rng.normal(size=(2, 3, 16))
+    found = correlations_with_lime(lime, {"bla_t": own})["bla_t"]
+    assert found[1, 2] == pytest.approx(stats.spearmanr(own[1, 2], lime[0, 2]).statistic)

@@ -1,15 +1,26 @@
 """The battery that every explanation method passes, the registry, and what the interface promises."""
 
 import copy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from bla.base.errors import BlaError
-from bla.explainers.contract import check_explainer
+from bla.base.specs import Schedule
+from bla.explainers import posthoc
+from bla.explainers.contract import check_explainer, check_learned
 from bla.explainers.controls.edges import Edges
-from bla.explainers.interface import Explainer, add_noise, cell_maps
+from bla.explainers.interface import (
+    Explainer,
+    LearnedExplainer,
+    StructuredExplainer,
+    TrainingData,
+    add_noise,
+    cell_maps,
+)
 from bla.explainers.posthoc.cam import CAM
 from bla.explainers.registry import explainer_class, explainer_files, explainer_names
 
@@ -293,3 +304,152 @@ def test_noise_stays_within_the_range_of_pixels():
         noisy = add_noise(torch.full((1, 32, 32, 3), value, dtype=torch.uint8), 0.1, torch.tensor([0])).double()
         assert (noisy - value).abs().max() < 6 * 25.5
         assert (noisy == value).double().mean() == pytest.approx(0.5, abs=0.05)
+
+
+GRID, RUNS = (4, 4), 2
+
+
+class Fitted(LearnedExplainer):
+    """A learned method with a fault."""
+
+    title = "fitted"
+    card = CAM.card
+
+    def __init__(self, classifier, fault):
+        super().__init__(classifier)
+        self.fault = fault
+
+    def fit(self, data, seeds, progress=lambda runs: None):
+        weights = [torch.randn(CHANNELS, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return self.fault(self, {"weights": torch.stack(weights)}, seeds)
+
+    def explain(self, images, targets, seeds):
+        return torch.einsum("bchw,c->bhw", self.classifier.features(images), self.state["weights"][0])
+
+
+def without_fault(self, state, seeds):
+    return state
+
+
+def forgets_the_runs(self, state, seeds):
+    return {"weights": state["weights"][0]}
+
+
+def learns_nan(self, state, seeds):
+    return {"weights": state["weights"] / 0}
+
+
+def keeps_a_graph(self, state, seeds):
+    return {"weights": state["weights"].requires_grad_()}
+
+
+def ignores_its_seeds(self, state, seeds):
+    return {"weights": torch.ones_like(state["weights"])}
+
+
+def draws_while_it_is_fitted(self, state, seeds):
+    return {"weights": state["weights"] + torch.rand(())}
+
+
+def counts_its_fits(self, state, seeds):
+    self.fits = getattr(self, "fits", 0) + 1
+    return {"weights": state["weights"] + self.fits}
+
+
+def changes_the_classifier(self, state, seeds):
+    self.classifier.tail.bias += 1
+    return state
+
+
+def learns_nothing(self, state, seeds):
+    return {}
+
+
+@pytest.fixture
+def training(classifier, images):
+    features = torch.zeros(1, 3, 16, CHANNELS).half()
+    schedule = Schedule(batch_size=2, epochs=1, learning_rate=0.1, dropout=0, adam_epsilon=1e-7)
+    return TrainingData(features, GRID, images.numpy(), torch.tensor([0, 1, 2]), schedule, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (forgets_the_runs, "weights has shape [96], without a leading dimension of 2 runs"),
+        (learns_nan, "weights is not finite"),
+        (keeps_a_graph, "weights carries a graph"),
+        (ignores_its_seeds, "other seeds give the same state"),
+        (draws_while_it_is_fitted, "the random state is not as it was before"),
+        (counts_its_fits, "the same seeds give another state"),
+        (changes_the_classifier, "the model is not as it was before"),
+        (learns_nothing, "the state is empty"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_battery_finds_faults_of_learned_methods(fault, message, classifier, training):
+    with pytest.raises(AssertionError) as error:
+        check_learned(Fitted(copy.deepcopy(classifier), fault), training, [5, 6])
+    assert message in str(error.value)
+
+
+def test_a_learned_method_without_fault_passes_and_explains_with_the_state_of_each_run(
+    classifier, training, images, targets, seeds
+):
+    method = Fitted(classifier, without_fault)
+    check_learned(method, training, [5, 6])
+    method.run = lambda number: Fitted(classifier.run(number), without_fault).load(
+        {name: value[number : number + 1] for name, value in method.state.items()}
+    )
+    maps = method.explain_runs(images, torch.stack([targets] * RUNS), seeds)
+    with torch.no_grad():
+        features = classifier.extractor.feature_map(images)
+    expected = torch.einsum("bchw,rc->rbhw", features, method.state["weights"])
+    torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-3)
+
+
+class Sets(StructuredExplainer):
+    """CAM with sets that have a fault."""
+
+    title = "sets"
+    card = CAM.card
+
+    def __init__(self, classifier, sets):
+        super().__init__(classifier)
+        self.sets = sets
+
+    def explain_with_sets(self, images, targets, seeds):
+        return CAM(self.classifier).explain(images, targets, seeds), self.sets(images)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (lambda images: [[[0, 3]], [[1]]], "sets of 2 images for 3"),
+        (lambda images: [[]] * len(images), "an image has no set"),
+        (lambda images: [[[]]] * len(images), "a set is empty"),
+        (lambda images: [[[3, 0]]] * len(images), "is not sorted, or has a cell twice"),
+        (lambda images: [[[3, 3]]] * len(images), "is not sorted, or has a cell twice"),
+        (lambda images: [[[15, 16]]] * len(images), "lies outside the 16 cells of the grid"),
+        (lambda images: [[[len(images)]]] * len(images), "sets differ when images come one by one"),
+    ],
+)
+def test_the_battery_finds_faults_of_sets(sets, message, classifier, images, targets):
+    with pytest.raises(AssertionError) as error:
+        check_explainer(Sets(classifier.run(0), sets), images, targets)
+    assert message in str(error.value)
+
+
+def test_sets_without_fault_pass(classifier, images, targets):
+    check_explainer(Sets(classifier.run(0), lambda images: [[[0, 5], [15]]] * len(images)), images, targets)
+
+
+@pytest.mark.parametrize("missing", ["title", "card"])
+def test_a_method_without_title_or_card_is_refused_by_its_file(missing, tmp_path, monkeypatch):
+    code = Path(explainer_files()["cam"]).read_text()
+    (tmp_path / "posthoc").mkdir()
+    (tmp_path / "posthoc" / "mine.py").write_text(code.replace(f"    {missing} = ", "    another = "))
+    monkeypatch.setattr("bla.explainers.registry.__file__", str(tmp_path / "registry.py"))
+    monkeypatch.setattr(posthoc, "__path__", [str(tmp_path / "posthoc")])
+    monkeypatch.delitem(sys.modules, "bla.explainers.posthoc.mine", raising=False)
+    with pytest.raises(BlaError, match=rf"mine\.py: CAM has no {missing}"):
+        explainer_class("mine")

@@ -83,6 +83,22 @@ SWEEP = [
 SWEEP += [replace(BLA_T, threshold_rule="renormalise"), replace(BLA, threshold_rule="renormalise")]
 
 
+@pytest.mark.parametrize("name", ["none", "bla_t", "l2x_f"])
+def test_heads_of_several_classes_per_image_train_as_a_plain_loop_trains_them(name, draws, head):
+    variant, schedule = VARIANTS[name], SCHEDULES[name]
+    labels = torch.rand(N, CLASSES, generator=torch.Generator().manual_seed(2)) < 0.4
+    together = tensors(train(draws[0], labels, variant, head, SEEDS, schedule))
+    for run, seed in enumerate(SEEDS):
+        own_head = Head(head.weight[run : run + 1], head.bias[run : run + 1])
+        alone = tensors(train_one(draws[0], labels, variant, own_head, seed, schedule, run))
+        torch.testing.assert_close([t[run : run + 1] for t in together], alone, rtol=2e-4, atol=2e-5)
+
+
+def test_l2x_f_cannot_choose_more_cells_than_there_are(draws, head):
+    with pytest.raises(BlaError, match=rf"10 cells cannot be chosen from {CELLS}; lower k"):
+        train(*draws, replace(L2X_F, k=10), head, SEEDS, SCHEDULE)
+
+
 @pytest.mark.parametrize("group", [1, 3])
 @pytest.mark.parametrize("variants", [SWEEP, SWEEP[::-1], SWEEP[:2], [BLA_PH, BLA_PH]], ids=len)
 def test_a_sweep_trains_what_its_variants_train_alone(variants, group, draws, head):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from bla.base.errors import BlaError
 from bla.base.specs import Backbone
 from bla.method.modules import Head
 from bla.networks.backbones import build_backbone
-from bla.networks.classifier import Classifier
+from bla.networks.classifier import Classifier, OwnTail
 
 SIDE, RUNS, IMAGES, CLASSES = 64, 2, 3, 3
 
@@ -73,3 +74,57 @@ def test_a_run_leaves_the_mode_of_the_shared_backbone_alone():
     backbone = nn.Linear(1, 1).eval()
     Classifier(backbone, Head(torch.zeros(2, 3, 4), torch.zeros(2, 3))).run(1)
     assert not backbone.training
+
+
+class Tail(nn.Module):
+    """A network with a tail of its own."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def tail(self, features):
+        return self.layers(features)
+
+
+def pooling_tail():
+    return Tail(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, CLASSES)).eval()
+
+
+def test_a_tail_that_is_average_pooling_and_a_linear_layer_has_a_linear_head():
+    network = pooling_tail()
+    head = Classifier(nn.Identity(), OwnTail(network)).linear_head()
+    assert head.weight.shape == (1, CLASSES, 6)
+    assert torch.equal(head.weight[0], network.layers[3].weight)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES)),
+        (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, CLASSES)),
+        (nn.Flatten(), nn.Linear(24, CLASSES)),
+        (nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ],
+    ids=["max pooling", "two layers", "fully connected", "no linear layer"],
+)
+def test_any_other_tail_has_no_linear_head(layers):
+    with pytest.raises(BlaError, match="no linear head on average-pooled features"):
+        Classifier(nn.Identity(), OwnTail(Tail(*layers).eval())).linear_head()
+
+
+def test_an_own_tail_gives_the_scores_of_one_run():
+    network, features = pooling_tail(), torch.randn(2, 6, 2, 3)
+    classifier = Classifier(nn.Identity(), OwnTail(network), "sigmoid")
+    scores = classifier.logits(features)
+    assert scores.shape == (1, 2, CLASSES)
+    torch.testing.assert_close(scores[0], network.tail(features))
+    torch.testing.assert_close(classifier.probabilities(scores), scores.sigmoid())
+    assert (classifier.runs, classifier.is_pooled) == (1, False)
+
+
+def test_scaled_features_are_the_map_times_a_number(classifier, images):
+    with torch.no_grad():
+        scaled = classifier.with_scaled_features(3.0)
+        same(scaled.features(images), 3 * classifier.features(images))
+        same(scaled(images), classifier.logits(3 * classifier.extractor.feature_map(images)))

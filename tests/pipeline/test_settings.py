@@ -17,6 +17,8 @@ from bla.base.specs import (
     OxfordPet,
     Photographs,
 )
+from bla.explainers.learned.attention import Attention
+from bla.explainers.registry import explainer_class
 from pipeline.run.entries import embedded_digits
 from pipeline.run.settings import load_settings
 from pipeline.stages.settings import check_methods
@@ -471,3 +473,27 @@ def test_an_entry_that_does_not_exist_is_named_with_what_was_meant(section, name
     assert str(error.value).startswith("params.yaml: ")
     assert name in str(error.value)
     assert f"did you mean {meant}?" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ([("learned_explainers", ["cam"])], "learned_explainers: cam does not learn; list it under explainers"),
+        ([("explainer.lime.pattern", 5)], "explainer.lime.pattern: unknown setting (did you mean patterns?)"),
+        ([("explainer.cam", {"size": 3})], "explainer.cam.size: unknown setting"),
+        ([("explainer.limes", {})], "explainer.limes: no such method in src/bla/explainers (did you mean lime?)"),
+        ([("explainer.attention", {})], "explainer.attention: no such method in src/bla/explainers"),
+        ([("learned_explainers", ["attention"])], "learned_explainers: there is no attention under src/bla/explainers"),
+        ([("explainers", ["cam"]), ("explainer.rise", 3)], "explainer.rise: input should be a valid dictionary, not 3"),
+    ],
+)
+def test_a_method_in_the_wrong_list_or_with_a_wrong_setting_is_named_with_the_remedy(edits, message, complaints):
+    (line,) = complaints(edited(*edits))
+    assert line == f"params.yaml: {message}"
+
+
+def test_a_learned_method_listed_among_the_others_is_refused(monkeypatch):
+    monkeypatch.setattr("pipeline.stages.settings.explainer_class", lambda name: Attention if name == "cam" else explainer_class(name))  # fmt: skip
+    monkeypatch.setattr("pipeline.stages.settings.method_settings", lambda *_: None)
+    with pytest.raises(BlaError, match="explainers: cam must be fitted; list it under learned_explainers"):
+        check_methods(load_settings())

@@ -9,7 +9,7 @@ Source: Baumhauer et al. 2021, sections 3.1, 3.3 and 4.2.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from bla.base.specs import ConceptVector, NoExplanation, Schedule, Variant
 from bla.method.equations import logits_of, noise_shape, soft_explanation
@@ -20,7 +20,7 @@ from bla.runtime.seeds import derive_seed
 def train_one(
     features: Tensor, labels: Tensor, variant: Variant, head: Head, seed: int, schedule: Schedule, run: int = 0
 ) -> Trained:
-    """Train run number `run` from its head on D draws of features `[D, N, n, C]` and labels `[N]`; head and result have R = 1."""
+    """Train run number `run` from its head on D draws of features `[D, N, n, C]` and labels `[N]` or `[N, K]`; head and result have R = 1."""
     draws, images, cells, channels = features.shape
     order_of, dropout_of, noise_of = (_generator(seed, what) for what in ("order", "dropout", "noise"))
     linear = nn.Linear(channels, head.weight.shape[1])
@@ -37,7 +37,7 @@ def train_one(
             v = _pooled(variant, convolution, dense, f, noise_of)
             if schedule.dropout:
                 v = v * (torch.rand(v.shape, generator=dropout_of) >= schedule.dropout) / (1 - schedule.dropout)
-            loss = cross_entropy(linear(v), labels[batch])
+            loss = _loss(linear(v), labels[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -54,6 +54,13 @@ def train_one(
         assert bias is not None
         module = Module(convolution.weight.detach().view(1, channels), bias.detach(), concept)
     return Trained(trained, module, torch.tensor([losses]))
+
+
+def _loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss of scores `[B, K]`: cross-entropy, or for multi-hot labels binary cross-entropy summed over classes."""
+    if labels.ndim == 1:
+        return cross_entropy(scores, labels)
+    return binary_cross_entropy_with_logits(scores, labels.float(), reduction="sum") / len(labels)
 
 
 def _pooled(
