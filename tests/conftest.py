@@ -1,6 +1,6 @@
-"""What several tests need: a small project, its settings, and a stage run in this process.
+"""Shared fixtures: a small project, its settings, and stages run in this process.
 
-One thread a process: two workers with two threads each wait for each other.
+One thread per process: two workers with two threads each would slow each other down.
 """
 
 import itertools
@@ -147,7 +147,7 @@ def end_of():
 
 @pytest.fixture(scope="session")
 def contents():
-    """`contents(folder)` is the bytes of every file in it, by its path there; nothing if there is no such folder."""
+    """`contents(folder)`: the bytes of all its files by relative path; empty if the folder is missing."""
 
     def read(folder):
         files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
@@ -158,7 +158,7 @@ def contents():
 
 @pytest.fixture(scope="session")
 def process():
-    """`process(project, "prepare", "photos")` runs a stage in a process of its own.
+    """`process(project, "prepare", "photos")` runs a stage in a new process.
 
     `before` is code that runs first there; `module` is what `python -m` starts.
     """
@@ -184,7 +184,7 @@ def process():
 
 @pytest.fixture(scope="session")
 def message_of():
-    """`message_of(done)` is all that a process has on stderr: one message, with exit code 1 and no traceback."""
+    """`message_of(done)` checks that stderr is one message without traceback and the exit code is 1, and returns the message."""
 
     def read(done, code=1):
         assert done.returncode == code, done.stderr
@@ -200,7 +200,7 @@ def message_of():
 def save_random_weights():
     """`save_random_weights(path)` writes a random network of the embedded backbone's architecture.
 
-    timm starts the scales of residual branches at zero; here no branch is without effect.
+    timm initialises the scales of residual branches with zero; here every branch has an effect.
     """
 
     import torch
@@ -228,7 +228,7 @@ def save_random_weights():
 
 @pytest.fixture(scope="session")
 def save_random_features():
-    """`save_random_features(project)` writes features that no network made, of 40 and 20 images, times `scale`."""
+    """`save_random_features(project)` writes random features of 40 and 20 images, times `scale`."""
 
     def save(project, scale=1.0):
         rng = np.random.default_rng(0)
@@ -295,12 +295,12 @@ EXPLAINED = {
     "dataset.cluttered_digits.images.fragment_size": 4,
     "faithfulness.retraining_images": 40,
 }
-"""What the project of `explained` changes, so that chunks, methods and levels are several."""
+"""Settings of the project `explained`, for several chunks, methods and levels."""
 
 
 @pytest.fixture(scope="session")
 def explained_once(tmp_path_factory, make_project, save_random_weights):
-    """A small project, on a backbone of random weights, where all that `faithfulness` needs has run. Not to be changed."""
+    """A small project with a random backbone, run up to `faithfulness`. Do not modify it."""
     project = make_project(tmp_path_factory.mktemp("explained"), changes=EXPLAINED)
     save_random_weights(project / "models/backbones/cluttered_digits.safetensors")
     stages = [

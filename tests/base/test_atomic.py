@@ -1,4 +1,4 @@
-"""Files are replaced when they are complete, and never otherwise."""
+"""Files are replaced only when the new content is complete."""
 
 import contextlib
 

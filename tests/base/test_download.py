@@ -1,4 +1,4 @@
-"""Downloads from a real server on this machine, and archives, good and evil."""
+"""Downloads from a server on loopback, and valid and malicious archives."""
 
 import errno
 import hashlib
@@ -33,7 +33,7 @@ def sha256(data):
 
 
 class Server:
-    """A server on loopback. Each path has its answers, of which the last one is repeated."""
+    """A server on loopback. Each path has a list of answers; the last one is repeated."""
 
     def __init__(self):
         self.answers, self.requests, self.headers = {}, [], []
@@ -53,7 +53,7 @@ class Server:
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
     def url(self, path, *answers):
-        """The address of a path that answers like this."""
+        """The address of a new path with these answers."""
         self.answers[path] = list(answers)
         return f"http://127.0.0.1:{self.http.server_port}{path}"
 
@@ -66,12 +66,12 @@ def respond(handler, status, body=b"", **headers):
     handler.end_headers()
     try:
         handler.wfile.write(body)
-    except ConnectionError:  # the client had enough
+    except ConnectionError:  # the client closed the connection
         handler.server.cut_off = True
 
 
 def whole(data):
-    """Answers 200 with all of it, whatever range is asked for."""
+    """Answers 200 with the whole content, whatever range is requested."""
     return lambda handler: respond(handler, 200, data)
 
 
@@ -80,7 +80,7 @@ def status(code, **headers):
 
 
 def ranges(data, stop=None):
-    """Answers what is asked for, 206 for a range; the connection breaks at `stop`."""
+    """Answers the request, with 206 for a range; the connection breaks at byte `stop`."""
 
     def answer(handler):
         asked = handler.headers["Range"]
@@ -114,7 +114,7 @@ def half_chunked(handler):
 
 
 def silence(handler):
-    if not handler.server.patience.wait(5):  # the client waits without end
+    if not handler.server.patience.wait(5):  # the client waits for ever
         respond(handler, 200, DATA)
 
 
@@ -148,7 +148,7 @@ def names_in(folder):
 
 
 def assert_fetched(server, tmp_path, wanted, *requested):
-    """The file arrives, alone in the folder, by these requests: the range of each, or None."""
+    """The file is downloaded, with nothing else in the folder, by requests with these ranges (None: no range)."""
     path = fetch(wanted, tmp_path / "new")
     assert path == tmp_path / "new/file.bin"
     assert contents(tmp_path / "new") == {Path("file.bin"): DATA}
@@ -258,7 +258,7 @@ def test_when_all_fail_one_message_says_what_to_do(server, tmp_path):
     with pytest.raises(BlaError, match=r"^file\.bin: .*503.*check the connection") as caught:
         fetch(wanted, tmp_path)
     assert last in str(caught.value)
-    assert str(caught.value).endswith(f"{tmp_path}/file.bin")  # where to put it by hand
+    assert str(caught.value).endswith(f"{tmp_path}/file.bin")  # the message says where to put the file
     assert [path for path, _ in server.requests] == ["/a"] + ["/b"] * bla.base.download.ATTEMPTS
     assert contents(tmp_path) == {}
 
@@ -345,7 +345,7 @@ def test_another_file_that_is_there_is_left_alone(there, server, tmp_path):
 
 
 def run_with_small_files(code, *words):
-    """Run Python code that may write files of 300 kB at most; the number of the OSError that it meets."""
+    """Run Python code with a limit of 300 kB per file; returns the errno of its OSError."""
     done = subprocess.run(
         [
             sys.executable,
@@ -412,7 +412,7 @@ KINDS = [".tar", ".tar.gz", ".tgz", ".zip"]
 
 
 def pack(archive, files=FILES, evil=()):
-    """Pack the files, and then the evil members: TarInfo or ZipInfo without content."""
+    """Pack the files, and then malicious members: TarInfo or ZipInfo without content."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
             zipped.mkdir("folder")
@@ -546,7 +546,7 @@ def test_an_encrypted_member_is_refused(tmp_path):
 @pytest.mark.parametrize("cut", [0, 1, 100, 0.3, 0.6, 0.9])
 def test_a_truncated_archive_is_named(cut, kind, tmp_path):
     archive = pack(tmp_path / f"pets{kind}", {"a": os.urandom(20_000), "b": os.urandom(5_000)})
-    data = archive.read_bytes().rstrip(b"\0")  # of a .tar more than the padding
+    data = archive.read_bytes().rstrip(b"\0")  # cut a .tar by more than its padding
     archive.write_bytes(data[: int(cut * len(data)) if isinstance(cut, float) else cut])
     with pytest.raises(BlaError) as caught:
         unpack(archive, tmp_path / "pets")
@@ -575,7 +575,7 @@ def test_a_tar_that_ends_between_two_members_is_damaged(kept, tmp_path):
     if kept == "one member":
         del data[second:]
     else:
-        data[second] = ord("?")  # against its own checksum
+        data[second] = ord("?")  # its checksum is now wrong
     archive.write_bytes(data)
     with pytest.raises(BlaError, match=r"pets\.tar: damaged .*delete it"):
         unpack(archive, tmp_path / "pets")
@@ -599,7 +599,7 @@ def test_an_archive_is_provided_once(name, server, tmp_path):
     for _ in range(2):
         assert provide(wanted, root) == root / "pets.v1"
         assert contents(root / "pets.v1") == FILES
-        (root / name).unlink(missing_ok=True)  # the folder is trusted without it
+        (root / name).unlink(missing_ok=True)  # an existing folder needs no archive
     assert len(server.requests) == 1
 
 

@@ -1,4 +1,4 @@
-"""The paper's settings: the shipped entries have them, and every departure is named in words."""
+"""The paper's settings: the shipped entries have them, and every difference is reported in words."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def settings():
 
 
 def departures_of(settings, name, runs=RUNS):
-    """How a shipped entry departs."""
+    """The differences of a shipped entry."""
     entry = settings.dataset[name]
     return departures(entry.images, entry.backbone, entry.training, runs, ALPHA)
 
@@ -76,7 +76,7 @@ CHANGED = {
 
 
 def of_birds(**changes):
-    """Departures of the paper's birds after some changes."""
+    """The differences of the paper's birds after some changes."""
     parts = [Photographs(kind="caltech_birds", **IMAGES), BACKBONE, SCHEDULES["caltech_birds"]]
     for name, value in changes.items():
         parts = [replace(part, **{name: value}) if name in asdict(part) else part for part in parts]

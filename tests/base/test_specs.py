@@ -23,7 +23,7 @@ DEFAULTS = {
 
 
 def test_defaults_are_these_for_good():
-    """To change one, give the setting another name: results of entries that leave it out would stay as they were."""
+    """To change a default, rename the setting; otherwise results of entries without it would not be recomputed."""
     classes = [value for value in vars(specs).values() if hasattr(value, "__dataclass_fields__")]
     found = {field.name: field.default for cls in classes for field in fields(cls) if field.default is not MISSING}
     assert found == DEFAULTS

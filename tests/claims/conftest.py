@@ -1,4 +1,4 @@
-"""Columns as Table 1 has them, tables of the other experiments, and the evidence that claims are judged on."""
+"""Columns of Table 1, tables of other experiments, and the evidence for claims."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def _modules(collapsed=20, logit=-1000.0, pointwise=30.0, bla=10.0, dataset="bir
 def modules():
     """`modules(collapsed, logit, pointwise, bla)`: 20 runs of each abandoned module and of BLA.
 
-    So many concept vectors collapse to one cell at this logit; sizes spread a little around what is given.
+    `collapsed` concept vectors keep one cell at this logit; sizes vary a little around the given ones.
     """
     return _modules
 
@@ -100,7 +100,7 @@ def two_network():
 
 @pytest.fixture(scope="session")
 def evidence():
-    """`evidence(datasets, small_cnn=..., ...)`: what claims are judged on, where nothing else is given at the paper's settings."""
+    """`evidence(datasets, small_cnn=..., ...)`: the evidence for claims, by default with the paper's settings."""
 
     def make(datasets=(), **given):
         rest = {

@@ -1,4 +1,4 @@
-"""The verdict: who gets one, and what it is."""
+"""Which cases get a verdict, and which verdict."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which claims are tried where, what stands beside them from the paper, and what stands in the way of a verdict."""
+"""Where claims are tested, the paper's values beside them, and obstacles to a verdict."""
 
 import numpy as np
 import pandas as pd
@@ -58,13 +58,13 @@ def test_claims_about_the_frozen_head_are_judged_for_every_reading_of_it_that_is
         own = table[table["text"].str.contains(title, regex=False)]
         claims = [5, 5, 6, 6] if key in ("bla_ph", *present) else []  # accuracy and loss
         assert own["claim"].tolist() == claims
-        # Which reading was published is not known: each stands beside the same value.
+        # It is unknown which reading was published: all are compared with the same value.
         assert own["paper"].str.contains("BLA-PH 0.6650 ± 0.0062").sum() == len(claims) / 2
     assert len(table) == 4 + 4 * len(present)
 
 
 def test_readings_of_the_frozen_head_get_answers_of_their_own(like_the_paper, judge):
-    columns = like_the_paper | {"bla_ph_released": like_the_paper["bla_t"]}  # its head trains: the same runs
+    columns = like_the_paper | {"bla_ph_released": like_the_paper["bla_t"]}  # its head trains, so the runs are the same
     table = judge(columns)
     rows = {
         title: table[table["text"].str.contains(f"({title})", regex=False)] for title in ("BLA-PH", "BLA-PH (released)")

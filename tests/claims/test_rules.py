@@ -1,4 +1,4 @@
-"""The rules that judge the paper's claims, on tables whose answer is known."""
+"""The rules that judge the paper's claims, on tables with known answers."""
 
 import numpy as np
 import pandas as pd
@@ -139,7 +139,7 @@ def test_bla_t_is_closer_to_lime_than_cam_where_ranks_and_means_say_so(answer):
     assert answer("caltech_birds", correlated(0.0, seed=1), cam) == ("no", "not reproduced")
     assert answer("caltech_birds", correlated(0.1, seed=1), cam) == ("inconclusive", "inconclusive")
     assert answer("caltech_birds", cam, cam) == ("inconclusive", "inconclusive")
-    # most images a little more, a few much less: the ranks say more, the mean less
+    # most images slightly higher, a few much lower: ranks and mean disagree
     change = np.where(np.arange(LIME_IMAGES) < 6, -0.9, 0.05)
     assert stats.wilcoxon(change).pvalue < 0.05
     assert change.mean() < 0

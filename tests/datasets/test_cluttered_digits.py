@@ -1,4 +1,4 @@
-"""Cluttered digits: one split of the sources, reproducible images, masks on the digit, nothing that gives it away."""
+"""Cluttered digits: one split of the sources, reproducible images, masks on the digit, no leak of the label."""
 
 from collections import Counter
 from dataclasses import replace
@@ -105,7 +105,7 @@ def test_under_the_mask_the_image_differs_from_its_ground():
 
 
 def record_sources(monkeypatch):
-    """Make `generate` report (source, image, whole) of every piece of ink: ink is the number of its source."""
+    """Make `generate` report (source, image, whole) for every piece of ink: the ink is the number of its source."""
     monkeypatch.setattr(cluttered_digits, "AT_ONCE", 10_000)  # in this process
     drawn, paint, images = [], cluttered_digits._paint, Counter()
     numbers = np.arange(1, 1798, dtype=np.float32)[:, None, None]

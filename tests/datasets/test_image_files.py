@@ -1,4 +1,4 @@
-"""The one place that opens images: resizing by formula, every colour mode, EXIF, masks, and files that are refused."""
+"""Reading of images: resizing by formula, colour modes, EXIF, masks, and refused files."""
 
 import contextlib
 import hashlib
@@ -85,7 +85,7 @@ def test_every_colour_mode_becomes_rgb(name, tmp_path):
     assert np.abs(pixels.astype(int) - colour).max() <= 3
 
 
-STORED = {  # EXIF orientation -> how the camera stored the upright picture
+STORED = {  # EXIF orientation -> how the camera stored the upright image
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -117,7 +117,7 @@ def test_a_16_bit_image_is_turned_too(tmp_path):
 
 
 def jpeg_with_damaged_exif():
-    """A JPEG whose EXIF asks for a turn and calls its width a text: Pillow raises struct.error."""
+    """A JPEG with an EXIF orientation and a width of type text: Pillow raises struct.error."""
     stored = io.BytesIO()
     RED.save(stored, "JPEG")
     tags = [(0x0112, 3, 1, struct.pack("<HH", 6, 0)), (0x0100, 2, 4, b"abc\0")]
@@ -133,7 +133,7 @@ def encoded(image, kind, **options):
 
 
 def oriented(image, kind, orientation):
-    """The image with an EXIF that asks for this turn."""
+    """The image with this EXIF orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return encoded(image, kind, exif=exif)
@@ -207,7 +207,7 @@ def test_pixels_under_a_damaged_exif_stay_as_they_are_stored(tmp_path):
 
 
 def listing(folder, files, masks=None):
-    """A listing of training images; `files` maps the name of each to its bytes, or to None for one that is missing."""
+    """A listing of training images; `files` maps names to bytes, or to None for a missing file."""
     for name, content in files.items():
         if content is not None:
             (folder / name).write_bytes(content)
@@ -216,7 +216,7 @@ def listing(folder, files, masks=None):
 
 
 def joined(parts):
-    """One split of the chunks of many."""
+    """The chunks of one split, concatenated."""
     parts = list(parts)
     arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels", "shapes")]
     lists = [[row for part in parts for row in getattr(part, name)] for name in ("sources", "sha256", "treatment")]
@@ -225,7 +225,7 @@ def joined(parts):
 
 
 SIXTEEN = MODES["16_bit.png"][0]
-TREATED = {  # what is stored -> what is said of it
+TREATED = {  # stored content -> reported problem
     "plain.jpg": (encoded(RED, "JPEG"), ""),
     "plain.png": (encoded(RED, "PNG"), ""),
     "grey.jpg": (encoded(GREY, "JPEG"), "grey"),
@@ -272,7 +272,7 @@ def test_the_hash_is_that_of_the_file_and_the_shape_that_of_the_upright_image(tm
     assert part.masks is None
 
 
-COUNT = 515  # in 9 chunks, for which two processes are started
+COUNT = 515  # 9 chunks, enough for two processes
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +351,7 @@ def test_every_kind_of_bad_file_is_in_the_message(tmp_path):
 
 
 def test_an_image_that_cannot_be_used_has_no_hash(tmp_path):
-    """By which whoever keeps the chunks can tell: its pixels and mask are zero."""
+    """An unusable image has zero pixels and a zero mask in its chunk."""
     files = {"good.png": GOOD, "empty.png": b"", "maskless.png": GOOD}
     save_mask(tmp_path / "good.mask", np.ones((8, 8)))
     parts = read_images(listing(tmp_path, files, "binary"), "train", 8, "bilinear")
@@ -396,7 +396,7 @@ def test_what_a_mask_marks(values, mode, masks, object_at, tmp_path):
     ("shape", "size", "rows", "columns"),
     [
         ((2, 2), 4, [0, 0, 1, 1], [0, 0, 1, 1]),
-        ((4, 4), 2, [1, 3], [1, 3]),  # the centre of a new pixel is a border of old ones, the later of which counts
+        ((4, 4), 2, [1, 3], [1, 3]),  # the centre of a new pixel is on the border of two old ones; the later one counts
         ((3, 3), 2, [0, 2], [0, 2]),
         ((5, 2), 2, [1, 3], [0, 1]),
         ((2, 7), 3, [0, 1, 1], [1, 3, 5]),

@@ -1,4 +1,4 @@
-"""Folders of images: what is listed, in which order, and every way in which a folder can be wrong."""
+"""Folders of images: files, order, and every kind of wrong folder."""
 
 import shutil
 from collections import Counter
@@ -26,7 +26,7 @@ def names(listing, split):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of three training images and one test image; `find` opens none, so they are empty."""
+    """Two classes with three training images and one test image each; the files are empty, since `find` opens none."""
     touch(tmp_path, *(f"train/{name}" for name in ("cat/b.jpg", "cat/a.png", "cat/C.JPG")))
     touch(tmp_path, *(f"train/{name}" for name in ("dog/x.jpeg", "dog/z.PNG", "dog/y.jpg")))
     touch(tmp_path, "test/cat/1.jpg", "test/dog/1.jpg")

@@ -1,4 +1,4 @@
-"""Moved digits: reproducible images from the sources of their split and class, in the middle and of the size of MNIST's."""
+"""Moved digits: reproducible, from sources of their split and class, centred, and as large as MNIST's."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The public datasets: small archives in the official layouts, served from this machine, and what is made of them."""
+"""The public datasets, on small archives in the official layouts, served on loopback."""
 
 import gzip
 import hashlib
@@ -59,7 +59,7 @@ def pascal(*boxes):
 
 
 def pack(path, members):
-    """An archive of the kind that the name of `path` says, with the members in the order given."""
+    """An archive of the type given by `path`'s ending, with the members in this order."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in members.items():
@@ -74,7 +74,7 @@ def pack(path, members):
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    """`serve(module, {archive: members or bytes})` makes the module download these; it returns the requests so far."""
+    """`serve(module, {archive: members or bytes})` makes the module download these; returns the list of requests."""
     site, requests = tmp_path / "site", []
     site.mkdir()
 
@@ -487,7 +487,7 @@ def official(tmp_path):
     folder.mkdir()
     classes = {f"{wnid}.tar": tar({f"{wnid}_{i}.JPEG": picture() for i in (18, 10026)}) for wnid in WNIDS}
     pack(folder / "ILSVRC2012_img_train.tar", classes)
-    # The devkit numbers classes in another order than their wnids', and knows inner nodes of WordNet beside them.
+    # The devkit numbers classes in another order than that of wnids, and also has inner nodes of WordNet.
     fields = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object), ("num_children", object)]
     rows = [(1, WNIDS[2], "Chihuahua", 0), (2, WNIDS[0], "tench", 0), (3, WNIDS[1], "goldfish", 0)]
     synsets = np.array([*rows, (1001, "n00001740", "entity", 3)], fields)[:, None]

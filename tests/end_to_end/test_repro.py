@@ -1,4 +1,4 @@
-"""The real pipeline with the real params.yaml, shrunk: what comes out, what runs again, what a kill leaves behind."""
+"""The real pipeline with a reduced params.yaml: outputs, reruns, and kills."""
 
 import io
 import json
@@ -29,7 +29,7 @@ if sys.argv[1:2] == Path("kill").read_text().split()[:1]:
             os.killpg(0, signal.SIGKILL)
     Path.replace = strike
 """
-"""The file `kill` has a stage and a number: after so many renamed files the stage and what runs it are killed."""
+"""The file `kill` has a stage and a number: after that many renamed files the stage and its parent are killed."""
 
 
 def stages(output: str) -> set[str]:
@@ -44,9 +44,9 @@ def outputs(project: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def repository(make_project):
-    """`repository(folder, code)` is a small project of its own there, in git; nothing has run.
+    """`repository(folder, code)` is a new small project in git, in which nothing has run.
 
-    The code runs in every stage: it is at the end of the model of params.yaml, on which no result depends.
+    The code runs in every stage: it is appended to the model of params.yaml, on which no result depends.
     """
 
     def make(folder: Path, code: str) -> Path:

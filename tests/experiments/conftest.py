@@ -15,7 +15,7 @@ def closed():
 
 @pytest.fixture(autouse=True, scope="session")
 def frozen():
-    """What imports left is never collected again: statsmodels collects garbage at every correction, 0.2 s of it each time."""
+    """Freeze imported objects: statsmodels collects garbage at every correction, which takes 0.2 s each time."""
     gc.collect()
     gc.freeze()
     yield

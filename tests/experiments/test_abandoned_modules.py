@@ -1,4 +1,4 @@
-"""The modules that the paper gave up: runs in parts, and how they are compared with BLA."""
+"""The modules that the paper abandoned: training in parts, and comparison with BLA."""
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
     "variant", [ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear"), Pointwise(explanation="pointwise", head="trained", temperature=0.1)], ids=str
 )  # fmt: skip
 def test_runs_in_parts_are_those_of_one_training(variant):
-    """Where stochastic depth has draws, run r reads draw (r + epoch) mod D in whatever part it trains."""
+    """With draws of stochastic depth, run r reads draw (r + epoch) mod D, in any part."""
     torch.manual_seed(0)
     data, test = (torch.randn(2, 40, 9, 6), torch.arange(40) % 2), (torch.randn(20, 9, 6), torch.arange(20) % 2)
     seeds, head, schedule = (

@@ -1,4 +1,4 @@
-"""Explanation sizes: hand-computed cases, scipy as the oracle, and what happens where a quantity is not defined."""
+"""Explanation sizes: hand-computed cases, scipy as the reference, and undefined quantities."""
 
 import numpy as np
 import pandas as pd
@@ -135,7 +135,7 @@ def test_bins_end_with_the_largest_size(cells):
 
 
 def test_confidence_is_the_largest_probability_of_the_prediction_that_evaluation_scores():
-    """Where a prediction is right, it is exp(-loss); with two classes it is 1 - exp(-loss) where it is wrong."""
+    """The confidence is exp(-loss) of a right prediction; with two classes it is 1 - exp(-loss) of a wrong one."""
     torch.manual_seed(0)
     features, labels = torch.randn(EVALUATION_CHUNK + 9, 16, 5).half(), torch.arange(EVALUATION_CHUNK + 9) % 2
     head, module = Head(torch.randn(3, 2, 5), torch.randn(3, 2)), Module(torch.randn(3, 5), torch.randn(3))

@@ -1,4 +1,4 @@
-"""The comparison of methods: summary, tests, ranks, what maps are alike, and the pictures."""
+"""The comparison of methods: summary, tests, ranks, similarity of maps, and pictures."""
 
 import hashlib
 import math
@@ -32,7 +32,7 @@ def step_down(p: np.ndarray) -> np.ndarray:
 
 
 def per_image() -> pd.DataFrame:
-    """Two datasets, four methods, metrics of either direction; the mask has no map of two images and no costs."""
+    """Two datasets, four methods, metrics of both directions; the mask lacks maps of two images, and costs."""
     rng, rows = np.random.default_rng(6), []
     for dataset in ("z", "a"):
         for method, shift in (("cam", 0.2), ("bla_t", 0.5), ("random", 0.0), ("mask", 0.9)):

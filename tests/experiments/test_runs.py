@@ -1,4 +1,4 @@
-"""What every experiment says of its runs: each column by hand, means with standard errors, pairs of runs."""
+"""Tables of runs: each column by hand, means with standard errors, pairs of runs."""
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ def test_run_r_is_compared_with_run_r():
 
 def test_differences_that_are_equal_but_for_rounding_tie():
     x, y = np.array([0.2, 0.2, 0.1 + 0.2]), np.array([0.1, 0.3, 0.3])
-    row = paired(x, y, 99, 0)  # +0.1 and -0.1 share their rank, and the third pair does not differ
+    row = paired(x, y, 99, 0)  # +0.1 and -0.1 are tied, and the third pair does not differ
     assert (row["rank_biserial"], row["p"]) == (0, 1)
 
 

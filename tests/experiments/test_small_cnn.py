@@ -1,4 +1,4 @@
-"""The small CNN's experiment: every run in a job of its own or with others, tests of runs that are no pairs, the picture."""
+"""The small CNN's experiment: runs alone or in groups, unpaired tests, and the picture."""
 
 from pathlib import Path
 

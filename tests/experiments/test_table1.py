@@ -44,7 +44,7 @@ def test_marks_are_those_of_the_paper():
     marks = rows()["mark"]
     assert marks["bla", "accuracy"] == "†"
     assert marks["bla_hot", "accuracy"] == "∗"
-    assert marks["bla", "loss"] == ""  # BL+ takes no part
+    assert marks["bla", "loss"] == ""  # BL+ has no marks
 
 
 def test_the_baseline_has_no_explanation_size():

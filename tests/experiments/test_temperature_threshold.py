@@ -1,4 +1,4 @@
-"""Temperature and threshold: a setting is what train and evaluate give, dead runs are found, means and tests are scipy's."""
+"""Temperature and threshold: settings against `train` and `evaluate`, dead runs, means and tests against scipy."""
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,7 @@ def test_runs_with_a_threshold_above_every_weight_have_died_cut(data):
 
 
 def test_runs_whose_cells_are_all_at_the_bound_have_died_there(data):
-    """Cells that are all alike get no gradient, so the score's sign at the start decides."""
+    """Equal cells get no gradient, so the sign of the initial score decides."""
     like = [(torch.ones_like(features), labels) for features, labels in data]
     (variant,) = grid([0.1], [0], ["subtract"])
     (table,) = measure(*like, None, [variant], initial_head(range(12), 6, 2), range(12), SCHEDULE)

@@ -1,4 +1,4 @@
-"""L2X with two networks: masks and steps against plain torch, what is shown and what learns, digits whose answer is known."""
+"""Two-network L2X: masks and steps against plain torch, and digits with known answers."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -209,7 +209,7 @@ def test_a_run_is_the_same_whatever_runs_beside_it_and_in_any_batch(extractor):
     assert whole.soft.equal(parts.soft)
     assert all(whole.correct[name].equal(parts.correct[name]) for name in whole.correct)
     fewer = evaluated(extractor, DIVIDED, alone, 5)
-    assert whole.random[:5].equal(fewer.random)  # an image's numbers are its own
+    assert whole.random[:5].equal(fewer.random)  # random numbers belong to the image
 
 
 def test_multiplying_shows_flat_dark_masks_and_dividing_nearly_whole_patches():
@@ -226,7 +226,7 @@ def test_multiplying_shows_flat_dark_masks_and_dividing_nearly_whole_patches():
 
 
 def test_sure_logits_make_all_draws_choose_the_same_patch():
-    """However large k is, V then sums to 1: one patch is shown in training, and k at test time."""
+    """For any k, V then sums to 1: training shows one patch, and the test k."""
     logits = torch.zeros(1, 49)
     logits[0, 7] = 1000
     for reading in (MULTIPLIED, DIVIDED):
@@ -260,7 +260,7 @@ def brightest(sign):
         kernel[0, 0, 2, 2] = 1
         kernels.append(kernel)
     head = torch.zeros(1, 1, CELLS * 16)
-    head[0, 0, PATCH * 16] = 1  # the model looks at one patch alone
+    head[0, 0, PATCH * 16] = 1  # the model uses only one patch
     module = torch.zeros(1, 16)
     module[0, 0] = sign
     biases = tuple(torch.zeros(n) for n in (8, 16, 16))
@@ -269,7 +269,7 @@ def brightest(sign):
 
 @pytest.mark.parametrize(("sign", "posthoc"), [(1, 1), (-1, 0.5)], ids=["chosen", "not chosen"])
 def test_posthoc_accuracy_is_one_where_the_patch_that_decides_is_chosen(sign, posthoc):
-    """Where it is not, the model takes every image for one without it, as half of them are."""
+    """If that patch is hidden, the model takes every image for one without it, which half of them are."""
     images, labels = torch.rand(20, 28, 28) * 0.3, torch.arange(20) % 2
     row, column = PATCH // 7 * 4, PATCH % 7 * 4
     images[:, row : row + 4, column : column + 4] = labels[:, None, None].float()

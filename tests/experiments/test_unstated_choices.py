@@ -1,4 +1,4 @@
-"""What each choice that the paper leaves open changes: the table of effects against hand-computed values and scipy."""
+"""The effects of unstated choices against hand-computed values and scipy."""
 
 from dataclasses import replace
 from functools import cache
@@ -61,7 +61,7 @@ def noise(seed, runs=6):
 
 @cache
 def small():
-    """The effects of `SMALL`."""
+    """The table of effects of the runs `SMALL`."""
     return effects(table(SMALL))
 
 
@@ -199,7 +199,7 @@ def test_equal_differences_of_accuracies_tie_although_floats_do_not():
     accuracy = {key: [0.5, 0.5, 0.5] for key in SMALL}
     accuracy["bl", "imagenet", 0.0], accuracy["bl", "keras_2021", 0.0] = [0.1, 0.3, 0.3], [0.2, 0.2, 0.1 + 0.2]
     row = rows(effects(table(accuracy)), "normalisation", column="bl").loc["stochastic_depth 0.0"]
-    # +0.1 and -0.1 share their rank, and the third pair does not differ
+    # +0.1 and -0.1 are tied, and the third pair does not differ
     assert (row["nonzero_pairs"], row["rank_biserial"], row["p"]) == (2, 0, 1)
 
 
@@ -213,7 +213,7 @@ def by_holm(p):
 
 
 def baselines(seed):
-    """Ten runs of the baselines, on which normalisation does much, noise little and training time something."""
+    """Ten runs of the baselines, with a large effect of normalisation, a small one of noise, and one of training time."""
     rng = np.random.default_rng(seed)
     values = {
         (column, name, depth): 0.9

@@ -1,4 +1,4 @@
-"""All maps of a method, of all runs, and of modules that are trained anew."""
+"""All maps of a method, maps of all runs, and maps of retrained modules."""
 
 from dataclasses import replace
 

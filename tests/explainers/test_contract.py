@@ -1,4 +1,4 @@
-"""The battery that every explanation method passes, the registry, and what the interface promises."""
+"""The tests that every method must pass, the registry, and the interface."""
 
 import copy
 import sys
@@ -29,7 +29,7 @@ MODULES = ["l2x_f", "bla", "bla_t"]
 METHODS = [*(name for name in explainer_names() if name != "attention"), *(f"attention {name}" for name in MODULES)]
 PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "attention": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20}
 LOOKS = {"lime", "random"}
-"""Methods that look at one image, uncounted, for the size of the feature map."""
+"""Methods that use one uncounted forward pass for the size of the feature map."""
 BACKWARDS = {"grad_cam": 1, "grad_cam_pp": 1}
 CONTROLS = {"centre", "constant", "edges", "random"}
 

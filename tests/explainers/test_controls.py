@@ -1,4 +1,4 @@
-"""Maps that know nothing of the classifier."""
+"""Maps that ignore the classifier."""
 
 import numpy as np
 import torch

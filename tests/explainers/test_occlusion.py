@@ -63,7 +63,7 @@ def shown_by_hand(pattern: torch.Tensor, side: int = SIDE, grid: int = GRID) -> 
 
 
 def logits_by_hand(classifier, images, shown, background):
-    """Of float64 images that are masked one pixel at a time, each alone in its batch: `[N, R, P, K]`."""
+    """Logits `[N, R, P, K]` of float64 images, masked pixel by pixel, one image per batch."""
     rows = []
     for number, image in enumerate(images.double().numpy()):
         behind = np.zeros(3) if background is None else np.asarray(background, dtype=float)

@@ -80,7 +80,7 @@ def test_images_with_equal_seeds_share_their_patterns_and_are_as_one_image_alone
 
 
 def test_shared_patterns_and_those_of_each_image_agree_within_their_standard_errors(small, images, targets):
-    """Standard errors of least squares from the residuals, of both fits together; 48 coefficients within 5 of them."""
+    """All 48 coefficients agree within 5 standard errors, estimated from the residuals of both fits."""
     count, own = 800, [21, 22, 23]
     lime = LIME(small, LIME.Settings(patterns=count, output="logit"))
     shared, each = (lime.explain(images, targets, torch.tensor(seeds)) for seeds in ([20] * 3, own))

@@ -1,4 +1,4 @@
-"""Stages that stop in the middle: what they are interrupted with, and where they resume."""
+"""Fixtures that interrupt stages and record where they resume."""
 
 import itertools
 import resource
@@ -34,9 +34,9 @@ def _stopping(monkeypatch, module, name, start_of):
 
 @pytest.fixture
 def extracting(extractable, edit_params, end_of, monkeypatch):
-    """`extracting()` runs `features` with five noisy draws, a chunk each; it returns where train and test began.
+    """`extracting()` runs `features` with five noisy draws, a chunk each; it returns the start rows of train and test.
 
-    `extracting(2)` is interrupted after two chunks of either.
+    `extracting(2)` is interrupted after two chunks.
     """
     edit_params(extractable, NOISY)
     watch = _stopping(monkeypatch, extraction, "extract", lambda extractor, images, device, draws, start: start)
@@ -51,7 +51,7 @@ def extracting(extractable, edit_params, end_of, monkeypatch):
 
 @pytest.fixture
 def reading(photos, end_of, monkeypatch):
-    """`reading()` prepares the photographs, two a chunk, as `extracting` does; it returns where they began, and the message."""
+    """`reading()` prepares the photographs in chunks of two, as `extracting` does; it returns the start rows and the message."""
     monkeypatch.setattr(image_files, "CHUNK", 2)
     watch = _stopping(monkeypatch, image_files, "read_images", lambda listing, split, size, resize, start: start)
 
@@ -64,7 +64,7 @@ def reading(photos, end_of, monkeypatch):
 
 @pytest.fixture(scope="session")
 def full_disk():
-    """`with full_disk(1000)`: no file of this process can have more than so many bytes, as if the disk were full then."""
+    """`with full_disk(1000)`: files of this process are limited to 1,000 bytes, as if the disk were full."""
 
     @contextmanager
     def limited(largest):

@@ -1,4 +1,4 @@
-"""Damaged and missing files: named, with the remedy; what can be computed again is."""
+"""Damaged and missing files are named with the remedy; caches are recomputed."""
 
 from pathlib import Path
 

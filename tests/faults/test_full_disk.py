@@ -1,4 +1,4 @@
-"""A full disk: one message that says so, and what was there stays."""
+"""A full disk: one message, and existing files are kept."""
 
 import json
 from pathlib import Path

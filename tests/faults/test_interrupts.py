@@ -1,4 +1,4 @@
-"""Ctrl-C: exit code 130 and one message, nothing lost, and the next start resumes and ends with the same bytes."""
+"""Ctrl-C: exit code 130, one message, nothing lost; the next run resumes and ends with the same bytes."""
 
 import shutil
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_extraction_resumes_unless_the_images_are_others(extracting, contents):
     assert extracting(2) == [0]
     path = IMAGES / "cluttered_digits/train_images.npy"
     original = path.read_bytes()
-    path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))  # one pixel, without a change to the manifest
+    path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))  # changes a pixel, but not the manifest
     assert extracting() == [0, 0]
     anew = contents(FEATURES)
     assert extracting() == [0, 0]

@@ -1,4 +1,4 @@
-"""SIGKILL: nothing half-written is taken for a result, and what was done before is not done again."""
+"""SIGKILL: no partial file counts as a result, and finished work is not repeated."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Groups of runs that are no pairs."""
+"""Unpaired groups of runs."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Images that something can be learned from, and untrained heads."""
+"""Learnable features, and untrained heads."""
 
 import pytest
 import torch
@@ -11,13 +11,13 @@ N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 
 @pytest.fixture(scope="module")
 def data():
-    """Features and labels of which the last batch is short."""
+    """Features and labels; the last batch is smaller."""
     return learnable_images(N, CELLS, CHANNELS, CLASSES)
 
 
 @pytest.fixture(scope="module")
 def draws(data):
-    """Three draws of the images, each with noise of its own."""
+    """Three draws of the images with different noise."""
     noise = torch.rand(3, *data[0].shape, generator=torch.Generator().manual_seed(1))
     return (data[0] * (noise + 0.5)).half(), data[1]
 

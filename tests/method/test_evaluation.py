@@ -1,4 +1,4 @@
-"""Evaluation with hard and with soft explanations, by hand and whatever chunks it is computed in."""
+"""Evaluation with hard and soft explanations, by hand and in any chunks."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Passes over features that need not fit into memory: what is read, in which order, and how much of it is in memory."""
+"""Streaming of features: rows read, their order, and memory."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def generators(*seeds):
 
 
 def numbered(draws, images):
-    """Features that say which draw and image they are."""
+    """Features that encode their draw and image."""
     return (torch.arange(draws)[:, None] * 1000 + torch.arange(images)).float().view(draws, images, 1, 1)
 
 
@@ -64,7 +64,7 @@ def test_a_block_is_about_a_megabyte():
 
 
 def places(images, limit, batch, passes):
-    """Where each image stood in each pass, `[passes, images]`, for one run."""
+    """The position of each image in each pass, `[passes, images]`, for one run."""
     found = np.empty((passes, images), int)
     generator = torch.Generator().manual_seed(0)
     features = numbered(1, images)
@@ -78,7 +78,7 @@ def places(images, limit, batch, passes):
 
 @pytest.mark.slow
 def test_the_place_of_every_image_in_a_pass_is_uniform(monkeypatch):
-    """A Kolmogorov-Smirnov test for each image over 400 passes: p-values of uniform places are uniform themselves."""
+    """A Kolmogorov-Smirnov test per image over 400 passes: for uniform positions the p-values are uniform."""
     monkeypatch.setattr(streaming, "block_rows", lambda features: 5)
     where = places(100, 20, 4, 400) / 100
     p = [stats.kstest(where[:, image] + 0.005, "uniform").pvalue for image in range(0, 100, 7)]
@@ -88,7 +88,7 @@ def test_the_place_of_every_image_in_a_pass_is_uniform(monkeypatch):
 
 @pytest.mark.parametrize("block", [1, 4, 10])
 def test_pools_of_images_sorted_by_class_are_cluster_samples(block):
-    """The share of a class in a pool varies by the block's size times what a simple sample's varies by (Kish 1965)."""
+    """The variance of a class's share in a pool is the block size times that of a simple random sample (Kish 1965)."""
     images, pool, classes, passes = 4000, 400, 10, 300
     of = np.arange(images) * classes // images
     shares = np.concatenate(
@@ -191,7 +191,7 @@ print(result.correct.float().mean().item())
 )
 @pytest.mark.parametrize("variant", ["bl", "bla_t"])
 def test_training_and_evaluation_take_less_memory_than_the_features(variant, tmp_path):
-    """Features of 640 MB are trained on by a process that may use 268 MB beyond its libraries."""
+    """A process limited to 268 MB beyond its libraries trains on features of 640 MB."""
     images, cells, channels = 12800, 49, 512
     rng, path = np.random.default_rng(0), tmp_path / "features.npy"
     with path.open("wb") as file:

@@ -34,8 +34,8 @@ VARIANTS = {"none": NONE, "bla": BLA, "bla_t": BLA_T, "bla_ph": BLA_PH, "l2x_f":
 VARIANTS |= {"pointwise": POINTWISE, "concept": CONCEPT, "concept_relu": CONCEPT_RELU}
 SCHEDULE = Schedule(batch_size=16, epochs=3, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
 DAMPED = replace(SCHEDULE, adam_epsilon=1e-3)
-"""For variants with a tensor that moves all scores of an image alike, as a module's bias does. A softmax feels nothing of that
-away from the bound: its gradient is rounding noise there, which Adam enlarges to steps of full length unless epsilon is larger."""
+"""For variants with a tensor that shifts all scores of an image equally, such as a module's bias. Away from the bound a softmax is
+invariant to it: its gradient is rounding noise, which Adam amplifies to full steps unless epsilon is larger."""
 SCHEDULES = {name: SCHEDULE if name in ("none", "pointwise") else DAMPED for name in VARIANTS}
 N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 

@@ -1,4 +1,4 @@
-"""All metrics of all methods at once, on classifiers whose answers are known by hand or by loops."""
+"""All metrics of all methods, on classifiers with answers known by hand or from loops."""
 
 import math
 
@@ -69,7 +69,7 @@ def points(curves: pd.DataFrame, curve: str, method: str = "map", image: int = 0
 
 
 def measured(subject: Subject, maps, hard=None, slow=None, at_once=1, orders=2):
-    """`measure` with every image slow."""
+    """`measure` with curves for every image."""
     there = np.ones(len(subject.images), bool) if slow is None else np.array(slow)
     maps = {name: np.array(values, float) for name, values in maps.items()}
     return measure(subject, maps, hard or {}, there, at_once, orders)
@@ -141,7 +141,7 @@ def test_confidence_by_hand():
     seen = probability(-3 + 2 * 23 / 64 + 4 * 16 / 64)
     assert value(rows, "average_drop_15") == pytest.approx(100 * (whole - seen) / whole, abs=1e-4)
     assert [value(rows, f"increase_{share}") for share in (100, 50, 15)] == [0, 0, 0]
-    # what is constant keeps the whole image, and nothing is lost or won
+    # a constant map keeps the whole image, so nothing changes
     assert value(rows, "average_drop_100", "constant") == pytest.approx(0, abs=1e-9)
     assert value(rows, "increase_100", "constant") == 0
 
@@ -162,7 +162,7 @@ TIED = "tied"
 
 @pytest.fixture(scope="module")
 def classifier():
-    """A small random backbone with a 4x4 map, and a head with strong opinions."""
+    """A small random backbone with a 4x4 map, and a head with large weights."""
     torch.manual_seed(0)
     extractor = build_backbone(
         Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
@@ -216,7 +216,7 @@ STEPS = [0, 3, 6, 12, 16]
 
 
 def painted(image: torch.Tensor, shown: list[int], background: torch.Tensor) -> torch.Tensor:
-    """The image with all but some patches from another picture."""
+    """The image with all but some patches taken from another image."""
     result, side = background.clone().float(), SIDE // GRID
     for cell in shown:
         rows, columns = (slice(at * side, (at + 1) * side) for at in divmod(cell, GRID))
@@ -376,7 +376,7 @@ def test_without_masks_there_is_no_localisation(subject, maps, everything):
 
 
 def same(first: pd.DataFrame, second: pd.DataFrame) -> None:
-    """The same rows in any order, but for rounding."""
+    """The same rows in any order, up to rounding."""
     keys = [column for column in first if column not in ("value", "share")]
     a, b = (table.set_index(keys)["value"].sort_index() for table in (first, second))
     assert a.index.equals(b.index)

@@ -1,4 +1,4 @@
-"""Metrics of maps against hand-computed values, loops over pixels, scipy, and the facts that define them."""
+"""Metrics of maps against hand-computed values, loops over pixels, scipy, and their defining properties."""
 
 import math
 import re

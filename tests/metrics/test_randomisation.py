@@ -76,7 +76,7 @@ def test_the_cascade_leaves_the_original_and_what_is_done_to_one_level_does_not_
 
 
 def normalised(network, images):
-    """Each batch normalisation by name: the mean and variance of its input for these images, and those it holds."""
+    """For each batch normalisation by name: mean and variance of its input for these images, and its statistics."""
     found, handles = {}, []
     for name, norm in network.named_modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -112,7 +112,7 @@ def test_batch_norm_of_random_layers_takes_its_statistics_from_the_images_and_th
 
 @pytest.mark.slow
 def test_a_deep_random_network_keeps_the_size_of_its_features():
-    """Without statistics of its own those of a random EfficientNet are larger by more than a factor of 1,000."""
+    """With the old statistics, features of a random EfficientNet are larger by more than a factor of 1,000."""
     torch.manual_seed(0)
     extractor = build_backbone(
         Backbone(architecture="tf_efficientnetv2_b0", weights="none", normalisation="imagenet"), 64

@@ -172,7 +172,7 @@ def test_features_that_are_not_finite_are_refused(value, weights):
 
 
 class Pixels(nn.Module):
-    """A model whose features are what the normalisation makes of the pixels."""
+    """A model whose features are the normalised pixels."""
 
     def features(self, pixels):
         return pixels
@@ -241,13 +241,13 @@ def test_factors_are_zero_or_keep_the_mean_with_the_right_frequency(b0):
         assert own[own > 0].unique().tolist() == pytest.approx([1 / (1 - drop.drop)])
         low, high = stats.binom.interval(1 - 1e-4, images, drop.drop)
         assert low <= int((own == 0).sum()) <= high
-    # Drawn for each image and branch by itself: no branch knows of another.
+    # Images and branches are independent.
     correlations = np.corrcoef((factors == 0).numpy().T) - np.eye(len(b0.drops))
     assert np.abs(correlations).max() < 5 / images**0.5
 
 
 def test_a_draw_is_reproducible_from_its_seed_and_another_seed_differs(b0):
-    torch.rand(1)  # what others draw does not matter
+    torch.rand(1)  # other random numbers do not matter
     assert torch.equal(b0.drop_factors(50, 1), b0.drop_factors(50, 1))
     assert not torch.equal(b0.drop_factors(50, 1), b0.drop_factors(50, 2))
 
@@ -331,7 +331,7 @@ def norms(model):
 
 
 FOLDED = {"tf_efficientnet_b0": 0, "test_efficientnet": 0, "mobilenetv3_small_050": 0, "test_byobnet": 0}
-FOLDED |= {"test_resnet": 1, "densenet121": 62}  # what stands before its convolution cannot be folded into it
+FOLDED |= {"test_resnet": 1, "densenet121": 62}  # a batch norm before its convolution cannot be folded
 
 
 @pytest.mark.parametrize(("architecture", "left"), FOLDED.items())

@@ -1,4 +1,4 @@
-"""A backbone and the heads of several runs: what it answers, and the classifier of one run."""
+"""Classifiers: heads of several runs, tails of a network's own, and the classifier of one run."""
 
 import numpy as np
 import pytest

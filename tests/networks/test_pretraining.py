@@ -1,4 +1,4 @@
-"""Training of the embedded backbone: it resumes to the same bytes, hides patches late, and refuses what cannot work."""
+"""Training of the embedded backbone: resuming gives the same bytes, patches are hidden late, bad input is refused."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def test_pretraining_resumes_to_the_same_bytes(digits, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pretrain(RESNET, *digits, PLAN, 0, CPU, tmp_path / "killed")
     for checkpoint in ("killed", "a/checkpoint"):  # after one epoch, and after both
-        torch.rand(1)  # what others draw does not matter
+        torch.rand(1)  # other random numbers do not matter
         resumed = pretrain(RESNET, *digits, PLAN, 0, CPU, tmp_path / checkpoint)
         assert to_bytes(resumed) == to_bytes(undisturbed)
     assert to_bytes(pretrain(RESNET, *digits, PLAN, 1, CPU, tmp_path / "b")) != to_bytes(undisturbed)

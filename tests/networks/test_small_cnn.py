@@ -1,4 +1,4 @@
-"""The small CNN of section 4.1: one run at a time in torch's own layers as the oracle, and what it learns."""
+"""The small CNN of section 4.1 against one run at a time in torch's own layers."""
 
 import pytest
 import torch

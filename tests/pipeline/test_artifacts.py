@@ -1,4 +1,4 @@
-"""What stages write is read back as it was: arrays larger than memory, tables, damaged files."""
+"""Artifacts: arrays larger than memory, tables, damaged files."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def test_a_loaded_array_cannot_be_changed_and_a_tensor_of_it_comes_without_a_war
 
 
 def test_an_array_larger_than_memory_can_be_loaded(tmp_path):
-    """ImageNet's features are 161 GB: a hole in a file takes no room, and its map needs no memory."""
+    """ImageNet's features are 161 GB: a sparse file takes no disk space, and its memory map no memory."""
     path, images = tmp_path / "b.npy", 1_281_167
     with path.open("wb") as file:
         header = {"descr": "<f2", "fortran_order": False, "shape": (images, 49, 1280)}

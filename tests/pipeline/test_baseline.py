@@ -1,4 +1,4 @@
-"""The stages that train columns: what they train on, and what stops them."""
+"""The stages that train columns: data, streaming, and errors."""
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,7 @@ def test_heads_of_another_number_of_runs_are_refused(here, save_random_features,
 def test_stages_train_on_features_of_which_some_are_in_memory(
     here, save_random_features, edit_params, end_of, monkeypatch
 ):
-    """The stages stream where `images_in_memory` says so, and nowhere else."""
+    """The stages stream features only if `images_in_memory` is set."""
     save_random_features(here)
     sizes, tables = [], {}
     pools = streaming.pools

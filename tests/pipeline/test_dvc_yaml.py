@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: a stage depends on what it imports, no more and no less; an edit of any of it is noticed."""
+"""dvc.yaml against the code: a stage depends on exactly what it imports, and every edit is noticed."""
 
 from pathlib import Path
 

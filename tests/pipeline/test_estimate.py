@@ -1,4 +1,4 @@
-"""The estimate before `make paper`: what will be downloaded and kept, and how long it takes."""
+"""The estimate before `make paper`: download, disk space, time."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""The stages lime, maps and faithfulness, on tiny images: what they write, and what decides a map."""
+"""The stages lime, maps and faithfulness on tiny images: outputs, and dependencies of maps."""
 
 import shutil
 from pathlib import Path

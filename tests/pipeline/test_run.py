@@ -1,4 +1,4 @@
-"""Stages as a user meets them: arguments, messages, exit codes, the device, the data root."""
+"""The command line of stages: arguments, messages, exit codes, the device, the data root."""
 
 import json
 from pathlib import Path

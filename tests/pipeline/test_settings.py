@@ -346,7 +346,7 @@ ELSEWHERE = [
     (f"{DIGITS}.digit_size", 113, DIGITS, "fragment_size <= digit_size <= image_size"),
     (f"{DIGITS}.test_images", 9, DIGITS, "fewer images than classes"),
 ]
-"""The same, where the line names another setting than the one that was edited."""
+"""The same, if the line names another setting than the edited one."""
 NO_DIGITS = [("dataset.cluttered_digits", GONE), ("datasets", ["cluttered_3_vs_8"])]
 
 

@@ -1,4 +1,4 @@
-"""An image under an explanation, and which colours it then has."""
+"""Overlays: the colours of an image under an explanation."""
 
 import matplotlib
 import numpy as np

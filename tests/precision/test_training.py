@@ -17,7 +17,7 @@ N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 
 @pytest.fixture(scope="module")
 def data():
-    """Features and labels of which the last batch is short."""
+    """Features and labels; the last batch is smaller."""
     return learnable_images(N, CELLS, CHANNELS, CLASSES)
 
 

@@ -1,4 +1,4 @@
-"""The front page: tables, the claims that were tried, the figure within the page, and links to the reports that ran."""
+"""The front page: tables, claims, the embedded figure, and links to the reports."""
 
 import base64
 

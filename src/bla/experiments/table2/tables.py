@@ -60,7 +60,7 @@ def table_two(
 
 
 def _means(values: Array, axis: int) -> Array:
-    """Means over one axis of what is not NaN; rows (or columns) that are all NaN are dropped."""
+    """Means over one axis, ignoring NaN; rows (or columns) that are all NaN are dropped."""
     defined = ~np.all(np.isnan(values), axis=axis)
     return np.asarray(np.nanmean(values[:, defined] if axis == 0 else values[defined], axis=axis))
 

@@ -26,7 +26,7 @@ PREPARATION = ["normalisation", "stochastic_depth"]
 
 @dataclass(frozen=True)
 class Choice:
-    """A choice between two settings: of the preparation, or between two columns."""
+    """A choice: between two settings of the preparation, or between two columns."""
 
     name: str
     reference: str
