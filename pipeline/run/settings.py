@@ -163,7 +163,10 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
     """
     name = _name(error, raw)
     names, missing = name.split("."), error["type"] == "missing"
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):  # the first from pydantic models, the second from dataclasses
+    if error["type"] in (
+        "extra_forbidden",
+        "unexpected_keyword_argument",
+    ):  # the first from pydantic models, the second from dataclasses
         sections = did_you_mean(names[-1], Settings.model_fields) if len(names) == 1 and known is None else ""
         return (
             f"{name}: unknown setting{sections or did_you_mean(names[-1], _field_names() if known is None else known)}"

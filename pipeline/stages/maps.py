@@ -4,6 +4,7 @@ Also for noisy images and random classifiers. Maps are cached per method, so tha
 """
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def main(dataset: str) -> None:
         sets |= {method.name: made.sets} if made.sets else {}
         row: dict[str, object] = {"method": method.name, "title": method.title, "learned": kind.learned}
         row |= {"control": kind.control, "slow": kind.slow, "forwards": made.forwards, "backwards": kind.backwards}
-        rows.append(row)
+        rows.append(row | asdict(kind.card))
     runs = _runs(maker, dataset)
     arrays |= {f"runs/{name}": np.ascontiguousarray(values) for name, values in runs.items()}
     with replacing(MAPS / f"{dataset}.safetensors") as part:
