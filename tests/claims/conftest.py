@@ -55,7 +55,7 @@ def _modules(collapsed=20, logit=-1000.0, pointwise=30.0, bla=10.0, dataset="bir
     rows = []
     for variant, (explanation, size) in columns.items():
         table = pd.DataFrame({"variant": variant, "explanation": explanation, "run": run, "explanation_size": size})
-        table["share_one_cell"], table["share_empty"] = (size == 1) * 0.96, 0.25
+        table["share_one_cell"], table["share_empty"] = (size == 1) * 0.96, 0.0
         rows.append(table.assign(median_largest_logit=np.where(size == 1, logit, 0)))
     return pd.concat(rows).assign(dataset=dataset, n_images=100)
 

@@ -65,6 +65,36 @@ def test_runs_that_differ_in_size_do_not_make_explanations_that_vary_from_image_
     assert answers(table, 14) == ["no"]
 
 
+def spread_columns(like_the_paper, ph, t):
+    """Columns whose mean losses are these values by run: `ph` of BLA-PH, `t` of BLA-T."""
+    columns = dict(like_the_paper)
+    for key, values in (("bla_ph", ph), ("bla_t", t)):
+        loss = 5 + np.tile(np.array(values)[:, None], (1, IMAGES))
+        columns[key] = Column(columns[key].correct, loss, columns[key].size)
+    return columns
+
+
+EVEN = [1.0] * 10 + [-1.0] * 10
+STRAY = [*np.linspace(-0.1, 0.1, 19), 4.6]
+
+
+@pytest.mark.parametrize(
+    ("ph", "t", "holds"),
+    [
+        (EVEN, STRAY, "inconclusive"),
+        (STRAY, EVEN, "inconclusive"),
+        ([*np.linspace(-0.1, 0.1, 19), 20.0], np.linspace(-1, 1, 20), "inconclusive"),
+        (np.linspace(-3, 3, 20), np.sin(np.arange(20)) / 2, "yes"),
+        (np.sin(np.arange(20)) / 2, np.linspace(-3, 3, 20), "no"),
+        (np.linspace(-1, 1, 20), np.cos(np.arange(20)), "inconclusive"),
+    ],
+    ids=["a stray run of the other", "a stray run", "a run far off", "six times wider", "six times narrower", "alike"],
+)  # fmt: skip
+def test_a_single_run_does_not_decide_which_column_varies_more(ph, t, holds, like_the_paper, judge):
+    table = judge(spread_columns(like_the_paper, ph, t)).query("claim == 6")
+    assert table["holds_here"].tolist()[1] == holds
+
+
 def test_a_column_that_does_not_vary_at_all_is_judged_without_an_interval(like_the_paper, judge):
     size = like_the_paper["bla_t"].size
     table = judge(like_the_paper | {"bla_t": Column(np.ones((RUNS, IMAGES), bool), np.ones((RUNS, IMAGES)), size)})
@@ -225,3 +255,23 @@ def test_two_network_l2x_collapses_or_does_not(numbers, holds, evidence, two_net
     assert (row["holds_here"], row["verdict"]) == (holds, verdicts[holds])
     assert row["p"] == pytest.approx(stats.wilcoxon(runs["hard_accuracy"] - 1 / runs["n_classes"]).pvalue)
     assert "n = 10 runs, 4653 images" in row["ours"]
+
+
+@pytest.mark.parametrize(
+    ("empty", "size", "holds"),
+    [
+        ([1.0] * 20, 0.0, "inconclusive"),
+        ([0.9] * 20, 3.0, "inconclusive"),
+        ([*[0.0] * 19, 1.0], 30.0, "inconclusive"),
+        ([0.4] * 20, 18.0, "yes"),
+        ([0.0] * 20, 5.0, "no"),
+    ],
+    ids=["all empty", "mostly empty", "a run all empty", "30 cells where there are any", "fewer cells"],
+)
+def test_an_empty_explanation_is_not_a_focused_one(empty, size, holds, evidence, modules, like_the_paper, answers):
+    table = modules(pointwise=size)
+    pointwise = table["variant"] == "sigmoid"
+    table.loc[pointwise, "share_empty"] = empty
+    dataset = Dataset("birds", "caltech_birds", 200, like_the_paper)
+    judged = judge_claims(evidence([dataset], abandoned_modules=table))
+    assert answers(judged, 12) == [holds]

@@ -41,6 +41,7 @@ def test_a_row_a_run_by_hand():
         "explanation_size_q50": [1, 1],
         "explanation_size_q75": [2.5, 1],  # half of the way from 1 to 4
         "explanation_size_q95": [3.7, 1],
+        "effective_cells": [0.2**-0.2 * 0.8**-0.8, 1],  # of the first image, which alone has weight; of one cell
         "share_one_cell": [1 / 3, 1],
         "share_empty": [1 / 3, 0],
         "share_at_bound": [1 / 3, 0],  # the third image

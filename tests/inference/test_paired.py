@@ -11,9 +11,9 @@ from scipy import stats
 from bla.inference.paired import (
     bootstrap,
     bootstrap_spread_ratio,
-    brown_forsythe,
     crossed_bootstrap,
     holm,
+    pitman_morgan,
     standard_error,
     wilcoxon,
 )
@@ -83,9 +83,34 @@ def test_crossed_bootstrap_gives_a_quantity_the_same_interval_in_any_company():
     np.testing.assert_allclose(crossed_bootstrap(values, 700, 9)[1], alone)
 
 
-def test_spread_ratio_and_brown_forsythe_see_a_tenfold_spread():
+def test_spread_ratio_and_pitman_morgan_see_a_tenfold_spread():
     narrow, wide = RNG.normal(0, 1, 40), RNG.normal(0, 10, 40)
     ratio = bootstrap_spread_ratio(wide, narrow, 999, 0)
     assert 4 < ratio.low < ratio.high < 30
-    assert brown_forsythe(wide, narrow) == stats.levene(wide, narrow, center="median").pvalue < 1e-6
-    assert brown_forsythe(np.ones(5), np.ones(5)) == 1
+    test = pitman_morgan(wide, narrow)
+    assert test.p < 1e-6
+    assert test.correlation > 0
+    assert pitman_morgan(narrow, wide) == (pytest.approx(test.p), pytest.approx(-test.correlation))
+
+
+def test_pitman_morgan_is_the_t_test_of_the_variance_ratio_of_pairs():
+    x, y = RNG.multivariate_normal([0, 0], [[1, 0.5], [0.5, 2]], 15).T
+    ratio, r = x.var(ddof=1) / y.var(ddof=1), np.corrcoef(x, y)[0, 1]
+    t = (ratio - 1) * np.sqrt(13) / np.sqrt(4 * ratio * (1 - r**2))  # Morgan 1939, by the variances
+    assert pitman_morgan(x, y).p == pytest.approx(2 * stats.t.sf(abs(t), 13))
+
+
+def test_pitman_morgan_rejects_a_true_null_of_correlated_pairs_in_5_per_cent():
+    rng, pairs = np.random.default_rng(4), 2000
+    rejected = 0
+    for _ in range(pairs):
+        x, y = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 20).T
+        rejected += pitman_morgan(x, y).p < 0.05
+    assert abs(rejected / pairs - 0.05) < 4 * np.sqrt(0.05 * 0.95 / pairs)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [([1.0] * 5, [1.0] * 5), ([1.0, 2, 3], [2.0, 3, 4]), ([1.0, 2, 3], [-1.0, -2, -3])]
+)
+def test_pitman_morgan_of_equal_spreads_finds_nothing(x, y):
+    assert pitman_morgan(np.array(x), np.array(y)) == (1, 0)

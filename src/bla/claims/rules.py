@@ -21,10 +21,11 @@ from bla.experiments.runs import Column, Measure
 from bla.inference.paired import (
     Interval,
     PairedTest,
+    absolute_deviation,
     bootstrap,
     bootstrap_spread_ratio,
-    brown_forsythe,
     crossed_bootstrap,
+    pitman_morgan,
     standard_error,
     wilcoxon,
 )
@@ -44,6 +45,8 @@ WORKING = 0.9
 """Accuracy above which soft explanations work (claim 9; published: 0.96)."""
 ONE_CELL = 0.95
 """A run has collapsed if at least this share of its images keep a single cell (claim 11)."""
+MOSTLY_EMPTY = 0.5
+"""Share of empty explanations above which their size says nothing (claim 12)."""
 FAR_BELOW = -100
 """A run has left the bound if its median largest logit is below this (claim 11; the paper's are around -1000)."""
 
@@ -119,13 +122,19 @@ class Judge:
         return Finding(self.values("accuracy", baseline, "bla", "l2x_f"), how, p, holds)
 
     def more_spread(self, more: str, less: str, measure: Measure) -> Finding:
-        """Whether the runs of column `more` vary more than those of `less`."""
+        """Claim 6: whether the runs of column `more` vary more than those of `less`, by the Pitman-Morgan test.
+
+        Runs are paired. It is inconclusive if standard deviations and median absolute deviations disagree, as when
+        a single run makes the difference.
+        """
         x, y = self.dataset.columns[more].measure(measure), self.dataset.columns[less].measure(measure)
-        p = brown_forsythe(x, y)
-        ratio = bootstrap_spread_ratio(x, y, self.resamples, self.seed)
-        holds = "inconclusive" if p >= self.alpha else "yes" if x.std() > y.std() else "no"
+        test, ratio = pitman_morgan(x, y), bootstrap_spread_ratio(x, y, self.resamples, self.seed)
+        robust = absolute_deviation(x) - absolute_deviation(y)
+        unclear = test.p >= self.alpha or test.correlation * robust <= 0
+        holds = "inconclusive" if unclear else "yes" if test.correlation > 0 else "no"
         ours = f"sd {COLUMNS[more]} {x.std(ddof=1):.5f}, {COLUMNS[less]} {y.std(ddof=1):.5f} (n = {len(x)})"
-        return Finding(ours, f"Brown-Forsythe; ratio of standard deviations {show(ratio)}", p, holds)
+        how = f"Pitman-Morgan, r = {test.correlation:+.2f}; ratio of standard deviations {show(ratio)}"
+        return Finding(ours, how, test.p, holds)
 
     def varying_size(self, key: str) -> Finding:
         """Claim 14: within a run the interquartile range over images is above 0 and no size holds 90 % of them.
@@ -214,14 +223,22 @@ def collapsed(runs: pd.DataFrame, alpha: float) -> Finding:
 
 
 def larger_than_bla(runs: pd.DataFrame, bla: pd.DataFrame, alpha: float) -> Finding:
-    """Whether pointwise attention keeps more cells than BLA."""
-    x, y = (part["explanation_size"].to_numpy(float) for part in (runs, bla))
+    """Claim 12: whether pointwise attention keeps more cells than BLA, in images in which it keeps any.
+
+    An empty explanation is not a focused one, so it is inconclusive if more than `MOSTLY_EMPTY` of them are empty.
+    """
+    empty, bla_size = runs["share_empty"].to_numpy(float), bla["explanation_size"].to_numpy(float)
+    ours = (
+        f"pointwise keeps no cell in {empty.mean():.3f} ± {float(standard_error(empty)):.3f} of images ({_count(runs)})"
+    )
+    if empty.mean() > MOSTLY_EMPTY or (empty == 1).any():
+        return Finding(ours, "no test: an empty explanation is not a focused one", np.nan, "inconclusive")
+    x, y = runs["explanation_size"].to_numpy(float) / (1 - empty), bla_size
     test, mean = wilcoxon(x, y), float((x - y).mean())
     unclear = test.p >= alpha or mean * test.effect_size <= 0
     holds = "inconclusive" if unclear else "yes" if mean > 0 else "no"
-    empty = runs["share_empty"].to_numpy(float)
     means = [f"{name} {v.mean():.2f} ± {float(standard_error(v)):.2f}" for name, v in (("pointwise", x), ("BLA", y))]
-    ours = f"{', '.join(means)} cells; none in {empty.mean():.3f} ± {float(standard_error(empty)):.3f} of images ({_count(runs)})"  # fmt: skip
+    ours = f"{', '.join(means)} cells where there are any; {ours}"
     how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs, rank-biserial {test.effect_size:+.2f}"
     return Finding(ours, how, test.p, holds)
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from bla.inference.paired import bootstrap, standard_error, wilcoxon
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bla.method.modules import Evaluation
 
 Array = NDArray[np.float64]
@@ -24,6 +26,7 @@ SIZE_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NAN_WITHOUT_EXPLANATIONS = [
     *("soft_accuracy", "soft_loss", "explanation_size"),
     *(f"explanation_size_q{round(100 * q):02d}" for q in SIZE_QUANTILES),
+    "effective_cells",
     *("share_one_cell", "share_empty", "share_at_bound", "share_never_at_bound", "share_without_weight"),
     *("smallest_logit", "median_largest_logit", "largest_logit"),
 ]
@@ -34,7 +37,8 @@ def table_of_runs(result: "Evaluation") -> pd.DataFrame:
 
     `correct` (images), `accuracy` and `loss` (nats) are with hard explanations, `soft_accuracy` and `soft_loss` with
     soft ones. `explanation_size` is the mean number of cells, with quantiles over images. Shares are of images: with
-    one cell or none; with all or no cells at the bound (logit 0); without any weight. `median_largest_logit` is the
+    one cell or none; with all or no cells at the bound (logit 0); without any weight. `effective_cells` is the mean over
+    images with weight of exp(entropy) of the soft weights: n if all are equal, 1 if one cell has all the weight. `median_largest_logit` is the
     median over images of each image's largest logit.
     """
     table = pd.DataFrame({"run": range(len(result.correct)), "n_images": result.correct.shape[1]})
@@ -51,6 +55,7 @@ def table_of_runs(result: "Evaluation") -> pd.DataFrame:
     table["explanation_size"] = size.mean(axis=1)
     for q, values in zip(SIZE_QUANTILES, np.quantile(size, SIZE_QUANTILES, axis=1), strict=True):
         table[f"explanation_size_q{round(100 * q):02d}"] = values
+    table["effective_cells"] = _effective_cells(explained.soft.double()).nanmean(dim=1).numpy()
     table["share_one_cell"], table["share_empty"] = (size == 1).mean(axis=1), (size == 0).mean(axis=1)
     table["share_at_bound"] = at_bound.all(dim=2).double().mean(dim=1).numpy()
     table["share_never_at_bound"] = 1 - at_bound.any(dim=2).double().mean(dim=1).numpy()
@@ -59,6 +64,12 @@ def table_of_runs(result: "Evaluation") -> pd.DataFrame:
     largest = logits.amax(dim=2).double().numpy()
     table["median_largest_logit"], table["largest_logit"] = np.median(largest, axis=1), largest.max(axis=1)
     return table
+
+
+def _effective_cells(weights: "Tensor") -> "Tensor":
+    """exp(entropy) `[...]` of weights `[..., n]`, which need not sum to 1; NaN if all are 0."""
+    shares = weights / weights.sum(dim=-1, keepdim=True)
+    return (-(shares.xlogy(shares)).sum(dim=-1)).exp()
 
 
 def one_table(tables: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -23,6 +23,13 @@ class PairedTest(NamedTuple):
     effect_size: float
 
 
+class SpreadTest(NamedTuple):
+    """A comparison of spreads: its p, and a correlation that is positive if x varies more than y."""
+
+    p: float
+    correlation: float
+
+
 class Interval(NamedTuple):
     """A 95 % interval."""
 
@@ -115,14 +122,23 @@ def bootstrap_spread_ratio(x: Array, y: Array, resamples: int, seed: int) -> Int
     return _percentiles(ratios) if np.isfinite(ratios).all() else Interval(np.nan, np.nan)
 
 
-def brown_forsythe(x: Array, y: Array) -> float:
-    """p of the Brown-Forsythe test of equal spread in two groups of runs (Levene's test around the medians).
+def pitman_morgan(x: Array, y: Array) -> SpreadTest:
+    """The Pitman-Morgan test of equal variances of paired values: the correlation of x + y with x - y (Morgan 1939).
 
-    1 if both groups are constant.
+    p is 1 and the correlation 0 if x + y or x - y is constant, as when neither varies.
     """
     from scipy import stats
 
-    return float(stats.levene(x, y, center="median").pvalue) if np.ptp(x) or np.ptp(y) else 1.0
+    total, difference = x + y, x - y
+    if np.ptp(total) <= 1e-12 * np.abs(total).max() or np.ptp(difference) <= 1e-12 * np.abs(total).max():
+        return SpreadTest(1.0, 0.0)
+    correlation, p = stats.pearsonr(total, difference)
+    return SpreadTest(float(p), float(correlation))
+
+
+def absolute_deviation(values: Array) -> float:
+    """The median absolute deviation from the median, which single values do not change."""
+    return float(np.median(np.abs(values - np.median(values))))
 
 
 def _percentiles(values: Array) -> Interval:
