@@ -92,6 +92,89 @@ def test_without_classes_a_network_has_no_tail_and_ignores_one_in_a_file():
     assert build_network("test_resnet", SIZE).ignored() == (f"{classifier}.",)
 
 
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
+@pytest.mark.parametrize("classes", [None, 5])
+def test_googlenets_auxiliary_heads_in_a_file_are_ignored(classes):
+    whole = models.get_model("googlenet", num_classes=5, init_weights=False).state_dict()
+    unused = {name for name in whole if name.startswith(("aux", "fc." if classes is None else "aux"))}
+    network = build_network("torchvision/googlenet", SIZE, classes)
+    assert set(network.ignored()) == unused
+    assert set(network.weights()) == set(whole) - unused
+
+
+@pytest.mark.slow
+def test_maxvits_buffers_keep_their_names():
+    whole = models.get_model("maxvit_t", num_classes=5).eval()
+    network = build_network("torchvision/maxvit_t", (224, 224), classes=5).eval()
+    assert set(network.weights()) == set(whole.state_dict())
+    network.load_weights(whole.state_dict())
+    pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network.tail(network.features(pixels)), whole(pixels))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("alexnet", "Output size is too small"), ("vit_b_32", "Wrong image height! Expected 224 but got 32!")],
+)
+def test_images_of_the_wrong_size_are_refused_in_one_line(name, message, capsys):
+    with pytest.raises(BlaError) as error:
+        build_network(f"torchvision/{name}", (32, 32))
+    assert str(error.value).startswith(f"architecture: torchvision/{name} cannot be split (")
+    assert str(error.value).endswith(f"{message}); name another")
+    assert "\n" not in str(error.value)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_map_that_does_not_fit_is_an_error_that_prints_nothing(capsys):
+    network = build_network("torchvision/alexnet", SIZE, classes=5).eval()
+    for part, value in ((network.features, torch.zeros(1, 4, *SIZE)), (network.tail, torch.zeros(1, 7, 3, 3))):
+        with pytest.raises(RuntimeError):
+            part(value)
+    assert capsys.readouterr() == ("", "")
+
+
+def added(one, two, pixels):
+    first = one(pixels).relu()
+    final = first + two(first)
+    return final, final.mean((2, 3))
+
+
+def concatenated(one, two, pixels):
+    first = one(pixels).relu()
+    pooled = first.mean((2, 3))
+    return first, torch.cat([pooled, two(first).mean((2, 3))], dim=1)
+
+
+def weighed(one, two, pixels):
+    final = two(one(pixels).relu())
+    final = final * final.mean((2, 3), keepdim=True).sigmoid()
+    return final, final.mean((2, 3))
+
+
+class Joined(nn.Module):
+    """Two convolutions whose maps are joined."""
+
+    def __init__(self, join):
+        super().__init__()
+        torch.manual_seed(0)
+        self.join = join
+        self.one, self.two = (nn.Conv2d(channels, 4, 3, padding=1) for channels in (3, 4))
+        self.head = nn.Linear(8 if join is concatenated else 4, 3)
+
+    def forward(self, pixels):
+        return self.head(self.join(self.one, self.two, pixels)[1])
+
+
+@pytest.mark.parametrize("join", [added, concatenated, weighed])
+def test_everything_after_the_cut_depends_on_the_map_alone(join):
+    model = Joined(join).eval()
+    body, tail = split(model, SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(body(PIXELS), join(model.one, model.two, PIXELS)[0])
+        torch.testing.assert_close(tail(body(PIXELS)), model(PIXELS))
+
+
 def test_weights_are_loaded_by_the_names_in_files():
     first, second = (build_network("torchvision/resnet18", SIZE, classes=3) for _ in range(2))
     second.load_weights(first.weights())
@@ -117,6 +200,8 @@ def test_an_unknown_name_is_an_error_with_a_suggestion(name, message):
 def test_settings_of_timm_are_refused_elsewhere(name):
     with pytest.raises(BlaError, match="output_stride: only timm's models have this setting; remove it"):
         build_network(name, SIZE, output_stride=8)
+    with pytest.raises(BlaError, match="stochastic_depth: only timm's models have this setting; remove it"):
+        build_network(name, SIZE, drop_path_rate=0.2)
 
 
 @pytest.fixture

@@ -94,22 +94,24 @@ class TimmNetwork(Network):
 class SplitNetwork(Network):
     """A network traced by torch.fx and cut at its last feature map; the first part makes the map, the second is the tail."""
 
-    def __init__(self, parts: Sequence[nn.Module], without: nn.Module | None = None) -> None:
+    def __init__(self, parts: Sequence[nn.Module], whole: nn.Module) -> None:
         super().__init__(parts)
-        self.left_out = () if without is None else tuple(without.state_dict())
+        used = self.weights()
+        self.left_out = tuple(name for name in whole.state_dict() if name not in used)
 
     def features(self, pixels: Tensor) -> Tensor:
         """The map at the cut."""
-        result: Tensor = self.parts[0](pixels)
+        # `forward`, since calling a traced module prints a traceback if it fails, even if the error is caught.
+        result: Tensor = self.parts[0].forward(pixels)
         return result
 
     def tail(self, features: Tensor) -> Tensor:
         """The rest of the network."""
-        result: Tensor = self.parts[1](features)
+        result: Tensor = self.parts[1].forward(features)
         return result
 
     def ignored(self) -> tuple[str, ...]:
-        """The weights of the tail, if the network is built without it."""
+        """Weights that only training uses, such as GoogLeNet's auxiliary heads, and the tail's if the network has none."""
         return self.left_out
 
 
@@ -122,13 +124,12 @@ def build_network(
     images of this height and width.
     """
     source, _, name = architecture.rpartition("/")
+    if source in ("torchvision", "own") and options:
+        setting = next(iter(options)).replace("drop_path_rate", "stochastic_depth")
+        raise BlaError(f"{setting}: only timm's models have this setting; remove it")
     if source == "torchvision":
-        if options:
-            raise BlaError(f"{next(iter(options))}: only timm's models have this setting; remove it")
         return _torchvision(name, image_size, classes)
     if source == "own":
-        if options:
-            raise BlaError(f"{next(iter(options))}: only timm's models have this setting; remove it")
         return _own(name)
     if not timm.is_model(architecture):
         raise BlaError(f"architecture: timm has no {architecture}{_did_you_mean(architecture, timm.list_models())}")
@@ -162,7 +163,7 @@ def _torchvision(name: str, image_size: tuple[int, int], classes: int | None) ->
         body, tail = split(model.eval(), image_size)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise BlaError(f"architecture: torchvision/{name} cannot be split ({error}); name another") from error
-    return SplitNetwork([body, tail]) if classes else SplitNetwork([body], without=tail)
+    return SplitNetwork([body, tail] if classes else [body], model)
 
 
 POOLING = ("pool", "mean", "flatten")
@@ -177,8 +178,13 @@ def split(model: nn.Module, image_size: tuple[int, int]) -> tuple[nn.Module, nn.
     The map is the last value `[B, C, h, w]` with more than one cell that is not the result of pooling, is pooled later,
     and is the only input of everything after it. Raises BlaError if there is none, as in a vision transformer.
     """
-    traced = fx.symbolic_trace(model)
-    ShapeProp(traced).propagate(torch.zeros(1, 3, *image_size))
+    image = torch.zeros(1, 3, *image_size)
+    with torch.no_grad():
+        model(image)  # raises the model's own short error; ShapeProp's is a page long
+    tracer = fx.Tracer()
+    tracer.proxy_buffer_attributes = True  # otherwise MaxViT's buffers become constants under names that no file has
+    traced = fx.GraphModule(model, tracer.trace(model))
+    ShapeProp(traced).propagate(image)
     nodes = list(traced.graph.nodes)
     place = {node: number for number, node in enumerate(nodes)}
     candidate = cut = None
