@@ -98,6 +98,13 @@ def test_a_tail_that_is_average_pooling_and_a_linear_layer_has_a_linear_head():
     assert torch.equal(head.weight[0], network.layers[3].weight)
 
 
+def test_a_linear_head_without_a_bias_has_a_bias_of_zero():
+    network = Tail(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES, bias=False)).eval()
+    head = Classifier(nn.Identity(), OwnTail(network)).linear_head()
+    assert torch.equal(head.weight[0], network.layers[2].weight)
+    assert torch.equal(head.bias, torch.zeros(1, CLASSES))
+
+
 @pytest.mark.parametrize(
     "layers",
     [
@@ -105,8 +112,11 @@ def test_a_tail_that_is_average_pooling_and_a_linear_layer_has_a_linear_head():
         (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, CLASSES)),
         (nn.Flatten(), nn.Linear(24, CLASSES)),
         (nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES)),
+        (nn.Hardtanh(-6, 6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES)),
+        (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(6), nn.Linear(6, CLASSES)),
     ],
-    ids=["max pooling", "two layers", "fully connected", "no linear layer"],
+    ids=["max pooling", "two layers", "fully connected", "no linear layer", "ReLU", "clipped values", "norm"],
 )
 def test_any_other_tail_has_no_linear_head(layers):
     with pytest.raises(BlaError, match="no linear head on average-pooled features"):

@@ -80,13 +80,16 @@ class Classifier(nn.Module):
             return Head(self.tail.weight, self.tail.bias)
         layers = [layer for layer in self.tail.modules() if isinstance(layer, nn.Linear)]
         if layers and self._is_pooling_and(layers[-1]):
-            return Head(layers[-1].weight[None], layers[-1].bias[None])
+            weight, bias = layers[-1].weight, layers[-1].bias
+            return Head(weight[None], (weight.new_zeros(len(weight)) if bias is None else bias)[None])
         raise BlaError("this classifier has no linear head on average-pooled features")
 
     @torch.no_grad()
     def _is_pooling_and(self, layer: nn.Linear) -> bool:
         """Whether the tail equals average pooling and this layer, tried on a random map."""
-        features = torch.rand(2, layer.in_features, 3, 3, generator=torch.Generator().manual_seed(0)).to(self.device)
+        # Large values of both signs reveal a ReLU, also a clipped one, before the pooling.
+        features = 4 * torch.randn(2, layer.in_features, 3, 3, generator=torch.Generator().manual_seed(0))
+        features = features.to(self.device)
         expected = layer(features.mean(dim=(2, 3)))
         try:
             result = self.tail(features)[0]
