@@ -82,6 +82,9 @@ def test_masks_are_those_of_each_name_and_may_be_missing(write):
         ({"rows": [*ROWS[:3], ("4.png", "test", "bird")]}, "no training image shows bird; add one, or remove it"),
         ({"rows": [("1.png", "train", "cat"), ("2.png", "test", "cat")]}, "1 classes; a classifier needs at least two"),
         ({"rows": ROWS[:2]}, "no image has the split test"),
+        ({"rows": [*ROWS, ("./a//1.png", "test", "cat")]}, "./a//1.png (row 6) is listed twice"),
+        ({"rows": [("",), *ROWS, ("",), ("5.png", "valid", "")], "images": []}, "5.png (row 8) must have the split"),
+        ({"rows": [(*row, "more") for row in ROWS]}, "more values than the header has columns; separate labels by |"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -91,6 +94,12 @@ def test_a_mistake_in_the_table_is_named_with_its_row(change, message, write):
         find(spec(), folder)
     assert str(folder / "images.csv") in str(error.value)
     assert message in str(error.value)
+
+
+def test_blank_lines_change_nothing(write):
+    expected = find(spec(), write())
+    blank = [("",), ROWS[0], ("",), *ROWS[1:], ("",)]
+    assert find(spec(), write(blank, images=[])) == expected
 
 
 @pytest.mark.parametrize("labels", ["", "cat|dog"])
@@ -106,6 +115,11 @@ def test_a_table_that_is_missing_or_unreadable_is_named(tmp_path):
     (tmp_path / "images.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BlaError, match=r"images\.csv: not a readable table"):
         find(spec(), tmp_path)
+    (tmp_path / "images.csv").unlink()
+    (tmp_path / "images.csv").mkdir()
+    with pytest.raises(BlaError, match=r"images\.csv: not a readable table"):
+        find(spec(), tmp_path)
+    (tmp_path / "images.csv").rmdir()
     (tmp_path / "images.csv").write_text("")
     with pytest.raises(BlaError, match=r"images\.csv: not a readable table"):
         find(spec(), tmp_path)

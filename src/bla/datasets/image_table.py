@@ -56,15 +56,18 @@ def find(spec: ImageTable, folder: Path) -> Listing:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError as error:
         raise BlaError(f"{path}: no such file; it lists the images, with the columns {', '.join(COLUMNS)}") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise BlaError(f"{path}: not a readable table ({error})") from error
     if missing := [name for name in COLUMNS if name not in table]:
         raise BlaError(f"{path}: no column {' and no column '.join(missing)}; it needs {', '.join(COLUMNS)}")
-    folder = path.parent
-    _check(folder, table, ~table["file"].duplicated(), "is listed twice")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas made the first column an index
+        raise BlaError(f"{path}: rows have more values than the header has columns; separate labels by |")
+    table, folder = table[(table != "").any(axis=1)], path.parent
+    files = table["file"].map(lambda name: str(PurePosixPath(name)))  # a/./b.jpg is a/b.jpg
+    _check(folder, table, ~files.duplicated(), "is listed twice")
     _check(folder, table, table["split"].isin(SPLITS), "must have the split train or test")
     inside = [not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts for name in table["file"]]
     _check(folder, table, inside, "must lie in the folder of the table")
@@ -76,9 +79,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _check(folder: Path, table: pd.DataFrame, right: "list[bool] | pd.Series", message: str) -> None:
     """Raise BlaError, naming up to ten rows, unless every row is right."""
-    wrong = [
-        f"{file} (row {row})" for row, (file, good) in enumerate(zip(table["file"], right, strict=True), 2) if not good
-    ]
+    rows = zip(table["file"], table.index + 2, right, strict=True)  # row 1 is the header
+    wrong = [f"{file} (row {row})" for file, row, good in rows if not good]
     if wrong:
         more = ", ..." if len(wrong) > 10 else ""
         raise BlaError(f"{folder / 'images.csv'}: {', '.join(wrong[:10])}{more} {message}")
