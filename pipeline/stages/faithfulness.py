@@ -42,7 +42,8 @@ def main(dataset: str) -> None:
     explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for all images
     rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")
     rows = rows.assign(dataset=dataset, image=numbers[rows["image"]], explained_class=targets[rows["image"]])
-    columns = ["dataset", "method", "metric", "image", "explained_class", "value"]
+    rows["ranked"] = rows["image"].isin(numbers[explained.slow])
+    columns = ["dataset", "method", "metric", "image", "explained_class", "ranked", "value"]
     save_table(FAITHFULNESS / dataset / "per_image.csv", rows[columns])
     curves, cascade = (
         means_over_images(points, ["method", "curve", "cells", "share"]),

@@ -32,7 +32,7 @@ def step_down(p: np.ndarray) -> np.ndarray:
 
 
 def per_image() -> pd.DataFrame:
-    """Two datasets, four methods, metrics of both directions; the mask lacks maps of two images, and costs."""
+    """Two datasets, four methods, metrics of both directions; the mask lacks costs, and maps of two images, not ranked."""
     rng, rows = np.random.default_rng(6), []
     for dataset in ("z", "a"):
         for method, shift in (("cam", 0.2), ("bla_t", 0.5), ("random", 0.0), ("mask", 0.9)):
@@ -42,7 +42,8 @@ def per_image() -> pd.DataFrame:
                         continue
                     score = 3 if metric == "forwards" else rng.normal(shift, 0.3)
                     rows.append((dataset, method, metric, image, score))
-    return pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"])
+    table = pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"])
+    return table.assign(ranked=table["image"] >= 2)
 
 
 def test_the_summary_has_means_errors_counts_and_directions():
@@ -60,7 +61,14 @@ def test_the_summary_has_means_errors_counts_and_directions():
 
 def test_images_without_a_score_do_not_count():
     shown = pd.DataFrame(
-        {"dataset": "a", "method": "cam", "metric": "iou", "image": range(4), "value": [0.25, NAN, 0.5, 0.75]}
+        {
+            "dataset": "a",
+            "method": "cam",
+            "metric": "iou",
+            "image": range(4),
+            "value": [0.25, NAN, 0.5, 0.75],
+            "ranked": True,
+        }
     )
     (row,) = summary(shown).to_dict("records")
     assert (row["n"], row["mean"]) == (3, 0.5)
@@ -80,7 +88,14 @@ def test_ranks_go_from_the_best_mean_and_equal_means_share_a_place():
     means = {"cam": 0.5, "bla_t": 0.75, "random": 0.5, "mask": 0.25}
     shown = pd.DataFrame(
         [
-            {"dataset": d, "method": m, "metric": e, "image": i, "value": v + (-1) ** i / 8 + (d == "b") * (m == "cam")}
+            {
+                "dataset": d,
+                "method": m,
+                "metric": e,
+                "image": i,
+                "value": v + (-1) ** i / 8 + (d == "b") * (m == "cam"),
+                "ranked": True,
+            }
             for d in "ab"
             for m, v in means.items()
             for e in ("loss_image", "iou")
@@ -93,7 +108,48 @@ def test_ranks_go_from_the_best_mean_and_equal_means_share_a_place():
     assert ranks["b", "iou"].to_dict() == {"cam": 1, "bla_t": 2, "random": 3, "mask": 4}
 
 
-def test_methods_are_compared_on_the_images_that_both_have():
+def table_of(values: dict[str, list[float]], ranked: list[bool], metric: str = "iou") -> pd.DataFrame:
+    """A dataset and metric: the values of each method on images 0, 1, ..., NaN where it has none."""
+    rows = [("a", m, metric, i, v, ranked[i]) for m, own in values.items() for i, v in enumerate(own)]
+    return pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value", "ranked"]).dropna()
+
+
+FIRST_THREE = [True] * 3 + [False] * 5
+
+
+@pytest.mark.parametrize(
+    ("values", "metric", "ranks"),
+    [
+        # The slow method has the three easy images alone: better in the mean over its images, worse on the shared ones.
+        ({"rise": [0.7, 0.8, 0.9], "cam": [0.9, 0.9, 0.9, 0, 0, 0, 0, 0]}, "iou", {"rise": 2, "cam": 1}),
+        # One image decided "rank 1": a method that lacks a shared image has no rank.
+        ({"rise": [NAN, 1.0, NAN], "cam": [0.5] * 8, "bla": [0.4] * 8}, "iou", {"rise": None, "cam": 1, "bla": 2}),
+        # A loss: lower is better, and the images that are not shared turn the order around.
+        ({"a": [1.0, 1, 1, 0, 0, 0, 0, 0], "b": [0.5, 0.5, 0.5, 9, 9, 9, 9, 9]}, "loss_image", {"a": 2, "b": 1}),
+        # An image of which no method has a value, such as one without an object, is not shared.
+        ({"a": [0.1, NAN, 0.3], "b": [0.3, NAN, 0.2, 0.9]}, "iou", {"a": 2, "b": 1}),
+        # Constant maps that are left out.
+        ({"a": [0.9, 0.9, NAN, 0.9], "b": [0.1] * 8}, "lime", {"a": None, "b": 1}),
+    ],
+    ids=["easy images", "one image", "loss", "no object", "constant map"],
+)  # fmt: skip
+def test_ranks_are_over_the_images_that_all_methods_share(values, metric, ranks):
+    table = summary(table_of(values, FIRST_THREE, metric)).set_index("method")
+    for method, rank in ranks.items():
+        shared = [v for v in values[method][:3] if not np.isnan(v)]
+        assert table.loc[method, "rank"] == rank if rank else pd.isna(table.loc[method, "rank"])
+        assert table.loc[method, "n"] == np.isfinite(values[method]).sum()
+        if rank:
+            assert table.loc[method, "ranked_mean"] == pytest.approx(np.mean(shared))
+            assert table.loc[method, "ranked_n"] == len(shared)
+
+
+def test_equal_means_share_a_rank_also_if_they_differ_by_rounding():
+    table = summary(table_of({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1], "c": [0, 0, 0]}, FIRST_THREE))
+    assert table.set_index("method")["rank"].to_dict() == {"a": 1, "b": 1, "c": 3}
+
+
+def test_methods_are_compared_on_the_images_that_all_share():
     shown = per_image()
     table = compare(shown, ("random", "bla_t"))
     assert not table.duplicated(["dataset", "metric", "method", "against"]).any()
@@ -102,7 +158,7 @@ def test_methods_are_compared_on_the_images_that_both_have():
     assert (table["method"] != table["against"]).all()
     values = shown.set_index(["dataset", "metric", "method", "image"])["value"]
     for row in table.itertuples():
-        images = range(2, 9) if row.method == "mask" else range(9)
+        images = range(2, 9)
         x, y = (np.array([values[row.dataset, row.metric, m, i] for i in images]) for m in (row.method, row.against))
         assert row.n == row.nonzero_pairs == len(images)
         assert row.mean_difference == pytest.approx(np.mean(x - y))
@@ -117,24 +173,33 @@ def test_holm_corrects_over_metrics_and_methods_of_a_dataset_and_reference():
     assert [len(group) for group in families] == [9] * 4
     for group in families:
         np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
+        np.testing.assert_allclose(group["p_holm_smallest"], 9 * 2 / 2**7)  # 9 tests of 7 images
+
+
+@pytest.mark.parametrize("images", [3, 5, 12])
+def test_the_smallest_corrected_p_is_that_of_a_method_better_on_every_image(images):
+    rng = np.random.default_rng(images)
+    values = {"random": rng.random(images), "good": 2 + rng.random(images)}
+    (row,) = compare(table_of(values, [True] * images), ("random",)).itertuples()
+    assert row.p_holm == pytest.approx(row.p_holm_smallest) == pytest.approx(min(1, 2 / 2**images))
 
 
 def test_pairs_that_do_not_differ_are_counted_and_one_pair_is_no_test():
-    rows = [("a", m, "iou", i, v) for m, v in (("cam", 0.25), ("random", 0.25)) for i in range(4)]
-    rows += [("a", "mask", "iou", 0, 0.5), ("a", "bla", "iou", 0, 0.5), ("a", "bla", "iou", 1, 0.25)]
-    table = compare(pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"]), ("random",))
-    assert table["method"].tolist() == ["cam", "bla"]
+    values = {"cam": [0.25] * 4, "random": [0.25] * 4, "bla": [0.5, 0.25, 0.25, 0.25], "mask": [0.5, NAN, NAN, NAN]}
+    table = compare(table_of(values, [True] * 4), ("random",))
+    assert table["method"].tolist() == ["cam", "bla"]  # the mask lacks images
     assert table[["n", "nonzero_pairs", "mean_difference", "rank_biserial", "p"]].to_numpy().tolist() == [
         [4, 0, 0, 0, 1],
-        [2, 1, 0.125, 1, 1],
+        [4, 1, 0.0625, 1, 1],
     ]
+    assert compare(table_of({"cam": [0.25], "random": [0.5]}, [True]), ("random",)).empty
 
 
 @pytest.mark.parametrize("against", [(), ("rise",)])
 def test_without_the_reference_there_are_no_rows(against):
     table = compare(per_image(), against)
     assert len(table) == 0
-    assert list(table)[-2:] == ["p", "p_holm"]
+    assert list(table)[-3:] == ["p", "p_holm", "p_holm_smallest"]
 
 
 def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
@@ -203,7 +268,7 @@ def test_pictures_are_of_images_that_every_method_has_explained():
     )
     table = pd.DataFrame(
         [
-            {"dataset": "d", "method": m, "metric": e, "image": i, "value": 0.1 * i}
+            {"dataset": "d", "method": m, "metric": e, "image": i, "value": 0.1 * i, "ranked": True}
             for m in methods["method"] for e in ("iou", "lime") for i in range(3)
         ]
     )  # fmt: skip
@@ -295,7 +360,7 @@ def scores(count: int) -> pd.DataFrame:
         for i in range(3 if m == "mask" else 6)
         if (m, e) not in (("lime", "lime"), ("mask", "forwards"))
     ]
-    return summary(pd.DataFrame(rows))
+    return summary(pd.DataFrame(rows).assign(ranked=True))
 
 
 def cascade_points(count: int, fewest: int = 9) -> pd.DataFrame:
@@ -390,12 +455,12 @@ def test_curves_have_a_panel_each_with_every_method_that_has_it(count):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == chosen(count)["title"].tolist()
 
 
-def test_ranks_are_colours_and_means_texts_and_what_is_missing_is_empty():
+def test_ranks_are_colours_and_means_texts_and_a_mean_of_fewer_images_is_in_brackets():
     table = scores(4)
     (axis,) = pictures.rank_map(table, METHODS, "a heading").axes
     assert [text.get_text() for text in axis.get_xticklabels()] == [
-        "rank correlation with LIME ↑  (n = 3–6)",
-        "intersection over union ↑  (n = 3–6)",
+        "rank correlation with LIME ↑  (n = 6)",
+        "intersection over union ↑  (n = 6)",
         "forward passes ↓  (n = 6)",
     ]
     assert [text.get_text() for text in axis.get_yticklabels()] == METHODS["title"].tolist()
@@ -410,8 +475,13 @@ def test_ranks_are_colours_and_means_texts_and_what_is_missing_is_empty():
                 assert (column + 0.5, row + 0.5) not in texts
                 continue
             mean = means[method, metric]
-            assert texts[column + 0.5, row + 0.5] == (f"{mean:.0f}" if mean >= 10 else f"{mean:.2f}")
-            worst = 4 if metric == "iou" else 3
+            text = f"{mean:.0f}" if mean >= 10 else f"{mean:.2f}"
+            if method == "mask":
+                assert texts[column + 0.5, row + 0.5] == f"({text})"
+                assert np.ma.getmaskarray(shown)[row, column]
+                continue
+            assert texts[column + 0.5, row + 0.5] == text
+            worst = 3 if metric != "lime" else 2
             assert shown[row, column] == pytest.approx((worst - ranks[method, metric]) / (worst - 1))
 
 

@@ -214,28 +214,31 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
 def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
     """Methods by metrics of one dataset: means as text, ranks among methods as colour, bright for the best.
 
-    `table` is that of `bla.experiments.faithfulness.tables.summary`.
+    Both are over the images that all methods share; a method that lacks one of them has its own mean in brackets, and no
+    colour. `table` is that of `bla.experiments.faithfulness.tables.summary`.
     """
     titles = dict(zip(methods["method"], methods["title"], strict=True))
     metrics = [name for name in BY_NAME if name in set(table["metric"])]
-    means = table.pivot(index="method", columns="metric", values="mean").reindex(list(titles))[metrics]
+    means, own = (table.pivot(index="method", columns="metric", values=values).reindex(list(titles))[metrics] for values in ("ranked_mean", "mean"))  # fmt: skip
     ranks = table.pivot(index="method", columns="metric", values="rank").reindex(list(titles))[metrics].astype(float)
     relative = (ranks - 1) / (ranks.max() - 1).clip(lower=1)
-    counts = table.groupby("metric")["n"]
+    counts = table.groupby("metric")["ranked_n"].first()
     arrows = {"higher": "↑", "lower": "↓"}
     labels = []
     for name in metrics:
-        labels.append(f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {_range(counts.get_group(name))})")
-    texts = means.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}")
+        labels.append(f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {counts[name]})")
+    texts, brackets = (values.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}") for values in (means, own))  # fmt: skip
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(0.62 * len(metrics) + 2.5, 0.36 * len(titles) + 3.6), layout="constrained")
         sns.heatmap(1 - relative, annot=texts.to_numpy(), fmt="", cmap="cividis", linewidths=0.5, cbar=False, ax=axis, annot_kws={"size": 7})  # fmt: skip
+        for row, column in zip(*np.nonzero(means.isna() & own.notna()), strict=True):
+            axis.text(column + 0.5, row + 0.5, f"({brackets.iloc[row, column]})", ha="center", va="center", fontsize=7)
         axis.set_xticks(np.arange(len(metrics)) + 0.5, labels, rotation=50, ha="right", rotation_mode="anchor")
         axis.set_yticks(np.arange(len(titles)) + 0.5, list(titles.values()), rotation=0)
         axis.set(
             xlabel="",
             ylabel="",
-            title=f"{heading}\nmean over images; colour: rank among methods, brightest is best; empty: none",
+            title=f"{heading}\nmean over the n images that all share; colour: rank, brightest is best; (in brackets: of fewer images, unranked)",
         )
     return figure
 

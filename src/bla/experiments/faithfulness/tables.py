@@ -1,9 +1,10 @@
-"""Methods compared: every metric's mean, standard error, direction and tests.
+"""Methods compared: every metric's mean, standard error, direction, ranks and tests.
 
-    summary(per_image)                    # a row a dataset, method and metric
+    summary(per_image)                    # a row per dataset, method and metric
     tests(per_image, ("random", "bla_t")) # each method against these, paired by image
 
-Methods are compared on the same images: every test is paired by image.
+Ranks and tests use the same images for all methods: those that are `ranked`, the dataset's `slow_images`, as far as any method
+has a value for them. A method that lacks one of them has no rank and no test.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,11 @@ AGAINST = ("random", "bla_t")
 
 
 def summary(per_image: pd.DataFrame) -> pd.DataFrame:
-    """Mean, standard error over images, n and better direction: a row per dataset, method and metric, in their order."""
+    """A row per dataset, method and metric, in their order.
+
+    `mean`, `standard_error` and `n` are over all images of the method; `ranked_mean`, `ranked_n` and `rank` over the images that
+    all methods share, NaN for a method that lacks one of them. `better` is the metric's direction.
+    """
     groups = per_image.groupby(["dataset", "method", "metric"], sort=False)["value"]
     table = groups.agg(mean="mean", standard_error="sem", n="count").reset_index()
     order = {metric.name: place for place, metric in enumerate(METRICS)}
@@ -30,41 +35,52 @@ def summary(per_image: pd.DataFrame) -> pd.DataFrame:
     places = {name: place for place, name in enumerate(dict.fromkeys(per_image["dataset"]))}
     table = table.sort_values("dataset", key=lambda names: names.map(places), kind="stable", ignore_index=True)
     table["better"] = [BY_NAME[name].better for name in table["metric"]]
+    shared = {key: shared_values(group) for key, group in per_image.groupby(["dataset", "metric"], sort=False)}
+    ranked = [shared[row.dataset, row.metric].get(row.method) for row in table.itertuples()]
+    table["ranked_mean"] = [np.nan if values is None else values.mean() for values in ranked]
+    table["ranked_n"] = [len(shared[row.dataset, row.metric]) for row in table.itertuples()]
     table["rank"] = _ranks(table)
     return table
 
 
+def shared_values(per_image: pd.DataFrame) -> pd.DataFrame:
+    """The values of a dataset and metric on the images that all methods share: a row per image, a column per method.
+
+    The images are those that are `ranked` and have a value of any method. Methods that lack one of them are left out.
+    """
+    wide = per_image[per_image["ranked"]].pivot(index="image", columns="method", values="value")
+    return wide.dropna(how="all").dropna(axis="columns")
+
+
 def _ranks(table: pd.DataFrame) -> pd.Series:
-    """Each method's rank by its mean within a dataset and metric, 1 for the best; equal means share a rank."""
-    signed = table["mean"].where(table["better"] == "lower", -table["mean"])
+    """Each method's rank by its mean within a dataset and metric, 1 for the best; means equal up to rounding share a rank."""
+    signed = table["ranked_mean"].where(table["better"] == "lower", -table["ranked_mean"]).round(9)
     return signed.groupby([table["dataset"], table["metric"]]).rank(method="min").astype("Int64")
 
 
 def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
-    """Every method against each reference, metric by metric: Wilcoxon signed-rank test over the images that both have.
+    """Every method against each reference, metric by metric: Wilcoxon signed-rank test over the images that all share.
 
     `mean_difference` is method - reference; Holm corrects over all metrics and methods of a dataset and reference.
+    `p_holm_smallest` is the smallest corrected p that so few images allow: if it is not below the level, no test of the family
+    can be significant.
     """
     rows = []
     for (dataset, metric), group in per_image.groupby(["dataset", "metric"], sort=False):
         if metric in ("forwards", "backwards"):
             continue
-        wide = group.pivot(index="image", columns="method", values="value")
+        wide = shared_values(group)
         for reference in against:
             if reference not in wide:
                 continue
-            for method in [name for name in dict.fromkeys(group["method"]) if name != reference]:
-                pairs = wide[[method, reference]].dropna().to_numpy()
-                if len(pairs) < 2:
+            for method in [name for name in dict.fromkeys(group["method"]) if name in wide and name != reference]:
+                if len(wide) < 2:
                     continue
-                difference = np.round(pairs[:, 0] - pairs[:, 1], 9)  # values equal up to rounding are ties
+                difference = np.round((wide[method] - wide[reference]).to_numpy(), 9)  # equal up to rounding: ties
                 test = wilcoxon(difference, np.zeros_like(difference))
                 row = {"dataset": dataset, "metric": metric, "method": method, "against": reference}
-                row |= {"test": "Wilcoxon signed-rank over images, two-sided", "n": len(pairs)}
-                row |= {
-                    "nonzero_pairs": test.nonzero_pairs,
-                    "mean_difference": float(difference.mean()),
-                }
+                row |= {"test": "Wilcoxon signed-rank over images, two-sided", "n": len(wide)}
+                row |= {"nonzero_pairs": test.nonzero_pairs, "mean_difference": float(difference.mean())}
                 rows.append(row | {"rank_biserial": test.effect_size, "p": test.p})
     columns = [
         "dataset",
@@ -79,5 +95,8 @@ def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
         "p",
     ]
     table = pd.DataFrame(rows, columns=columns)
-    table["p_holm"] = table.groupby(["dataset", "against"])["p"].transform(lambda p: holm(p.to_numpy()))
+    families = table.groupby(["dataset", "against"])["p"]
+    table["p_holm"] = families.transform(lambda p: holm(p.to_numpy()))
+    smallest = 2.0 ** (1 - table["n"].astype(float)) * families.transform("size")
+    table["p_holm_smallest"] = smallest.clip(upper=1)
     return table
