@@ -188,3 +188,26 @@ def test_only_images_that_are_kept_need_masks(folder):
         ImageFolder(kind="image_folder", path="photos", image_size=32, train_images_per_class=1, masks="binary"), folder
     )
     assert [file.masks for file in listing.splits["train"]] == [("masks/train/cat/C.png",), ("masks/train/dog/x.png",)]
+
+
+@pytest.mark.parametrize("classes", [["gloves", "helmets", "masks"], ["masks", "test"], ["masks", "train"]])
+def test_masks_is_a_class_like_any_other_where_there_are_no_masks(classes, tmp_path):
+    for name in classes:
+        (tmp_path / name).mkdir()
+        for number in range(30):
+            (tmp_path / name / f"{number}.jpg").touch()
+    listing = find(ImageFolder(kind="image_folder", path="p", image_size=32, test_share=0.3), tmp_path)
+    assert listing.classes == classes
+    with pytest.raises(BlaError):
+        find(ImageFolder(kind="image_folder", path="p", image_size=32, test_share=0.3, masks="binary"), tmp_path)
+
+
+def test_masks_is_a_class_beside_masks_in_a_folder_with_splits(tmp_path):
+    for split in ("train", "test"):
+        for name in ("masks", "gloves"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "1.jpg").touch()
+            (tmp_path / "masks" / split / name).mkdir(parents=True)
+            (tmp_path / "masks" / split / name / "1.png").touch()
+    listing = find(ImageFolder(kind="image_folder", path="p", image_size=32, masks="binary"), tmp_path)
+    assert listing.classes == ["gloves", "masks"]

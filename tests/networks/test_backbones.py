@@ -18,7 +18,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import Backbone
 from bla.networks import sources
 from bla.networks.backbones import HUB, Extractor, ResidualDrop, build_backbone, extract, fold_batch_norm, load_backbone
-from bla.networks.sources import Network
+from bla.networks.sources import Network, build_network
 from pipeline.run.settings import load_settings
 
 CPU = torch.device("cpu")
@@ -113,7 +113,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
 
 def test_a_missing_or_misshapen_tensor_is_refused(weights):
     state = load_file(weights)
-    name = next(iter(state))
+    name = next(name for name in state if not name.endswith("num_batches_tracked"))
     missing = {k: v for k, v in state.items() if k != name}
     for unfit in (missing, missing | {name: torch.zeros(1)}, state | {"x": torch.zeros(1)}):
         save_file(unfit, weights)
@@ -397,3 +397,87 @@ def test_a_model_that_cannot_be_checked_is_left_unfolded():
         Backbone(architecture="test_coatnet", weights="w", normalisation="half"), 160
     )  # it takes no other size
     assert fold_batch_norm(extractor) is extractor
+
+
+def saved(architecture, path, rename=lambda name: name, without=()):
+    """Weights of a timm model with a classifier of seven classes, under other names and without some."""
+    state = timm.create_model(architecture, num_classes=7).state_dict()
+    save_file({rename(k): v.contiguous() for k, v in state.items() if not k.endswith(tuple(without) or "\0")}, path)
+    return path
+
+
+def imagenet(architecture, **options):
+    return Backbone(architecture=architecture, weights="w", normalisation="imagenet", **options)
+
+
+@pytest.mark.parametrize("architecture", ["repvit_m0_9", "levit_conv_128s", "efficientformerv2_s0"])
+def test_a_classifier_with_batch_norms_in_the_file_is_left_out(architecture, tmp_path):
+    extractor = load_backbone(imagenet(architecture), saved(architecture, tmp_path / "w.safetensors"), 224)
+    assert extractor.feature_map(torch.zeros(1, 224, 224, 3, dtype=torch.uint8)).shape[2] > 1
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+def test_prefixes_of_data_parallel_and_compiled_models_are_left_out(prefix, tmp_path):
+    plain = load_backbone(imagenet("test_resnet"), saved("test_resnet", tmp_path / "a.safetensors"), 64)
+    path = tmp_path / "b.safetensors"
+    torch.manual_seed(0)
+    saved("test_resnet", path, lambda name: prefix + name)
+    loaded = load_backbone(imagenet("test_resnet"), path, 64)
+    assert loaded.network.weights().keys() == plain.network.weights().keys()
+
+
+def test_a_prefix_that_only_some_names_have_is_no_prefix(tmp_path):
+    path = saved("test_resnet", tmp_path / "w.safetensors", lambda name: name if "layer1" in name else f"module.{name}")
+    with pytest.raises(BlaError, match=r"w\.safetensors: does not fit test_resnet"):
+        load_backbone(imagenet("test_resnet"), path, 64)
+
+
+@pytest.mark.parametrize("architecture", ["test_resnet", "resnet18"])
+def test_files_without_the_counts_of_batch_norms_load(architecture, tmp_path):
+    path = saved(architecture, tmp_path / "w.safetensors", without=["num_batches_tracked"])
+    assert load_backbone(imagenet(architecture), path, 64).network.weights()
+    with pytest.raises(BlaError, match="does not fit"):
+        load_backbone(imagenet(architecture), saved(architecture, path, without=["running_mean"]), 64)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size"), [("resnet18", 32), ("tf_efficientnet_b0", (32, 32)), ("test_resnet", 32)]
+)
+def test_a_map_of_one_cell_is_refused(architecture, size):
+    with pytest.raises(BlaError, match=rf"image_size: {architecture} makes one cell of 32 x 32 pixels; enlarge it"):
+        build_backbone(imagenet(architecture), size)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 32)])
+def test_two_cells_are_enough(size):
+    extractor = build_backbone(imagenet("resnet18"), size).eval()
+    assert extractor.feature_map(torch.zeros(1, *size, 3, dtype=torch.uint8)).shape[2:] in ((1, 2), (2, 1))
+
+
+@pytest.mark.parametrize(("architecture", "message"), [("crossvit_9_240", "it has no feature map"), ("vit_tiny_patch16_224", "not \\[images"), ("tnt_s_patch16_224", "not \\[images")])  # fmt: skip
+def test_a_model_without_a_map_is_refused_in_one_line(architecture, message):
+    with pytest.raises(BlaError, match=message) as error:
+        build_backbone(imagenet(architecture), 240 if "240" in architecture else 224)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_with_weights_of_five_axes_is_built():
+    assert build_backbone(imagenet("lambda_resnet26t"), 224)
+
+
+@pytest.mark.parametrize("architecture", ["mobilevit_xxs", "mobilevit_xs"])
+def test_stochastic_depth_on_parts_of_images_is_refused(architecture):
+    with pytest.raises(BlaError, match=rf"stochastic_depth: {architecture} applies it to parts of images; set it to 0"):
+        build_backbone(imagenet(architecture, stochastic_depth=0.2, draws=5), 256)
+
+
+@pytest.mark.parametrize("fmt", ["NHWC", "NCHW", None])
+def test_the_layout_of_a_map_with_as_many_channels_as_cells_a_side_comes_from_the_model(fmt, monkeypatch):
+    network = build_network("test_resnet", (64, 64))
+    values = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 8, 8, 8) + 10 * torch.arange(8.0).view(1, 8, 1, 1)
+    monkeypatch.setattr(network.model, "forward_features", lambda pixels: values)
+    monkeypatch.setattr(network.model, "num_features", 8)
+    if fmt:
+        monkeypatch.setattr(network.model, "output_fmt", fmt, raising=False)
+    found = network.features(torch.zeros(1, 3, 64, 64))
+    assert torch.equal(found, values.permute(0, 3, 1, 2) if fmt == "NHWC" else values)

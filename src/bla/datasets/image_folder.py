@@ -26,12 +26,13 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
     image in a split, and missing masks.
     """
     if spec.test_share is None:
-        classes = class_names(folder, SPLITS)
+        classes = class_names(folder, SPLITS, ())
         named = {split: _images(folder, f"{split}/", classes) for split in SPLITS}
     else:
         if all((folder / split).is_dir() for split in SPLITS):
             raise BlaError(f"{folder}: has train and test folders, so test_share must be null")
-        classes = class_names(folder, ())
+        holds_images = any(path.suffix.lower() in FORMATS for path in (folder / "masks").glob("*"))
+        classes = class_names(folder, (), ("masks",) if spec.masks or not holds_images else ())
         named = _divide(folder, classes, spec.test_share)
     if spec.train_images_per_class is not None:
         by_class = [[row for row in named["train"] if row[0] == label] for label in range(len(classes))]
@@ -49,8 +50,8 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
     return Listing(folder, classes, splits, spec.masks, turned=True)
 
 
-def class_names(folder: Path, splits: tuple[str, ...]) -> list[str]:
-    """The sorted class folders in each of the splits or, without splits, in the folder itself.
+def class_names(folder: Path, splits: tuple[str, ...], others: tuple[str, ...] = ()) -> list[str]:
+    """The sorted class folders in each of the splits or, without splits, in the folder itself, without `others`.
 
     Raises BlaError if there are fewer than two, or if the splits differ.
     """
@@ -60,7 +61,7 @@ def class_names(folder: Path, splits: tuple[str, ...]) -> list[str]:
     for place in places:
         if not place.is_dir():
             raise BlaError(f"{place}: no such folder; images belong in {layout}")
-        folders = [path for path in place.iterdir() if path.is_dir() and path != folder / "masks"]
+        folders = [path for path in place.iterdir() if path.is_dir() and path.name not in others]
         classes_by_split.append(sorted(path.name for path in folders if path.name[0] != "."))
     if len(classes_by_split[0]) < 2:
         raise BlaError(f"{places[0]}: {len(classes_by_split[0])} class folders; a classifier needs at least two")

@@ -135,15 +135,22 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
         raise BlaError(
             f"output_stride: {spec.architecture} cannot use {spec.output_stride}{reason}; try null"
         ) from error
-    extractor = Extractor(network.to(memory_format=torch.channels_last), spec.normalisation).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    extractor = Extractor(network, spec.normalisation).eval()
     if spec.stochastic_depth and not extractor.drops:
         raise BlaError(f"stochastic_depth: {spec.architecture} has none; set it to 0")
+    if spec.stochastic_depth and not _drops_whole_images(extractor, size):
+        raise BlaError(f"stochastic_depth: {spec.architecture} applies it to parts of images; set it to 0")
     try:
         with torch.inference_mode():
             cells = extractor.feature_map(torch.zeros(1, *size, 3, dtype=torch.uint8)).shape[2:]
     except (RuntimeError, AssertionError) as error:
         shown = size[0] if size[0] == size[1] else f"{size[0]} x {size[1]}"
         raise BlaError(f"{spec.architecture} cannot take images of {shown} pixels ({error})") from error
+    if cells.numel() < 2:
+        raise BlaError(f"image_size: {spec.architecture} makes one cell of {size[0]} x {size[1]} pixels; enlarge it")
     stride = spec.output_stride
     for pixels, side in zip(size, cells, strict=True):
         if stride and side not in (pixels // stride, math.ceil(pixels / stride)):  # timm rounds some without a warning
@@ -152,6 +159,16 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
                 "try null"
             )
     return extractor.train()
+
+
+def _drops_whole_images(extractor: Extractor, size: tuple[int, int]) -> bool:
+    """Whether the inputs of all residual drops have a row per image, as in networks without windows or token groups."""
+    try:
+        with torch.inference_mode():
+            extractor(torch.zeros(3, *size, 3, dtype=torch.uint8), extractor.drop_factors(3, 0))
+    except RuntimeError:
+        return False
+    return True
 
 
 def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, int]) -> Extractor:
@@ -166,10 +183,13 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
         raise BlaError(
             f"{weights}: not a readable .safetensors file ({error}); name another, or delete it and run make repro"
         ) from error
+    loaded = _plain_names(loaded)
     classes = None if spec.tail == "pooled" else _classes(spec, loaded, image_size)
     network = (extractor := build_backbone(spec, image_size, classes)).network
-    loaded = {name: value for name, value in loaded.items() if not name.startswith(network.ignored())}
-    expected = network.weights()
+    ignored, expected = network.ignored(), network.weights()
+    loaded = {name: value for name, value in loaded.items() if not name.startswith(ignored)}
+    # Batch normalisations with a momentum never read their count, and many files lack it.
+    loaded = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")} | loaded
     misfits = sorted(
         name
         for name in loaded.keys() | expected.keys()
@@ -182,6 +202,14 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
         )
     network.load_weights(loaded)
     return extractor.eval().requires_grad_(False)
+
+
+def _plain_names(loaded: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the prefixes that torch.nn.DataParallel and torch.compile put before all names."""
+    for prefix in ("module.", "_orig_mod.", "module."):
+        if loaded and all(name.startswith(prefix) for name in loaded):
+            loaded = {name.removeprefix(prefix): value for name, value in loaded.items()}
+    return loaded
 
 
 def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[int, int]) -> int:

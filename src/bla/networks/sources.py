@@ -69,11 +69,18 @@ class Network(nn.Module):
 class TimmNetwork(Network):
     """A timm model; without a tail it has no classifier (`num_classes=0`)."""
 
+    def __init__(self, architecture: str, classes: int, **options: Any) -> None:
+        super().__init__([timm.create_model(architecture, pretrained=False, num_classes=classes, **options)])
+        self.architecture = architecture
+
     def features(self, pixels: Tensor) -> Tensor:
         """The map, permuted where the model keeps channels last; BlaError if it has none."""
-        features: Tensor = self.model.forward_features(pixels)  # type: ignore[operator]
+        features = self.model.forward_features(pixels)  # type: ignore[operator]
+        if not isinstance(features, Tensor):
+            raise no_map(None)
         channels = self.model.num_features
-        if features.ndim == 4 and features.shape[3] == channels:
+        last = features.ndim == 4 and features.shape[3] == channels and features.shape[1] != channels
+        if features.ndim == 4 and getattr(self.model, "output_fmt", "NHWC" if last else "NCHW") == "NHWC":
             features = features.permute(0, 3, 1, 2)
         if features.ndim != 4 or features.shape[1] != channels:
             raise no_map(features)
@@ -86,9 +93,11 @@ class TimmNetwork(Network):
         return result
 
     def ignored(self) -> tuple[str, ...]:
-        """timm's name of the classifier, if the model was built without one."""
-        name = () if self.model.num_classes else self.model.pretrained_cfg.get("classifier") or ()  # type: ignore[union-attr, operator]
-        return tuple(f"{part}." for part in ((name,) if isinstance(name, str) else name))
+        """The weights of timm's classifier, batch normalisation in front of it included, if the model was built without it."""
+        if self.model.num_classes:
+            return ()
+        whole = timm.create_model(self.architecture, pretrained=False, num_classes=1)
+        return tuple(whole.state_dict().keys() - self.weights().keys())
 
 
 class SplitNetwork(Network):
@@ -133,7 +142,7 @@ def build_network(
         return _own(name)
     if not timm.is_model(architecture):
         raise BlaError(f"architecture: timm has no {architecture}{_did_you_mean(architecture, timm.list_models())}")
-    return TimmNetwork([timm.create_model(architecture, pretrained=False, num_classes=classes or 0, **options)])
+    return TimmNetwork(architecture, classes or 0, **options)
 
 
 def last_layer(network: Network) -> str:
