@@ -137,14 +137,31 @@ def class_of_each(labels: Labels) -> NDArray[np.int64]:
 
 
 def spread_over_classes(labels: Labels, count: int) -> NDArray[np.int64]:
-    """The numbers of `count` images, spread evenly over the classes (`class_of_each`) and over the images of a class.
+    """The numbers of `count` images, class by class: as many of each class (`class_of_each`) as there are, up to one more.
 
-    Images without a class are left out, so there may be fewer than `count`.
+    Within a class they are evenly spread. Images without a class are left out, so there may be fewer than `count`.
     """
     classes = class_of_each(labels)
-    by_class = np.argsort(classes, kind="stable").astype(np.int64)[(classes < 0).sum() :]
-    count = min(count, len(by_class)) if labels.ndim > 1 else count
-    return by_class[(2 * np.arange(count) + 1) * len(by_class) // (2 * count)]
+    present, sizes = np.unique(classes[classes >= 0], return_counts=True)
+    chosen = []
+    for label, share in zip(present, equal_shares(sizes, count), strict=True):
+        images = np.flatnonzero(classes == label)
+        chosen.append(images[(2 * np.arange(share) + 1) * len(images) // (2 * max(share, 1))])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+def equal_shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """How many of `count` items each group gets, as equally as the groups' sizes allow; all items if there are fewer.
+
+    Items that do not divide evenly go to groups that are evenly spread: with fewer items than groups, some groups get none.
+    """
+    shares = np.zeros_like(sizes)
+    while (left := min(count, int(sizes.sum())) - int(shares.sum())) > 0:
+        open_groups = np.flatnonzero(shares < sizes)
+        if left < len(open_groups):
+            open_groups = open_groups[(2 * np.arange(left) + 1) * len(open_groups) // (2 * left)]
+        shares[open_groups] += 1
+    return shares
 
 
 def split_by_name(names: Sequence[str], test_share: float) -> list[SplitName]:

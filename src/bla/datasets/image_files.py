@@ -120,22 +120,40 @@ def load_mask(path: Path, size: int | tuple[int, int], masks: MaskFormat, of: tu
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            values = np.array(image if image.mode in ("P", "L", "1") else image.convert("L"))
+            whole = _marked(image, masks)
+    except BlaError as error:
+        raise BlaError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise BlaError(f"{path}: no such mask") from error
     except Exception as error:
         raise BlaError(f"{path}: not a readable PNG mask ({error})") from error
-    if values.shape != of:
+    if whole.shape != of:
         raise BlaError(
-            f"{path}: a mask of {values.shape} pixels for an image of {of} (height, width, as its EXIF turns it); save it "
+            f"{path}: a mask of {whole.shape} pixels for an image of {of} (height, width, as its EXIF turns it); save it "
             "in the size and position in which the image is shown"
         )
-    whole = values == 1 if masks == "trimap" else values >= (1 if values.max() == 1 else 128)
     if not whole.any():
-        raise BlaError(f"{path}: the mask marks no object")
+        raise BlaError(f"{path}: the mask marks no object; is it one of the kind {masks}?")
     pixels = torch.from_numpy(whole)[None, None].float()
     nearest: NDArray[np.bool_] = interpolate(pixels, height_and_width(size), mode="nearest-exact")[0, 0].bool().numpy()
     return nearest
+
+
+def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
+    """The pixels `[H, W]` of a mask that are the object; BlaError if the file cannot be a mask of this kind."""
+    if masks == "alpha":
+        if "A" not in image.getbands() and "transparency" not in image.info:
+            raise BlaError("has no transparency, which masks of the kind alpha need")
+        return np.array(image.convert("RGBA").getchannel("A")) >= 128
+    if masks == "voc":
+        if image.mode != "P":
+            raise BlaError(f"is of mode {image.mode}; masks of the kind voc have a palette")
+        entries = np.array(image)
+        return (entries > 0) & (entries < 255)
+    if masks == "trimap":
+        return np.array(image if image.mode in ("P", "L", "1") else image.convert("L")) == 1
+    values = np.array(image.convert("RGB").convert("L"))  # a palette's colours decide, not their numbers
+    return values >= (1 if values.max() == 1 else 128)
 
 
 def read_images(

@@ -22,6 +22,8 @@ from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
 
 Files = Photographs | OxfordPet | ImageNet | ImageFolder | ImageTable
 Drawn = ClutteredDigits | Mnist
+NEARLY_ALL = 0.95
+"""Masks that mark more than this share of most images are taken for wrong ones."""
 
 
 def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> dict[SplitName, Split]:
@@ -81,7 +83,21 @@ def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) ->
                     yield pixels, [*zip(part.sha256, part.treatment, part.shapes.tolist(), strict=True)]
                 bar.update(len(part.images))
 
-    return fill_store(store, arrays, len(files), chunks)
+    notes = fill_store(store, arrays, len(files), chunks)
+    if listing.masks:
+        _check_masks(np.load(store / "masks.npy", mmap_mode="r"), listing.masks, split)
+    return notes
+
+
+def _check_masks(masks: NDArray[np.bool_], kind: str, split: SplitName) -> None:
+    """Raise BlaError if most masks `[N, S, H, W]` mark nearly the whole image, as inverted ones do."""
+    shares = np.concatenate([part.mean(axis=(2, 3)).ravel() for part in np.array_split(masks, -(-len(masks) // 256))])
+    shares = shares[shares > 0]
+    if (full := int((shares > NEARLY_ALL).sum())) > len(shares) / 2:
+        raise BlaError(
+            f"masks: {full:,} of {len(shares):,} {split} masks mark more than {NEARLY_ALL:.0%} of their image; they may be "
+            f"inverted, or of another kind than {kind} (binary, trimap, voc, alpha)"
+        )
 
 
 def file_states(listing: Listing, split: SplitName) -> list[object]:

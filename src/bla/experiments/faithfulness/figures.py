@@ -126,7 +126,7 @@ def side_by_side(
     count, height = len(maps) + 1, 0.13 + 1.12 * images.shape[1] / images.shape[2]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(len(images), count, figsize=(1.12 * count, height * len(images) + 0.6), squeeze=False, layout="constrained")  # fmt: skip
-        figure.suptitle(heading)
+        figure.suptitle(fill(heading, 14 * count))
         for row, image in enumerate(images):
             axes[row, 0].imshow(image)
             axes[row, 0].set_ylabel(captions[row])
