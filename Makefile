@@ -13,9 +13,9 @@ PAPER := cats_vs_dogs,stanford_dogs,caltech_birds
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
 
-# The copy of the lock is written last, so a changed lock shows. An install that broke off leaves `installing` behind,
-# and then .venv starts anew: pip takes a half-written package for an installed one.
-env: ## build .venv from requirements.lock, if that has changed
+# The copy of requirements.lock is written last, so that a change is detected. An interrupted install leaves the file
+# `installing`; then .venv is rebuilt, because pip treats a half-written package as installed.
+env: ## build .venv from requirements.lock, if the lock has changed
 	@cmp -s requirements.lock $(INSTALLED) || { \
 	  set -e; \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "Python 3.11.4 or newer is needed; run make PYTHON=...")'; \
@@ -25,17 +25,17 @@ env: ## build .venv from requirements.lock, if that has changed
 	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
 	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
-repro: env ## run the whole pipeline: images to tables, figures and reports
+repro: env ## run the whole pipeline, from images to tables, figures and reports
 	@.venv/bin/dvc repro
 
-# `dvc exp run` writes the settings to params.yaml; `git checkout . && dvc checkout --force` comes back.
-paper: env ## Tables 1 and 2 on the paper's three datasets: says what it downloads and how long it takes, then does it
+# `dvc exp run` writes the settings to params.yaml; `git checkout . && dvc checkout --force` restores the old ones.
+paper: env ## compute Tables 1 and 2 on the paper's three datasets, after an estimate of downloads and time
 	@.venv/bin/python -m pipeline.run.estimate $(subst $(comma), ,$(PAPER))
 	@.venv/bin/dvc exp run -S 'datasets=[$(PAPER)]' -S 'unstated_choices.datasets=[]' \
 	  -S 'variants=[l2x_f,bla,bla_t,bla_ph,bla_ph_released,bla_ph_reloaded]' \
 	  -S faithfulness.images=100 -S faithfulness.slow_images=40 -S faithfulness.check_images=5
 
-test: env ## pass the tests
+test: env ## run the tests
 	@.venv/bin/pytest
 
 lint: env ## check style and types
@@ -43,25 +43,25 @@ lint: env ## check style and types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
-check-lock: env ## check that code, settings, dvc.lock and reports/tables belong together
+check-lock: env ## check that dvc.lock and reports/tables match the code and the settings
 	@.venv/bin/dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \
-	  { echo 'dvc.lock is behind the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
+	  { echo 'dvc.lock does not match the code: run make repro, then commit dvc.lock and reports' >&2; exit 1; }
 
-dvc-deps: env ## list the code that every stage depends on, from its imports, in data/code
+dvc-deps: env ## update the lists of source files that each stage depends on, in data/code
 	@.venv/bin/dvc repro code
 
-readme: ## copy Table 1 and its pictures to where the README shows them
+readme: ## copy Table 1 and the pictures into the README
 	@cat reports/figures/overview_cluttered_digits.png > reports/overview.png
 	@cat reports/figures/figure3.png > reports/figure3.png
 	@sed -e '/<!-- table1:/,/<!-- \/table1 -->/{//!d;}' -e '/<!-- table1:/r reports/tables/table1.md' README.md > README.md.part
 	@mv README.md.part README.md
 
-bench: env ## measure the speed; writes benchmarks/results.md
+bench: env ## measure speed and append to benchmarks/results.md
 	@.venv/bin/python benchmarks/training.py
 	@.venv/bin/python benchmarks/training.py --paper --runs 2
 	@.venv/bin/python benchmarks/extraction.py
 	@.venv/bin/python benchmarks/explainers.py
 
-lock: ## pin the newest versions that fit pyproject.toml (needs uv)
+lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --upgrade -o requirements.lock

@@ -1,11 +1,11 @@
-"""What explanations cost: LIME against captum's and against the bare backbone, then every method, in forward passes.
+"""The cost of explanations: our LIME against captum's and the bare backbone, then every method in forward passes.
 
     python benchmarks/explainers.py                                     # random weights; the speed is the same
-    python benchmarks/explainers.py --weights data/raw/some.safetensors # the error is that of real scores
+    python benchmarks/explainers.py --weights data/raw/some.safetensors # measures the error of real scores
 
-captum gets the same images, patches, number of patterns and classifier, the latter as timm builds it (float32, the usual
-memory format), with its defaults (one perturbation a call) and with our batch size. A rate is that of the median repetition. Results are appended to
-benchmarks/results.md.
+captum gets the same images, patches, number of patterns and classifier. It uses the classifier as timm builds it (float32,
+contiguous memory format), once with captum's defaults (one perturbation per call) and once with our batch size. Rates are
+those of the median repetition. Results are appended to benchmarks/results.md.
 """
 
 import argparse
@@ -46,7 +46,7 @@ REPETITIONS = 3
 
 
 def seconds(work: Callable[[], object], device: torch.device, warm: bool = True) -> float:
-    """The median of some repetitions, after one that warms up."""
+    """The median of some repetitions, after one warm-up."""
     times = []
     for _ in range(REPETITIONS + warm):
         started = time.perf_counter()
@@ -58,14 +58,14 @@ def seconds(work: Callable[[], object], device: torch.device, warm: bool = True)
 
 
 def bare(extractor: Extractor, images: Tensor, size: int) -> None:
-    """The backbone alone, in the precision of the device."""
+    """The backbone alone, in half precision on a GPU and float32 on a CPU."""
     for part in images.split(size):
         with torch.inference_mode(), torch.autocast(part.device.type, torch.float16, enabled=part.is_cuda):
             extractor.feature_map(part)
 
 
 def plainly(extractor: Extractor, head: Head) -> Callable[[Tensor], Tensor]:
-    """The classifier as captum's users have it: normalised pixels `[B, 3, H, W]` in the usual memory format, in float32."""
+    """The classifier as users of captum write it: float32, normalised pixels `[B, 3, H, W]`, contiguous memory format."""
     model = copy.deepcopy(extractor.model).to(memory_format=torch.contiguous_format)
 
     def probabilities(pixels: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def plainly(extractor: Extractor, head: Head) -> Callable[[Tensor], Tensor]:
 
 
 def captum_lime(classifier: Callable[[Tensor], Tensor], images: Tensor, patterns: int, at_once: int) -> None:
-    """captum's LIME with a constant kernel and least squares, one image `[3, H, W]` after another, as its users call it."""
+    """captum's LIME with a constant kernel and least squares, image by image, as its users call it."""
     cells = cells_of_pixels(images.shape[2:], (7, 7)).to(images.device).expand(1, 3, -1, -1)
     method = Lime(classifier, interpretable_model=SkLearnLinearRegression(), similarity_func=lambda *_, **__: 1.0)
     for image in images.split(1):
@@ -85,13 +85,13 @@ def captum_lime(classifier: Callable[[Tensor], Tensor], images: Tensor, patterns
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Forward passes a second of LIME, and the cost of every method.")
+    parser = argparse.ArgumentParser(description="Forward passes per second of LIME, and the cost of every method.")
     parser.add_argument("--architecture", default="tf_efficientnetv2_b0")
     parser.add_argument("--weights")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--images", type=int, help="for LIME; default 2, on a GPU 64")
     parser.add_argument("--patterns", type=int, help="default 200, on a GPU 1,000")
-    parser.add_argument("--runs", type=int, default=20, help="heads that one pass serves")
+    parser.add_argument("--runs", type=int, default=20, help="heads evaluated in each forward pass")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     device, side = choose_device(), arguments.image_size
@@ -110,7 +110,7 @@ def main() -> None:
     )
     seeds, passes = torch.zeros(count, dtype=torch.int64), count * patterns
 
-    # captum first, in a process that is as Python starts it.
+    # captum comes first, before `keep_freed_memory` changes the allocator.
     theirs = plainly(plain, head)
     pixels = ((images.permute(0, 3, 1, 2).float() - plain.mean) / plain.divisor).contiguous()
     some = pixels.repeat(-(-4 * size // count), 1, 1, 1)[: 4 * size]

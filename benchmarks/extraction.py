@@ -1,9 +1,9 @@
-"""How fast a backbone extracts features: as it comes, with batch normalisation folded, in bfloat16; by batch size.
+"""The speed of feature extraction by batch size: unmodified, with batch normalisation folded, and in half precision.
 
     python benchmarks/extraction.py                                          # random weights; the speed is the same
-    python benchmarks/extraction.py --weights data/raw/some.safetensors      # the errors are those of real features
+    python benchmarks/extraction.py --weights data/raw/some.safetensors      # measures the errors of real features
 
-The error is the relative norm of the difference to single precision as it comes. Results are appended to
+The error is the relative norm of the difference to the unmodified backbone in single precision. Results are appended to
 benchmarks/results.md.
 """
 
@@ -25,7 +25,7 @@ from pipeline.run.environment import choose_device
 
 
 def rate(extractor: Extractor, images: torch.Tensor, device: torch.device, precision: torch.dtype | None) -> float:
-    """Images a second, the median of ten batches after two that warm up."""
+    """Images per second: the median of ten batches, after two warm-up batches."""
     times = []
     for _ in range(12):
         started = time.perf_counter()
@@ -45,7 +45,7 @@ def forward(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Images a second, by batch size, folding and precision.")
+    parser = argparse.ArgumentParser(description="Images per second, by batch size, folding and precision.")
     parser.add_argument("--architecture", default="tf_efficientnetv2_b0")
     parser.add_argument("--weights")
     parser.add_argument("--image-size", type=int, default=224)

@@ -1,4 +1,4 @@
-"""What every benchmark does with its numbers: a table in benchmarks/results.md, with machine, versions and commit."""
+"""Timing, and a table of results in benchmarks/results.md with machine, versions and commit."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ RESULTS = Path(__file__).with_name("results.md")
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of a call, the GPU's queue included."""
+    """Wall time of a call, including queued GPU work."""
     started = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -1,18 +1,18 @@
-"""How fast and how large training on cached features is.
+"""Time and memory of training on cached features.
 
     python benchmarks/training.py                   # on the embedded data, after `make repro`, and on random features
-    python benchmarks/training.py --dataset photos  # 1 alone, on any dataset of params.yaml that is prepared
-    python benchmarks/training.py --paper           # 5 and Table 1 on random features of the paper's exact sizes
+    python benchmarks/training.py --dataset photos  # only benchmark 1, on any prepared dataset of params.yaml
+    python benchmarks/training.py --paper           # only benchmark 5, on random features of the paper's sizes
 
-1. A column of Table 1, and all of it, against the backbone in the loop: the authors' code sends every batch of every run
-   through the frozen backbone again. What a run of that costs is the median of `--steps` steps, forward pass and training
-   step together, multiplied by their number; the cached columns are timed whole, feature extraction included and apart.
+1. One column of Table 1, and all columns, against the backbone in the loop: the authors' code sends every batch of every
+   run through the frozen backbone again. The loop is extrapolated: the median time of `--steps` steps (forward pass and
+   training step) times the number of steps. Cached columns are timed completely, with and without feature extraction.
 2. Runs that train together against runs that train one by one.
 3. A sweep of 20 settings of temperature and threshold against one setting.
 4. How the time grows with images, cells, channels, classes and runs: the exponent of a power law, by least squares.
-5. With --paper the largest amount of memory beyond the features, as well.
+5. Table 1 at the paper's sizes: the time, and the peak memory beyond the features.
 
-The time does not depend on what the features are. Results are appended to benchmarks/results.md.
+The time does not depend on the values of the features. Results are appended to benchmarks/results.md.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def features_of(
 
 
 def columns(features, labels, classes: int, schedule: Schedule, runs: int, device: torch.device) -> dict[str, float]:
-    """Seconds of each column of Table 1 on cached features, the variants from BL's heads."""
+    """Seconds of each column of Table 1 on cached features."""
     seeds, found = list(range(runs)), {}
     head = initial_head(seeds, features.shape[3], classes)
     for name, variant in TABLE_ONE.items():
@@ -96,7 +96,7 @@ def against_the_loop(dataset: str, runs: int, steps: int, device: torch.device) 
 
     in_the_loop(0, BLA_T)  # warm up
     all_steps = runs * entry.training.epochs * -(-len(images) // batch)
-    # The median, since a busy machine doubles single steps.
+    # The median, because on a busy machine single steps can take twice as long.
     a_step = {
         name: float(np.median([seconds(lambda s=step, v=variant: in_the_loop(s, v), device) for step in range(steps)]))
         for name, variant in TABLE_ONE.items()
@@ -114,7 +114,7 @@ def against_the_loop(dataset: str, runs: int, steps: int, device: torch.device) 
 
 
 def together(device: torch.device) -> None:
-    """Runs and settings that train together, against one by one."""
+    """Runs and settings that train together, compared with one by one."""
     rows = []
     for what, channels, images, runs in (("7x7x96", 96, 2400, 20), ("7x7x1280", 1280, 640, 20)):
         features, labels = (t.to(device) for t in features_of(images, channels=channels))
@@ -144,7 +144,7 @@ def together(device: torch.device) -> None:
 
 
 def scaling(device: torch.device) -> None:
-    """Seconds of an epoch of BLA-T by each size, the others as in `base`."""
+    """Seconds of an epoch of BLA-T as a function of each size; all other sizes as in `base`."""
     base, rows = {"images": 1024, "cells": 49, "channels": 512, "classes": 20, "runs": 4}, []
     for name in base:
         sizes, times = [base[name] * factor for factor in (1, 2, 4, 8)], []
@@ -165,7 +165,7 @@ def scaling(device: torch.device) -> None:
 
 
 class Peak:
-    """The largest amount of memory in the block beyond what there was before it, in bytes: `peak.used`."""
+    """Peak memory in the block beyond the memory in use before it, in bytes: `peak.used`."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.done, self.used = device, threading.Event(), 0
@@ -219,11 +219,11 @@ def paper_sizes(runs: int, device: torch.device) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Training on cached features: how fast, how large.")
+    parser = argparse.ArgumentParser(description="Time and memory of training on cached features.")
     parser.add_argument("--paper", action="store_true", help="random features of the paper's sizes")
-    parser.add_argument("--dataset", help="measure the backbone in the loop on this one, and nothing else")
+    parser.add_argument("--dataset", help="only compare with the backbone in the loop, on this dataset")
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=60, help="steps that measure the backbone in the loop")
+    parser.add_argument("--steps", type=int, default=60, help="timed steps of the backbone in the loop")
     arguments = parser.parse_args()
     device = choose_device()
     keep_freed_memory()

@@ -10,11 +10,11 @@ ENV = os.environ | {
     "BLA_DEVICE": "cpu",
     "PYTHONUNBUFFERED": "1",
 } | {f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}  # fmt: skip
-"""The environment of every command: this Python's programs first, no GPU, an author for git."""
+"""The environment of every command: programs of this Python first in the path, no GPU, a git author."""
 
 
 def run(project: Path, *words: str) -> str:
-    """All that the command prints; AssertionError with it if the command fails."""
+    """The output of the command; AssertionError with the output if the command fails."""
     done = subprocess.run(words, cwd=project, env=ENV, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

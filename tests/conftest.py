@@ -75,7 +75,7 @@ SMALL = {
         "training.epochs": 1,
     }.items()
 }
-"""The real params.yaml, shrunk: what a small project changes."""
+"""What a small project changes in the real params.yaml."""
 
 
 def _edit(project, changes):
@@ -98,7 +98,7 @@ def edit_params():
 
 @pytest.fixture(scope="session")
 def make_project():
-    """`make_project(folder)` puts a small project there, where nothing has run; its code is linked, or with `copy` copied."""
+    """`make_project(folder)` creates a small project in which nothing has run; `copy` copies the code, else it is linked."""
 
     def make(folder, copy=False, changes=()):
         for name in CODE:
@@ -118,7 +118,7 @@ def make_project():
 
 @pytest.fixture
 def project(tmp_path, make_project):
-    """A small project where nothing has run."""
+    """A small project in which nothing has run."""
     return make_project(tmp_path)
 
 
@@ -133,7 +133,7 @@ def here(project, monkeypatch):
 
 @pytest.fixture
 def end_of():
-    """`end_of("prepare", "cluttered_digits")` runs a stage in this process: None if it ends well, else its message or exit code."""
+    """`end_of("prepare", "cluttered_digits")` runs a stage here; returns None, or on failure its message or exit code."""
 
     def run(*words):
         try:
@@ -147,7 +147,7 @@ def end_of():
 
 @pytest.fixture(scope="session")
 def contents():
-    """`contents(folder)`: the bytes of all its files by relative path; empty if the folder is missing."""
+    """`contents(folder)`: the bytes of all files by relative path; empty if the folder is missing."""
 
     def read(folder):
         files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
@@ -160,7 +160,7 @@ def contents():
 def process():
     """`process(project, "prepare", "photos")` runs a stage in a new process.
 
-    `before` is code that runs first there; `module` is what `python -m` starts.
+    `before` is code that runs first in this process; `module` is the module for `python -m`.
     """
 
     def run(project, *words, module="pipeline", before="", **environment):
@@ -184,7 +184,7 @@ def process():
 
 @pytest.fixture(scope="session")
 def message_of():
-    """`message_of(done)` checks that stderr is one message without traceback and the exit code is 1, and returns the message."""
+    """`message_of(done)` checks that stderr is one message without traceback and the exit code 1; returns the message."""
 
     def read(done, code=1):
         assert done.returncode == code, done.stderr
@@ -200,7 +200,7 @@ def message_of():
 def save_random_weights():
     """`save_random_weights(path)` writes a random network of the embedded backbone's architecture.
 
-    timm initialises the scales of residual branches with zero; here every branch has an effect.
+    timm initialises the scales of residual branches with zero; here they are random, so that every branch has an effect.
     """
 
     import torch
@@ -228,7 +228,7 @@ def save_random_weights():
 
 @pytest.fixture(scope="session")
 def save_random_features():
-    """`save_random_features(project)` writes random features of 40 and 20 images, times `scale`."""
+    """`save_random_features(project)` writes random features of 40 training and 20 test images, times `scale`."""
 
     def save(project, scale=1.0):
         rng = np.random.default_rng(0)
@@ -243,7 +243,7 @@ def save_random_features():
 
 @pytest.fixture
 def extractable(here, save_random_weights):
-    """The small project as the working directory, where `features cluttered_digits` can run: random weights and images."""
+    """The small project as the working directory, with random weights and images for `features cluttered_digits`."""
     rng = np.random.default_rng(0)
     save_random_weights(here / "models/backbones/cluttered_digits.safetensors")
     for split, count in (("train", 40), ("test", 20)):
@@ -269,7 +269,7 @@ def save_png():
 
 @pytest.fixture
 def photos(here, edit_params, save_png):
-    """The folder of a dataset of six training images, the first of them grey, and two test images, all with masks."""
+    """The folder of a dataset with six training images (the first is grey) and two test images, all with masks."""
     edit_params(here, {"dataset.photos.images.image_size": 32, "dataset.photos.images.masks": "binary"})
     folder, rng = here / "data/raw/photos", np.random.default_rng(0)
     training, testing = (
@@ -295,7 +295,7 @@ EXPLAINED = {
     "dataset.cluttered_digits.images.fragment_size": 4,
     "faithfulness.retraining_images": 40,
 }
-"""Settings of the project `explained`, for several chunks, methods and levels."""
+"""Settings of the project `explained`: several chunks, methods and levels."""
 
 
 @pytest.fixture(scope="session")
@@ -323,7 +323,7 @@ def explained_once(tmp_path_factory, make_project, save_random_weights):
 
 @pytest.fixture
 def explained(explained_once, tmp_path, monkeypatch):
-    """A copy of the project of `explained_once` as the working directory."""
+    """A copy of the project `explained_once` as the working directory."""
     copy = tmp_path / "copy"
     shutil.copytree(explained_once, copy, symlinks=True)
     monkeypatch.chdir(copy)

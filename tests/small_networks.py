@@ -1,4 +1,4 @@
-"""Small classifiers and images that several folders of tests use."""
+"""Small classifiers and images that tests in several folders use."""
 
 import timm
 import torch
@@ -14,7 +14,7 @@ SIDE, CLASSES = 64, 3
 
 
 class Small(nn.Module):
-    """A backbone of one convolution, with features of both signs and a channel that is constant."""
+    """A backbone with one convolution, features of both signs, and one constant channel."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +44,7 @@ def random_head(runs: int, channels: int, spread: float = 0.5) -> Head:
 
 
 def random_backbone():
-    """An untrained test_resnet with a 4x4 map, whose batch norms are as after training."""
+    """An untrained test_resnet with a 4x4 map and random batch norms, as after training."""
     torch.manual_seed(0)
     extractor = (
         build_backbone(
@@ -63,7 +63,7 @@ def random_backbone():
 
 
 def weights_of(architecture, path, **options):
-    """Random weights, running statistics of the batch norms included, as a .safetensors file."""
+    """Write random weights, including running statistics of batch norms, to a .safetensors file; return its path."""
     torch.manual_seed(0)
     state = timm.create_model(architecture, **options).state_dict()
     save_file({k: v + torch.rand(v.shape) * 0.1 if v.ndim == 1 else v for k, v in state.items()}, path)
@@ -71,7 +71,7 @@ def weights_of(architecture, path, **options):
 
 
 def learnable_images(images: int, cells: int, channels: int, classes: int):
-    """Half-precision features whose class shows in a few cells, so that there is something to learn, and labels."""
+    """Half-precision features in which a few cells show the class, and labels."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(images) % classes
     features = torch.rand(images, cells, channels, generator=generator)

@@ -1,4 +1,4 @@
-"""README and docs tell the truth: tables are the pipeline's, links lead somewhere, what they name exists."""
+"""README and docs are correct: tables are outputs of the pipeline; links, files and settings exist."""
 
 import ast
 import hashlib
@@ -47,13 +47,13 @@ def test_the_readme_is_short():
     assert [line for line in README.splitlines() if len(line) > 140 and not line.startswith("|")] == []
 
 
-def test_the_table_is_the_one_the_pipeline_wrote():
+def test_the_table_is_the_output_of_the_pipeline():
     (shown,) = re.findall(r"<!-- table1:.*?-->\n(.*?)<!-- /table1 -->", README, re.DOTALL)
     assert shown == (ROOT / "reports/tables/table1.md").read_text(), "run make readme"
 
 
 @pytest.mark.parametrize(("picture", "drawn"), [("overview", "overview_cluttered_digits"), ("figure3", "figure3")])
-def test_the_pictures_are_those_the_pipeline_drew(picture, drawn):
+def test_the_pictures_are_outputs_of_the_pipeline(picture, drawn):
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].values()
     hashes = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
     found = hashlib.md5((ROOT / f"reports/{picture}.png").read_bytes()).hexdigest()
@@ -64,7 +64,7 @@ def test_the_pictures_are_those_the_pipeline_drew(picture, drawn):
     ("page", "target"),
     sorted({(page.name, target) for page, text in PAGES.items() for target in re.findall(r"\]\(([^)#]+)\)", text)}),
 )
-def test_links_and_pictures_lead_somewhere(page, target):
+def test_links_and_pictures_exist(page, target):
     folder = ROOT if page == "README.md" else ROOT / "docs"
     assert target.startswith("https://") or (folder / target).exists()
 
@@ -75,7 +75,7 @@ def rows():
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
-def test_everything_under_where_is_it_is_there(row):
+def test_everything_under_where_is_it_exists(row):
     place, function, settings, output = row
     if linked := re.search(r"\[`(\w+)`\]\((.+?)\)", function):
         defined = {getattr(node, "name", None) for node in ast.parse((ROOT / linked[2]).read_text()).body}
@@ -89,7 +89,7 @@ def test_everything_under_where_is_it_is_there(row):
         assert is_output(path), path
 
 
-def test_the_tree_of_folders_is_the_one_in_the_checkout():
+def test_the_tree_of_folders_is_that_of_the_checkout():
     (tree,) = re.findall(r"```\nsrc/bla/(.*?)```", README, re.DOTALL)
     rooms = set(re.findall(r"^  (\w+)/", tree, re.MULTILINE))
     assert rooms == {path.name for path in (ROOT / "src/bla").iterdir() if path.is_dir() and path.name != "__pycache__"}
@@ -101,7 +101,7 @@ METHODS_OF_ONES_OWN = re.findall(r"```python\n# src/bla/explainers/\w+/(\w+).py\
 
 
 @pytest.mark.parametrize(("name", "code"), METHODS_OF_ONES_OWN, ids=[name for name, _ in METHODS_OF_ONES_OWN])
-def test_the_methods_of_ones_own_keep_their_promises(name, code):
+def test_the_example_methods_pass_the_battery(name, code):
     defined = {"__name__": name}
     exec(code, defined)
     classes = [v for v in defined.values() if isinstance(v, type) and v.__module__ == name]
@@ -122,7 +122,7 @@ def test_the_methods_of_ones_own_keep_their_promises(name, code):
     check_explainer(explainer, images, labels)
 
 
-def test_the_drawing_has_every_stage():
+def test_the_flowchart_has_every_stage():
     drawn = set(re.findall(r"\w+", re.search(r"flowchart LR(.*?)```", EVERYTHING, re.DOTALL)[1]))
     assert drawn == set(STAGES)
 
@@ -134,19 +134,19 @@ def test_settings_named_in_commands_exist():
         setting(name)
 
 
-def test_files_and_stages_that_are_named_exist():
+def test_named_files_and_stages_exist():
     for path in re.findall(r"`((?:reports|data|models)/[\w./]+)`", EVERYTHING):
         assert is_output(path) or (ROOT / path).exists() or path.startswith("data/raw"), path
     for stage in re.findall(r"stage `(\w+)`", EVERYTHING):
         assert stage in STAGES
 
 
-def test_make_targets_that_are_named_exist():
+def test_named_make_targets_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"make ([a-z-]+)`", EVERYTHING)) <= targets
 
 
 @pytest.mark.parametrize("path", [ROOT / "Makefile", *sorted(ROOT.glob("benchmarks/*.md"))], ids=lambda path: path.name)
-def test_modules_that_are_named_elsewhere_exist(path):
+def test_modules_named_elsewhere_exist(path):
     for name in re.findall(r"\b(?:src|pipeline)/[\w/]+\.py", path.read_text()):
         assert (ROOT / name).exists(), name

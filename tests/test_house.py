@@ -1,4 +1,4 @@
-"""The rooms of the house: who may import whom, who may draw, how large a room is."""
+"""The structure of the code: allowed imports between folders, files that may draw, sizes of files and folders."""
 
 import ast
 import importlib
@@ -26,13 +26,13 @@ MAY_IMPORT = {
     "claims": {"base", "runtime", "inference", "experiments"},
     "report": {"base", "runtime", "inference", "plotting", "experiments", "claims"},
 }  # fmt: skip
-"""Each room of src/bla and the rooms below it."""
+"""Each folder of src/bla and the folders that it may import."""
 LARGEST_FILE, LARGEST_STAGE, MOST_IN_A_FOLDER, MOST_ROOMS = 400, 75, 16, 12
 FILES = [path for folder in (BLA, PIPELINE) for path in sorted(folder.rglob("*.py"))]
 
 
 def imports(path):
-    """The modules that a file imports, anywhere in it, those for type checking included."""
+    """All modules that a file imports, also inside functions and for type checking."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -46,7 +46,7 @@ def name_of(path):
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.is_relative_to(BLA)], ids=name_of)
-def test_imports_run_downwards(path):
+def test_folders_import_only_lower_layers(path):
     room = path.relative_to(BLA).parts[0]
     for module in imports(path):
         top, _, rest = module.partition(".")
@@ -56,7 +56,7 @@ def test_imports_run_downwards(path):
             assert other == room or other in MAY_IMPORT[room], f"{path} imports {module}"
 
 
-def test_the_rooms_are_those_of_the_plan():
+def test_the_folders_are_those_of_the_plan():
     rooms = {path.name for path in BLA.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert rooms == set(MAY_IMPORT)
     assert len(rooms) <= MOST_ROOMS
@@ -69,7 +69,7 @@ def test_only_plotting_figures_and_reports_draw(path):
         return
     place = path.relative_to(ROOT).as_posix()
     figures = place.startswith("src/bla/experiments/") and path.name == "figures.py"
-    # What writes figures to files names their type.
+    # artifacts/figures.py writes figures to files and names their type.
     assert (
         figures
         or place.startswith(("src/bla/plotting/", "src/bla/report/"))
@@ -84,7 +84,7 @@ def test_no_stage_imports_another(path):
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path != PIPELINE / "run/stage.py"], ids=name_of)
-def test_no_file_imports_a_stage_and_few_import_by_name(path):
+def test_no_file_imports_a_stage_and_few_files_import_by_name(path):
     assert not [module for module in imports(path) if module.startswith("pipeline.stages")]
     calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
     by_name = {BLA / "explainers/registry.py", BLA / "networks/sources.py", PIPELINE / "run/estimate.py"}
@@ -99,8 +99,8 @@ def test_an_experiment_imports_no_other_experiment(path):
             assert module.split(".")[2] in ("runs", parts[0]), module
 
 
-def test_there_is_nothing_but_python_among_the_code():
-    """A data file would decide results without being in a closure."""
+def test_the_code_folders_contain_only_python():
+    """A data file would affect results without being in an import closure."""
     files = {path for path in BLA.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {path.suffix for path in files} == {".py"}
 
@@ -126,7 +126,7 @@ def test_folders_are_small(folder):
     assert len(inside) <= MOST_IN_A_FOLDER
 
 
-def test_tests_mirror_the_rooms():
+def test_the_tests_have_the_same_folders():
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.glob("test_*.py"))}
     assert folders <= set(MAY_IMPORT) | {"pipeline", "precision", "end_to_end", "faults"}
 
@@ -139,7 +139,7 @@ def test_few_files_are_exempt_from_closures():
 
 
 @pytest.mark.slow
-def test_bla_is_light_to_import():
+def test_importing_bla_loads_no_heavy_libraries():
     heavy = ("matplotlib", "seaborn", "dvc", "dask", "pandas", "timm")
     code = f"import sys, bla; sys.exit(', '.join(set(sys.modules) & set({heavy!r})) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src"}, capture_output=True, text=True, check=False)  # fmt: skip
@@ -147,7 +147,7 @@ def test_bla_is_light_to_import():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=name_of)
-def test_what_benchmarks_import_exists(path):
+def test_imports_of_the_benchmarks_exist(path):
     for module in imports(path):
         parent, _, name = module.rpartition(".")
         if module.split(".")[0] in ("bla", "pipeline") and parent:

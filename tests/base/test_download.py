@@ -114,7 +114,7 @@ def half_chunked(handler):
 
 
 def silence(handler):
-    if not handler.server.patience.wait(5):  # the client waits for ever
+    if not handler.server.patience.wait(5):  # the client waits forever
         respond(handler, 200, DATA)
 
 
@@ -148,7 +148,7 @@ def names_in(folder):
 
 
 def assert_fetched(server, tmp_path, wanted, *requested):
-    """The file is downloaded, with nothing else in the folder, by requests with these ranges (None: no range)."""
+    """The file is downloaded by requests with these ranges (None: no range); the folder contains nothing else."""
     path = fetch(wanted, tmp_path / "new")
     assert path == tmp_path / "new/file.bin"
     assert contents(tmp_path / "new") == {Path("file.bin"): DATA}
@@ -179,14 +179,14 @@ def test_a_download(changes, line, server, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_an_empty_file_and_one_without_content_length(size, server, tmp_path):
+def test_an_empty_file_and_a_file_without_content_length_are_downloaded(size, server, tmp_path):
     assert_fetched(server, tmp_path, source(server.url("/a", without_length(DATA)), size=size), None)
     empty = source(server.url("/b", whole(b"")), data=b"", name="empty")
     assert fetch(empty, tmp_path).read_bytes() == b""
 
 
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_a_part_is_completed(size, server, tmp_path):
+def test_a_partial_download_is_resumed(size, server, tmp_path):
     half_part(tmp_path)
     assert_fetched(server, tmp_path, source(server.url("/a", ranges(DATA)), size=size), REST)
 
@@ -196,23 +196,23 @@ def test_a_part_is_completed(size, server, tmp_path):
     [(whole(DATA), [REST]), (another_range, [REST, None]), (status(416), [REST, None])],
     ids=["ignores the range", "sends another range", "416"],
 )
-def test_a_server_that_cannot_resume_starts_anew(answer, requested, server, tmp_path):
+def test_a_server_that_cannot_resume_sends_the_whole_file(answer, requested, server, tmp_path):
     half_part(tmp_path)
     assert_fetched(server, tmp_path, source(server.url("/a", answer, ranges(DATA))), *requested)
 
 
-def test_a_part_that_is_too_long_is_downloaded_anew(server, tmp_path):
+def test_a_partial_file_that_is_too_long_is_downloaded_again(server, tmp_path):
     half_part(tmp_path, DATA + b"more")
     assert_fetched(server, tmp_path, source(server.url("/a", ranges(DATA))), None)
 
 
-def test_a_part_of_unknown_size_that_is_complete_is_downloaded_anew(server, tmp_path):
+def test_a_complete_part_of_unknown_size_is_downloaded_again(server, tmp_path):
     half_part(tmp_path, DATA)
     wanted = source(server.url("/a", ranges(DATA)), size=None)
     assert_fetched(server, tmp_path, wanted, f"bytes={len(DATA)}-", None)
 
 
-def test_a_part_that_is_complete_needs_no_request(server, tmp_path):
+def test_a_complete_part_needs_no_request(server, tmp_path):
     half_part(tmp_path, DATA)
     assert_fetched(server, tmp_path, source(server.url("/a", status(500))))
 
@@ -223,7 +223,7 @@ def test_a_broken_connection_is_resumed(server, tmp_path):
 
 
 @pytest.mark.parametrize("answer", [half_chunked, without_length(DATA[:HALF]), silence, hang_up])
-def test_other_ways_to_break_off(answer, server, tmp_path, monkeypatch):
+def test_other_interruptions_are_resumed(answer, server, tmp_path, monkeypatch):
     monkeypatch.setattr(bla.base.download, "TIMEOUT", 0.5)
     url = server.url("/a", answer, ranges(DATA))
     fetch(source(url), tmp_path)
@@ -232,7 +232,7 @@ def test_other_ways_to_break_off(answer, server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [500, 503, 429])
-def test_a_busy_server_gets_further_requests_after_longer_and_longer_pauses(code, server, tmp_path, monkeypatch):
+def test_a_busy_server_is_asked_again_after_increasing_pauses(code, server, tmp_path, monkeypatch):
     pauses = []
     monkeypatch.setattr(bla.base.download, "BACKOFF", 3)
     monkeypatch.setattr(bla.base.download.time, "sleep", pauses.append)
@@ -242,18 +242,18 @@ def test_a_busy_server_gets_further_requests_after_longer_and_longer_pauses(code
 
 
 @pytest.mark.parametrize("code", [403, 404])
-def test_what_is_not_there_is_got_from_the_next_address_at_once(code, server, tmp_path):
+def test_a_file_missing_on_one_server_is_requested_from_the_next_at_once(code, server, tmp_path):
     wanted = source(server.url("/a", status(code)), server.url("/b", whole(DATA)), server.url("/c", status(500)))
     assert_fetched(server, tmp_path, wanted, None, None)
     assert [path for path, _ in server.requests] == ["/a", "/b"]
 
 
-def test_the_next_address_completes_the_part_of_the_first(server, tmp_path):
+def test_the_next_server_resumes_the_part_from_the_first(server, tmp_path):
     first = server.url("/a", ranges(DATA, stop=HALF), status(404))
     assert_fetched(server, tmp_path, source(first, server.url("/b", ranges(DATA))), None, REST, REST)
 
 
-def test_when_all_fail_one_message_says_what_to_do(server, tmp_path):
+def test_if_all_servers_fail_one_message_says_what_to_do(server, tmp_path):
     wanted = source(server.url("/a", status(404)), last := server.url("/b", status(503)))
     with pytest.raises(BlaError, match=r"^file\.bin: .*503.*check the connection") as caught:
         fetch(wanted, tmp_path)
@@ -263,7 +263,7 @@ def test_when_all_fail_one_message_says_what_to_do(server, tmp_path):
     assert contents(tmp_path) == {}
 
 
-def test_a_server_that_is_not_there(server, tmp_path):
+def test_an_unreachable_server_is_an_error(server, tmp_path):
     url = server.url("/a")
     server.http.server_close()
     with pytest.raises(BlaError, match=r"file\.bin: .*Connection refused.*check the connection"):
@@ -274,7 +274,7 @@ def test_a_server_that_is_not_there(server, tmp_path):
     "sent", [DATA[::-1], DATA[:HALF], DATA + b"!", b""], ids=["other bytes", "truncated", "too long", "empty"]
 )
 @pytest.mark.parametrize("answer", [whole, ranges])
-def test_another_file_than_expected(sent, answer, server, tmp_path):
+def test_a_file_with_the_wrong_hash_is_an_error(sent, answer, server, tmp_path):
     with pytest.raises(BlaError) as caught:
         fetch(source(server.url("/a", answer(sent)), server.url("/b", answer(sent))), tmp_path)
     message = str(caught.value)
@@ -285,7 +285,7 @@ def test_another_file_than_expected(sent, answer, server, tmp_path):
     assert contents(tmp_path) == {}
 
 
-def test_a_wrong_part_is_not_resumed_for_ever(server, tmp_path):
+def test_a_wrong_part_is_not_resumed_again_and_again(server, tmp_path):
     half_part(tmp_path, b"!" * HALF)
     wanted = source(server.url("/a", ranges(DATA)))
     with pytest.raises(BlaError, match=sha256(DATA)):
@@ -302,7 +302,7 @@ def test_a_server_that_sends_too_much_is_cut_off(answer, server, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["http://example.invalid/a", "ftp://127.0.0.1/a", "file:///etc/hosts", "/etc/hosts"])
-def test_only_https_is_spoken_to_the_world(url, server, tmp_path):
+def test_remote_servers_need_https(url, server, tmp_path):
     first = server.url("/a", whole(DATA))
     with pytest.raises(BlaError, match=rf"^file\.bin: {url} .*https"):
         fetch(source(first, url), tmp_path)
@@ -318,21 +318,21 @@ def test_a_redirect_to_anything_but_https_is_refused(url, server, tmp_path):
     assert_fetched(server, tmp_path, source(first, server.url("/b", whole(DATA))), None, None, None)
 
 
-def test_a_redirect_is_followed_with_the_range(server, tmp_path):
+def test_a_redirect_keeps_the_range(server, tmp_path):
     half_part(tmp_path)
     there = server.url("/b", ranges(DATA))
     assert_fetched(server, tmp_path, source(server.url("/a", status(302, Location=there))), REST, REST)
 
 
 @pytest.mark.parametrize("size", [len(DATA), None])
-def test_a_file_that_is_there_is_not_downloaded(size, server, tmp_path):
+def test_an_existing_file_is_not_downloaded(size, server, tmp_path):
     (tmp_path / "file.bin").write_bytes(DATA)
     assert fetch(source(server.url("/a", whole(DATA)), size=size), tmp_path).read_bytes() == DATA
     assert server.requests == []
 
 
 @pytest.mark.parametrize("there", [b"", DATA[:-1], DATA[::-1]])
-def test_another_file_that_is_there_is_left_alone(there, server, tmp_path):
+def test_an_existing_file_with_another_hash_is_not_changed(there, server, tmp_path):
     (tmp_path / "file.bin").write_bytes(there)
     with pytest.raises(BlaError) as caught:
         fetch(source(server.url("/a", whole(DATA))), tmp_path)
@@ -375,7 +375,7 @@ except OSError as error: sys.exit(error.errno)
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_no_network_error(server, tmp_path):
+def test_a_full_disk_is_not_reported_as_a_network_error(server, tmp_path):
     url = server.url("/a", ranges(DATA))
     assert run_with_small_files(FETCH, url, str(len(DATA)), sha256(DATA), str(tmp_path / "new")) == (errno.EFBIG, "")
     assert len(server.requests) == 1
@@ -385,7 +385,7 @@ def test_a_full_disk_is_no_network_error(server, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_a_disk_that_fails_at_the_end_is_no_network_error(number, server, tmp_path, monkeypatch):
+def test_a_disk_error_at_the_end_is_not_reported_as_a_network_error(number, server, tmp_path, monkeypatch):
     def fail(_):
         raise OSError(number, os.strerror(number))
 
@@ -396,7 +396,7 @@ def test_a_disk_that_fails_at_the_end_is_no_network_error(number, server, tmp_pa
     assert not (tmp_path / "file.bin").exists()
 
 
-def test_an_interrupt_leaves_the_part_to_resume_from(server, tmp_path, monkeypatch):
+def test_an_interrupt_keeps_the_part_for_the_next_start(server, tmp_path, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
@@ -459,7 +459,7 @@ def test_an_empty_archive_is_an_empty_folder(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [".tar", ".zip"])
-def test_what_a_kill_left_is_replaced(kind, tmp_path):
+def test_a_partial_folder_left_by_a_kill_is_replaced(kind, tmp_path):
     (tmp_path / "pets.part" / "a").mkdir(parents=True)
     (tmp_path / "pets.part" / "a" / "half.txt").write_text("ha")
     unpack(pack(tmp_path / f"archive{kind}"), tmp_path / "pets")
@@ -468,7 +468,7 @@ def test_what_a_kill_left_is_replaced(kind, tmp_path):
 
 
 @pytest.mark.parametrize("inside", [(), ("mine.txt",)])
-def test_a_folder_that_is_there_is_left_alone(inside, tmp_path):
+def test_an_existing_folder_is_not_changed(inside, tmp_path):
     archive = pack(tmp_path / "pets.tar")
     (tmp_path / "pets").mkdir()
     for name in inside:
@@ -518,7 +518,7 @@ def evil_members(kind):
 
 
 @pytest.mark.parametrize(("kind", "member"), [*evil_members(".tar"), *evil_members(".tar.gz"), *evil_members(".zip")])
-def test_an_evil_member_is_refused_before_anything_is_written(kind, member, tmp_path, monkeypatch):
+def test_a_malicious_member_is_refused_before_anything_is_written(kind, member, tmp_path, monkeypatch):
     extracted = []
     monkeypatch.setattr(tarfile.TarFile, "extract", lambda *_, **__: extracted.append(1))
     monkeypatch.setattr(zipfile.ZipFile, "extract", lambda *_, **__: extracted.append(1))
@@ -592,7 +592,7 @@ def test_a_full_disk_leaves_no_folder(kind, tmp_path):
 
 
 @pytest.mark.parametrize("name", [f"pets.v1{kind}" for kind in KINDS])
-def test_an_archive_is_provided_once(name, server, tmp_path):
+def test_an_archive_is_downloaded_and_unpacked_once(name, server, tmp_path):
     data = pack(tmp_path / name).read_bytes()
     wanted = source(server.url("/a", whole(data)), data=data, name=name)
     root = tmp_path / "root"
@@ -603,13 +603,13 @@ def test_an_archive_is_provided_once(name, server, tmp_path):
     assert len(server.requests) == 1
 
 
-def test_an_archive_put_there_by_hand_is_unpacked_without_the_network(server, tmp_path):
+def test_an_archive_placed_by_hand_is_unpacked_without_network(server, tmp_path):
     data = pack(tmp_path / "pets.zip").read_bytes()
     assert contents(provide(source("https://example.invalid/pets.zip", data=data, name="pets.zip"), tmp_path)) == FILES
     assert server.requests == []
 
 
-def test_no_connection_and_no_file_is_left_open(server, tmp_path):
+def test_all_connections_and_files_are_closed(server, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         wanted = source(

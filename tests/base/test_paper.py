@@ -1,4 +1,4 @@
-"""The paper's settings: the shipped entries have them, and every difference is reported in words."""
+"""The paper's settings: the shipped entries have them, and every departure is described in words."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def settings():
 
 
 def departures_of(settings, name, runs=RUNS):
-    """The differences of a shipped entry."""
+    """The departures of a shipped entry."""
     entry = settings.dataset[name]
     return departures(entry.images, entry.backbone, entry.training, runs, ALPHA)
 
@@ -46,12 +46,12 @@ def test_the_shipped_entries_have_the_papers_settings(name, settings):
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_the_clean_twins_differ_in_contrast_and_noise_alone(name, settings):
+def test_the_clean_entries_differ_only_in_contrast_and_noise(name, settings):
     wanted = ["normalisation imagenet (paper: keras_2021)", "stochastic_depth 0.0 (paper: 0.2)"]
     assert departures_of(settings, f"{name}_clean", settings.runs) == wanted
 
 
-def test_other_images_cannot_depart(settings):
+def test_departures_are_defined_only_for_the_papers_images(settings):
     others = [name for name, entry in settings.dataset.items() if entry.images.kind not in DATASETS]
     assert len(others) >= 4
     assert all(departures_of(settings, name, 2) == [] for name in others)
@@ -76,7 +76,7 @@ CHANGED = {
 
 
 def of_birds(**changes):
-    """The differences of the paper's birds after some changes."""
+    """The departures of the entry of the paper's birds after some changes."""
     parts = [Photographs(kind="caltech_birds", **IMAGES), BACKBONE, SCHEDULES["caltech_birds"]]
     for name, value in changes.items():
         parts = [replace(part, **{name: value}) if name in asdict(part) else part for part in parts]
@@ -89,34 +89,34 @@ def test_every_changed_setting_is_named_with_the_papers_value(name, value):
     assert of_birds(**{name: value}) == [f"{name} {value} (paper: {published[name]})"]
 
 
-def test_no_setting_of_images_backbone_or_schedule_is_forgotten():
+def test_every_setting_of_images_backbone_and_schedule_is_compared():
     fields = asdict(Photographs(kind="caltech_birds", **IMAGES)) | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
     assert CHANGED.keys() == fields.keys() - {"kind", "images_in_memory"}
 
 
-def test_how_much_is_in_memory_is_no_departure():
+def test_images_in_memory_is_no_departure():
     schedule = replace(SCHEDULES["caltech_birds"], images_in_memory=100)
     assert not departures(Photographs(kind="caltech_birds", **IMAGES), BACKBONE, schedule, RUNS, ALPHA)
 
 
-def test_another_level_of_the_tests_is_a_departure(settings):
+def test_another_alpha_is_a_departure(settings):
     entry = settings.dataset["caltech_birds"]
     parts = (entry.images, entry.backbone, entry.training, RUNS)
     assert departures(*parts, ALPHA) == []
     assert departures(*parts, 0.5) == ["alpha 0.5 (paper: 0.05)"]
 
 
-def test_several_changes_are_named_together():
+def test_several_departures_are_listed_together():
     assert of_birds(epochs=6, normalisation="half") == ["normalisation half (paper: keras_2021)", "epochs 6 (paper: 5)"]
 
 
-def test_more_draws_and_more_runs_are_no_departure_and_fewer_runs_are(settings):
+def test_more_draws_or_runs_are_no_departure_but_fewer_runs_are(settings):
     assert of_birds(draws=7) == []
     assert departures_of(settings, "caltech_birds", 21) == []
     assert departures_of(settings, "caltech_birds", 19) == ["19 runs (paper: 20)"]
 
 
-def test_epochs_are_two_on_cats_and_dogs_and_five_on_the_others():
+def test_the_paper_trains_two_epochs_on_cats_vs_dogs_and_five_elsewhere():
     assert {kind: schedule.epochs for kind, schedule in SCHEDULES.items()} == {
         "cats_vs_dogs": 2,
         "stanford_dogs": 5,
@@ -136,12 +136,12 @@ def test_titles_cover_the_published_columns_and_datasets():
     ("key", "published"),
     [("bla_ph_released", "BLA-PH"), ("bla_ph_reloaded", "BLA-PH"), ("bla_t_indicator", "BLA-T"), ("l2x_f", "L2X-F")],
 )
-def test_each_reading_of_a_column_stands_beside_the_published_one(key, published):
+def test_each_reading_of_a_column_is_compared_with_the_published_column(key, published):
     assert PUBLISHED_AS[key] == published
     assert COLUMNS[key].startswith(published)
 
 
-def test_readings_of_bla_ph_are_bla_t_but_for_the_head():
+def test_readings_of_bla_ph_differ_from_bla_t_only_in_the_head():
     heads = {"bla_ph": "frozen", "bla_ph_released": "trained_as_released", "bla_ph_reloaded": "trained_reloaded"}
     for key, head in heads.items():
         assert VARIANTS[key] == replace(VARIANTS["bla_t"], head=head)
@@ -152,7 +152,7 @@ def test_the_shipped_variants_have_the_papers_settings(settings):
     assert variant_departures(settings.variant) == {key: [] for key in VARIANTS}
 
 
-def test_a_changed_variant_departs_and_no_other_does(settings):
+def test_only_the_changed_variant_departs(settings):
     for key, variant in VARIANTS.items():
         found = variant_departures(settings.variant | {key: replace(variant, temperature=0.5)})
         assert found == {k: [] for k in VARIANTS} | {key: [f"{COLUMNS[key]}: temperature 0.5 (paper: 0.1)"]}
@@ -168,7 +168,7 @@ def test_a_variant_of_another_kind_departs_in_every_field(settings):
     ]
 
 
-def test_columns_of_ones_own_and_columns_that_are_not_there_depart_from_nothing():
+def test_user_defined_and_missing_columns_have_no_departures():
     assert (
         variant_departures({})
         == variant_departures({"own": NoExplanation(explanation="none")})
@@ -176,7 +176,7 @@ def test_columns_of_ones_own_and_columns_that_are_not_there_depart_from_nothing(
     )
 
 
-def test_the_small_cnn_departs_by_each_setting_that_is_not_the_papers_and_by_fewer_runs():
+def test_each_changed_setting_and_fewer_runs_are_departures_of_the_small_cnn():
     papers = SMALL_CNN | {"runs": RUNS}
     assert small_cnn_departures(papers) == small_cnn_departures(papers | {"runs": 21, "batch_size": 7}) == []
     assert small_cnn_departures(papers | {"classes": (1, 7)}) == ["classes (1, 7) (paper: (3, 8))"]
@@ -187,7 +187,7 @@ def test_the_small_cnn_departs_by_each_setting_that_is_not_the_papers_and_by_few
         assert departure.startswith(f"{name} x (paper: ")
 
 
-def test_two_network_l2x_departs_by_its_own_settings_and_those_of_images_and_backbone_alone():
+def test_two_network_l2x_departs_only_by_its_settings_images_and_backbone():
     images = Photographs(kind="cats_vs_dogs", **IMAGES)
     assert two_network_l2x_departures(images, BACKBONE, TWO_NETWORK_L2X) == []
     found = two_network_l2x_departures(replace(images, image_size=112), BACKBONE, TWO_NETWORK_L2X | {"k": 4})

@@ -1,4 +1,4 @@
-"""Settings that an entry may leave out: specs.py is in no closure, so a changed default would rerun nothing."""
+"""Default settings: specs.py is in no import closure, so a changed default would rerun nothing."""
 
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -22,14 +22,14 @@ DEFAULTS = {
 }
 
 
-def test_defaults_are_these_for_good():
-    """To change a default, rename the setting; otherwise results of entries without it would not be recomputed."""
+def test_defaults_never_change():
+    """To change a default, rename the setting; otherwise entries that use the default are not recomputed."""
     classes = [value for value in vars(specs).values() if hasattr(value, "__dataclass_fields__")]
     found = {field.name: field.default for cls in classes for field in fields(cls) if field.default is not MISSING}
     assert found == DEFAULTS
 
 
-def test_the_default_run_writes_out_what_decides_it():
+def test_the_default_entries_state_every_setting_that_affects_results():
     params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     for name in params["datasets"]:
         entry = params["dataset"][name]

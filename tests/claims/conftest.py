@@ -33,7 +33,7 @@ def column():
 
 @pytest.fixture
 def like_the_paper():
-    """Columns as Table 1 has them on birds, with a post-hoc variant that varies more."""
+    """Columns with the values of Table 1 on birds; the post-hoc variant varies more."""
     return {
         "bl": _column(0.68, 1.3, seed=1),
         "bl_plus": _column(0.68, 1.3, seed=2),
@@ -64,7 +64,7 @@ def _modules(collapsed=20, logit=-1000.0, pointwise=30.0, bla=10.0, dataset="bir
 def modules():
     """`modules(collapsed, logit, pointwise, bla)`: 20 runs of each abandoned module and of BLA.
 
-    `collapsed` concept vectors keep one cell at this logit; sizes vary a little around the given ones.
+    `collapsed` concept vectors keep one cell with this logit; sizes vary a little around the given values.
     """
     return _modules
 

@@ -32,7 +32,7 @@ def finding(holds_here="yes"):
     ],
     ids=range(8),
 )
-def test_a_verdict_needs_an_answer_without_obstacle_or_departure(case, verdict, reason):
+def test_a_verdict_needs_an_answer_and_no_obstacle_or_departure(case, verdict, reason):
     found = judged(case)
     assert found[0] == verdict
     assert found[1].endswith(reason)
@@ -64,7 +64,7 @@ def test_the_papers_birds_at_the_papers_settings_get_verdicts(like_the_paper, ju
     pd.testing.assert_frame_equal(table, judge(like_the_paper))
 
 
-def test_departures_leave_answers_and_take_verdicts_away_and_the_reason_lists_them(like_the_paper, judge):
+def test_departures_keep_answers_but_replace_verdicts_by_a_reason(like_the_paper, judge):
     departures = ["epochs 3 (paper: 5)", "19 runs (paper: 20)"]
     before, after = judge(like_the_paper), judge(like_the_paper, departures=departures)
     tested = after[(after["holds_here"] != "") & (after["dataset"] == "birds")]

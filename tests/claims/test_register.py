@@ -10,7 +10,7 @@ from bla.claims.rules import Dataset
 from bla.experiments.runs import Column
 
 
-def test_all_twenty_claims_are_there_in_the_papers_order(evidence, modules, like_the_paper):
+def test_all_twenty_claims_are_in_the_papers_order(evidence, modules, like_the_paper):
     datasets = [Dataset("birds", "caltech_birds", 200, like_the_paper)]
     table = judge_claims(evidence(datasets, abandoned_modules=modules()))
     assert list(dict.fromkeys(table["claim"])) == list(range(1, 21))
@@ -24,7 +24,9 @@ def test_a_claim_about_birds_is_not_judged_on_dogs(like_the_paper, judge):
 
 
 @pytest.mark.parametrize(("classes", "text"), [(2, "leaves the accuracy on A"), (10, "raises the accuracy on B and C")])
-def test_stand_ins_get_answers_but_no_verdict_and_stand_for_a_by_two_classes(classes, text, like_the_paper, judge):
+def test_stand_ins_get_answers_but_no_verdict_and_replace_dataset_a_if_they_have_two_classes(
+    classes, text, like_the_paper, judge
+):
     table = judge(like_the_paper, "cluttered_digits", classes).query("dataset == 'birds'")
     tested = table[table["holds_here"] != ""]
     assert set(table["verdict"]) == {"not run"}
@@ -32,7 +34,7 @@ def test_stand_ins_get_answers_but_no_verdict_and_stand_for_a_by_two_classes(cla
     assert tested.loc[tested["claim"] == 3, "text"].str.contains(text).tolist() == [True]
 
 
-def test_the_papers_values_stand_beside_ours(like_the_paper, judge):
+def test_the_papers_values_are_beside_ours(like_the_paper, judge):
     row = judge(like_the_paper).query("claim == 1").iloc[0]
     assert row["paper"] == "C: BL 0.6794 ± 0.0007, BLA 0.6722 ± 0.0009, L2X-F 0.6451 ± 0.0012"
     assert "n = 20" in row["ours"]
@@ -48,9 +50,7 @@ def test_a_column_that_was_not_run_is_named(like_the_paper, judge):
 @pytest.mark.parametrize(
     "present", [(), ("bla_ph_released",), ("bla_ph_reloaded",), ("bla_ph_released", "bla_ph_reloaded")]
 )
-def test_claims_about_the_frozen_head_are_judged_for_every_reading_of_it_that_is_there(
-    present, like_the_paper, column, judge
-):
+def test_claims_about_the_frozen_head_are_judged_for_every_reading_that_ran(present, like_the_paper, column, judge):
     columns = like_the_paper | {key: column(0.68, 2.0, 0.02, seed=8) for key in present}
     table = judge(columns).query("claim in (5, 6)")
     titles = {"bla_ph": "(BLA-PH)", "bla_ph_released": "(BLA-PH (released))", "bla_ph_reloaded": "(BLA-PH (reloaded))"}
@@ -58,12 +58,12 @@ def test_claims_about_the_frozen_head_are_judged_for_every_reading_of_it_that_is
         own = table[table["text"].str.contains(title, regex=False)]
         claims = [5, 5, 6, 6] if key in ("bla_ph", *present) else []  # accuracy and loss
         assert own["claim"].tolist() == claims
-        # It is unknown which reading was published: all are compared with the same value.
+        # The paper does not say which reading it used: all are compared with the same value.
         assert own["paper"].str.contains("BLA-PH 0.6650 ± 0.0062").sum() == len(claims) / 2
     assert len(table) == 4 + 4 * len(present)
 
 
-def test_readings_of_the_frozen_head_get_answers_of_their_own(like_the_paper, judge):
+def test_each_reading_of_the_frozen_head_gets_its_own_answer(like_the_paper, judge):
     columns = like_the_paper | {"bla_ph_released": like_the_paper["bla_t"]}  # its head trains, so the runs are the same
     table = judge(columns)
     rows = {
@@ -79,7 +79,7 @@ def test_readings_of_the_frozen_head_get_answers_of_their_own(like_the_paper, ju
 @pytest.mark.parametrize(
     ("key", "spoilt"), [("l2x_f", {1, 2, 16, 17}), ("bla", {1, 2, 3, 4, 14}), ("bla_t", {3, 4, 5, 6, 7, 16}), ("bla_ph", {5, 6})]
 )  # fmt: skip
-def test_a_variant_that_departs_spoils_the_claims_about_it_alone(key, spoilt, like_the_paper, judge):
+def test_a_variant_that_departs_invalidates_only_claims_about_this_variant(key, spoilt, like_the_paper, judge):
     departure = f"{key}: temperature 0.5 (paper: 0.1)"
     table = judge(like_the_paper, variant_departures={"bla": [], key: [departure]})
     tested = table[(table["holds_here"] != "") & (table["dataset"] == "birds")]
@@ -89,13 +89,13 @@ def test_a_variant_that_departs_spoils_the_claims_about_it_alone(key, spoilt, li
     assert set(tested.loc[~not_run, "claim"]) == {1, 2, 3, 4, 5, 6, 7, 14, 16, 17} - spoilt
 
 
-def test_departures_of_dataset_and_variants_stand_one_after_the_other(like_the_paper, judge):
+def test_departures_of_the_dataset_come_before_those_of_variants(like_the_paper, judge):
     departing = {"l2x_f": ["k 3"], "bla": ["theta 1"], "bla_t": ["x"]}
     row = judge(like_the_paper, departures=["epochs 3"], variant_departures=departing).query("claim == 1").iloc[0]
     assert row["reason"].endswith(": epochs 3, theta 1, k 3")
 
 
-def test_a_reading_that_departs_spoils_its_own_rows(like_the_paper, column, judge):
+def test_a_reading_that_departs_invalidates_only_its_rows(like_the_paper, column, judge):
     columns = like_the_paper | {"bla_ph_released": column(0.68, 2.0, 0.02, seed=8)}
     table = judge(columns, variant_departures={"bla_ph_released": ["x"]}).query("claim in (5, 6)")
     spoilt = table["text"].str.contains("(BLA-PH (released))", regex=False)
@@ -111,7 +111,7 @@ def test_imagenet_2012_gets_an_answer_and_no_verdict(judge):
     assert table["reason"].str.contains("2012").all()
 
 
-def test_without_imagenet_its_claim_says_what_it_needs(judge, like_the_paper):
+def test_without_imagenet_claim_13_says_what_it_needs(judge, like_the_paper):
     (row,) = judge(like_the_paper).query("claim == 13").to_dict("records")
     assert (row["verdict"], row["dataset"]) == ("not run", "")
     assert "ImageNet" in row["reason"]
@@ -145,7 +145,9 @@ def judged(evidence):
         ("cluttered_digits", 10, ["A and B", "C"]),
     ],
 )
-def test_claim_10_is_of_a_and_b_and_of_c_and_stand_ins_stand_for_what_their_classes_allow(kind, classes, rules, judged):
+def test_claim_10_has_a_case_for_a_and_b_and_one_for_c_and_stand_ins_follow_their_number_of_classes(
+    kind, classes, rules, judged
+):
     table = judged(with_lime(kind, classes, 0.4, 0.4)).query("claim == 10")
     assert [text.rpartition(" on ")[2] for text in table["text"]] == rules
     if kind == "cluttered_digits":
@@ -157,14 +159,12 @@ def test_claim_10_is_of_a_and_b_and_of_c_and_stand_ins_stand_for_what_their_clas
 @pytest.mark.parametrize(
     ("kind", "paper"), [("caltech_birds", "C: CAM 0.08, BLA-T 0.37"), ("cats_vs_dogs", "A: CAM 0.47, BLA-T 0.37")]
 )
-def test_the_papers_correlations_stand_beside_ours(kind, paper, judged):
+def test_the_papers_correlations_are_beside_ours(kind, paper, judged):
     assert judged(with_lime(kind)).query("claim == 10")["paper"].tolist() == [paper]
 
 
 @pytest.mark.parametrize(("kind", "bla_t", "cam"), [("cats_vs_dogs", 0.45, 0.4), ("caltech_birds", 0.45, 0.4)])
-def test_departures_of_lime_leave_the_answer_of_claim_10_and_take_its_verdict_and_touch_no_other_claim(
-    kind, bla_t, cam, judged
-):
+def test_departures_of_lime_remove_only_the_verdict_of_claim_10(kind, bla_t, cam, judged):
     departures = ["300 patterns of LIME (paper: 1000)"]
     tables = [judged(with_lime(kind, 10, bla_t, cam, lime_departures=told)) for told in ([], departures)]
     (before,), (after,) = (table.query("claim == 10").to_dict("records") for table in tables)
@@ -183,7 +183,7 @@ def test_without_correlations_claim_10_is_not_run(judged):
 # Other experiments
 
 
-def test_abandoned_modules_of_other_data_or_settings_get_no_verdict(evidence, modules, like_the_paper):
+def test_abandoned_modules_with_other_data_or_settings_get_no_verdict(evidence, modules, like_the_paper):
     def rows(kind="caltech_birds", departures=(), dataset="birds"):
         datasets = [Dataset("birds", kind, 200, like_the_paper, departures)]
         table = judge_claims(evidence(datasets, abandoned_modules=modules(dataset=dataset)))
@@ -196,14 +196,14 @@ def test_abandoned_modules_of_other_data_or_settings_get_no_verdict(evidence, mo
     assert rows(dataset="others") == []
 
 
-def test_a_module_that_was_not_trained_leaves_its_claim_with_a_reason(evidence, modules):
+def test_the_claim_about_an_untrained_module_gets_a_reason(evidence, modules):
     runs = modules()
     table = judge_claims(evidence(abandoned_modules=runs[runs["variant"] != "sigmoid"])).query("claim in (11, 12)")
     assert table[["claim", "verdict"]].to_numpy().tolist() == [[12, "not run"]]
     assert "abandoned_modules" in table["reason"].item()
 
 
-def test_the_small_cnn_on_other_data_or_settings_gets_no_verdict(evidence, small_cnn, answers):
+def test_the_small_cnn_with_other_data_or_settings_gets_no_verdict(evidence, small_cnn, answers):
     close = {"bla_t": 0.9935, "spread": 0.002}
     found = answers(judge_claims(evidence(small_cnn=small_cnn(**close), small_cnn_departures=["epochs 1 (paper: 3)"])))
     assert (found[8], found[15]) == (("yes", "not run"), ("yes", "not run"))
@@ -211,7 +211,7 @@ def test_the_small_cnn_on_other_data_or_settings_gets_no_verdict(evidence, small
     assert (found[8], found[15]) == (("yes", "not run"), ("", "not run"))
 
 
-def test_the_papers_accuracies_on_mnist_stand_beside_ours(evidence):
+def test_the_papers_accuracies_on_mnist_are_beside_ours(evidence):
     table = judge_claims(evidence())
     (row,) = table.query("claim == 8").to_dict("records")
     assert row["paper"] == "BL 0.994, BLA-T 0.993, p = 0.26"
@@ -219,7 +219,7 @@ def test_the_papers_accuracies_on_mnist_stand_beside_ours(evidence):
     assert table.query("claim == 15")["paper"].tolist() == ["BLA-T 0.993, L2X 0.958"]
 
 
-def test_two_network_l2x_on_other_data_or_settings_gets_no_verdict(evidence, two_network):
+def test_two_network_l2x_with_other_data_or_settings_gets_no_verdict(evidence, two_network):
     (row,) = judge_claims(evidence(kinds={"cats": "image_folder"})).query("claim == 9").to_dict("records")
     assert (row["holds_here"], row["verdict"]) == ("yes", "not run")
     assert "dataset" in row["reason"]
@@ -229,7 +229,7 @@ def test_two_network_l2x_on_other_data_or_settings_gets_no_verdict(evidence, two
     assert row["reason"].endswith("k 4 (paper: 8), 7 images left out (paper: none)")
 
 
-def test_only_readings_that_the_paper_may_mean_are_judged(evidence, two_network):
+def test_only_possible_readings_of_the_paper_are_judged(evidence, two_network):
     grey = two_network(reading="grey", background="mean")
     whole = two_network(reading="whole", straight_through=True)
     divided = two_network(hard=0.9, reading="divided")
@@ -243,7 +243,7 @@ def test_only_readings_that_the_paper_may_mean_are_judged(evidence, two_network)
 @pytest.mark.parametrize(
     ("rows", "setting"), [(slice(None), "two_network_l2x.readings"), (slice(0), "two_network_l2x.datasets")]
 )
-def test_where_no_reading_of_the_papers_ran_claim_9_names_the_setting(rows, setting, evidence, two_network):
+def test_if_no_possible_reading_ran_claim_9_names_the_setting(rows, setting, evidence, two_network):
     runs = two_network(reading="grey", background="mean")[rows]
     (row,) = judge_claims(evidence(two_network_l2x=runs)).query("claim == 9").to_dict("records")
     assert (row["verdict"], row["paper"]) == ("not run", "soft 0.96, hard 0.50")

@@ -22,7 +22,7 @@ def test_columns_like_the_papers_reproduce_its_claims(like_the_paper, judge, ans
         assert set(answers(table, number)) == {"yes"}, number
 
 
-def test_columns_turned_around_refute_them(like_the_paper, column, judge, answers):
+def test_swapped_columns_refute_the_claims(like_the_paper, column, judge, answers):
     columns = like_the_paper
     columns |= {"bl": columns["l2x_f"], "bl_plus": columns["l2x_f"], "l2x_f": columns["bl"]}
     columns |= {"bla": column(0.6, 2.2, sizes=(5, 6)), "bla_t": column(0.55, 1.5), "bla_ph": column(0.3, 1.0, 1e-5)}
@@ -56,9 +56,7 @@ def test_a_difference_whose_mean_and_ranks_disagree_is_inconclusive(like_the_pap
     assert row["holds_here"] == "inconclusive"
 
 
-def test_runs_that_differ_in_size_do_not_make_explanations_that_vary_from_image_to_image(
-    like_the_paper, judge, answers
-):
+def test_size_differences_between_runs_do_not_count_as_variation_between_images(like_the_paper, judge, answers):
     bla = like_the_paper["bla"]
     constant = np.tile(np.arange(1, RUNS + 1)[:, None], (1, IMAGES)).astype(np.int16)
     table = judge(like_the_paper | {"bla": Column(bla.correct, bla.loss, constant)})
@@ -102,8 +100,8 @@ def test_a_column_that_does_not_vary_at_all_is_judged_without_an_interval(like_t
 
 
 @pytest.mark.parametrize(("gained", "lost", "holds"), [(40, 10, "yes"), (10, 40, "no"), (15, 15, "inconclusive")])
-def test_imagenet_is_judged_by_the_images_that_one_column_alone_gets_right(gained, lost, holds, judge):
-    """McNemar's test is a binomial test of the images on which the two differ, in run 0."""
+def test_imagenet_is_judged_by_images_that_only_one_column_classifies_correctly(gained, lost, holds, judge):
+    """McNemar's test is a binomial test on the images that only one of the two columns classifies correctly, in run 0."""
     correct = np.zeros((2, 200), bool)
     correct[0, :100] = True
     other = correct.copy()
@@ -151,7 +149,7 @@ def answer(claim_10):
 
 
 @pytest.mark.parametrize("kind", ["cats_vs_dogs", "stanford_dogs"])
-def test_bla_t_is_comparable_with_cam_where_the_interval_of_their_difference_is_within_the_border(kind, answer):
+def test_bla_t_is_comparable_with_cam_if_the_interval_of_the_difference_is_within_the_margin(kind, answer):
     cam = correlated(0.4)
     for ours in (0.4, 0.3, 0.5):
         assert answer(kind, correlated(ours, seed=1), cam) == ("yes", "reproduced")
@@ -160,10 +158,10 @@ def test_bla_t_is_comparable_with_cam_where_the_interval_of_their_difference_is_
     for ours in (0.4 + COMPARABLE, 0.4 - COMPARABLE):
         assert answer(kind, correlated(ours, seed=1), cam) == ("inconclusive", "inconclusive")
     per_image = np.tile(np.random.default_rng(2).normal(0.4, 2, LIME_IMAGES), (LIME_RUNS, 1))
-    assert answer(kind, per_image, cam) == ("inconclusive", "inconclusive")  # wide for images alone
+    assert answer(kind, per_image, cam) == ("inconclusive", "inconclusive")  # wide over images only
 
 
-def test_bla_t_is_closer_to_lime_than_cam_where_ranks_and_means_say_so(answer):
+def test_bla_t_is_closer_to_lime_than_cam_only_if_ranks_and_means_agree(answer):
     cam = correlated(0.1)
     assert answer("caltech_birds", correlated(0.4, seed=1), cam) == ("yes", "reproduced")
     assert answer("caltech_birds", correlated(0.0, seed=1), cam) == ("no", "not reproduced")
@@ -176,7 +174,7 @@ def test_bla_t_is_closer_to_lime_than_cam_where_ranks_and_means_say_so(answer):
     assert answer("caltech_birds", cam + change, cam) == ("inconclusive", "inconclusive")
 
 
-def test_claim_10_holds_means_with_errors_over_images_and_wilcoxons_p(claim_10):
+def test_claim_10_reports_means_errors_over_images_and_wilcoxons_p(claim_10):
     bla_t, cam = correlated(0.4, seed=1), correlated(0.1)
     p = stats.wilcoxon(bla_t.mean(axis=0), cam.mean(axis=0), method="exact").pvalue
     (row,) = claim_10("caltech_birds", 200, bla_t, cam).itertuples()
@@ -202,7 +200,7 @@ def test_a_constant_map_counts_as_0_in_claim_10(kind, claim_10):
 # Other experiments
 
 
-def test_claims_about_the_modules_that_the_paper_gave_up(evidence, modules, like_the_paper, answers):
+def test_claims_about_the_abandoned_modules(evidence, modules, like_the_paper, answers):
     def found(**numbers):
         datasets = [Dataset("birds", "caltech_birds", 200, like_the_paper)]
         return answers(judge_claims(evidence(datasets, abandoned_modules=modules(**numbers))))
@@ -218,7 +216,7 @@ def test_claims_about_the_modules_that_the_paper_gave_up(evidence, modules, like
 
 
 def test_the_small_cnn_claims_of_mnist(evidence, small_cnn, answers):
-    """No difference needs p >= alpha and a narrow interval; to beat 0.958 a test and a larger mean."""
+    """ "No difference" needs p >= alpha and a narrow interval; "better than 0.958" needs a test and a larger mean."""
 
     def found(**numbers):
         return answers(judge_claims(evidence(small_cnn=small_cnn(**numbers))))
@@ -248,7 +246,7 @@ def test_the_small_cnn_claims_of_mnist(evidence, small_cnn, answers):
     ],
     ids=str,
 )
-def test_two_network_l2x_collapses_or_does_not(numbers, holds, evidence, two_network):
+def test_collapse_of_two_network_l2x_is_judged_by_the_hard_accuracy(numbers, holds, evidence, two_network):
     runs = two_network(**numbers)
     (row,) = judge_claims(evidence(two_network_l2x=runs)).query("claim == 9").to_dict("records")
     verdicts = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}

@@ -1,4 +1,4 @@
-"""Cluttered digits: one split of the sources, reproducible images, masks on the digit, no leak of the label."""
+"""Cluttered digits: split by sources, reproducible images, masks on the digit, no leak of the label."""
 
 from collections import Counter
 from dataclasses import replace
@@ -28,7 +28,7 @@ TWO = replace(TEN, classes=(3, 8))
 DIGITS = load_digits().target
 
 
-def test_every_source_is_on_one_side_of_the_split():
+def test_every_source_is_in_exactly_one_split():
     train, test = (source_split()[split].tolist() for split in ("train", "test"))
     assert sorted(train + test) == list(range(1797))
 
@@ -44,7 +44,7 @@ def test_3_vs_8_has_357_sources():
 
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("spec", [TEN, TWO], ids=["ten", "two"])
-def test_images_come_from_their_side_of_the_split_and_their_class(spec, split):
+def test_digits_come_from_sources_of_their_split_and_class(spec, split):
     data = generate(spec, split, seed=0)
     sources = [int(source) for source in data.sources]
     assert set(sources) <= set(source_split()[split].tolist())
@@ -52,7 +52,7 @@ def test_images_come_from_their_side_of_the_split_and_their_class(spec, split):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_fragments_come_from_their_side_of_the_split(split, monkeypatch):
+def test_fragments_come_from_sources_of_their_split(split, monkeypatch):
     drawn = record_sources(monkeypatch)
     generate(TWO, split, seed=0)
     assert {source for source, _, _ in drawn} <= set(source_split()[split].tolist())
@@ -95,7 +95,7 @@ def test_the_digit_can_be_as_large_as_the_image():
     assert generate(spec, "train", seed=0).masks.any((1, 2, 3)).all()
 
 
-def test_under_the_mask_the_image_differs_from_its_ground():
+def test_under_the_mask_the_image_differs_from_the_background():
     data = generate(replace(TEN, fragments=0), "train", seed=0)
     for image, mask in zip(data.images.mean(3), data.masks[:, 0], strict=True):
         rows, columns = np.nonzero(mask)
@@ -105,7 +105,7 @@ def test_under_the_mask_the_image_differs_from_its_ground():
 
 
 def record_sources(monkeypatch):
-    """Make `generate` report (source, image, whole) for every piece of ink: the ink is the number of its source."""
+    """Make `generate` report (source, image, whole) for every piece of ink; the ink of a source is its number."""
     monkeypatch.setattr(cluttered_digits, "AT_ONCE", 10_000)  # in this process
     drawn, paint, images = [], cluttered_digits._paint, Counter()
     numbers = np.arange(1, 1798, dtype=np.float32)[:, None, None]
@@ -122,7 +122,7 @@ def record_sources(monkeypatch):
     return drawn
 
 
-def test_fragments_are_drawn_from_all_classes_whatever_the_label(monkeypatch):
+def test_fragments_are_drawn_from_all_classes_independently_of_the_label(monkeypatch):
     drawn = record_sources(monkeypatch)
     labels = generate(replace(TWO, train_images=400), "train", seed=0).labels
     table = np.zeros((2, 10), int)
@@ -136,7 +136,7 @@ def test_fragments_are_drawn_from_all_classes_whatever_the_label(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", [TEN, TWO], ids=["ten", "two"])
-def test_colours_do_not_tell_the_class(spec):
+def test_colours_do_not_predict_the_class(spec):
     spec = replace(spec, train_images=1000, test_images=500)
     train, test = (generate(spec, split, seed=0) for split in ("train", "test"))
 

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def half_pixel_bilinear(rgb, size):
-    """Sample at the centres of the new pixels, without antialiasing: what TensorFlow 2's tf.image.resize computes."""
+    """Sample at the centres of the new pixels, without antialiasing, as TensorFlow 2's tf.image.resize does."""
     height, width, _ = rgb.shape
     out = np.zeros((size, size, 3))
     for y in range(size):
@@ -43,14 +43,14 @@ def test_bilinear_is_the_half_pixel_formula(shape):
     assert np.abs(resize_image(rgb, 9, "bilinear") - half_pixel_bilinear(rgb, 9)).max() <= 0.5 + 1e-4
 
 
-def test_the_two_differ_where_an_image_shrinks():
+def test_the_two_filters_differ_if_an_image_shrinks():
     rgb = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     plain, smooth = (resize_image(rgb, 8, resize).astype(int) for resize in ("bilinear", "bilinear_antialias"))
     assert np.abs(plain - smooth).max() > 20
 
 
 @pytest.mark.parametrize("resize", ["bilinear", "bilinear_antialias"])
-def test_an_image_of_the_right_size_stays_as_it_is(resize):
+def test_an_image_of_the_right_size_is_unchanged(resize):
     rgb = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
     np.testing.assert_array_equal(resize_image(rgb, 8, resize), rgb)
 
@@ -63,7 +63,7 @@ def test_images_are_squashed_not_cropped(tmp_path):
 
 RED = Image.new("RGB", (8, 8), (200, 30, 40))
 GREY = Image.new("L", (8, 8), 77)
-MODES = {  # what is saved -> the colour that is read
+MODES = {  # saved pixel -> colour that is read
     "grey.png": (GREY, (77, 77, 77)),
     "grey.jpg": (GREY, (77, 77, 77)),
     "grey_alpha.png": (GREY.convert("LA"), (77, 77, 77)),
@@ -99,7 +99,7 @@ STORED = {  # EXIF orientation -> how the camera stored the upright image
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_images_are_turned_as_their_exif_says(orientation, suffix, tmp_path):
+def test_images_are_rotated_by_their_exif_orientation(orientation, suffix, tmp_path):
     upright = Image.fromarray(np.kron([[0, 90], [160, 250]], np.ones((8, 8))).astype(np.uint8)).convert("RGB")
     turn = STORED[orientation]
     exif = Image.Exif()
@@ -109,7 +109,7 @@ def test_images_are_turned_as_their_exif_says(orientation, suffix, tmp_path):
     assert np.abs(difference).max() <= 5
 
 
-def test_a_16_bit_image_is_turned_too(tmp_path):
+def test_a_16_bit_image_is_rotated_too(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 3
     Image.fromarray(np.array([[0, 65535], [0, 65535]], np.uint16)).save(tmp_path / "a.png", exif=exif)
@@ -155,7 +155,7 @@ BAD = {
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_that_is_no_whole_image_is_refused_by_name(name, tmp_path):
+def test_a_file_that_is_not_a_complete_image_is_named(name, tmp_path):
     path = tmp_path / name
     path.write_bytes(BAD[name])
     with pytest.raises(BlaError) as error:
@@ -194,12 +194,12 @@ def test_a_decompression_bomb_is_refused(limit, refused, tmp_path, monkeypatch):
         load_image(tmp_path / "a.png", 8, "bilinear")
 
 
-def test_of_a_moving_gif_the_first_picture_is_read(tmp_path):
+def test_the_first_frame_of_an_animated_gif_is_read(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded(RED, "GIF", save_all=True, append_images=[GREY.convert("RGB")]))
     assert np.unique(load_image(tmp_path / "a.jpg", 8, "bilinear").reshape(-1, 3), axis=0).tolist() == [[200, 30, 40]]
 
 
-def test_pixels_under_a_damaged_exif_stay_as_they_are_stored(tmp_path):
+def test_an_image_with_damaged_exif_is_not_rotated(tmp_path):
     (tmp_path / "odd.jpg").write_bytes(jpeg_with_damaged_exif())
     (tmp_path / "plain.jpg").write_bytes(encoded(RED, "JPEG"))
     odd, plain = (load_image(tmp_path / name, 8, "bilinear") for name in ("odd.jpg", "plain.jpg"))
@@ -251,19 +251,19 @@ TREATED = {  # stored content -> reported problem
 
 
 @pytest.mark.parametrize("name", TREATED)
-def test_what_was_done_to_an_image_is_said(name, tmp_path):
+def test_conversions_of_an_image_are_recorded(name, tmp_path):
     content, treatment = TREATED[name]
     (part,) = read_images(listing(tmp_path, {name: content}), "train", 8, "bilinear")
     assert (part.sources, part.treatment) == ([name], [treatment])
 
 
-def test_official_images_stay_as_they_are_stored(tmp_path):
+def test_official_images_are_not_rotated(tmp_path):
     stored = listing(tmp_path, {"a.jpg": oriented(RED.resize((30, 20)), "JPEG", 6)})
     (part,) = read_images(replace(stored, turned=False), "train", 8, "bilinear")
     assert (part.treatment, part.shapes.tolist()) == (["EXIF turn left out"], [[20, 30]])
 
 
-def test_the_hash_is_that_of_the_file_and_the_shape_that_of_the_upright_image(tmp_path):
+def test_the_hash_is_of_the_file_and_the_shape_of_the_upright_image(tmp_path):
     images = {"a.png": encoded(RED.resize((30, 20)), "PNG"), "b.jpg": oriented(RED.resize((30, 20)), "JPEG", 6)}
     (part,) = read_images(listing(tmp_path, images), "train", 8, "bilinear")
     assert part.sha256 == [hashlib.sha256(content).hexdigest() for content in images.values()]
@@ -292,7 +292,7 @@ def many(tmp_path_factory):
     [(0, 1), (1, 1), (64, 1), (COUNT - 1, 1), (COUNT, 1), (COUNT, None)]
     + [pytest.param(start, 2, marks=pytest.mark.slow) for start in (0, 3)],
 )
-def test_images_come_in_order_whatever_the_start_and_the_processes(start, processes, many):
+def test_images_come_in_order_for_any_start_and_number_of_processes(start, processes, many):
     files, pixels, masks = many
     parts = list(read_images(files, "train", 4, "bilinear", start, processes))
     assert [len(part.images) for part in parts] == [min(64, COUNT - i) for i in range(start, COUNT, 64)]
@@ -319,7 +319,7 @@ def test_two_processes_name_the_bad_files_in_order(many):
 
 
 @pytest.mark.slow
-def test_processes_end_when_the_rest_is_not_asked_for(many):
+def test_processes_end_if_the_reader_stops_early(many):
     parts = read_images(many[0], "train", 4, "bilinear", processes=2)
     np.testing.assert_array_equal(next(parts).images, many[1][:64])
     parts.close()
@@ -329,7 +329,7 @@ GOOD = encoded(RED, "PNG")
 
 
 @pytest.mark.parametrize(("start", "chunks"), [(0, [2, 2, 2, 1]), (1, [2, 2, 2])])
-def test_every_unreadable_file_is_named_after_all_were_tried(start, chunks, tmp_path, monkeypatch):
+def test_all_files_are_tried_and_every_unreadable_one_is_named(start, chunks, tmp_path, monkeypatch):
     monkeypatch.setattr(imagefiles, "CHUNK", 2)
     files = {"0.png": GOOD, "1.png": b"", "2.png": GOOD, "3.png": GOOD, "4.png": GOOD, "5.png": BAD["text.jpg"]}
     parts, seen = read_images(listing(tmp_path, files | {"6.png": GOOD}), "train", 8, "bilinear", start), []
@@ -350,7 +350,7 @@ def test_every_kind_of_bad_file_is_in_the_message(tmp_path):
     assert [line.split(":")[0] for line in lines] == [f"{tmp_path}/{name}" for name in files if name != "good.png"]
 
 
-def test_an_image_that_cannot_be_used_has_no_hash(tmp_path):
+def test_an_unusable_image_has_no_hash(tmp_path):
     """An unusable image has zero pixels and a zero mask in its chunk."""
     files = {"good.png": GOOD, "empty.png": b"", "maskless.png": GOOD}
     save_mask(tmp_path / "good.mask", np.ones((8, 8)))
@@ -362,7 +362,7 @@ def test_an_image_that_cannot_be_used_has_no_hash(tmp_path):
 
 
 def save_mask(path, values, mode="L"):
-    """A PNG of these pixels, which are colour numbers for the mode P."""
+    """A PNG of these pixels; in mode P they are palette indices."""
     image = Image.fromarray(np.asarray(values, np.uint8))
     if mode == "P":
         image.putpalette([0, 0, 0, 128, 0, 0, 255, 255, 255])
@@ -386,7 +386,7 @@ def save_mask(path, values, mode="L"):
         ([0, 1, 2, 2], "P", "trimap", [0, 1, 0, 0]),
     ],
 )
-def test_what_a_mask_marks(values, mode, masks, object_at, tmp_path):
+def test_pixels_that_count_as_object_in_a_mask(values, mode, masks, object_at, tmp_path):
     path = save_mask(tmp_path / "a.png", np.reshape(values, (2, 2)), mode)
     mask = load_mask(path, 2, masks, (2, 2))
     assert (mask.dtype, mask.ravel().tolist()) == (np.bool_, object_at)
@@ -396,13 +396,13 @@ def test_what_a_mask_marks(values, mode, masks, object_at, tmp_path):
     ("shape", "size", "rows", "columns"),
     [
         ((2, 2), 4, [0, 0, 1, 1], [0, 0, 1, 1]),
-        ((4, 4), 2, [1, 3], [1, 3]),  # the centre of a new pixel is on the border of two old ones; the later one counts
+        ((4, 4), 2, [1, 3], [1, 3]),  # new centres lie on borders of old pixels; the later pixel counts
         ((3, 3), 2, [0, 2], [0, 2]),
         ((5, 2), 2, [1, 3], [0, 1]),
         ((2, 7), 3, [0, 1, 1], [1, 3, 5]),
     ],
 )
-def test_a_mask_is_resized_by_the_pixel_nearest_to_each_new_centre(shape, size, rows, columns, tmp_path):
+def test_a_mask_is_resized_by_nearest_neighbour(shape, size, rows, columns, tmp_path):
     for number in range(shape[0] * shape[1]):
         marked = np.zeros(shape)
         marked.flat[number] = 255
@@ -421,7 +421,7 @@ def test_a_mask_is_resized_by_the_pixel_nearest_to_each_new_centre(shape, size, 
         (None, "binary", "no such mask"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused_by_name(values, masks, reason, tmp_path):
+def test_a_mask_of_another_size_is_refused_by_name(values, masks, reason, tmp_path):
     path = tmp_path / "a.png" if values is None else save_mask(tmp_path / "a.png", values)
     with pytest.raises(BlaError, match=rf"^{re.escape(str(tmp_path))}/a\.png: .*{reason}"):
         load_mask(path, 2, masks, (2, 3))
@@ -435,7 +435,7 @@ def test_a_mask_that_cannot_be_read_is_refused_by_name(content, tmp_path):
     assert str(error.value).startswith(f"{tmp_path}/a.png: not a readable PNG mask")
 
 
-def test_a_mask_is_that_of_the_upright_image(tmp_path):
+def test_a_mask_is_rotated_with_its_image(tmp_path):
     save_mask(tmp_path / "a.mask", np.repeat([[255], [0]], 15, axis=0).repeat(20, axis=1))
     content = oriented(RED.resize((30, 20)), "JPEG", 6)
     (part,) = read_images(listing(tmp_path, {"a.jpg": content}, "binary"), "train", 2, "bilinear")

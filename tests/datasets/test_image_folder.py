@@ -26,7 +26,7 @@ def names(listing, split):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes with three training images and one test image each; the files are empty, since `find` opens none."""
+    """Two classes with three training images and one test image each; the files are empty, because `find` opens none."""
     touch(tmp_path, *(f"train/{name}" for name in ("cat/b.jpg", "cat/a.png", "cat/C.JPG")))
     touch(tmp_path, *(f"train/{name}" for name in ("dog/x.jpeg", "dog/z.PNG", "dog/y.jpg")))
     touch(tmp_path, "test/cat/1.jpg", "test/dog/1.jpg")
@@ -40,7 +40,7 @@ def shared(tmp_path):
     return tmp_path
 
 
-def test_lists_in_the_order_of_the_paths(folder):
+def test_images_are_listed_in_the_order_of_their_paths(folder):
     listing = find(SPEC, folder)
     own = ["cat/C.JPG", "cat/a.png", "cat/b.jpg", "dog/x.jpeg", "dog/y.jpg", "dog/z.PNG"]
     labels = [0, 0, 0, 1, 1, 1]
@@ -73,7 +73,7 @@ def test_links_are_followed(folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("limit", "train"), [(1, ["C.JPG", "x.jpeg"]), (9, None), (None, None)])
-def test_a_limit_on_the_images_of_a_class_applies_to_training_alone(folder, limit, train):
+def test_a_limit_on_images_per_class_applies_only_to_training(folder, limit, train):
     touch(folder, "test/cat/2.jpg")
     listing = find(ImageFolder(kind="image_folder", path="photos", image_size=32, train_images_per_class=limit), folder)
     kept = [name.split("/")[-1] for name in names(listing, "train")]
@@ -81,7 +81,7 @@ def test_a_limit_on_the_images_of_a_class_applies_to_training_alone(folder, limi
     assert len(listing.splits["test"]) == 3
 
 
-def test_hidden_files_are_ignored_and_other_files_named(folder, capsys):
+def test_hidden_files_are_ignored_and_other_files_are_listed(folder, capsys):
     (folder / "train/.ipynb_checkpoints").mkdir()
     touch(folder / "train/cat", "._a.jpg", ".hidden.png", "Thumbs.db", "notes.txt")
     touch(folder, "train/README")
@@ -103,7 +103,7 @@ def test_hidden_files_are_ignored_and_other_files_named(folder, capsys):
         (["test/cat"], ": train and test", "only one of them has cat"),
     ],
 )
-def test_a_missing_folder_is_named_with_the_layout_that_is_expected(folder, removed, named, remedy):
+def test_a_missing_folder_is_named_with_the_expected_layout(folder, removed, named, remedy):
     for name in removed:
         shutil.rmtree(folder / name)
     with pytest.raises(BlaError) as error:
@@ -113,14 +113,14 @@ def test_a_missing_folder_is_named_with_the_layout_that_is_expected(folder, remo
 
 
 @pytest.mark.parametrize(("spec", "layout"), [(SPEC, "{train,test}/<class>"), (SHARED, "<class>")])
-def test_the_whole_folder_is_missing(tmp_path, spec, layout):
+def test_a_missing_dataset_folder_is_an_error(tmp_path, spec, layout):
     with pytest.raises(BlaError) as error:
         find(spec, tmp_path / "photos")
     assert "no such folder" in str(error.value)
     assert str(error.value).endswith(f"{tmp_path}/photos/{layout}/*.jpg")
 
 
-def test_a_class_folder_without_images(folder):
+def test_a_class_folder_without_images_is_an_error(folder):
     (folder / "test/cat/1.jpg").rename(folder / "test/cat/1.gif")
     with pytest.raises(BlaError, match=r"test/cat: no \.jpg, \.jpeg, \.png image"):
         find(SPEC, folder)
@@ -137,7 +137,7 @@ def test_a_test_share_splits_by_a_hash_of_the_names(shared):
     assert len(listing.splits["test"]) == 10
 
 
-def test_a_limit_keeps_the_first_training_images_of_every_class_of_a_split_by_share(shared):
+def test_with_a_test_share_a_limit_keeps_the_first_training_images_of_every_class(shared):
     limited = find(
         ImageFolder(kind="image_folder", path="photos", image_size=32, test_share=0.25, train_images_per_class=3),
         shared,
@@ -148,14 +148,14 @@ def test_a_limit_keeps_the_first_training_images_of_every_class_of_a_split_by_sh
     assert limited.splits["test"] == whole.splits["test"]
 
 
-def test_a_class_that_a_share_leaves_out_of_a_split(shared):
+def test_a_class_missing_from_a_split_after_a_test_share_is_an_error(shared):
     touch(shared, "emu/1.jpg")
     with pytest.raises(BlaError, match=r"test_share 0\.25 .*(train|test) split of emu; add"):
         find(SHARED, shared)
 
 
 @pytest.mark.parametrize("spec", [SPEC, SHARED])
-def test_masks_lie_beside_the_images(spec, tmp_path):
+def test_masks_are_found_beside_the_images(spec, tmp_path):
     images = [f"{animal}/{number}.jpg" for animal in ("cat", "dog") for number in range(20)]
     if spec is SPEC:
         images = [f"{split}/{name}" for split in ("train", "test") for name in images]
@@ -172,7 +172,7 @@ def test_masks_lie_beside_the_images(spec, tmp_path):
     assert {file.masks for files in find(spec, tmp_path).splits.values() for file in files} == {()}
 
 
-def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
+def test_missing_masks_are_counted_and_the_first_is_named(folder):
     touch(folder, "masks/train/cat/a.png", *(f"train/dog/{number:02}.jpg" for number in range(20)))
     with pytest.raises(BlaError) as error:
         find(ImageFolder(kind="image_folder", path="photos", image_size=32, masks="binary"), folder)
@@ -182,7 +182,7 @@ def test_masks_that_are_missing_are_counted_and_the_first_named(folder):
     assert str(error.value).endswith(f": {named}, ...")
 
 
-def test_only_images_that_are_kept_need_masks(folder):
+def test_only_images_in_use_need_masks(folder):
     touch(folder, *(f"masks/{name}.png" for name in ("train/cat/C", "train/dog/x", "test/cat/1", "test/dog/1")))
     listing = find(
         ImageFolder(kind="image_folder", path="photos", image_size=32, train_images_per_class=1, masks="binary"), folder

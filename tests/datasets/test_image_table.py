@@ -19,7 +19,7 @@ ROWS = [
 
 @pytest.fixture
 def write(tmp_path):
-    """`write(rows)` writes these rows to images.csv and the images that they name, and returns the folder."""
+    """`write(rows)` writes these rows to images.csv, writes the images that they name, and returns the folder."""
 
     def make(rows=ROWS, header="file,split,labels", images=None):
         (tmp_path / "images.csv").write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
@@ -42,7 +42,7 @@ def save_mask(folder, name, file):
     Image.fromarray(np.full((8, 12), 255, np.uint8)).save(path)
 
 
-def test_images_have_all_their_classes_in_the_order_of_the_table(write):
+def test_images_have_all_their_classes_and_the_order_of_the_table(write):
     listing = find(spec(), write())
     assert listing.classes == ["cat", "dog", "sofa"]
     assert [(file.name, file.label) for file in listing.splits["train"]] == [("a/1.png", (0, 2)), ("a/2.png", (1,))]
@@ -56,7 +56,7 @@ def test_images_of_one_class_have_a_number_as_label(write):
     assert [file.label for split in ("train", "test") for file in listing.splits[split]] == [0, 1, 0]
 
 
-def test_masks_are_those_of_each_name_and_may_be_missing(write):
+def test_masks_are_read_by_name_and_may_be_missing(write):
     folder = write()
     save_mask(folder, "cat", "a/1.png")
     save_mask(folder, "ear", "a/1.png")
@@ -103,7 +103,7 @@ def test_blank_lines_change_nothing(write):
 
 
 @pytest.mark.parametrize("labels", ["", "cat|dog"])
-def test_an_image_without_one_label_is_refused_where_each_has_one(labels, write):
+def test_an_image_without_exactly_one_label_is_refused_if_each_needs_one(labels, write):
     rows = [("1.png", "train", "cat"), ("2.png", "train", "dog"), ("3.png", "test", labels)]
     with pytest.raises(BlaError, match=r"3\.png \(row 4\) must have one label; or set labels to several"):
         find(spec("one"), write(rows))
@@ -125,7 +125,7 @@ def test_a_table_that_is_missing_or_unreadable_is_named(tmp_path):
         find(spec(), tmp_path)
 
 
-def test_masks_that_are_asked_for_must_be_there(write):
+def test_required_masks_must_exist(write):
     folder = write()
     with pytest.raises(
         BlaError, match=r"no folder of masks; masks lie in masks/<name>/<file>\.png, or set masks to null"
@@ -147,13 +147,13 @@ LABELS = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 1, 1]], bool)
 
 
 def test_the_class_of_an_image_is_the_rarest_of_its_classes():
-    # Class 0 has 4 images, classes 1 and 2 have 2 each: of equal ones the first.
+    # Class 0 has 4 images, classes 1 and 2 have 2 each: in a tie the first class is chosen.
     assert class_of_each(LABELS).tolist() == [1, 0, -1, 2, 1]
     assert class_of_each(np.array([2, 0])).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 9])
-def test_images_without_a_class_are_never_chosen_and_classes_are_spread(count):
+def test_a_choice_spreads_over_the_classes_and_omits_images_without_a_class(count):
     chosen = spread_over_classes(LABELS, count)
     assert 2 not in chosen
     assert len(chosen) == min(count, 4)

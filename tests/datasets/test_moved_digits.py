@@ -10,7 +10,7 @@ from bla.datasets.cluttered_digits import source_split
 from bla.datasets.moved_digits import generate
 
 
-def test_an_image_depends_on_its_number_and_not_on_how_many_there_are():
+def test_an_image_depends_on_its_number_but_not_on_the_number_of_images():
     few, many = generate((3, 8), 10, "train", 0), generate((3, 8), 30, "train", 0)
     assert np.array_equal(few[0], many[0][:10])
     assert many[1].tolist() == [0, 1] * 15
@@ -36,7 +36,7 @@ def test_images_are_drawn_from_the_sources_of_their_split_and_class(split, monke
         assert any(np.array_equal(source, one) for one in allowed[number % 2])
 
 
-def test_a_digit_that_is_not_moved_is_in_the_middle_and_2_5_times_as_large(monkeypatch):
+def test_an_unmoved_digit_is_centred_and_2_5_times_as_large(monkeypatch):
     for name in ("LARGEST_TURN", "LARGEST_SHIFT", "LARGEST_SCALING"):
         monkeypatch.setattr(moved_digits, name, 0)
     sources = []

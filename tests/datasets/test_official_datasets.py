@@ -59,7 +59,7 @@ def pascal(*boxes):
 
 
 def pack(path, members):
-    """An archive of the type given by `path`'s ending, with the members in this order."""
+    """An archive of the type given by the extension of `path`, with the members in this order."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in members.items():
@@ -74,7 +74,7 @@ def pack(path, members):
 
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
-    """`serve(module, {archive: members or bytes})` makes the module download these; returns the list of requests."""
+    """`serve(module, {archive: members or bytes})` makes the module download these archives; returns the requests."""
     site, requests = tmp_path / "site", []
     site.mkdir()
 
@@ -194,7 +194,7 @@ DATASETS = {
 
 @pytest.fixture
 def finder(serve, tmp_path, monkeypatch):
-    """`finder(kind)`: the dataset's `find` on its small archives, the folder that it downloads to, the requests so far."""
+    """`finder(kind)`: `find` of the dataset on its small archives, the download folder, and the requests so far."""
 
     def start(kind, spec=None):
         module, own, archives, (train, test) = DATASETS[kind]
@@ -206,7 +206,7 @@ def finder(serve, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("module", [cats_vs_dogs, stanford_dogs, caltech_birds, oxford_pet, mnist])
-def test_sources_are_protected_addresses_and_pinned_files(module):
+def test_sources_use_https_and_pinned_hashes(module):
     assert len({source.name for source in module.SOURCES}) == len(module.SOURCES)
     for source in module.SOURCES:
         assert source.size
@@ -229,7 +229,7 @@ def test_a_dataset_is_downloaded_once(kind, finder):
 
 
 @pytest.mark.parametrize("kind", DATASETS)
-def test_another_number_of_images_is_refused(kind, finder, monkeypatch):
+def test_an_unexpected_number_of_images_is_refused(kind, finder, monkeypatch):
     find, folder, _ = finder(kind)
     train, _ = DATASETS[kind][3]
     monkeypatch.setitem(DATASETS[kind][0].COUNTS, "train", 18_609)
@@ -263,7 +263,7 @@ def test_a_mask_that_is_missing_is_named(kind, finder):
         find()
 
 
-def test_cats_vs_dogs_keeps_what_has_jfif_among_the_first_512_bytes(finder, capsys):
+def test_cats_vs_dogs_keeps_files_with_jfif_in_their_first_512_bytes(finder, capsys):
     find, _, _ = finder("cats_vs_dogs")
     listing = find()
     kept = ["Cat/0.jpg", "Cat/1.jpg", "Cat/10.jpg", *(f"Cat/{n}.jpg" for n in range(2, 10))]
@@ -278,7 +278,7 @@ def test_cats_vs_dogs_keeps_what_has_jfif_among_the_first_512_bytes(finder, caps
     assert "cats_vs_dogs: left out 3 of 24 files" in capsys.readouterr().out
 
 
-def test_a_fifth_of_the_cats_and_dogs_are_the_papers_numbers():
+def test_the_split_of_cats_vs_dogs_has_the_papers_sizes():
     splits = split_by_name([str(number) for number in range(23_262)], cats_vs_dogs.TEST_SHARE)
     assert {split: splits.count(split) for split in ("train", "test")} == cats_vs_dogs.COUNTS
 
@@ -372,7 +372,7 @@ def idx(values):
 
 @pytest.fixture
 def digits(serve, monkeypatch):
-    """MNIST as ten training and five test images, whose grey levels are their numbers; their labels; the requests."""
+    """MNIST with ten training and five test images, whose grey level is their index; the labels; the requests."""
     labels = {"train": np.array([3, 8, 1, 3, 0, 8, 8, 9, 3, 5]), "t10k": np.array([8, 1, 3, 3, 2])}
     contents = {}
     for split, own in labels.items():
@@ -412,7 +412,7 @@ def test_mnist_is_resized_as_every_image_is(resize, tmp_path, digits, monkeypatc
         assert (image == resize_image(rgb, 45, resize)).all()
 
 
-def test_mnist_in_another_compression_is_taken(digits, tmp_path):
+def test_mnist_in_another_compression_is_accepted(digits, tmp_path):
     contents, requests = digits
     for name, content in contents.items():
         (tmp_path / name).write_bytes(gzip.compress(content, compresslevel=0))
@@ -432,7 +432,7 @@ def test_mnist_with_other_content_is_refused_with_both_hashes(digits, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[5:], lambda data: b""])
-def test_mnist_that_is_cut_off_is_refused(digits, damage, tmp_path):
+def test_truncated_mnist_is_refused(digits, damage, tmp_path):
     contents, _ = digits
     path = tmp_path / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(damage(gzip.compress(contents[path.name])))
@@ -458,7 +458,7 @@ def test_an_idx_header_must_fit_the_file(digits, content, reason, tmp_path, monk
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason=f"the real MNIST is not in {DATA / 'mnist'}")
 @pytest.mark.parametrize(("split", "count"), [("train", 11_982), ("test", 1_984)])
-def test_the_real_mnist_has_the_papers_numbers(split, count):
+def test_the_real_mnist_has_the_papers_sizes(split, count):
     digits = mnist.load(Mnist(kind="mnist", classes=(3, 8), image_size=28), DATA / "mnist", split)
     assert len(digits.labels) == count
     assert set(digits.labels.tolist()) == {0, 1}
@@ -482,12 +482,12 @@ def tar(members):
 
 @pytest.fixture
 def official(tmp_path):
-    """The three archives of ImageNet with two training images a class and five validation images."""
+    """The three archives of ImageNet with two training images per class and five validation images."""
     folder = tmp_path / "imagenet"
     folder.mkdir()
     classes = {f"{wnid}.tar": tar({f"{wnid}_{i}.JPEG": picture() for i in (18, 10026)}) for wnid in WNIDS}
     pack(folder / "ILSVRC2012_img_train.tar", classes)
-    # The devkit numbers classes in another order than that of wnids, and also has inner nodes of WordNet.
+    # The devkit does not number classes in the order of wnids, and also has inner nodes of WordNet.
     fields = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object), ("num_children", object)]
     rows = [(1, WNIDS[2], "Chihuahua", 0), (2, WNIDS[0], "tench", 0), (3, WNIDS[1], "goldfish", 0)]
     synsets = np.array([*rows, (1001, "n00001740", "entity", 3)], fields)[:, None]
@@ -548,7 +548,7 @@ def test_unpacking_imagenet_resumes_where_it_stopped(official, broken, monkeypat
     assert sorted(path.name for path in official.iterdir() if path.is_dir()) == ["train", "val"]
 
 
-def test_imagenet_says_what_is_missing(official):
+def test_missing_parts_of_imagenet_are_named(official):
     (official / "ILSVRC2012_devkit_t12.tar.gz").unlink()
     with pytest.raises(BlaError) as error:
         imagenet.find(SPEC, official)
@@ -565,7 +565,7 @@ def unpacked(folder, *names):
         (folder / name).touch()
 
 
-def test_a_part_of_imagenet_will_do(tmp_path):
+def test_a_subset_of_imagenet_is_accepted(tmp_path):
     names = [f"{part}/{wnid}/{wnid}_1.JPEG" for part in ("train", "val") for wnid in WNIDS[:2]]
     unpacked(tmp_path, *names, "train/n01440764/._n01440764_1.JPEG", "train/n01440764/notes.txt")
     listing = imagenet.find(SPEC, tmp_path)

@@ -1,4 +1,4 @@
-"""What docs/own_methods.md and docs/own_images.md show, dropped into a project, then `dvc repro`: nothing is registered."""
+"""The examples of docs/own_methods.md and docs/own_images.md run in a project with `dvc repro`, without registration."""
 
 import json
 import re
@@ -53,7 +53,7 @@ CHANGES = {
 
 
 def save_images(folder: Path) -> None:
-    """Red cats and green dogs on noise: by folders, and in a table in which some images show both or neither."""
+    """Red cats and green dogs on noise: in class folders, and in a table in which some images show both or neither."""
     rng = np.random.default_rng(0)
 
     def draw(animals: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -155,7 +155,7 @@ def test_a_learned_method_is_fitted_to_every_run_of_the_classifier(project):
     assert "fit@wide-class_means" in (project / "output").read_text()
 
 
-def test_methods_that_need_a_linear_head_are_left_out_of_a_tail_without_one(project):
+def test_methods_that_need_a_linear_head_are_left_out_if_the_tail_has_none(project):
     output = (project / "output").read_text()
     for dataset in ("connected", "sigmoid"):
         assert f"{dataset}: cam is left out: this classifier has no linear head" in output
@@ -178,7 +178,7 @@ def test_an_explanation_is_compared_with_the_mask_of_its_class(project, monkeypa
     assert masks[both, 1].any()
 
 
-def test_pictures_pages_and_claims_are_made_of_each(project):
+def test_every_dataset_has_figures_pages_and_claims(project):
     for dataset in ENTRIES:
         for name in ("overview", "maps", "lime", "curves", "ranks", "cascade"):
             assert (project / f"reports/figures/{name}_{dataset}.png").stat().st_size > 10_000

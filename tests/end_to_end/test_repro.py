@@ -44,9 +44,9 @@ def outputs(project: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def repository(make_project):
-    """`repository(folder, code)` is a new small project in git, in which nothing has run.
+    """`repository(folder, code)`: a new small project in git, in which nothing has run.
 
-    The code runs in every stage: it is appended to the model of params.yaml, on which no result depends.
+    `code` runs in every stage: it is appended to the module that reads params.yaml, on which no result depends.
     """
 
     def make(folder: Path, code: str) -> Path:
@@ -63,7 +63,7 @@ def repository(make_project):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, repository):
-    """A small project that was run once, and is not to be changed."""
+    """A small project after one run. Do not modify it."""
     target = repository(tmp_path_factory.mktemp("project"), SAY_WHICH_LIBRARY)
     every = set(yaml.safe_load((target / "dvc.yaml").read_text())["stages"])
     assert {name.partition("@")[0] for name in stages(run(target, "dvc", "repro"))} == every
@@ -72,7 +72,7 @@ def project(tmp_path_factory, repository):
     return target
 
 
-def test_every_promised_output_is_there(project):
+def test_every_promised_output_exists(project):
     tables = {"runs.csv", "table1.csv", "table1.md", "tests.csv", "claims.csv", "claims.md"}
     tables |= {f"two_network_l2x{ending}.csv" for ending in ("", "_runs", "_tests", "_digits", "_digits_runs")}
     for name in ("small_cnn", "abandoned_modules", "temperature_threshold"):
@@ -100,13 +100,13 @@ def test_every_promised_output_is_there(project):
     assert metrics["cluttered_digits"]["bla"].keys() == {"accuracy", "loss", "explanation_size"}
 
 
-def test_git_ignores_what_dvc_keeps_and_sees_nothing_else(project):
+def test_git_tracks_no_dvc_outputs_and_sees_no_changes(project):
     assert not run(project, "git", "status", "--porcelain")
     tracked = run(project, "git", "ls-files").splitlines()
     assert not [name for name in tracked if name.startswith(("models/", ".work/", "data/images/", "reports/html/"))]
 
 
-def test_runs_csv_has_one_row_a_run_and_is_what_table_one_averages(project):
+def test_runs_csv_has_one_row_per_run_and_table_one_averages_them(project):
     runs = pd.read_csv(project / "reports/tables/runs.csv")
     expected = {
         "dataset",
@@ -140,7 +140,7 @@ def test_unstated_choices_are_crossed_and_tested(project):
     assert effects["p_holm"].ge(effects["p"] - 1e-9).all()
 
 
-def test_every_method_has_its_row_and_every_value_its_image(project):
+def test_every_method_has_a_row_and_every_value_an_image(project):
     means = pd.read_csv(project / "reports/tables/faithfulness.csv")
     values = pd.read_csv(project / "reports/tables/faithfulness_per_image.csv.gz")
     assert set(means["method"]) == {"lime", "cam", "score_cam", "rise", "random", "bla", "bla_t", "mask"}
@@ -160,7 +160,7 @@ def test_every_method_has_its_row_and_every_value_its_image(project):
     assert set(two["n_runs"]) == {2}
 
 
-def test_the_pages_read_offline_and_link_to_each_other(project):
+def test_the_pages_work_offline_and_link_to_each_other(project):
     pages = {path.name: path.read_text() for path in (project / "reports/html").glob("*.html")}
     reports = yaml.safe_load((project / "params.yaml").read_text())["reports"]
     assert pages.keys() == {"index.html", *(f"{name}.html" for name in reports)}
@@ -179,7 +179,7 @@ def test_nothing_runs_again_when_nothing_has_changed(project):
     assert UP_TO_DATE in output
 
 
-def test_a_fresh_clone_shows_whether_lock_code_settings_and_tables_belong_together(project, tmp_path):
+def test_a_fresh_clone_shows_whether_the_lock_matches_code_settings_and_tables(project, tmp_path):
     copy = tmp_path / "copy"
     run(tmp_path, "git", "clone", "-q", str(project), str(copy))
     check = ("dvc", "repro", "--allow-missing", "--dry")
@@ -193,7 +193,7 @@ def test_a_fresh_clone_shows_whether_lock_code_settings_and_tables_belong_togeth
         path.write_text(before)
 
 
-def test_a_temporary_experiment_runs_its_own_code_and_only_what_its_setting_affects(project):
+def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected_stages(project):
     output = run(project, "dvc", "exp", "run", "--temp", "-n", "lower", "-S", "variant.bla_t.threshold_factor=0.5")
     assert stages(output) == {
         "settings", "train_variant@cluttered_digits-bla_t", "gallery@cluttered_digits", "tests", "table1", "table2",
@@ -215,10 +215,10 @@ def test_a_temporary_experiment_runs_its_own_code_and_only_what_its_setting_affe
     assert all(".bla_t." in name for name in changed)
 
 
-def test_kills_in_the_middle_change_no_byte_of_what_comes_out(project, repository, tmp_path):
+def test_kills_change_no_byte_of_the_outputs(project, repository, tmp_path):
     other, target = repository(tmp_path, DIE_AS_PLANNED), ("dvc", "repro", "features@cluttered_digits")
-    # The first file that is renamed in the training of the backbone is its checkpoint; the second in the extraction counts
-    # a chunk.
+    # The first file renamed by the training of the backbone is its checkpoint; the second one renamed by the extraction
+    # is the count of chunks.
     for plan, left in (
         ("backbone 1", ".work/pretraining-*.safetensors"),
         ("features 2", ".work/features-*-train-*/done.json"),
@@ -236,7 +236,7 @@ def test_kills_in_the_middle_change_no_byte_of_what_comes_out(project, repositor
     assert after == {name: undisturbed[name] for name in after}
 
 
-def test_an_edit_deep_in_the_library_changes_numbers_that_were_cached_and_undoing_it_brings_them_back(project):
+def test_an_edit_deep_in_the_library_recomputes_cached_numbers_and_undoing_it_restores_them(project):
     table, module = project / "reports/tables/temperature_threshold_runs.csv", project / "src/bla/runtime/adam.py"
     before, text = table.read_text(), module.read_text()
     module.write_text(text.replace("lr=self.learning_rate", "lr=2 * self.learning_rate"))

@@ -1,4 +1,4 @@
-"""No test leaves a figure open, and corrections by Holm are quick."""
+"""Fixtures that close figures and speed up Holm's correction."""
 
 import gc
 
@@ -8,7 +8,7 @@ from matplotlib import pyplot
 
 @pytest.fixture(autouse=True)
 def closed():
-    """Close what a test drew."""
+    """Close the figures of a test."""
     yield
     pyplot.close("all")
 

@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     "variant", [ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear"), Pointwise(explanation="pointwise", head="trained", temperature=0.1)], ids=str
 )  # fmt: skip
-def test_runs_in_parts_are_those_of_one_training(variant):
-    """With draws of stochastic depth, run r reads draw (r + epoch) mod D, in any part."""
+def test_training_runs_in_parts_gives_the_same_runs(variant):
+    """With draws of stochastic depth, run r reads draw (r + epoch) mod D in every part."""
     torch.manual_seed(0)
     data, test = (torch.randn(2, 40, 9, 6), torch.arange(40) % 2), (torch.randn(20, 9, 6), torch.arange(20) % 2)
     seeds, head, schedule = (
@@ -48,7 +48,7 @@ def runs_of(*datasets):
     return pd.concat(rows).sample(frac=1, random_state=0)  # in any order
 
 
-def test_runs_are_compared_with_the_run_of_bla_that_has_the_same_head():
+def test_runs_are_paired_with_the_bla_run_of_the_same_head():
     runs = runs_of("a", "b")
     table = against_bla(runs, 99, 0)
     assert len(table) == 2 * 2 * 3
@@ -66,7 +66,7 @@ def test_runs_are_compared_with_the_run_of_bla_that_has_the_same_head():
     np.testing.assert_array_equal(table["p_holm"], holm(table["p"].to_numpy()))
 
 
-def test_the_picture_says_how_many_runs_and_images_there_are_or_that_nothing_ran():
+def test_the_figure_states_the_numbers_of_runs_and_images_or_that_nothing_ran():
     figure = picture(runs_of("a", "b"))
     assert [axis.get_title() for axis in figure.axes[::2]] == ["b (n = 6 runs, 10 images)", "a (n = 6 runs, 10 images)"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()][-1] != ""

@@ -25,7 +25,7 @@ def runs_of(size=SIZE, confidence=CONFIDENCE, correct=CORRECT, labels=LABELS):
     return per_run(size, confidence, correct, labels).assign(dataset="d", variant="bla")
 
 
-def test_a_run_by_hand():
+def test_the_quantities_of_one_run_by_hand():
     varying, constant = (row for _, row in runs_of().iterrows())
     assert varying[["run", "n_images", "n_wrong"]].tolist() == [0, 6, 2]
     assert varying["mean"] == 3
@@ -33,7 +33,7 @@ def test_a_run_by_hand():
     assert varying[["quartile_low", "median", "quartile_high"]].tolist() == [1.25, 3, 4]
     assert varying[["commonest", "commonest_share"]].tolist() == [1, pytest.approx(1 / 3)]
     assert varying["wrong_minus_right"] == pytest.approx((1 + 4) / 2 - (1 + 2 + 4 + 6) / 4)
-    # Class means 4/3 and 14/3 around 3: between 2 * 3 * (5/3)^2 = 50/3 of 20 in all.
+    # Class means 4/3 and 14/3, overall mean 3: sum of squares between classes 2 * 3 * (5/3)^2 = 50/3, total 20.
     assert varying["eta2_class"] == pytest.approx(50 / 3 / 20)
     assert varying["eta2_by_chance"] == pytest.approx(1 / 5)
     assert varying["rho_confidence"] == pytest.approx(stats.spearmanr(SIZE[0], CONFIDENCE[0]).statistic)
@@ -42,7 +42,7 @@ def test_a_run_by_hand():
 
 
 @given(st.integers(0, 10**6))
-def test_the_share_between_classes_is_that_of_an_analysis_of_variance(seed):
+def test_the_share_between_classes_agrees_with_an_analysis_of_variance(seed):
     rng = np.random.default_rng(seed)
     size, labels = rng.integers(1, 9, (1, 40)).astype(np.int16), rng.permutation(np.arange(40) % 4)
     found = runs_of(size, rng.random((1, 40)), np.ones((1, 40), bool), labels)["eta2_class"].item()
@@ -50,7 +50,7 @@ def test_the_share_between_classes_is_that_of_an_analysis_of_variance(seed):
     assert found == pytest.approx(3 * f / (3 * f + 36))
 
 
-def test_labels_that_mean_nothing_share_the_variance_that_chance_gives():
+def test_random_labels_explain_the_share_of_variance_expected_by_chance():
     rng = np.random.default_rng(0)
     size = rng.integers(1, 50, (2000, 30)).astype(np.int16)
     found = runs_of(size, rng.random((2000, 30)), np.ones((2000, 30), bool), np.arange(30) % 3)
@@ -58,7 +58,7 @@ def test_labels_that_mean_nothing_share_the_variance_that_chance_gives():
     assert abs(values.mean() - found["eta2_by_chance"].iloc[0]) < 4 * values.sem()
 
 
-def test_relations_are_tested_over_the_runs_that_have_a_number():
+def test_relations_are_tested_over_runs_with_a_defined_value():
     rng = np.random.default_rng(1)
     size = rng.integers(1, 50, (8, 60)).astype(np.int16)
     size[3] = 7
@@ -80,7 +80,7 @@ def test_relations_are_tested_over_the_runs_that_have_a_number():
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_relations_without_any_number_have_no_p_and_cost_the_others_nothing():
+def test_undefined_relations_have_no_p_and_do_not_count_for_holm():
     constant = runs_of(np.full((4, 6), 3, np.int16), np.tile(CONFIDENCE[0], (4, 1)), np.ones((4, 6), bool))
     table = relations(constant, 99, 0)
     assert table["n_runs"].tolist() == [0, 0, 0]
@@ -91,13 +91,13 @@ def test_relations_without_any_number_have_no_p_and_cost_the_others_nothing():
     assert both.query("variant == 'bla'")["p_holm"].tolist() == relations(varying, 99, 0)["p_holm"].tolist()
 
 
-def test_no_varying_column_gives_empty_tables_and_a_picture_with_the_reason():
+def test_without_a_varying_column_tables_are_empty_and_the_figure_says_why():
     assert relations(pd.DataFrame(columns=["dataset", "variant"]), 99, 0).empty
     empty = pd.DataFrame(columns=["dataset", "variant"])
     assert size_figures.sizes(empty, empty).get_suptitle().startswith("No variant")
 
 
-def test_classes_by_hand():
+def test_the_size_of_each_class_by_hand():
     table = per_class(SIZE, LABELS, ["cat", "dog", "no image"])
     assert table["class"].tolist() == ["cat", "dog"]
     assert table["n_images"].tolist() == [3, 3]
@@ -134,8 +134,8 @@ def test_bins_end_with_the_largest_size(cells):
     assert table["share"].sum() == pytest.approx(1)
 
 
-def test_confidence_is_the_largest_probability_of_the_prediction_that_evaluation_scores():
-    """The confidence is exp(-loss) of a right prediction; with two classes it is 1 - exp(-loss) of a wrong one."""
+def test_confidence_is_the_largest_probability_of_the_evaluated_prediction():
+    """The confidence is exp(-loss) if the prediction is correct; with two classes it is 1 - exp(-loss) if it is wrong."""
     torch.manual_seed(0)
     features, labels = torch.randn(EVALUATION_CHUNK + 9, 16, 5).half(), torch.arange(EVALUATION_CHUNK + 9) % 2
     head, module = Head(torch.randn(3, 2, 5), torch.randn(3, 2)), Module(torch.randn(3, 5), torch.randn(3))
@@ -147,7 +147,7 @@ def test_confidence_is_the_largest_probability_of_the_prediction_that_evaluation
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_the_picture_has_a_row_a_dataset_and_shows_what_the_tables_say():
+def test_the_figure_has_a_row_per_dataset_and_shows_the_tables():
     bins = pd.concat(
         [per_bin(SIZE, CONFIDENCE, CORRECT, 6).assign(dataset=d, variant=v) for d in "de" for v in ("bla", "bla_t")]
     )

@@ -1,4 +1,4 @@
-"""What each column looks at, beside its input."""
+"""Figures of explanations beside their inputs."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from pipeline.artifacts.images import captions, class_names
 RNG = np.random.default_rng(0)
 
 
-def test_pictures_have_a_row_a_map_and_a_colour_bar_for_logits_and_weights():
+def test_figures_have_a_row_per_map_and_colour_bars_for_logits_and_weights():
     images = RNG.integers(0, 256, (3, 28, 28, 3), dtype=np.uint8)
     logits, hard = -RNG.random((3, 7, 7)), (RNG.random((3, 7, 7)) > 0.5).astype(float)
     figure = explanations(images, logits, RNG.random((3, 7, 7)), hard, ["x", "y", "z"], "heading")
@@ -19,7 +19,7 @@ def test_pictures_have_a_row_a_map_and_a_colour_bar_for_logits_and_weights():
     assert len(overview(images, {"bla": hard, "own": hard}, ["x", "y", "z"]).axes) == 3 * 3
 
 
-def test_with_scales_of_its_own_every_image_has_its_colour_bars():
+def test_with_separate_scales_every_image_has_its_own_colour_bars():
     images, maps = RNG.integers(0, 256, (3, 28, 28, 3), dtype=np.uint8), RNG.random((3, 7, 7))
     figure = explanations(images, -maps, maps, np.round(maps), ["x", "y", "z"], "heading", own_scale=True)
     assert len(figure.axes) == 5 * 3 + 2 * 3

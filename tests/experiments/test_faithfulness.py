@@ -23,7 +23,7 @@ NAN = np.nan
 
 
 def step_down(p: np.ndarray) -> np.ndarray:
-    """Holm's correction, one value after the other from the smallest."""
+    """Holm's correction, step by step from the smallest p."""
     result, largest = np.empty(len(p)), 0.0
     for place, number in enumerate(np.argsort(p)):
         largest = max(largest, min(1, p[number] * (len(p) - place)))
@@ -75,7 +75,7 @@ def test_images_without_a_score_do_not_count():
     assert row["standard_error"] == pytest.approx(0.25 / np.sqrt(3))
 
 
-def test_the_summary_is_in_the_order_of_the_datasets_then_the_metrics_then_the_methods():
+def test_the_summary_is_ordered_by_dataset_metric_and_method():
     table = summary(per_image())
     metrics = [metric.name for metric in METRICS if metric.name in set(table["metric"])]
     assert metrics == ["lime", "loss_image", "iou", "forwards"]
@@ -84,7 +84,7 @@ def test_the_summary_is_in_the_order_of_the_datasets_then_the_metrics_then_the_m
     assert list(table[["dataset", "method", "metric"]].itertuples(index=False, name=None)) == wanted
 
 
-def test_ranks_go_from_the_best_mean_and_equal_means_share_a_place():
+def test_rank_1_is_the_best_mean_and_equal_means_share_a_rank():
     means = {"cam": 0.5, "bla_t": 0.75, "random": 0.5, "mask": 0.25}
     shown = pd.DataFrame(
         [
@@ -196,14 +196,14 @@ def test_pairs_that_do_not_differ_are_counted_and_one_pair_is_no_test():
 
 
 @pytest.mark.parametrize("against", [(), ("rise",)])
-def test_without_the_reference_there_are_no_rows(against):
+def test_without_the_reference_method_there_are_no_tests(against):
     table = compare(per_image(), against)
     assert len(table) == 0
     assert list(table)[-3:] == ["p", "p_holm", "p_holm_smallest"]
 
 
 def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
-    """What the stage `maps` writes of four images or more: image 1 has no map of the slow method, image 2 a constant one of CAM."""
+    """Output of the stage `maps` for four or more images: no slow map of image 1, a constant CAM of image 2."""
     rng = np.random.default_rng(7)
     arrays = {}
     for name, levels in (("lime", 3), ("cam", 3), ("bla_t", 3), ("rise", 3)):
@@ -217,7 +217,7 @@ def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("constant_maps", ["zero", "leave_out"])
-def test_maps_are_compared_with_limes_with_noisy_ones_and_with_those_of_random_networks(constant_maps):
+def test_maps_are_compared_with_lime_with_noisy_images_and_with_random_networks(constant_maps):
     arrays, levels = stored_maps(), ["head", "layer 1", "layer 0"]
     maps = {name: arrays[f"maps/{name}"] for name in ("lime", "cam", "bla_t", "rise")}
     maps["mask"] = np.random.default_rng(8).random((6, 16))
@@ -246,19 +246,19 @@ def test_maps_are_compared_with_limes_with_noisy_ones_and_with_those_of_random_n
     assert found["value"].tolist() == pytest.approx([abs(rho("cam", other, 3)) for other in arrays["random/cam"]])
 
 
-def test_means_are_of_the_images_that_have_a_value():
+def test_means_are_over_images_with_a_value():
     points = pd.DataFrame({"method": ["cam"] * 3 + ["lime"], "level": 0, "value": [1.0, NAN, 4.0, NAN]})
     (row,) = means_over_images(points, ["method", "level"]).to_dict("records")
     assert (row["method"], row["mean"], row["standard_error"], row["n"]) == ("cam", 2.5, 1.5, 2)
 
 
-def test_titles_stand_behind_the_names_of_methods():
+def test_titles_follow_the_names_of_methods():
     table = with_titles(pd.DataFrame({"dataset": ["d"], "method": ["cam"], "value": [1]}), {"cam": "CAM"})
     assert table.to_dict("list") == {"dataset": ["d"], "method": ["cam"], "title": ["CAM"], "value": [1]}
     assert list(table) == ["dataset", "method", "title", "value"]
 
 
-def test_pictures_are_of_images_that_every_method_has_explained():
+def test_figures_show_images_explained_by_every_method():
     arrays, images = stored_maps(9), RNG.integers(0, 256, (9, 28, 28, 3), dtype=np.uint8)
     methods = pd.DataFrame(
         [
@@ -307,12 +307,12 @@ PICTURES = RNG.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8)
 
 
 def chosen(count: int) -> pd.DataFrame:
-    """The only method that has everything, or all of them."""
+    """The summary of the only method with all metrics, or of all methods."""
     return METHODS.iloc[1:2] if count == 1 else METHODS
 
 
 def maps_of(count: int) -> dict[str, np.ndarray]:
-    """Maps `[2, 7, 7]` by title; the random method's second one is constant."""
+    """Maps `[2, 7, 7]` by title; the second map of the random method is constant."""
     rng = np.random.default_rng(1)
     found = {title: rng.normal(size=(2, 7, 7)) for title in chosen(count)["title"]}
     if "random map" in found:
@@ -351,7 +351,7 @@ def curve_points(count: int) -> pd.DataFrame:
 
 
 def scores(count: int) -> pd.DataFrame:
-    """A summary in which LIME has no correlation with itself and the mask half the images and no costs."""
+    """A summary: LIME has no correlation with itself; the mask has half of the images and no costs."""
     rng = np.random.default_rng(4)
     rows = [
         {"dataset": "d", "method": m, "metric": e, "image": i, "value": rng.random() * (50 if e == "forwards" else 1)}
@@ -386,7 +386,7 @@ DRAWN = {
 
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("name", DRAWN)
-def test_equal_pictures_are_equal_bytes(name, count, tmp_path):
+def test_equal_figures_have_equal_bytes(name, count, tmp_path):
     hashes = set()
     for number in range(2 if count == 4 else 1):
         save_figure(DRAWN[name](count), tmp_path / f"{number}.png", "png")
@@ -395,7 +395,7 @@ def test_equal_pictures_are_equal_bytes(name, count, tmp_path):
     assert not pyplot.get_fignums()
 
 
-def test_maps_stand_side_by_side_and_a_constant_one_is_called_so():
+def test_maps_are_side_by_side_and_a_constant_map_is_labelled():
     figure = draw_maps(4)
     assert len(figure.axes) == 2 * 5
     assert [axis.get_title() for axis in figure.axes[:5]] == ["input", *METHODS["title"]]
@@ -406,7 +406,7 @@ def test_maps_stand_side_by_side_and_a_constant_one_is_called_so():
     assert len(draw_maps(1).axes) == 2 * 2
 
 
-def test_a_map_is_laid_over_its_image_from_blue_to_red():
+def test_a_map_is_drawn_over_its_image_from_blue_to_red():
     image = np.zeros((1, 70, 70, 3), np.uint8)
     values = np.zeros((1, 7, 7))
     values[0, 0, 0], values[0, 6, 6] = -8, 2  # the corners; the rest in between
@@ -421,7 +421,7 @@ def test_a_map_is_laid_over_its_image_from_blue_to_red():
     np.testing.assert_allclose(constant[..., :3], np.tile(np.array(turbo(1.0)[:3]) / 2, (70, 70, 1)), atol=0.01)
 
 
-def test_against_lime_every_cell_is_a_dot_and_the_correlation_stands_above():
+def test_the_lime_figure_has_a_dot_per_cell_and_the_correlation_as_title():
     figure = draw_lime(4)
     assert len(figure.axes) == 2 * 3
     titles = [axis.get_title() for axis in figure.axes]
@@ -435,7 +435,7 @@ def test_against_lime_every_cell_is_a_dot_and_the_correlation_stands_above():
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_curves_have_a_panel_each_with_every_method_that_has_it(count):
+def test_each_curve_has_a_panel_with_every_method_that_has_it(count):
     given = curve_points(count)
     figure = pictures.curves(given, chosen(count))
     for number, (axis, curve) in enumerate(zip(figure.axes, pictures.PANELS, strict=True)):
@@ -485,13 +485,13 @@ def test_ranks_are_colours_and_means_texts_and_a_mean_of_fewer_images_is_in_brac
             assert shown[row, column] == pytest.approx((worst - ranks[method, metric]) / (worst - 1))
 
 
-def test_one_method_alone_is_the_best():
+def test_a_single_method_has_rank_1():
     (axis,) = pictures.rank_map(scores(1), chosen(1), "h").axes
     assert set(np.asarray(axis.collections[0].get_array()).ravel()) == {1}
 
 
 @pytest.mark.parametrize(("fewest", "count"), [(9, "(n = 9)"), (7, "(n = 7–9)")])
-def test_the_cascade_has_a_line_a_method_and_a_tick_a_layer(fewest, count):
+def test_the_cascade_has_a_line_per_method_and_a_tick_per_layer(fewest, count):
     given = cascade_points(4, fewest)
     figure = pictures.cascade(given, METHODS, 49)
     (axis,) = figure.axes
@@ -508,7 +508,7 @@ def test_the_cascade_has_a_line_a_method_and_a_tick_a_layer(fewest, count):
         np.testing.assert_allclose(ends, np.column_stack([own["mean"] - 0.05, own["mean"] + 0.05]))
 
 
-def test_the_cascade_draws_no_line_over_a_level_that_was_not_measured():
+def test_the_cascade_draws_no_line_across_unmeasured_levels():
     given = cascade_points(4).query("method != 'lime' or level != 1")
     (axis,) = pictures.cascade(given, METHODS, 49).axes
     drawn = {bar.get_label(): np.array(bar.lines[0].get_ydata(), float) for bar in axis.containers}
@@ -516,7 +516,7 @@ def test_the_cascade_draws_no_line_over_a_level_that_was_not_measured():
     assert np.isfinite(drawn["BLA-T"]).all()
 
 
-def test_a_method_looks_the_same_whatever_is_drawn_and_controls_are_grey():
+def test_a_method_has_the_same_style_in_every_figure_and_controls_are_grey():
     many = pd.DataFrame(
         [{"method": f"m{k}", "title": f"M {k}", "learned": k % 2 == 1, "control": False} for k in range(18)]
         + [{"method": f"c{k}", "title": f"C {k}", "learned": False, "control": True} for k in range(5)]

@@ -18,18 +18,18 @@ PLAIN = {
     "accuracy": [2 / 3, 1],
     "loss": [2, 1],
 }
-"""The columns that are not about explanations."""
+"""The columns that do not describe explanations."""
 
 
 def explanations():
-    """Two runs, three images, four cells: run 0 keeps one cell, none, and all; run 1 one cell each, far below the bound."""
+    """Two runs, three images, four cells. Run 0 keeps one, no and all cells; run 1 one per image, far below the bound."""
     logits = torch.tensor([[[-1.0, 0, -2, -3], [-5, -6, -7, -8], [0, 0, 0, 0]], [[-900.0, -901, -905, -902]] * 3])
     hard = torch.tensor([[[0, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], [[1, 0, 0, 0]] * 3]).bool()
     soft = torch.tensor([[[0.2, 0.8, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], [[0, 0, 0, 0.1]] * 3])
     return Explanations(logits, soft, hard, ~CORRECT, LOSS + 1)
 
 
-def test_a_row_a_run_by_hand():
+def test_one_row_per_run_by_hand():
     table = table_of_runs(Evaluation(CORRECT, LOSS, explanations()))
     wanted = PLAIN | {
         "run": [0, 1],
@@ -56,7 +56,7 @@ def test_a_row_a_run_by_hand():
         assert table[column].tolist() == pytest.approx(values), column
 
 
-def test_without_explanations_the_same_columns_hold_nothing():
+def test_without_explanations_the_columns_are_empty():
     table, with_them = (table_of_runs(Evaluation(CORRECT, LOSS, part)) for part in (None, explanations()))
     assert list(table) == list(with_them)
     for column, values in PLAIN.items():
@@ -69,7 +69,7 @@ def test_losses_in_half_precision_are_averaged_in_double():
     assert table_of_runs(Evaluation(torch.ones(1, 70_000).bool(), loss))["loss"].tolist() == [1.5]
 
 
-def test_one_table_has_the_given_columns_also_where_nothing_ran():
+def test_a_table_has_its_columns_even_if_nothing_ran():
     tables = [pd.DataFrame({"b": [1], "a": [2], "c": [3]}), pd.DataFrame({"a": [4], "b": [5]})]
     found = one_table((table for table in tables), ["a", "b"])
     assert found.to_numpy().tolist() == [[2, 1], [4, 5]]
@@ -102,13 +102,13 @@ def test_run_r_is_compared_with_run_r():
     assert row["rank_biserial"] == pytest.approx((ranks * np.sign(x - y)).sum() / ranks.sum())
 
 
-def test_differences_that_are_equal_but_for_rounding_tie():
+def test_differences_equal_up_to_rounding_are_ties():
     x, y = np.array([0.2, 0.2, 0.1 + 0.2]), np.array([0.1, 0.3, 0.3])
     row = paired(x, y, 99, 0)  # +0.1 and -0.1 are tied, and the third pair does not differ
     assert (row["rank_biserial"], row["p"]) == (0, 1)
 
 
-def test_counts_of_correct_images_tie_exactly_where_float_accuracies_would_not():
+def test_counts_of_correct_images_tie_exactly_although_float_accuracies_do_not():
     rows, other = (np.arange(10)[None] < np.array(counts)[:, None] for counts in ([2, 3, 7], [1, 2, 6]))
     a, b = Column(rows, np.zeros((3, 10))), Column(other, np.zeros((3, 10)))
     assert len(set(a.paired("accuracy") - b.paired("accuracy"))) == 1

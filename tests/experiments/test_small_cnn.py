@@ -42,14 +42,14 @@ def runs():
 
 
 @pytest.mark.parametrize(("device", "size"), [("cpu", 1), ("cuda", 3)])
-def test_jobs_hold_every_run_once_alone_on_a_cpu_and_all_together_on_a_gpu(device, size):
+def test_a_cpu_has_one_job_per_run_and_a_gpu_one_job_for_all_runs(device, size):
     work = jobs(3, seed_of, torch.device(device))
     found = {(p, c, start + k): seed for p, c, seeds, start in work for k, seed in enumerate(seeds)}
     assert found == {(p, c, r): seed_of(p, c, r) for p in POOLINGS for c in COLUMNS for r in range(3)}
     assert {len(seeds) for _, _, seeds, _ in work} == {size}
 
 
-def test_a_job_is_what_train_and_evaluate_give():
+def test_a_job_agrees_with_train_and_evaluate():
     images, labels = generate((3, 8), 48, "train", 0)
     data = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
     work = [("mean", "bl", [5], 3), ("mean", "bla_t", [7, 8], 1)]
@@ -65,7 +65,7 @@ def test_a_job_is_what_train_and_evaluate_give():
         assert set(RUN) - set(table) == {"data"}
 
 
-def test_means_stand_beside_the_papers_accuracies(runs):
+def test_means_are_beside_the_papers_accuracies(runs):
     table = summary(runs, {"bl": 0.9})
     assert table["paper_accuracy"].tolist()[0] == 0.9
     assert np.isnan(table["paper_accuracy"].tolist()[1])
@@ -85,7 +85,7 @@ def test_bla_t_is_compared_with_bl_by_an_unpaired_test(runs):
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_the_picture_shows_how_many_cells_run_0_keeps_and_how_many_runs_there_are(runs):
+def test_the_figure_states_the_cells_of_run_0_and_the_number_of_runs(runs):
     rng = np.random.default_rng(0)
     cells = {pooling: rng.random((4, 7, 7)) < 0.3 for pooling in POOLINGS}
     figure = picture(runs, np.zeros((4, 28, 28, 3), np.uint8), {name: own.astype(float) for name, own in cells.items()})

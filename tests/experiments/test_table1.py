@@ -40,7 +40,7 @@ def test_means_and_standard_errors_by_hand():
     assert row["n_runs"] == 2
 
 
-def test_marks_are_those_of_the_paper():
+def test_marks_follow_the_papers_definition():
     marks = rows()["mark"]
     assert marks["bla", "accuracy"] == "†"
     assert marks["bla_hot", "accuracy"] == "∗"
@@ -52,7 +52,7 @@ def test_the_baseline_has_no_explanation_size():
     assert "–" in layout(rows().reset_index())[2]["BL"].tolist()
 
 
-def test_the_papers_values_stand_beside_ours_on_the_papers_dataset_alone():
+def test_the_papers_values_are_beside_ours_only_on_the_papers_dataset():
     assert rows()["paper"].isna().all()
     row = rows("cats_vs_dogs").loc["bla", "accuracy"]
     assert (row["paper"], row["paper_standard_error"]) == (0.9902, 0.0002)
@@ -70,7 +70,7 @@ def test_the_papers_values_stand_beside_ours_on_the_papers_dataset_alone():
         ("bla_t_indicator", (0.6801, 0.0006)),
     ],
 )
-def test_every_reading_of_a_column_stands_beside_the_value_that_may_be_its_own(variant, published):
+def test_every_reading_of_a_column_is_beside_the_published_value(variant, published):
     runs = RUNS.replace({"variant": {"bla": variant}})
     table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05)
     row = table.set_index(["variant", "measure"]).loc[variant, "accuracy"]
@@ -84,14 +84,14 @@ def test_every_reading_of_a_column_stands_beside_the_value_that_may_be_its_own(v
 
 
 @pytest.mark.parametrize("variant", ["bl_plus", "bla_hot"])
-def test_a_column_that_the_paper_does_not_have_stands_alone(variant):
+def test_a_column_that_is_not_in_the_paper_has_no_published_value(variant):
     runs = RUNS.replace({"variant": {"bla_hot": variant}})
     table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05)
     assert table.loc[table["variant"] == variant, ["paper", "z"]].isna().all(axis=None)
     assert layout(table)[0][title(variant)].tolist()[1] == "–"
 
 
-def test_a_column_of_ones_own_is_headed_by_its_key():
+def test_a_user_defined_column_is_titled_by_its_key():
     text = markdown(rows().reset_index(), 0.05)
     assert "bla_hot" in text
     assert "| d (n = 2) | 0.9100 ± 0.0100 | 0.8100 ± 0.0100† | 0.7100 ± 0.0100∗ |" in " ".join(text.split()).replace(
@@ -111,7 +111,7 @@ FIVE_RUNS = pd.DataFrame(
 )
 
 
-def test_figure_three_shows_every_run_and_the_baselines_median():
+def test_figure_three_shows_every_run_and_the_median_of_bl():
     figure = figure_three(FIVE_RUNS)
     assert len(figure.axes) == 4
     for axis, (dataset, measure) in zip(figure.axes, [("a", 0), ("b", 0), ("a", 1), ("b", 1)], strict=True):
@@ -129,7 +129,7 @@ def test_figure_three_shows_every_run_and_the_baselines_median():
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
-def test_equal_figures_are_equal_bytes(kind, tmp_path):
+def test_equal_figures_have_equal_bytes(kind, tmp_path):
     for number in range(2):
         save_figure(figure_three(FIVE_RUNS), tmp_path / f"{number}.{kind}", kind)
     assert (tmp_path / f"0.{kind}").read_bytes() == (tmp_path / f"1.{kind}").read_bytes()

@@ -22,7 +22,7 @@ NAN = np.nan
 
 
 def step_down(p: np.ndarray) -> np.ndarray:
-    """Holm's correction, one value after the other from the smallest."""
+    """Holm's correction, step by step from the smallest p."""
     result, largest = np.empty(len(p)), 0.0
     for place, number in enumerate(np.argsort(p)):
         largest = max(largest, min(1, p[number] * (len(p) - place)))
@@ -75,17 +75,17 @@ def test_table_two_leaves_constant_maps_out():
     assert np.isnan(digits["standard_error_runs"])
 
 
-def test_published_values_stand_beside_the_papers_methods_on_its_kinds_of_images():
+def test_published_values_are_beside_the_papers_methods_on_its_datasets():
     table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
     assert (cell(table, "dogs", "cam")["paper"], cell(table, "dogs", "bla_t")["paper"]) == (0.33, 0.47)
     assert table.loc[(table["dataset"] == "digits") | (table["method"] == "lime"), "paper"].isna().all()
 
 
-def test_one_run_has_no_error_over_runs():
+def test_one_run_has_no_standard_error():
     assert np.isnan(cell(table_two(CORRELATIONS, KINDS, PUBLISHED, "zero"), "dogs", "lime")["standard_error_runs"])
 
 
-def test_table_two_as_texts():
+def test_the_layout_of_table_two():
     table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
     layout = table_two_layout(table, {"cam": "CAM", "lime": "LIME again"})
     assert layout.columns.tolist() == ["Rank correlation with LIME", "LIME again", "CAM", "bla_t"]
@@ -126,7 +126,7 @@ def test_every_method_of_table_two_is_tested_against_cam():
         np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
 
 
-def test_table_two_is_tested_on_what_both_methods_have_where_constant_maps_are_left_out():
+def test_without_constant_maps_table_two_is_tested_on_images_with_both_correlations():
     (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "leave_out", 99, 0).to_dict("records")  # fmt: skip
     assert row["n_images"] == 2
     assert row["mean_difference"] == pytest.approx(np.mean([0.3, -0.3]))
@@ -138,7 +138,7 @@ def test_table_two_is_tested_on_what_both_methods_have_where_constant_maps_are_l
     assert row["runs_images_low"] <= row["mean_difference"] <= row["runs_images_high"]
 
 
-def test_correlations_are_of_each_run_and_image_with_limes_map():
+def test_there_is_a_correlation_with_lime_for_each_run_and_image():
     rng = np.random.default_rng(2)
     lime, own = rng.normal(size=(2, 3, 16)), rng.normal(size=(2, 3, 16))
     own[1, 2] = 0.25
@@ -149,7 +149,7 @@ def test_correlations_are_of_each_run_and_image_with_limes_map():
 
 
 @pytest.mark.parametrize(("constant_maps", "rule"), [("zero", "ρ = 0"), ("leave_out", "left out")])
-def test_markdown_says_how_constant_maps_count_and_calls_methods_by_their_titles(constant_maps, rule):
+def test_markdown_explains_constant_maps_and_uses_the_titles_of_methods(constant_maps, rule):
     shown = titles({"cam": "CAM", "bla_t": "BLA-T"}, ["bla_t"])
     assert shown["bla_t_after_threshold"] == "BLA-T (after threshold)"
     text = markdown(table_two(CORRELATIONS, KINDS, PUBLISHED, constant_maps), shown, constant_maps)

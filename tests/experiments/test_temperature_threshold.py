@@ -49,7 +49,7 @@ def test_the_grid_has_every_combination_once():
     assert {v.head for v in found} == {"trained"}
 
 
-def test_a_setting_is_what_train_and_evaluate_give(data):
+def test_a_setting_agrees_with_train_and_evaluate(data):
     (variant,) = grid([0.5], [0.9], ["subtract"])
     coverage = RNG.random((20, 9))
     table = measured(data, variant, coverage)
@@ -72,15 +72,15 @@ def test_without_masks_there_is_no_overlap(data):
     assert table[["iou", "precision", "recall"]].isna().all(axis=None)
 
 
-def test_runs_with_a_threshold_above_every_weight_have_died_cut(data):
+def test_runs_with_a_threshold_above_every_weight_count_as_dead_by_cutting(data):
     (variant,) = grid([0.01], [9], ["subtract"])  # a weight cannot exceed 9 / 9
     table = measured(data, variant)
     assert table["share_without_weight"].tolist() == [1, 1, 1]
     assert table["died"].tolist() == ["cut"] * 3
 
 
-def test_runs_whose_cells_are_all_at_the_bound_have_died_there(data):
-    """Equal cells get no gradient, so the sign of the initial score decides."""
+def test_runs_with_all_cells_at_the_bound_count_as_dead_at_the_bound(data):
+    """Equal cells get no gradient, so the sign of the initial score decides whether all cells are at the bound."""
     like = [(torch.ones_like(features), labels) for features, labels in data]
     (variant,) = grid([0.1], [0], ["subtract"])
     (table,) = measure(*like, None, [variant], initial_head(range(12), 6, 2), range(12), SCHEDULE)
@@ -89,8 +89,8 @@ def test_runs_whose_cells_are_all_at_the_bound_have_died_there(data):
     assert (table["explanation_size"] == 9).all()
 
 
-def test_the_same_random_numbers_at_every_setting(data):
-    """With the threshold off the rule changes nothing."""
+def test_every_setting_uses_the_same_random_numbers(data):
+    """Without a threshold, the threshold rule has no effect."""
     subtract, renormalise = (measured(data, v) for v in grid([0.5], [0], ["subtract", "renormalise"]))
     pd.testing.assert_frame_equal(subtract.drop(columns="threshold_rule"), renormalise.drop(columns="threshold_rule"))
 
@@ -124,7 +124,7 @@ def test_settings_are_compared_with_the_reference_run_by_run():
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_a_grid_without_the_reference_has_no_differences():
+def test_a_grid_without_the_reference_setting_has_no_tests():
     reference = BoundedLogits(
         explanation="bounded_logits", head="trained", temperature=0.3, threshold_factor=0.98, threshold_rule="subtract"
     )
@@ -148,7 +148,7 @@ def test_the_heat_maps_show_every_setting_and_how_many_runs_died():
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_panel_is_empty_where_there_are_no_masks():
+def test_without_masks_the_overlap_panel_is_empty():
     runs = runs_of([("subtract", 0.1, 0.98), ("subtract", 0.1, 1.2)], 3).assign(iou=np.nan)
     *_, last = heat_maps(summary(runs)).axes[:4]
     assert last.get_title().startswith(PANELS["iou"][0])
@@ -156,6 +156,6 @@ def test_a_panel_is_empty_where_there_are_no_masks():
     assert not last.axison
 
 
-def test_the_heat_maps_name_the_setting_where_nothing_ran():
+def test_the_heat_maps_name_the_setting_if_nothing_ran():
     figure = heat_maps(summary(pd.DataFrame(columns=["dataset", *SETTING, "died"])))
     assert "temperature_threshold.datasets" in figure.get_suptitle()

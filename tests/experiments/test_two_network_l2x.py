@@ -57,7 +57,7 @@ def extractor():
 
 
 def data_of(extractor, count=12, draws=1):
-    """Images, features of `draws` draws, and labels of three classes."""
+    """Images, features with `draws` draws, and labels of three classes."""
     images = torch.randint(
         0, 256, (count, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
@@ -81,7 +81,7 @@ def test_a_mask_is_repeated_over_the_pixels_of_each_patch():
 
 
 @pytest.mark.parametrize(("reading", "behind"), [(MULTIPLIED, (0, 0, 0)), (MEAN, (123.675, 116.28, 103.53))])
-def test_what_is_hidden_shows_the_background(reading, behind, extractor):
+def test_hidden_patches_show_the_background(reading, behind, extractor):
     images = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     mask = torch.rand(2, 16)
     by_hand = torch.empty(2, 8, 8, 3)
@@ -103,8 +103,8 @@ def plain_sample(reading, logits, uniform):
 
 @READINGS
 @pytest.mark.parametrize("noise", [0.0, 0.2], ids=["clean", "stochastic depth"])
-def test_training_is_a_graph_of_torch_layers_without_features_at_hand(reading, noise):
-    """Three steps; the explainer's logits come from the unmasked image, once more through the backbone."""
+def test_training_agrees_with_plain_torch_layers(reading, noise):
+    """Three steps; the explainer's logits come from a separate forward pass of the unmasked image."""
     extractor = extractor_of("test_efficientnet" if noise else "test_resnet", noise)
     images, features, labels = data_of(extractor, draws=2)
     rows = torch.arange(12).flip(0)
@@ -142,7 +142,7 @@ def test_training_is_a_graph_of_torch_layers_without_features_at_hand(reading, n
 
 
 @READINGS
-def test_convolution_and_head_learn_and_the_backbone_does_not(reading, extractor):
+def test_convolution_and_head_learn_but_the_backbone_does_not(reading, extractor):
     before = {name: value.clone() for name, value in extractor.state_dict().items()}
     images, features, labels = data_of(extractor)
     trained = train(extractor, images, features, labels, torch.arange(12), reading, K, SCHEDULE, 5, 0)
@@ -154,7 +154,7 @@ def test_convolution_and_head_learn_and_the_backbone_does_not(reading, extractor
     assert not any(t.requires_grad for t in (trained.module.weight, trained.head.weight))
 
 
-def test_hard_shows_exactly_k_whole_patches(extractor):
+def test_the_hard_explanation_shows_exactly_k_whole_patches(extractor):
     images, features, labels = data_of(extractor, 10)
     trained = train(extractor, images, features, labels, torch.arange(10), DIVIDED, K, SCHEDULE, 5, 0)
     result = evaluated(extractor, DIVIDED, trained)
@@ -169,7 +169,7 @@ def test_hard_shows_exactly_k_whole_patches(extractor):
     assert result.correct["full"].equal(whole.argmax(dim=1) == labels)
 
 
-def test_dimmed_hard_patches_are_the_soft_explanation_without_the_others(extractor):
+def test_dimmed_hard_patches_are_the_soft_explanation_of_the_chosen_patches(extractor):
     images, features, labels = data_of(extractor, 10)
     trained = train(extractor, images, features, labels, torch.arange(10), MULTIPLIED, K, SCHEDULE, 5, 0)
     result = evaluated(extractor, MULTIPLIED, trained)
@@ -193,7 +193,7 @@ def test_straight_through_shows_k_patches_with_the_gradient_of_the_sample():
     assert gradients[0].abs().sum() > 0
 
 
-def test_a_run_is_the_same_whatever_runs_beside_it_and_in_any_batch(extractor):
+def test_a_run_does_not_depend_on_other_runs_or_the_batch(extractor):
     images, features, labels = data_of(extractor)
 
     def run(job):
@@ -225,7 +225,7 @@ def test_multiplying_shows_flat_dark_masks_and_dividing_nearly_whole_patches():
     assert ((divided < 0.05) | (divided > 0.5)).double().mean() > 0.95
 
 
-def test_sure_logits_make_all_draws_choose_the_same_patch():
+def test_confident_logits_make_all_draws_choose_the_same_patch():
     """For any k, V then sums to 1: training shows one patch, and the test k."""
     logits = torch.zeros(1, 49)
     logits[0, 7] = 1000
@@ -235,13 +235,13 @@ def test_sure_logits_make_all_draws_choose_the_same_patch():
         assert mask.sum() == pytest.approx(1)
 
 
-def test_as_many_patches_as_there_are_cannot_be_chosen(extractor):
+def test_k_must_be_smaller_than_the_number_of_patches(extractor):
     images, features, labels = data_of(extractor)
     with pytest.raises(BlaError, match=r"16 patches .* lower k"):
         train(extractor, images, features, labels, torch.arange(12), DIVIDED, 16, SCHEDULE, 0, 0)
 
 
-def test_a_loss_that_is_not_finite_is_an_error_with_its_remedy(extractor):
+def test_a_non_finite_loss_is_an_error_with_a_remedy(extractor):
     images, features, labels = data_of(extractor)
     with pytest.raises(BlaError, match="epoch 1; lower the learning rate"):
         train(extractor, images, features * np.inf, labels, torch.arange(12), DIVIDED, K, SCHEDULE, 0, 0)
@@ -253,7 +253,7 @@ PATCH = 24
 
 
 def brightest(sign):
-    """A network whose map is each patch's brightest pixel; its module prefers bright patches or, with -1, dark ones."""
+    """A network whose map is the brightest pixel of each patch; its module prefers bright patches, or dark ones with -1."""
     kernels = []
     for inputs, outputs in ((1, 8), (8, 16), (16, 16)):
         kernel = torch.zeros(outputs, inputs, 5, 5)
@@ -268,8 +268,8 @@ def brightest(sign):
 
 
 @pytest.mark.parametrize(("sign", "posthoc"), [(1, 1), (-1, 0.5)], ids=["chosen", "not chosen"])
-def test_posthoc_accuracy_is_one_where_the_patch_that_decides_is_chosen(sign, posthoc):
-    """If that patch is hidden, the model takes every image for one without it, which half of them are."""
+def test_posthoc_accuracy_is_one_if_the_decisive_patch_is_chosen(sign, posthoc):
+    """If this patch is hidden, the model predicts the class without bright patch, correct for half of the images."""
     images, labels = torch.rand(20, 28, 28) * 0.3, torch.arange(20) % 2
     row, column = PATCH // 7 * 4, PATCH % 7 * 4
     images[:, row : row + 4, column : column + 4] = labels[:, None, None].float()
@@ -286,7 +286,7 @@ def digits(count):
     return torch.rand(count, 28, 28, generator=generator), torch.arange(count) % 2
 
 
-def test_a_run_on_digits_is_the_same_in_any_group_and_starts_alike_under_every_reading():
+def test_a_run_on_digits_is_the_same_in_any_group_and_has_the_same_start_in_every_reading():
     images, labels = digits(48)
     seeds = [1, 2, 3]
     model = initial([torch.Generator().manual_seed(s) for s in seeds], "flat", False)
@@ -303,9 +303,9 @@ def test_a_run_on_digits_is_the_same_in_any_group_and_starts_alike_under_every_r
 
 
 @pytest.mark.slow
-def test_the_second_network_may_be_right_although_the_patches_say_nothing_to_the_model():
-    """What decides is whether one patch is bright. Selectors of seeds 1 and 2 find it; that of seed 0 tells the second network
-    the class by *where* it shows patches (Jethani et al. 2021), and only post-hoc accuracy notices."""
+def test_the_second_network_can_be_right_although_the_patches_do_not_explain_the_model():
+    """The class depends on whether one patch is bright. The selectors of seeds 1 and 2 find this patch. The selector of seed 0
+    encodes the class in *where* it shows patches (Jethani et al. 2021), which only post-hoc accuracy reveals."""
     generator = torch.Generator().manual_seed(3)
     images, labels = torch.rand(600, 28, 28, generator=generator) * 0.3, torch.arange(600) % 2
     images[labels == 1, 12:16, 12:16] = 1
@@ -341,7 +341,7 @@ def runs_of(readings, count=6, dataset="d", images=50):
     return pd.DataFrame(rows)
 
 
-def test_means_and_differences_are_scipys_run_by_run():
+def test_means_and_tests_agree_with_scipy():
     runs = runs_of(["a", "b"])
     table = means(runs, ["dataset", "reading"], MEASURES)
     own = runs.query("reading == 'b'")["hard_accuracy"]
@@ -368,7 +368,7 @@ def test_means_and_differences_are_scipys_run_by_run():
     assert (found["p_holm"] >= found["p"]).all()
 
 
-def test_the_picture_shows_every_run_and_what_is_seen_of_each_image():
+def test_the_figure_shows_every_run_and_the_visible_part_of_each_image():
     runs = runs_of(["a", "b_c"], 5)
     images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
     seen = Seen(images, {"a": images // 2, "b_c": images // 4}, {"a": images, "b_c": images})

@@ -34,7 +34,7 @@ KEYS = ["dataset", "choice", "other", "column", "setting", "measure"]
 
 
 def table(accuracy, dataset="d", loss=None, size=None):
-    """Runs from `accuracy[column, normalisation, stochastic depth]`, a list of one value a run; loss and size likewise."""
+    """Runs from `accuracy[column, normalisation, stochastic depth]`, a list with one value per run; loss and size likewise."""
     rows = []
     for (column, normalisation, depth), values in accuracy.items():
         place = {
@@ -51,7 +51,7 @@ def table(accuracy, dataset="d", loss=None, size=None):
 
 
 def noise(seed, runs=6):
-    """Random runs of every column on every preparation; the baselines have no explanations."""
+    """Random runs of every column with every preparation; the baselines have no explanations."""
     rng = np.random.default_rng(seed)
     keys = [(column, *preparation) for column in COLUMNS for preparation in PREPARATIONS]
     values = [{key: rng.random(runs) for key in keys} for _ in MEASURES]
@@ -67,7 +67,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def measured():
-    """Random runs, and the effects found in them."""
+    """Random runs, and their table of effects."""
     runs = noise(1)
     return runs, effects(runs)
 
@@ -89,7 +89,7 @@ SMALL = {  # BL's accuracies; two runs
 SMALL |= {("bl_plus", *key[1:]): [values[0] + 0.01, values[1] - 0.03] for key, values in SMALL.items()}
 
 
-def test_preparations_are_the_four_combinations_and_noise_alone_has_draws():
+def test_the_four_preparations_are_all_combinations_and_only_noisy_ones_have_draws():
     backbone = Backbone(architecture="test_resnet", weights="w", normalisation="imagenet", output_stride=16)
     assert preparations(backbone, 7) == [
         Backbone(
@@ -127,7 +127,7 @@ def test_preparations_are_the_four_combinations_and_noise_alone_has_draws():
     ]
 
 
-def test_the_papers_own_preparation_is_among_them():
+def test_the_papers_preparation_is_included():
     assert paper.BACKBONE in preparations(paper.BACKBONE, paper.BACKBONE.draws)
 
 
@@ -138,7 +138,7 @@ def test_every_column_that_a_choice_names_is_trained_and_has_a_title():
     assert {c.name: (c.reference, c.other) for c in CHOICES if not c.columns} == levels
 
 
-def test_columns_of_a_choice_differ_in_that_choice_alone():
+def test_columns_of_a_choice_differ_only_in_that_choice():
     for rule in ("renormalise", "indicator"):
         assert replace(COLUMNS[f"bla_t_{rule}"], threshold_rule="subtract") == COLUMNS["bla_t"]
     for key in ("bla_ph", "bla_ph_reloaded"):
@@ -176,7 +176,7 @@ def test_a_choice_between_columns_by_hand():
     assert table_rows["rank_biserial"].tolist() == pytest.approx([-1 / 3] * 5)  # ranks 1 and 2, signs + and -
 
 
-def test_wilcoxon_is_scipys_exact_test_on_runs_that_do_not_tie(measured):
+def test_wilcoxon_without_ties_agrees_with_scipys_exact_test(measured):
     runs, result = measured
     values = runs.set_index(["column", *("normalisation", "stochastic_depth"), "run"])["loss"]
     for column in ("bl", "bla_t"):
@@ -193,7 +193,7 @@ def test_wilcoxon_is_scipys_exact_test_on_runs_that_do_not_tie(measured):
     assert (row["p"].item(), row["n_runs"].item()) == (pytest.approx(p), 6)
 
 
-def test_equal_differences_of_accuracies_tie_although_floats_do_not():
+def test_equal_differences_of_accuracies_tie_despite_rounding():
     assert 0.2 - 0.1 != 0.3 - 0.2
     assert 0.1 + 0.2 != 0.3
     accuracy = {key: [0.5, 0.5, 0.5] for key in SMALL}
@@ -204,7 +204,7 @@ def test_equal_differences_of_accuracies_tie_although_floats_do_not():
 
 
 def by_holm(p):
-    """Step down from the smallest p: the i-th smallest of m times m - i, never below the one before."""
+    """Step down from the smallest p: multiply the i-th smallest of m by m - i, never below the previous result."""
     adjusted, largest = np.empty(len(p)), 0.0
     for i, place in enumerate(np.argsort(p, kind="stable")):
         largest = max(largest, min(1.0, (len(p) - i) * p[place]))
@@ -226,7 +226,7 @@ def baselines(seed):
     return table(values, f"d{seed}")
 
 
-def test_main_effects_and_single_settings_of_each_dataset_are_families_of_their_own():
+def test_main_effects_and_single_settings_of_each_dataset_are_separate_families():
     result = effects(pd.concat([baselines(1), baselines(2)]))
     families = result.groupby(["dataset", result["setting"] == "all"])
     assert [len(family) for _, family in families] == [24, 10, 24, 10]
@@ -237,7 +237,7 @@ def test_main_effects_and_single_settings_of_each_dataset_are_families_of_their_
     assert result.loc[result["dataset"] == "d1", "p_holm"].tolist() == alone["p_holm"].tolist()
 
 
-def test_run_r_pairs_with_run_r_in_whatever_order_the_rows_stand(measured):
+def test_run_r_pairs_with_run_r_for_any_order_of_rows(measured):
     runs, wanted = measured
     wanted = wanted.set_index(KEYS).sort_index()
     shuffled = effects(runs.sample(frac=1, random_state=0)).set_index(KEYS).sort_index()
@@ -275,7 +275,7 @@ def test_a_backbone_with_another_normalisation_is_refused():
         preparations(Backbone(architecture="test_resnet", weights="w", normalisation="half", output_stride=16), 7)
 
 
-def test_what_never_changes_does_not_count_in_holms_families():
+def test_measures_that_never_change_do_not_count_for_holm():
     sizes = {key: [8, 8] for key in SMALL}
     runs = table(SMALL, size=sizes)
     result, without = effects(runs), small()
@@ -286,7 +286,7 @@ def test_what_never_changes_does_not_count_in_holms_families():
     assert others["p_holm"].tolist() == without["p_holm"].tolist()
 
 
-def test_cells_have_the_mean_and_its_standard_error_over_runs():
+def test_table_cells_have_the_mean_and_standard_error_over_runs():
     runs = table(SMALL, size={key: [3, 6] if key[0] == "bl_plus" else [np.nan] * 2 for key in SMALL})
     result = cells(runs).set_index(["column", "normalisation", "stochastic_depth", "measure"])
     assert len(result) == 8 * 2 + 4  # accuracy and loss of both columns, and one size
@@ -345,7 +345,7 @@ def changes(*datasets):
 
 
 @pytest.mark.parametrize("datasets", [("a",), ("a", "b")], ids=len)
-def test_choices_have_a_row_a_dataset_and_show_every_main_effect(datasets):
+def test_the_figure_has_a_row_per_dataset_and_shows_every_main_effect(datasets):
     effects = changes(*datasets)
     figure = choices(effects)
     assert len(figure.axes) == 3 * len(datasets)
@@ -369,13 +369,13 @@ def test_choices_have_a_row_a_dataset_and_show_every_main_effect(datasets):
     }
 
 
-def test_choices_name_the_setting_where_nothing_ran():
+def test_the_figure_names_the_setting_if_nothing_ran():
     figure = choices(changes())
     assert "unstated_choices.datasets" in figure.get_suptitle()
     assert not any(axis.containers for axis in figure.axes)
 
 
-def test_choices_draw_what_the_csv_holds(tmp_path):
+def test_the_figure_shows_the_values_of_the_csv(tmp_path):
     effects = changes("a")
     effects.to_csv(tmp_path / "effects.csv", index=False)
     save_figure(choices(effects), tmp_path / "a.png", "png")
@@ -383,7 +383,7 @@ def test_choices_draw_what_the_csv_holds(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_equal_pictures_are_equal_bytes(tmp_path):
+def test_equal_figures_have_equal_bytes(tmp_path):
     for number in range(2):
         save_figure(choices(changes("a")), tmp_path / f"{number}.svg", "svg")
     assert (tmp_path / "0.svg").read_bytes() == (tmp_path / "1.svg").read_bytes()

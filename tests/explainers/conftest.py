@@ -30,7 +30,7 @@ def classifier(random_head):
 
 @pytest.fixture(scope="module")
 def folded(classifier, random_head):
-    """The same with batch normalisation folded into the convolutions."""
+    """The same classifier with batch normalisation folded into the convolutions."""
     extractor = fold_batch_norm(classifier.extractor)
     norms = [sum(isinstance(m, nn.BatchNorm2d) for m in some.modules()) for some in (classifier.extractor, extractor)]
     assert norms[1] < norms[0] / 2

@@ -21,7 +21,7 @@ SIDE, CLASSES, CHANNELS = 64, 3, 96
 
 
 @torch.no_grad()
-def test_a_module_is_trained_anew_as_well_on_features_too_large_for_half_precision():
+def test_retraining_works_on_features_too_large_for_half_precision():
     torch.manual_seed(0)
     extractor = (
         build_backbone(
@@ -52,7 +52,7 @@ def test_a_module_is_trained_anew_as_well_on_features_too_large_for_half_precisi
 
 
 @torch.no_grad()
-def test_the_maps_of_all_runs_are_those_of_each_run_and_its_module(classifier, images, seeds):
+def test_maps_of_all_runs_are_the_same_as_run_by_run(classifier, images, seeds):
     targets = torch.tensor([[2, 0, 1], [1, 1, 0]])
     generator = torch.Generator().manual_seed(8)
     modules = Module(torch.randn(2, CHANNELS, generator=generator), torch.tensor([-3.0, -9.0]))

@@ -29,7 +29,7 @@ MODULES = ["l2x_f", "bla", "bla_t"]
 METHODS = [*(name for name in explainer_names() if name != "attention"), *(f"attention {name}" for name in MODULES)]
 PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "attention": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20}
 LOOKS = {"lime", "random"}
-"""Methods that use one uncounted forward pass for the size of the feature map."""
+"""Methods that make one uncounted forward pass to get the size of the feature map."""
 BACKWARDS = {"grad_cam": 1, "grad_cam_pp": 1}
 CONTROLS = {"centre", "constant", "edges", "random"}
 
@@ -198,13 +198,13 @@ def gives_a_graph(self, maps, *_):
 @pytest.mark.parametrize(
     ("fault", "message"), [value for value in list(vars().values()) if isinstance(value, type(pytest.param()))]
 )
-def test_the_battery_finds(fault, message, classifier, images, targets):
+def test_the_battery_finds_faults(fault, message, classifier, images, targets):
     model = copy.deepcopy(classifier.run(0))
     with pytest.raises(AssertionError, match=message), torch.random.fork_rng(devices=[]):
         check_explainer(Faulty(model, fault), images.clone(), targets.clone())
 
 
-def test_the_battery_passes_a_method_without_fault_and_finds_one_that_denies_depending_on_the_class(
+def test_the_battery_passes_a_correct_method_and_rejects_one_wrongly_declared_class_independent(
     classifier, images, targets
 ):
     cam_itself = Faulty(classifier.run(0), lambda self, maps, *_: maps)
@@ -219,14 +219,14 @@ def test_the_battery_needs_three_images(classifier, images, targets):
         check_explainer(CAM(classifier.run(0)), images[:2], targets[:2])
 
 
-def test_a_method_takes_the_classifier_of_one_run(classifier):
+def test_a_method_needs_the_classifier_of_one_run(classifier):
     for name in explainer_names():
         if name not in ("lime", "attention"):
             with pytest.raises(AssertionError, match="one run"):
                 explainer_class(name)(classifier)
 
 
-def test_methods_are_found_by_name_and_an_unknown_name_is_an_error_that_lists_them():
+def test_methods_are_found_by_name_and_an_unknown_name_lists_them():
     assert {*PASSES, *CONTROLS} <= set(explainer_names())
     for name in explainer_names():
         found = explainer_class(name)
@@ -238,7 +238,7 @@ def test_methods_are_found_by_name_and_an_unknown_name_is_an_error_that_lists_th
     assert all(name in str(error.value) for name in explainer_names())
 
 
-def test_two_families_with_a_method_of_one_name_are_refused(tmp_path, monkeypatch):
+def test_two_methods_with_the_same_name_are_refused(tmp_path, monkeypatch):
     for family in ("posthoc", "learned"):
         (tmp_path / family).mkdir()
         (tmp_path / family / "cam.py").touch()
@@ -248,7 +248,7 @@ def test_two_families_with_a_method_of_one_name_are_refused(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("label", METHODS)
-def test_a_method_needs_as_many_passes_as_its_card_says(label, method, classifier, images, targets, seeds, monkeypatch):
+def test_a_method_makes_as_many_passes_as_its_card_says(label, method, classifier, images, targets, seeds, monkeypatch):
     name, run, seen, backwards = label.split()[0], classifier.run(0), [], []
     grad = torch.autograd.grad
     monkeypatch.setattr(torch.autograd, "grad", lambda *args, **options: backwards.append(1) or grad(*args, **options))
@@ -266,7 +266,7 @@ def test_a_method_needs_as_many_passes_as_its_card_says(label, method, classifie
 
 
 @pytest.mark.parametrize("size", [1, 2, 16])
-def test_cell_maps_are_means_over_the_cells_and_depend_on_no_batch(
+def test_cell_maps_are_means_over_cells_and_do_not_depend_on_the_batch(
     size, classifier, images, targets, seeds, monkeypatch
 ):
     run, batches = classifier.run(0), []
@@ -285,7 +285,7 @@ def test_cell_maps_are_means_over_the_cells_and_depend_on_no_batch(
     np.testing.assert_allclose(found, [[cell.mean() for cell in row] for row in cells], rtol=1e-9)
 
 
-def test_noise_has_the_given_deviation_and_belongs_to_the_seed():
+def test_noise_has_the_given_standard_deviation_and_depends_on_the_seed():
     grey = torch.full((3, SIDE, SIDE, 3), 128, dtype=torch.uint8)
     seeds = torch.tensor([4, 9, 4])
     noisy = add_noise(grey, 0.05, seeds)
@@ -392,9 +392,7 @@ def test_the_battery_finds_faults_of_learned_methods(fault, message, classifier,
     assert message in str(error.value)
 
 
-def test_a_learned_method_without_fault_passes_and_explains_with_the_state_of_each_run(
-    classifier, training, images, targets, seeds
-):
+def test_a_correct_learned_method_passes_and_uses_the_state_of_each_run(classifier, training, images, targets, seeds):
     method = Fitted(classifier, without_fault)
     check_learned(method, training, [5, 6])
     method.run = lambda number: Fitted(classifier.run(number), without_fault).load(
@@ -439,12 +437,12 @@ def test_the_battery_finds_faults_of_sets(sets, message, classifier, images, tar
     assert message in str(error.value)
 
 
-def test_sets_without_fault_pass(classifier, images, targets):
+def test_correct_sets_pass(classifier, images, targets):
     check_explainer(Sets(classifier.run(0), lambda images: [[[0, 5], [15]]] * len(images)), images, targets)
 
 
 @pytest.mark.parametrize("missing", ["title", "card"])
-def test_a_method_without_title_or_card_is_refused_by_its_file(missing, tmp_path, monkeypatch):
+def test_a_method_without_title_or_card_is_refused_with_its_file(missing, tmp_path, monkeypatch):
     code = Path(explainer_files()["cam"]).read_text()
     (tmp_path / "posthoc").mkdir()
     (tmp_path / "posthoc" / "mine.py").write_text(code.replace(f"    {missing} = ", "    another = "))

@@ -16,7 +16,7 @@ def test_the_constant_map_is_constant(small, images, targets, seeds):
     assert Constant(small).explain(images, targets, seeds).unique().tolist() == [1]
 
 
-def test_the_random_map_knows_its_seed_and_the_size_of_the_feature_map_alone(classifier, folded, images, targets):
+def test_the_random_map_depends_only_on_the_seed_and_the_size_of_the_feature_map(classifier, folded, images, targets):
     seeds = torch.tensor([5, 9, 5])
     maps = Random(classifier.run(0)).explain(images, targets, seeds)
     assert maps.shape == (3, GRID, GRID)
@@ -42,7 +42,7 @@ def test_the_centre_map_is_a_gaussian_around_the_middle(small, targets, seeds):
     np.testing.assert_allclose(maps[0, 9] / maps[0, 9, 15], profile / profile[15], rtol=1e-5)
 
 
-def test_edges_are_sobels_and_know_no_classifier(small, folded, images, targets, seeds):
+def test_edges_are_sobel_and_ignore_the_classifier(small, folded, images, targets, seeds):
     maps = Edges(small).explain(images, targets, seeds)
     grey = images.double().numpy().mean(axis=3)
     expected = [np.hypot(*(ndimage.sobel(one, axis, mode="nearest") / 4 for axis in (0, 1))) for one in grey]

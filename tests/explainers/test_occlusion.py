@@ -1,4 +1,4 @@
-"""Partly hidden images: patches, masks, backgrounds and batches, against numpy loops, scipy and images masked by hand."""
+"""Occluded images: patches, masks, backgrounds and batches, against numpy loops, scipy and images masked by hand."""
 
 import numpy as np
 import pytest
@@ -85,20 +85,20 @@ def test_patch_masks_show_the_patches_of_the_pattern(patterns):
     np.testing.assert_array_equal(shown, [shown_by_hand(patterns[number]) for number in numbers])
 
 
-def test_patch_masks_of_every_image_are_its_own():
+def test_every_image_can_have_its_own_patch_masks():
     own = torch.stack([draw_patterns(4, 9, 0.5, seed) for seed in range(3)])
     shown = patch_masks(own, (12, 12), (3, 3))(torch.tensor([2, 0, 1]), torch.tensor([1, 3, 1]))
     np.testing.assert_array_equal(shown, [shown_by_hand(own[i, p], 12, 3) for i, p in [(2, 1), (0, 3), (1, 1)]])
 
 
-def test_patch_masks_fit_images_that_are_not_square_or_not_divided_by_the_grid():
+def test_patch_masks_fit_any_image_size():
     pattern = torch.tensor([[True, False, False, False, True, False, True, True, False]])
     (shown,) = patch_masks(pattern, (4, 7), (3, 3))(torch.tensor([0]), torch.tensor([0]))
     rows = ["XXX....", "XXX....", "...XX..", "XXXXX.."]
     assert shown.tolist() == [[mark == "X" for mark in row] for row in rows]
 
 
-def test_patch_masks_hide_what_occlude_paints(images, patterns):
+def test_patch_masks_hide_the_pixels_that_occlude_paints(images, patterns):
     shown = patch_masks(patterns, (SIDE, SIDE), (GRID, GRID))(torch.zeros(3, dtype=torch.int64), torch.arange(3))
     assert (images * shown[..., None]).equal(occlude(images, patterns[:3], (GRID, GRID)))
 
@@ -111,7 +111,7 @@ def test_blur_keeps_images_of_one_colour():
 
 
 @pytest.mark.parametrize(("side", "window"), [(224, 51), (112, 25), (64, 15), (28, 7)])
-def test_blur_spreads_a_point_over_an_odd_window_in_proportion_to_the_image(side, window):
+def test_blur_spreads_a_point_over_an_odd_window_proportional_to_the_image(side, window):
     image = torch.zeros(1, side, side, 3, dtype=torch.uint8)
     middle, reach = side // 2, window // 2
     image[0, middle, middle, 1] = 255
@@ -127,7 +127,7 @@ def test_blur_spreads_a_point_over_an_odd_window_in_proportion_to_the_image(side
 
 @pytest.mark.parametrize("kind", ["bool", "float"])
 @pytest.mark.parametrize("behind", ["black", "colour", "images"])
-def test_logits_are_those_of_images_masked_by_hand(kind, behind, classifier, images):
+def test_logits_agree_with_images_masked_by_hand(kind, behind, classifier, images):
     own = torch.stack([draw_patterns(4, GRID * GRID, 0.5, seed) for seed in range(IMAGES)])
     if kind == "bool":
         masks = patch_masks(own, (SIDE, SIDE), (GRID, GRID))
@@ -146,11 +146,11 @@ def test_logits_are_those_of_images_masked_by_hand(kind, behind, classifier, ima
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 100])
-def test_logits_depend_on_no_batch_size(size, classifier, images, patterns):
+def test_logits_do_not_depend_on_the_batch_size(size, classifier, images, patterns):
     same(logits_of(classifier, images, patterns, batch_size=size), logits_of(classifier, images, patterns))
 
 
-def test_images_come_one_after_the_other_also_when_a_batch_begins_several(classifier, images, patterns):
+def test_images_come_in_order_even_if_a_batch_starts_several(classifier, images, patterns):
     whole = logits_of(classifier, images, patterns)
     for count in (1, 2, 5):
         masks = patch_masks(patterns[:count], (SIDE, SIDE), (GRID, GRID))
@@ -159,7 +159,7 @@ def test_images_come_one_after_the_other_also_when_a_batch_begins_several(classi
         same(torch.stack(found), whole[:, :, :count])
 
 
-def test_an_image_is_handed_over_as_soon_as_it_is_complete(classifier, images, patterns):
+def test_an_image_is_yielded_as_soon_as_it_is_complete(classifier, images, patterns):
     alone = classifier.run(0)
     logits = occluded_logits(alone, images, patch_masks(patterns, (SIDE, SIDE), (GRID, GRID)), 6, batch_size=4)
     assert [alone.forwards for _ in logits] == [8, 12, 18]
@@ -174,7 +174,7 @@ def test_the_order_of_images_does_not_matter(classifier, images):
         same(logits_of(classifier, images[one], own[number]), found[one])
 
 
-def test_all_heads_in_one_pass_are_each_run_alone(classifier, images, patterns):
+def test_all_heads_in_one_pass_give_the_same_as_each_run_alone(classifier, images, patterns):
     before = classifier.forwards
     found = logits_of(classifier, images, patterns)
     assert classifier.forwards - before == IMAGES * len(patterns)
@@ -185,7 +185,7 @@ def test_all_heads_in_one_pass_are_each_run_alone(classifier, images, patterns):
     assert not torch.allclose(found[:, 0], found[:, 1])
 
 
-def test_no_graph_is_built_and_gradients_stay_on_for_the_caller(images, patterns):
+def test_no_graph_is_built_and_the_caller_keeps_gradients_enabled(images, patterns):
     extractor = build_backbone(
         Backbone(architecture="test_resnet", weights="none", normalisation="imagenet", output_stride=16), SIDE
     ).eval()
@@ -196,7 +196,7 @@ def test_no_graph_is_built_and_gradients_stay_on_for_the_caller(images, patterns
         assert torch.is_grad_enabled()
 
 
-def test_memory_that_does_not_suffice_halves_the_batch_and_changes_nothing(classifier, images, patterns, monkeypatch):
+def test_out_of_memory_halves_the_batch_and_changes_no_result(classifier, images, patterns, monkeypatch):
     whole, features, sizes = logits_of(classifier, images, patterns), classifier.features, []
 
     def tight(batch):
@@ -210,7 +210,7 @@ def test_memory_that_does_not_suffice_halves_the_batch_and_changes_nothing(class
     assert sizes == [14, 7, 3, 3, 3, 3, 3, 3]
 
 
-def test_memory_that_does_not_suffice_for_one_image_is_an_error(classifier, images, patterns, monkeypatch):
+def test_too_little_memory_for_one_image_is_an_error(classifier, images, patterns, monkeypatch):
     sizes = []
 
     def full(batch):
@@ -223,7 +223,7 @@ def test_memory_that_does_not_suffice_for_one_image_is_an_error(classifier, imag
     assert sizes == [5, 2, 1]
 
 
-def test_scores_are_the_targets_probability_or_logit_run_by_run(classifier):
+def test_scores_are_the_probability_or_logit_of_the_target_for_each_run(classifier):
     logits = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([3, 1])
     for run, target in enumerate(targets.tolist()):

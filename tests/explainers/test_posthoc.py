@@ -49,7 +49,7 @@ def test_patterns_show_patches_with_the_given_probability():
     assert not draw_patterns(5, 9, 0.5, 1).equal(draw_patterns(5, 9, 0.5, 2))
 
 
-def test_the_solver_finds_the_coefficients_of_a_linear_function():
+def test_the_solver_recovers_the_coefficients_of_a_linear_function():
     patterns = draw_patterns(40, 6, 0.5, 0)
     weights = torch.tensor([[1.0, 0, -2, 0.5, 3, 0], [0, 0, 0, 0, 0, 1]], dtype=torch.double)
     values = patterns.double() @ weights.T + torch.tensor([0.7, -4.0])
@@ -64,7 +64,7 @@ def test_patches_that_are_always_shown_get_no_coefficient():
     assert abs(coefficients[2]) < 1e-12
 
 
-def test_images_with_equal_seeds_share_their_patterns_and_are_as_one_image_alone(small, images, targets):
+def test_images_with_equal_seeds_share_patterns_and_give_the_same_maps_as_alone(small, images, targets):
     lime = LIME(small, LIME.Settings(patterns=50))
     shared = lime.explain(images, targets, torch.full((3,), 4))
     mixed = lime.explain(images, targets, torch.tensor([4, 8, 4]))
@@ -101,7 +101,7 @@ def test_shared_patterns_and_those_of_each_image_agree_within_their_standard_err
 
 
 @pytest.mark.parametrize("seeds", [[3, 3, 3], [3, 4, 3]])
-def test_lime_of_all_runs_is_that_of_each_run(seeds, classifier, images):
+def test_lime_of_all_runs_is_the_same_as_run_by_run(seeds, classifier, images):
     seeds, targets = torch.tensor(seeds), torch.tensor([[0, 1, 2], [2, 2, 1]])
     both = LIME(classifier, LIME.Settings(patterns=30)).explain_runs(images, targets, seeds)
     assert both.shape == (2, 3, GRID, GRID)
@@ -128,7 +128,7 @@ def test_lime_recovers_a_classifier_that_is_linear_in_its_patches(random_head, i
     assert probability.abs().max() < 1
 
 
-def test_a_patch_is_shown_as_often_as_presence_says(small, images, targets, seeds, monkeypatch):
+def test_a_patch_is_shown_with_probability_presence(small, images, targets, seeds, monkeypatch):
     shown = []
     features = small.features
     monkeypatch.setattr(small, "features", lambda pixels: shown.append((pixels > 0).float().mean()) or features(pixels))
@@ -141,7 +141,7 @@ def test_a_patch_is_shown_as_often_as_presence_says(small, images, targets, seed
 # CAM, Grad-CAM, Grad-CAM++ and Score-CAM
 
 
-def test_cam_averages_to_the_logit_without_its_bias(classifier, images):
+def test_the_mean_of_cam_is_the_logit_without_bias(classifier, images):
     targets = torch.tensor([[2, 0, 1], [1, 1, 0]])
     with torch.no_grad():
         flat = cam(classifier.extractor(images), classifier.tail.weight, targets)
@@ -155,7 +155,7 @@ def test_cam_averages_to_the_logit_without_its_bias(classifier, images):
         torch.testing.assert_close(maps.flatten(1), flat[run], atol=1e-4, rtol=1e-4)
 
 
-def test_cam_puts_each_cell_where_it_is(small, images, targets, seeds):
+def test_cam_keeps_the_position_of_each_cell(small, images, targets, seeds):
     maps = CAM(small).explain(images, targets, seeds)
     moved = CAM(small).explain(images.roll((16, 32), dims=(1, 2)), targets, seeds)
     torch.testing.assert_close(moved, maps.roll((1, 2), dims=(1, 2)), atol=1e-5, rtol=1e-4)
@@ -177,7 +177,7 @@ def test_grad_cam_is_the_positive_part_of_cam_over_the_number_of_cells(kind, req
 
 @pytest.mark.parametrize("reading", ["sum of A g^3", "sum of A, times g^3"])
 @pytest.mark.parametrize("kind", ["classifier", "small"])
-def test_grad_cam_pp_is_its_formula_cell_by_cell(reading, kind, request, images, targets, seeds):
+def test_grad_cam_pp_agrees_with_its_formula_cell_by_cell(reading, kind, request, images, targets, seeds):
     run = request.getfixturevalue(kind).run(0)
     found = GradCAMPP(run).explain(images, targets, seeds)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_a_channel_without_gradient_has_no_weight_in_grad_cam_pp(small, images, 
     )
 
 
-def test_score_cam_is_its_formula_channel_by_channel_without_the_constant_one(small, images, targets, seeds):
+def test_score_cam_agrees_with_its_formula_without_the_constant_channel(small, images, targets, seeds):
     found = ScoreCAM(small).explain(images, targets, seeds)
     extractor = small.extractor
     for number, target in enumerate(targets.tolist()):
@@ -249,7 +249,7 @@ def rise_masks_by_hand(seed, count, grid, presence, side):
 
 
 @pytest.mark.parametrize("grid", [4, 7])
-def test_rise_masks_are_random_grids_upsampled_and_cut(grid):
+def test_rise_masks_are_random_grids_upsampled_and_cropped(grid):
     seeds = torch.tensor([3, 8])
     masks = random_masks(seeds, 12, grid, 0.4, (SIDE, SIDE), torch.device("cpu"))
     for number, seed in enumerate(seeds.tolist()):
@@ -261,7 +261,7 @@ def test_rise_masks_are_random_grids_upsampled_and_cut(grid):
 
 
 @pytest.mark.parametrize("presence", [0.1, 0.5])
-def test_rise_masks_lie_in_the_unit_interval_and_show_as_much_as_presence_says(presence):
+def test_rise_masks_are_between_0_and_1_with_mean_presence(presence):
     shown = random_masks(torch.tensor([0]), 400, 5, presence, (33, 33), torch.device("cpu"))(
         torch.zeros(400, dtype=torch.int64), torch.arange(400)
     )

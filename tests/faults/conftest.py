@@ -14,7 +14,7 @@ NOISY = {"dataset.cluttered_digits.backbone.stochastic_depth": 0.2, "dataset.clu
 
 
 def _stopping(monkeypatch, module, name, start_of):
-    """Watch a function of a module that yields chunks: `starts` is where each call began; after `chunks` of them Ctrl-C."""
+    """Watch a function that yields chunks: `starts` lists the start of each call; Ctrl-C after `chunks` chunks."""
     original = getattr(module, name)
 
     def watch(chunks):
@@ -34,7 +34,7 @@ def _stopping(monkeypatch, module, name, start_of):
 
 @pytest.fixture
 def extracting(extractable, edit_params, end_of, monkeypatch):
-    """`extracting()` runs `features` with five noisy draws, a chunk each; it returns the start rows of train and test.
+    """`extracting()` runs `features` with five noisy draws, one chunk each; it returns the start rows of train and test.
 
     `extracting(2)` is interrupted after two chunks.
     """
@@ -51,7 +51,7 @@ def extracting(extractable, edit_params, end_of, monkeypatch):
 
 @pytest.fixture
 def reading(photos, end_of, monkeypatch):
-    """`reading()` prepares the photographs in chunks of two, as `extracting` does; it returns the start rows and the message."""
+    """`reading()` prepares the photographs in chunks of two; it returns the start rows and the message."""
     monkeypatch.setattr(image_files, "CHUNK", 2)
     watch = _stopping(monkeypatch, image_files, "read_images", lambda listing, split, size, resize, start: start)
 
@@ -80,7 +80,7 @@ def full_disk():
 
 @pytest.fixture
 def maps_and_scores(contents):
-    """`maps_and_scores()` is what the stages lime, maps and faithfulness have written."""
+    """`maps_and_scores()`: the files that the stages lime, maps and faithfulness have written."""
 
     def read():
         return {

@@ -1,4 +1,4 @@
-"""Damaged and missing files are named with the remedy; caches are recomputed."""
+"""Messages about damaged and missing files name the remedy; damaged caches are recomputed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 IMAGES = Path("data/images/photos")
 
 
-def test_bad_images_of_both_splits_are_one_message_and_leave_the_earlier_images(photos, end_of, save_png, contents):
+def test_bad_images_of_both_splits_give_one_message_and_keep_the_earlier_images(photos, end_of, save_png, contents):
     assert end_of("prepare", "photos") is None
     before, good = contents(IMAGES), contents(photos)
     (photos / "train/cat/2.png").write_bytes(b"")
@@ -58,7 +58,7 @@ def test_a_missing_file_is_named(stage, missing, explained, end_of):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "earlier"), [("maps", "lime"), ("faithfulness", "maps")])
-def test_a_damaged_file_of_an_earlier_stage_is_named_with_the_stage_that_makes_it(stage, earlier, explained, end_of):
+def test_a_damaged_file_is_named_with_the_stage_that_writes_it(stage, earlier, explained, end_of):
     file = Path(f"data/{earlier}/cluttered_digits.safetensors")
     file.write_bytes(file.read_bytes()[:1000])
     message = end_of(stage, "cluttered_digits")
@@ -67,7 +67,7 @@ def test_a_damaged_file_of_an_earlier_stage_is_named_with_the_stage_that_makes_i
 
 
 @pytest.mark.slow
-def test_cached_maps_that_are_damaged_are_made_again(explained, end_of, capsys, maps_and_scores):
+def test_damaged_cached_maps_are_recomputed(explained, end_of, capsys, maps_and_scores):
     before = maps_and_scores()
     (path,) = Path(".work").glob("maps-cluttered_digits-cam-*")
     whole = path.read_bytes()

@@ -11,7 +11,7 @@ PHOTOS, FEATURES = Path("data/images/photos"), Path("data/features/cluttered_dig
 REMEDY = "free some space"
 
 
-def test_a_full_disk_leaves_the_earlier_images(here, end_of, edit_params, full_disk, contents):
+def test_a_full_disk_keeps_the_earlier_images(here, end_of, edit_params, full_disk, contents):
     assert end_of("prepare", "cluttered_digits") is None
     before = contents("data")
     edit_params(here, {"dataset.cluttered_digits.images.train_images": 80})
@@ -22,7 +22,7 @@ def test_a_full_disk_leaves_the_earlier_images(here, end_of, edit_params, full_d
     assert contents("data") == before
 
 
-def test_a_full_disk_leaves_the_earlier_images_of_a_folder(here, photos, end_of, edit_params, full_disk, contents):
+def test_a_full_disk_keeps_the_earlier_images_of_a_folder(here, photos, end_of, edit_params, full_disk, contents):
     assert end_of("prepare", "photos") is None
     before = contents(PHOTOS)
     edit_params(here, {"dataset.photos.images.image_size": 64})
@@ -33,7 +33,7 @@ def test_a_full_disk_leaves_the_earlier_images_of_a_folder(here, photos, end_of,
     assert load_array(PHOTOS / "train_images.npy").shape == (6, 64, 64, 3)
 
 
-def test_a_full_disk_leaves_the_earlier_heads(here, save_random_features, edit_params, end_of, full_disk, contents):
+def test_a_full_disk_keeps_the_earlier_heads(here, save_random_features, edit_params, end_of, full_disk, contents):
     save_random_features(here)
     assert end_of("baseline", "cluttered_digits") is None
     before = contents("models")
@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_earlier_heads(here, save_random_features, edit_p
     assert contents("models") == before
 
 
-def test_extraction_resumes_when_there_is_room_again(extracting, end_of, full_disk, contents):
+def test_extraction_resumes_when_the_disk_has_space_again(extracting, end_of, full_disk, contents):
     extracting()
     before = contents(FEATURES)
     with full_disk(400_000):
@@ -67,7 +67,7 @@ def test_extraction_resumes_when_there_is_room_again(extracting, end_of, full_di
     ],
 )
 @pytest.mark.parametrize("room", ["almost enough", "next to none"])
-def test_a_full_disk_leaves_maps_and_scores(
+def test_a_full_disk_keeps_maps_and_scores(
     room, stage, output, change, explained, edit_params, end_of, full_disk, maps_and_scores
 ):
     before, size = maps_and_scores(), (Path("data") / output).stat().st_size

@@ -39,7 +39,7 @@ def test_an_interrupted_process_has_exit_code_130_and_one_message_and_loses_noth
     assert contents("data") == before
 
 
-def test_an_interrupt_while_a_stage_is_imported_is_the_same_message(here, monkeypatch, capsys):
+def test_an_interrupt_while_a_stage_is_imported_gives_the_same_message(here, monkeypatch, capsys):
     def load():
         raise KeyboardInterrupt
 
@@ -59,7 +59,7 @@ def test_reading_images_resumes_and_ends_with_the_same_bytes(reading, contents):
     assert contents(PHOTOS) == undisturbed
 
 
-def test_an_image_that_was_bad_before_the_interrupt_is_named_after_it(reading, photos):
+def test_a_bad_image_found_before_an_interrupt_is_still_reported(reading, photos):
     (photos / "train/cat/1.png").write_bytes(b"")
     assert reading(2)[1] == 130
     message = reading()[1]
@@ -68,7 +68,7 @@ def test_an_image_that_was_bad_before_the_interrupt_is_named_after_it(reading, p
 
 
 @pytest.mark.parametrize("changed", ["train/cat/1.png", "masks/train/cat/1.png"])
-def test_a_file_that_is_replaced_after_the_interrupt_is_read_again(changed, reading, photos, save_png, contents):
+def test_a_file_replaced_after_an_interrupt_is_read_again(changed, reading, photos, save_png, contents):
     _, message = reading(2)
     assert message == 130
     mirrored = np.asarray(Image.open(photos / changed))[::-1].copy()
@@ -87,7 +87,7 @@ def test_a_file_that_is_replaced_after_the_interrupt_is_read_again(changed, read
     np.testing.assert_array_equal(load_array(PHOTOS / "train_masks.npy")[place], expected[None])
 
 
-def test_extraction_resumes_unless_the_images_are_others(extracting, contents):
+def test_extraction_resumes_unless_the_images_have_changed(extracting, contents):
     assert extracting(2) == [0]
     path = IMAGES / "cluttered_digits/train_images.npy"
     original = path.read_bytes()

@@ -33,7 +33,7 @@ cache.save_text = strike
 AS_RISE_BEGINS = "from bla.explainers.posthoc.rise import RISE\nRISE.explain = kill\n"
 
 
-def test_a_file_that_was_being_written_does_not_matter(here, end_of, edit_params, process, contents):
+def test_a_partially_written_file_is_ignored(here, end_of, edit_params, process, contents):
     assert end_of("prepare", "cluttered_digits") is None
     edit_params(here, {"dataset.cluttered_digits.images.train_images": 80})
     done = process(here, "prepare", "cluttered_digits", before=KILL + AS_THE_FOURTH_ARRAY_BEGINS)
@@ -60,7 +60,7 @@ def test_extraction_resumes_after_its_last_whole_chunk_and_ends_with_the_same_by
     assert contents(FEATURES) == undisturbed
 
 
-def test_methods_that_were_done_are_not_explained_again(explained, end_of, process, maps_and_scores):
+def test_finished_methods_are_not_computed_again(explained, end_of, process, maps_and_scores):
     def cached():
         return {path.name: path.stat().st_mtime_ns for path in Path(".work").glob("maps-*")}
 

@@ -61,7 +61,7 @@ def test_standard_error_by_hand():
     assert standard_error(np.array([1.0, 2, 3, 4])) == pytest.approx(np.sqrt(5 / 3) / 2)
 
 
-def test_crossed_bootstrap_is_the_interval_of_resampled_rows_and_columns():
+def test_crossed_bootstrap_resamples_rows_and_columns():
     values = RNG.normal(0, 1, (6, 1)) * 0.2 + RNG.normal(0.3, 1, (1, 40)) + RNG.normal(0, 0.5, (6, 40))
     rng = np.random.default_rng(3)
     means = [values[np.ix_(rng.integers(0, 6, 6), rng.integers(0, 40, 40))].mean() for _ in range(20_000)]
@@ -69,7 +69,7 @@ def test_crossed_bootstrap_is_the_interval_of_resampled_rows_and_columns():
     np.testing.assert_allclose(found, np.quantile(means, [0.025, 0.975]), atol=0.02)
 
 
-def test_crossed_bootstrap_is_wider_than_runs_alone_where_images_vary():
+def test_crossed_bootstrap_is_wider_than_over_runs_if_images_vary():
     values = np.tile(RNG.normal(0, 1, (1, 50)), (20, 1))
     over_runs = bootstrap(values.mean(axis=1), 999, 0)
     (over_both,) = crossed_bootstrap(values[None], 999, 0)
@@ -77,7 +77,7 @@ def test_crossed_bootstrap_is_wider_than_runs_alone_where_images_vary():
     assert over_both.high - over_both.low > 0.3
 
 
-def test_crossed_bootstrap_gives_a_quantity_the_same_interval_in_any_company():
+def test_crossed_bootstrap_of_a_quantity_does_not_depend_on_other_quantities():
     values = RNG.normal(0, 1, (3, 5, 30))
     alone = crossed_bootstrap(values[1:2], 700, 9)[0]
     np.testing.assert_allclose(crossed_bootstrap(values, 700, 9)[1], alone)

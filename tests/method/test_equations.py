@@ -47,7 +47,7 @@ def test_a_small_example_by_hand():
     assert soft_explanation(POINTWISE, logits, None).tolist() == [[0.5, 0.5, pytest.approx(1 / (1 + np.exp(0.1)))]]
 
 
-def test_all_cells_at_the_bound_lose_all_weight_and_gradient_at_factor_one():
+def test_at_factor_one_an_image_with_all_cells_at_the_bound_has_no_weight_and_no_gradient():
     scores = torch.ones(1, 4, requires_grad=True)
     cut = threshold(soft_weights(bounded_logits(scores), 0.1), 1, "subtract")
     cut.sum().backward()
@@ -56,7 +56,7 @@ def test_all_cells_at_the_bound_lose_all_weight_and_gradient_at_factor_one():
     assert not scores.grad.any()
 
 
-def test_the_indicator_has_no_gradient_and_subtraction_has():
+def test_subtraction_has_a_gradient_and_the_indicator_has_none():
     for rule, flows in (("indicator", False), ("subtract", True), ("renormalise", True)):
         logits = torch.tensor([[0.0, -3.0, -1.0]], requires_grad=True)
         cut = threshold(soft_weights(logits, 1.0), 0.5, rule)
@@ -76,7 +76,7 @@ def test_soft_weights_sum_to_one_and_are_uniform_on_cells_at_the_bound(g, temper
 
 
 @given(scores)
-def test_hard_explanations_are_never_empty_and_are_the_cells_at_zero_where_there_are_any(g):
+def test_hard_explanations_are_the_cells_at_zero_or_else_the_largest(g):
     logits = bounded_logits(g)
     hard = cells_at_maximum(logits)
     assert hard.any(-1).all()
@@ -85,7 +85,7 @@ def test_hard_explanations_are_never_empty_and_are_the_cells_at_zero_where_there
 
 
 @given(scores, st.integers(1, 9))
-def test_l2x_f_always_keeps_k_cells_and_none_smaller_than_one_it_drops(g, k):
+def test_l2x_f_keeps_the_k_largest_cells(g, k):
     hard = largest_cells(g, k)
     assert hard.sum(-1).tolist() == [k] * 3
     if k < 9:
@@ -93,7 +93,7 @@ def test_l2x_f_always_keeps_k_cells_and_none_smaller_than_one_it_drops(g, k):
 
 
 @given(scores, st.floats(0.1, 1.5))
-def test_thresholded_weights_are_the_larger_ones_and_never_exceed_the_softmax(g, factor):
+def test_the_threshold_keeps_the_larger_weights_and_never_increases_them(g, factor):
     q = soft_weights(bounded_logits(g), 0.1)
     cut = threshold(q, factor, "subtract")
     assert (cut <= q).all()
@@ -103,7 +103,7 @@ def test_thresholded_weights_are_the_larger_ones_and_never_exceed_the_softmax(g,
 
 
 @given(scores, st.permutations(range(9)))
-def test_selection_does_not_care_where_a_cell_lies(g, order):
+def test_selection_does_not_depend_on_the_position_of_a_cell(g, order):
     for variant in (BLA, BLA_T):
         logits = logits_of(variant, g)
         moved = logits[:, list(order)]
@@ -113,7 +113,7 @@ def test_selection_does_not_care_where_a_cell_lies(g, order):
         )
 
 
-def test_gumbel_noise_is_finite_and_has_the_mean_and_variance_of_the_distribution():
+def test_gumbel_noise_is_finite_and_has_the_right_mean_and_variance():
     uniform = torch.rand(200_000, generator=torch.Generator().manual_seed(0))
     noise = gumbel(torch.cat([uniform, torch.tensor([0.0, 1 - 2**-24])]))
     assert noise.isfinite().all()
@@ -121,7 +121,7 @@ def test_gumbel_noise_is_finite_and_has_the_mean_and_variance_of_the_distributio
     assert abs(float(noise.var()) - np.pi**2 / 6) < 0.03
 
 
-def test_without_noise_l2x_weights_are_the_softmax_and_only_l2x_f_needs_noise():
+def test_without_noise_l2x_weights_are_the_softmax_and_only_l2x_f_has_noise():
     logits = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(l2x_weights(logits, 0.1, torch.zeros(3, 2, 9)), soft_weights(logits, 0.1))
     assert noise_shape(L2X_F, 49) == (8, 49)

@@ -60,7 +60,7 @@ def test_evaluation_depends_neither_on_chunks_nor_on_the_order_of_images(name, d
     torch.testing.assert_close(mixed.loss, whole.loss[:, order], rtol=1e-5, atol=1e-6)
 
 
-def test_evaluation_drops_nothing_and_draws_nothing_but_the_noise_of_l2x_f(data, head):
+def test_evaluation_has_no_dropout_and_draws_only_the_noise_of_l2x_f(data, head):
     features, labels = data
     baseline = fit(data, NONE, head, SEEDS, SCHEDULE)
     logits = torch.stack(
@@ -85,7 +85,7 @@ def test_hard_weights_pool_with_a_mean_over_the_selected_cells(data, head):
     torch.testing.assert_close(pooled_by_weights, mean)
 
 
-def test_pointwise_attention_sums_cells_and_may_keep_none():
+def test_pointwise_attention_sums_cells_and_can_keep_none():
     features = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[-3.0, 0.0], [-1.0, 0.0]]])
     head = Head(torch.eye(2)[None], torch.tensor([[0.0, 0.5]]))
     module = Module(torch.tensor([[1.0, 1.0]]), torch.zeros(1))  # image 1: both at the bound; image 2: none

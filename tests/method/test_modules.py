@@ -20,6 +20,6 @@ def test_a_concept_vector_by_hand(rectified, shift):
     torch.testing.assert_close(module(features[None]), wanted)
 
 
-def test_pooling_does_not_overflow_half_precision():
+def test_pooling_of_half_precision_does_not_overflow():
     features = torch.full((2, 49, 3), 60000.0).half()
     torch.testing.assert_close(pooled(features), features[:, :1].float())

@@ -13,18 +13,18 @@ ONE = torch.tensor([0, 2])
 SEVERAL = torch.tensor([[True, False, False], [False, True, True]])
 
 
-def test_softmax_probabilities_sum_to_1_and_sigmoid_ones_belong_to_each_class():
+def test_softmax_probabilities_sum_to_1_and_sigmoid_probabilities_are_per_class():
     torch.testing.assert_close(probabilities(SCORES, "softmax").sum(dim=1), torch.ones(2))
     expected = 1 / (1 + math.exp(-2))
     assert probabilities(SCORES, "sigmoid")[0, 0].item() == pytest.approx(expected)
 
 
-def test_labels_decide_the_scores_and_the_number_of_classes():
+def test_labels_determine_the_scores_and_the_number_of_classes():
     assert (scores_of(ONE), scores_of(SEVERAL)) == ("softmax", "sigmoid")
     assert (class_count(ONE), class_count(SEVERAL)) == (3, 3)
 
 
-def test_losses_are_torchs_of_each_run():
+def test_losses_agree_with_torch_for_each_run():
     runs = torch.stack([SCORES, 2 * SCORES, -SCORES])
     expected = torch.stack([cross_entropy(scores, ONE, reduction="none") for scores in runs])
     torch.testing.assert_close(losses(runs, ONE), expected)
@@ -34,13 +34,13 @@ def test_losses_are_torchs_of_each_run():
     torch.testing.assert_close(losses(runs, SEVERAL), expected)
 
 
-def test_a_prediction_of_several_classes_is_right_if_every_class_is():
+def test_a_prediction_of_several_classes_is_correct_if_every_class_is_correct():
     assert correct(SCORES, ONE).tolist() == [True, False]
     assert correct(SCORES, SEVERAL).tolist() == [True, True]  # a score of 0 is not positive
     assert correct(torch.tensor([[2.0, -0.1, -1.0]]), SEVERAL[:1]).tolist() == [True]
 
 
-def test_a_sigmoid_classifier_of_images_with_one_class_has_the_loss_of_one_class_among_all():
+def test_a_sigmoid_classifier_of_one_class_per_image_is_scored_with_one_hot_labels():
     expected = losses(SCORES, torch.tensor([[True, False, False], [False, False, True]]))
     torch.testing.assert_close(loss_as("sigmoid", SCORES, ONE), expected)
     torch.testing.assert_close(loss_as("softmax", SCORES, ONE), losses(SCORES, ONE))

@@ -30,7 +30,7 @@ def generators(*seeds):
 
 
 def numbered(draws, images):
-    """Features that encode their draw and image."""
+    """Features that encode draw and image."""
     return (torch.arange(draws)[:, None] * 1000 + torch.arange(images)).float().view(draws, images, 1, 1)
 
 
@@ -77,7 +77,7 @@ def places(images, limit, batch, passes):
 
 
 @pytest.mark.slow
-def test_the_place_of_every_image_in_a_pass_is_uniform(monkeypatch):
+def test_the_position_of_every_image_in_a_pass_is_uniform(monkeypatch):
     """A Kolmogorov-Smirnov test per image over 400 passes: for uniform positions the p-values are uniform."""
     monkeypatch.setattr(streaming, "block_rows", lambda features: 5)
     where = places(100, 20, 4, 400) / 100
@@ -88,7 +88,7 @@ def test_the_place_of_every_image_in_a_pass_is_uniform(monkeypatch):
 
 @pytest.mark.parametrize("block", [1, 4, 10])
 def test_pools_of_images_sorted_by_class_are_cluster_samples(block):
-    """The variance of a class's share in a pool is the block size times that of a simple random sample (Kish 1965)."""
+    """The variance of a class's share in a pool is the block size times that in a simple random sample (Kish 1965)."""
     images, pool, classes, passes = 4000, 400, 10, 300
     of = np.arange(images) * classes // images
     shares = np.concatenate(
@@ -114,8 +114,8 @@ def sorted_data():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", [NONE, replace(BLA_T, threshold_factor=0)], ids=["bl", "bla"])
-def test_blocks_of_mixed_images_do_not_bias_training_and_blocks_of_sorted_ones_do(variant, sorted_data, monkeypatch):
-    """Accuracy of 20 runs after streaming against that after full permutations."""
+def test_streaming_biases_training_only_if_images_are_sorted_by_class(variant, sorted_data, monkeypatch):
+    """Accuracy of 20 runs trained with streaming against 20 runs trained with full permutations."""
     features, labels = sorted_data
     seeds, head, schedule = (
         list(range(20)),
@@ -143,7 +143,7 @@ def test_blocks_of_mixed_images_do_not_bias_training_and_blocks_of_sorted_ones_d
     [NONE, BLA_T, ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear")],
     ids=["bl", "bla_t", "concept"],
 )
-def test_a_run_streams_alone_as_among_others(variant, sorted_data):
+def test_a_run_streams_the_same_rows_alone_and_with_others(variant, sorted_data):
     features, labels = (part[::3] for part in sorted_data)
     features = torch.stack([features, features * 0.9])
     schedule, head = (
@@ -190,7 +190,7 @@ print(result.correct.float().mean().item())
     not Path("/proc/self/status").exists(), reason="needs Linux: its limit on data leaves out mapped files"
 )
 @pytest.mark.parametrize("variant", ["bl", "bla_t"])
-def test_training_and_evaluation_take_less_memory_than_the_features(variant, tmp_path):
+def test_training_and_evaluation_need_less_memory_than_the_features(variant, tmp_path):
     """A process limited to 268 MB beyond its libraries trains on features of 640 MB."""
     images, cells, channels = 12800, 49, 512
     rng, path = np.random.default_rng(0), tmp_path / "features.npy"

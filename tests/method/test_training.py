@@ -35,7 +35,7 @@ VARIANTS |= {"pointwise": POINTWISE, "concept": CONCEPT, "concept_relu": CONCEPT
 SCHEDULE = Schedule(batch_size=16, epochs=3, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
 DAMPED = replace(SCHEDULE, adam_epsilon=1e-3)
 """For variants with a tensor that shifts all scores of an image equally, such as a module's bias. Away from the bound a softmax is
-invariant to it: its gradient is rounding noise, which Adam amplifies to full steps unless epsilon is larger."""
+invariant to this shift: the gradient is rounding noise, which Adam amplifies to full steps unless epsilon is larger."""
 SCHEDULES = {name: SCHEDULE if name in ("none", "pointwise") else DAMPED for name in VARIANTS}
 N, CELLS, CHANNELS, CLASSES, SEEDS = 70, 9, 6, 3, [11, 12, 13]
 
@@ -52,7 +52,7 @@ def tensors(trained: Trained) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("count", [1, 2, 3], ids=lambda count: f"{count} draws")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_run_is_what_a_plain_loop_over_one_model_computes(name, count, draws, head):
+def test_every_run_agrees_with_a_plain_loop_over_one_model(name, count, draws, head):
     variant, schedule, features, labels = VARIANTS[name], SCHEDULES[name], draws[0][:count], draws[1]
     together = tensors(train(features, labels, variant, head, SEEDS, schedule, group=3))
     for run, seed in enumerate(SEEDS):
@@ -84,7 +84,7 @@ SWEEP += [replace(BLA_T, threshold_rule="renormalise"), replace(BLA, threshold_r
 
 
 @pytest.mark.parametrize("name", ["none", "bla_t", "l2x_f"])
-def test_heads_of_several_classes_per_image_train_as_a_plain_loop_trains_them(name, draws, head):
+def test_heads_of_several_classes_per_image_agree_with_a_plain_loop(name, draws, head):
     variant, schedule = VARIANTS[name], SCHEDULES[name]
     labels = torch.rand(N, CLASSES, generator=torch.Generator().manual_seed(2)) < 0.4
     together = tensors(train(draws[0], labels, variant, head, SEEDS, schedule))
@@ -94,14 +94,14 @@ def test_heads_of_several_classes_per_image_train_as_a_plain_loop_trains_them(na
         torch.testing.assert_close([t[run : run + 1] for t in together], alone, rtol=2e-4, atol=2e-5)
 
 
-def test_l2x_f_cannot_choose_more_cells_than_there_are(draws, head):
+def test_k_cannot_exceed_the_number_of_cells(draws, head):
     with pytest.raises(BlaError, match=rf"10 cells cannot be chosen from {CELLS}; lower k"):
         train(*draws, replace(L2X_F, k=10), head, SEEDS, SCHEDULE)
 
 
 @pytest.mark.parametrize("group", [1, 3])
 @pytest.mark.parametrize("variants", [SWEEP, SWEEP[::-1], SWEEP[:2], [BLA_PH, BLA_PH]], ids=len)
-def test_a_sweep_trains_what_its_variants_train_alone(variants, group, draws, head):
+def test_a_sweep_gives_the_same_as_each_variant_alone(variants, group, draws, head):
     together = train_sweep(*draws, variants, head, SEEDS, DAMPED, first_epoch=1, group=group)
     for variant, found in zip(variants, together, strict=True):
         alone = tensors(train(*draws, variant, head, SEEDS, DAMPED, first_epoch=1))
@@ -109,7 +109,7 @@ def test_a_sweep_trains_what_its_variants_train_alone(variants, group, draws, he
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_numbers_drawn_together_are_those_drawn_batch_by_batch(name, data, head, monkeypatch):
+def test_random_numbers_drawn_together_are_the_same_as_batch_by_batch(name, data, head, monkeypatch):
     wanted = tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE))
     for count in (1, 2):
         monkeypatch.setattr("bla.method.group.DRAWN_AT_ONCE", count)
@@ -119,7 +119,7 @@ def test_numbers_drawn_together_are_those_drawn_batch_by_batch(name, data, head,
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_replayed_graph_trains_what_single_steps_train(name, draws, head, monkeypatch):
+def test_a_replayed_graph_gives_the_same_as_single_steps(name, draws, head, monkeypatch):
     device = torch.device("cuda")
     replayed = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULES[name], device=device))
     monkeypatch.setattr("bla.runtime.cuda_graphs.WARM_UP", 1000)
@@ -128,7 +128,7 @@ def test_a_replayed_graph_trains_what_single_steps_train(name, draws, head, monk
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_run_one_reads_the_draws_as_run_zero_does_one_draw_later(name, draws, head):
+def test_run_one_starts_one_draw_later_than_run_zero(name, draws, head):
     twice = Head(head.weight[:1].expand(2, -1, -1), head.bias[:1].expand(2, -1))
     both = tensors(train(*draws, VARIANTS[name], twice, [7, 7], SCHEDULES[name]))
     rolled = draws[0].roll(-1, dims=0)
@@ -138,7 +138,7 @@ def test_run_one_reads_the_draws_as_run_zero_does_one_draw_later(name, draws, he
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_module_reads_the_draws_after_those_of_its_head(name, draws, head):
+def test_a_module_starts_with_the_draw_after_those_of_its_head(name, draws, head):
     later = tensors(train(*draws, VARIANTS[name], head, SEEDS, SCHEDULE, first_epoch=2))
     rolled = tensors(train(draws[0].roll(-2, dims=0), draws[1], VARIANTS[name], head, SEEDS, SCHEDULE))
     assert all(torch.equal(mine, its) for mine, its in zip(later, rolled, strict=True))
@@ -147,7 +147,7 @@ def test_a_module_reads_the_draws_after_those_of_its_head(name, draws, head):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_with_one_epoch_every_run_sees_its_own_draw_alone(name, draws, head):
+def test_with_one_epoch_every_run_sees_only_its_own_draw(name, draws, head):
     once = replace(SCHEDULE, epochs=1)
     found = tensors(train(*draws, VARIANTS[name], head, SEEDS, once))
     for run in range(len(SEEDS)):
@@ -157,13 +157,13 @@ def test_with_one_epoch_every_run_sees_its_own_draw_alone(name, draws, head):
 
 @pytest.mark.parametrize("count", [2, 5])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_equal_draws_are_one_draw(name, count, data, head):
+def test_equal_draws_give_the_same_as_one_draw(name, count, data, head):
     wanted = tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE))
     found = tensors(train(data[0].expand(count, -1, -1, -1), data[1], VARIANTS[name], head, SEEDS, SCHEDULE))
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
-def test_the_baseline_trains_on_pooled_features_as_on_whole_maps(draws, head):
+def test_the_baseline_trains_the_same_on_pooled_features_and_on_maps(draws, head):
     whole = tensors(train(*draws, NONE, head, SEEDS, SCHEDULE))
     by_hand = draws[0].float().mean(dim=2, keepdim=True)
     assert by_hand.shape == (3, N, 1, CHANNELS)
@@ -173,7 +173,7 @@ def test_the_baseline_trains_on_pooled_features_as_on_whole_maps(draws, head):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_map_may_have_a_single_cell_in_half_precision(name, draws, head):
+def test_a_map_of_one_cell_trains_in_half_precision(name, draws, head):
     variant = replace(VARIANTS[name], k=1) if name == "l2x_f" else VARIANTS[name]
     found = train(draws[0][:, :, :1], draws[1], variant, head, SEEDS, SCHEDULE)
     result = evaluate(draws[0][0, :, :1], draws[1], variant, found, SEEDS)
@@ -181,7 +181,7 @@ def test_a_map_may_have_a_single_cell_in_half_precision(name, draws, head):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_same_seeds_give_the_same_bytes_and_change_no_input(name, data, head):
+def test_equal_seeds_give_equal_bytes_and_inputs_are_not_changed(name, data, head):
     before = [data[0].clone(), head.weight.clone(), head.bias.clone()]
     once, again = (tensors(fit(data, VARIANTS[name], head, SEEDS, SCHEDULE)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
@@ -189,7 +189,7 @@ def test_the_same_seeds_give_the_same_bytes_and_change_no_input(name, data, head
     assert not head.weight.requires_grad
 
 
-def test_a_frozen_head_stays_and_a_reloaded_head_is_the_one_it_started_from(data, head):
+def test_frozen_and_reloaded_heads_equal_the_initial_head(data, head):
     frozen = fit(data, BLA_PH, head, SEEDS, SCHEDULE)
     assert torch.equal(frozen.head.weight, head.weight)
     reloaded, moved = (fit(data, v, head, SEEDS, SCHEDULE) for v in (RELOADED, BLA_T))
@@ -198,7 +198,7 @@ def test_a_frozen_head_stays_and_a_reloaded_head_is_the_one_it_started_from(data
     assert not torch.equal(moved.head.weight, head.weight)
 
 
-def test_a_head_that_is_frozen_as_in_the_released_code_trains(data, head):
+def test_the_head_frozen_as_in_the_released_code_does_train(data, head):
     released, moved = (tensors(fit(data, v, head, SEEDS, SCHEDULE)) for v in (RELEASED, BLA_T))
     assert all(torch.equal(a, b) for a, b in zip(released, moved, strict=True))
 
@@ -226,7 +226,7 @@ def test_training_learns_and_bla_t_finds_the_cells_that_show_the_class(data, hea
     assert informative > 2 * explained.hard.float().mean()
 
 
-def test_a_concept_vector_that_does_not_fit_is_refused_before_it_is_made(data, head, monkeypatch):
+def test_a_concept_vector_too_large_for_memory_is_refused_before_allocation(data, head, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
     weights = CHANNELS * (CELLS * CHANNELS + 1)
     with pytest.raises(BlaError, match=r"to train 1 at once .* are free on cpu"):
@@ -237,7 +237,7 @@ def test_a_concept_vector_that_does_not_fit_is_refused_before_it_is_made(data, h
         fit(data, CONCEPT, head, SEEDS, SCHEDULE, group=2)
 
 
-def test_a_loss_that_is_not_finite_is_refused(data, head):
+def test_a_non_finite_loss_is_an_error(data, head):
     features = data[0].clone()
     features[3, 2, 1] = torch.nan
     for variant in (NONE, BLA_T):
@@ -245,7 +245,7 @@ def test_a_loss_that_is_not_finite_is_refused(data, head):
             fit((features, data[1]), variant, head, SEEDS, SCHEDULE)
 
 
-def test_of_a_sweep_the_first_variant_whose_loss_is_not_finite_is_named(data, head):
+def test_in_a_sweep_the_first_variant_with_a_non_finite_loss_is_named(data, head):
     steep = replace(BLA, temperature=1e39)  # infinite in single precision
     with pytest.raises(BlaError, match=r"temperature=1e\+39.* epoch 1; lower training\.learning_rate"):
         train_sweep(data[0][None], data[1], [BLA, steep, BLA_T], head, SEEDS, SCHEDULE)
@@ -253,8 +253,8 @@ def test_of_a_sweep_the_first_variant_whose_loss_is_not_finite_is_named(data, he
 
 @pytest.mark.parametrize(("epsilon", "share"), [(1e-7, 1 / 3), (1e-8, 5 / 6), (1.0, 5e-8)])
 def test_adams_epsilon_reaches_the_optimiser(epsilon, share):
-    # One image of 1e-7 in its only channel and an untrained head: each class has probability 1/2, so that the gradient
-    # of its weight is g = +-0.5e-7. Adam's first step is learning rate * g / (|g| + epsilon).
+    # One image with value 1e-7 in its only channel, and an untrained head: each class has probability 1/2, so that the
+    # gradient of a weight is g = +-0.5e-7. Adam's first step is learning rate * g / (|g| + epsilon).
     start = Head(torch.zeros(1, 2, 1), torch.zeros(1, 2))
     schedule = Schedule(batch_size=1, epochs=1, learning_rate=0.01, dropout=0, adam_epsilon=epsilon)
     trained = fit((torch.full((1, 4, 1), 1e-7), torch.tensor([1])), NONE, start, [0], schedule)
@@ -265,7 +265,7 @@ def test_adams_epsilon_reaches_the_optimiser(epsilon, share):
 
 
 @pytest.mark.parametrize(("shape", "runs"), [((5, 4, 49, 96), 27), ((1, 4, 49, 1280), 2), ((1, 4, 400, 2048), 1)])
-def test_a_cpu_trains_as_many_runs_together_as_its_cache_holds(shape, runs, monkeypatch):
+def test_a_cpu_groups_as_many_runs_as_fit_into_its_cache(shape, runs, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     groups, seeds, schedule = (
         [],

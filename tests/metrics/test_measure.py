@@ -1,4 +1,4 @@
-"""All metrics of all methods, on classifiers with answers known by hand or from loops."""
+"""All metrics of all methods, on classifiers whose scores are known by hand or from loops."""
 
 import math
 
@@ -27,7 +27,7 @@ FROM_FEATURES = {"accuracy_features", "loss_features"}
 
 
 class Brightness(nn.Module):
-    """A backbone whose channel k is the brightness of patch k, so that a head sees how bright each patch is."""
+    """A backbone whose channel k is the brightness of patch k."""
 
     def __init__(self, grid: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Brightness(nn.Module):
 
 
 def seeing(weights: list[float], bias: float) -> Classifier:
-    """Two classes; the second's log odds are the bias plus the weights of the patches that are white."""
+    """Two classes; the log odds of the second are the bias plus the weights of the white patches."""
     weight = torch.stack([torch.zeros(len(weights)), torch.tensor(weights)])[None]
     return Classifier(Brightness(math.isqrt(len(weights))), Head(weight, torch.tensor([[0.0, bias]]))).eval()
 
@@ -50,7 +50,7 @@ def probability(log_odds) -> np.ndarray:
 
 
 def by_hand(count: int = 1, label: int = 1) -> Subject:
-    """White images of 2x2 patches that weigh 4, 2, 1 and 0; the log odds are that less 3."""
+    """White images of 2x2 patches with weights 4, 2, 1 and 0; the log odds are the sum of visible weights minus 3."""
     features = torch.zeros(count, 4, 4)
     labels = np.full(count, label)
     images = torch.full((count, 16, 16, 3), 255, dtype=torch.uint8)
@@ -75,7 +75,7 @@ def measured(subject: Subject, maps, hard=None, slow=None, at_once=1, orders=2):
     return measure(subject, maps, hard or {}, there, at_once, orders)
 
 
-def test_eight_cells_of_49_and_as_large_a_share_of_others():
+def test_the_most_important_cells_are_8_of_49_or_the_same_share():
     assert [few_cells(cells) for cells in (49, 16, 4, 1, 64, 196)] == [8, 3, 1, 1, 10, 32]
 
 
@@ -86,7 +86,7 @@ def test_curves_and_scores_by_hand():
         p = probability(log_odds)
         np.testing.assert_allclose(points(curves, f"{kind}_black"), p, atol=1e-6)
         assert value(rows, f"{kind}_black") == pytest.approx((p[0] / 2 + p[1] + p[2] + p[3] + p[4] / 2) / 4, abs=1e-6)
-        # a white image stays white where it is blurred
+        # a white image stays white when blurred
         np.testing.assert_allclose(points(curves, f"{kind}_blur"), probability([4] * 5), atol=1e-5)
         assert value(rows, f"{kind}_blur") == pytest.approx(probability(4), abs=1e-5)
     np.testing.assert_allclose(points(curves, "loss_image"), -np.log(probability(shown)), atol=1e-5)
@@ -95,7 +95,7 @@ def test_curves_and_scores_by_hand():
     assert value(rows, "accuracy_image") == 1
 
 
-def test_a_label_that_is_not_the_target_counts_for_accuracy_and_loss_alone():
+def test_labels_affect_only_accuracy_and_loss():
     right, wrong = (measured(by_hand(label=label), {"map": [[9, 7, 5, 3]]})[0] for label in (1, 0))
     assert (value(right, "accuracy_image"), value(wrong, "accuracy_image")) == (1, 0)
     assert value(wrong, "loss_image") == pytest.approx(math.log(1 + math.exp(1)), abs=1e-5)
@@ -106,7 +106,7 @@ def test_a_label_that_is_not_the_target_counts_for_accuracy_and_loss_alone():
         assert value(right, metric) == value(wrong, metric)
 
 
-def test_a_worse_order_is_worse_by_hand():
+def test_a_worse_order_has_worse_scores_by_hand():
     rows, _ = measured(by_hand(), {"map": [[9, 7, 5, 3]], "inverted": [[3, 5, 7, 9]]})
     p = probability([-3, -3, -2, 0, 4])
     assert value(rows, "insertion_black", "inverted") == pytest.approx((p.sum() - (p[0] + p[4]) / 2) / 4, abs=1e-6)
@@ -114,7 +114,7 @@ def test_a_worse_order_is_worse_by_hand():
     assert value(rows, "loss_image", "inverted") == pytest.approx(math.log(1 + math.exp(3)), abs=1e-5)
 
 
-def test_of_tied_cells_the_mean_over_the_orders_counts():
+def test_scores_of_tied_cells_are_means_over_orders():
     rows, curves = measured(by_hand(), {"map": [[1, 1, 1, 1]]}, orders=12)
     first = rank_cells(np.ones((1, 4)), [0], 12)[0].numpy() == 0
     share = first[:, 0].mean()  # that begin with the patch which suffices for the class
@@ -128,8 +128,8 @@ def test_of_tied_cells_the_mean_over_the_orders_counts():
 
 
 def test_confidence_by_hand():
-    # Scaled to 0 and 1, a map that is large in the two upper patches alone is upsampled by rows: pixels 0 to 3 of 16 are
-    # 1, then 15/16, 13/16, 11/16, 9/16, 7/16, 5/16, 3/16, 1/16, and 0. Rows of a patch: 8.
+    # A map that is large only in the two upper patches, scaled to 0 and 1 and upsampled, is constant along rows. The 16
+    # rows are four times 1, then 15/16, 13/16, 11/16, 9/16, 7/16, 5/16, 3/16, 1/16, then 0. A patch has 8 rows.
     upper, lower = (4 + (15 + 13 + 11 + 9) / 16) / 8, (7 + 5 + 3 + 1) / 16 / 8
     whole = probability(4)
     rows, _ = measured(by_hand(), {"map": [[6, 6, 2, 2]], "constant": [[5, 5, 5, 5]]})
@@ -146,7 +146,7 @@ def test_confidence_by_hand():
     assert value(rows, "increase_100", "constant") == 0
 
 
-def test_hiding_what_speaks_against_the_class_increases_confidence():
+def test_hiding_evidence_against_the_class_increases_confidence():
     subject = by_hand()
     against = Subject(seeing([4, -2, -1, 0], -1), *list(vars(subject).values())[1:])
     rows, _ = measured(against, {"map": [[9, 0, 0, 0]], "inverted": [[0, 9, 9, 9]]})
@@ -225,7 +225,7 @@ def painted(image: torch.Tensor, shown: list[int], background: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("method", ["distinct", TIED])
-def test_curves_are_those_of_images_painted_one_by_one(method, subject, maps, everything):
+def test_curves_agree_with_images_painted_one_by_one(method, subject, maps, everything):
     rows, curves = everything
     image = 3
     picture, target, label = subject.images[image], subject.targets[image], subject.labels[image]
@@ -254,7 +254,7 @@ def test_curves_are_those_of_images_painted_one_by_one(method, subject, maps, ev
         assert value(rows, curve, method, image) == pytest.approx(score, abs=1e-4)
 
 
-def test_curves_begin_and_end_with_the_whole_and_the_hidden_image(subject, everything):
+def test_curves_start_and_end_at_the_whole_and_the_hidden_image(subject, everything):
     _, curves = everything
     with torch.no_grad():
         whole, black = (subject.classifier(x)[0].double().softmax(dim=1) for x in (subject.images, subject.images * 0))
@@ -292,7 +292,7 @@ def test_features_are_pooled_over_the_most_important_cells(subject, maps, everyt
     assert (everyone.max() - everyone.min()).max() < 1e-5
 
 
-def test_confidence_is_of_the_image_times_the_mask_on_black(subject, maps, everything):
+def test_confidence_is_of_the_image_times_the_mask(subject, maps, everything):
     rows, _ = everything
     with torch.no_grad():
         whole = subject.classifier(subject.images)[0].double().softmax(dim=1)
@@ -316,7 +316,7 @@ def counted(chosen: np.ndarray, mask: np.ndarray) -> list[float]:
     return [both / (shown | mask).sum(), both / shown.sum(), both / mask.sum()]
 
 
-def test_localisation_takes_a_modules_own_hard_explanation_and_others_most_important_cells(
+def test_localisation_uses_hard_explanations_of_modules_and_the_most_important_cells_of_other_methods(
     subject, maps, hard, everything
 ):
     rows, _ = everything
@@ -340,7 +340,7 @@ def test_an_image_without_an_object_has_no_localisation(everything):
     assert rows.query("image != 2 and method != 'module'")["value"].notna().all()
 
 
-def test_rows_are_one_a_method_metric_and_image_and_of_declared_metrics_alone(everything, maps):
+def test_there_is_one_row_per_method_metric_and_image_for_declared_metrics(everything, maps):
     rows, curves = everything
     assert rows.columns.tolist() == ["method", "metric", "image", "value"]
     assert not rows.duplicated(["method", "metric", "image"]).any()
@@ -360,7 +360,7 @@ def test_a_missing_map_has_no_rows(everything):
         assert set(table.query("method == 'distinct'")["image"]) == {0, 1, 2, 3}
 
 
-def test_images_that_are_not_slow_have_no_curves_of_pixels(everything):
+def test_only_slow_images_have_pixel_curves(everything):
     rows, curves = everything
     assert set(rows.query("image == 2")["metric"]) == LOCALISATION | CONFIDENCE | FROM_FEATURES
     assert set(curves.query("image == 2")["curve"]) == FROM_FEATURES
@@ -384,13 +384,13 @@ def same(first: pd.DataFrame, second: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("methods", [(TIED,), ("module",), ("missing", "distinct")], ids=str)
-def test_scores_depend_on_no_other_method(methods, subject, maps, hard, everything):
+def test_scores_do_not_depend_on_other_methods(methods, subject, maps, hard, everything):
     alone = measure(subject, {name: maps[name] for name in methods}, hard, SLOW, at_once=6, orders=2)
     for few, many in zip(alone, everything, strict=True):
         same(few, many.query("method in @methods"))
 
 
-def test_an_image_that_no_method_has_a_map_of_has_no_rows(subject, maps, hard, everything):
+def test_an_image_without_any_map_has_no_rows(subject, maps, hard, everything):
     for few, many in zip(measure(subject, {"missing": maps["missing"]}, hard, SLOW, 6, 2), everything, strict=True):
         same(few, many.query("method == 'missing'"))
 
@@ -401,7 +401,7 @@ def test_a_method_without_any_map_has_no_rows(subject, maps, hard, everything):
         same(few, many.query("method == 'distinct'"))
 
 
-def test_scores_depend_on_no_order_of_the_images(subject, maps, hard, everything):
+def test_scores_do_not_depend_on_the_order_of_images(subject, maps, hard, everything):
     turned = [2, 0, 3, 1]
     seeds = [subject.seeds[image] for image in turned]
     other = Subject(
@@ -420,7 +420,7 @@ def test_scores_depend_on_no_order_of_the_images(subject, maps, hard, everything
         same(found.assign(image=np.array(turned)[found["image"]]), wanted)
 
 
-def test_a_map_of_the_object_beats_its_inverse_where_the_classifier_looks_at_the_object():
+def test_the_object_as_map_beats_its_inverse_if_the_classifier_uses_the_object():
     inside = np.zeros((4, 4), bool)
     inside[1:3, 1:3] = True
     weights = np.where(inside, 2.0, 0.0).ravel()
@@ -446,7 +446,7 @@ def test_a_map_of_the_object_beats_its_inverse_where_the_classifier_looks_at_the
         assert value(rows, "weight_inside", "inverted", image) == 0
 
 
-def test_blurring_hides_less_than_black_where_brightness_counts():
+def test_blurring_hides_less_than_black_if_brightness_decides():
     rows, _ = measured(by_hand(2), {"map": [[9, 7, 5, 3]] * 2})
     for image in range(2):
         assert value(rows, "deletion_blur", image=image) > value(rows, "deletion_black", image=image)

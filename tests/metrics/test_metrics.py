@@ -31,7 +31,7 @@ def test_metrics_have_unique_names_in_the_order_of_the_tables():
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_a_metric_says_what_it_is(metric):
+def test_a_metric_describes_itself(metric):
     assert metric.better in ("higher", "lower")
     for text in (metric.title, metric.unit, metric.formula, metric.source):
         assert text.strip() == text != ""
@@ -43,7 +43,7 @@ def test_a_metric_is_explained_in_two_sentences(metric):
     assert len(re.split(r"(?<=[.?!])\s+(?=[A-Z])", metric.meaning)) == 2
 
 
-def test_losses_errors_and_costs_are_better_low_and_the_rest_high():
+def test_low_is_better_for_losses_errors_and_costs_and_high_for_all_other_metrics():
     lower = {metric.name for metric in METRICS if metric.better == "lower"}
     starts = ("average_drop", "deletion", "loss", "randomised", "retrained", "forwards", "backwards")
     assert lower == {metric.name for metric in METRICS if metric.name.startswith(starts)}
@@ -73,7 +73,7 @@ def bilinear(small: np.ndarray, height: int, width: int) -> np.ndarray:
     return result
 
 
-def test_an_explanation_mask_is_the_map_from_0_to_1_upsampled_bilinearly():
+def test_an_explanation_mask_is_the_map_scaled_to_0_to_1_and_upsampled_bilinearly():
     maps = torch.tensor([[[-3.0, 1.0, 0.0], [2.0, 5.0, 1.0]], [[0.1, 0.2, 0.3], [0.4, 0.5, 0.9]]]).double()
     scaled = [[[0, 4 / 8, 3 / 8], [5 / 8, 1, 4 / 8]], [[0, 0.125, 0.25], [0.375, 0.5, 1]]]
     found = explanation_mask(maps, (10, 12))
@@ -85,7 +85,7 @@ def test_an_explanation_mask_is_the_map_from_0_to_1_upsampled_bilinearly():
 
 
 @pytest.mark.parametrize("constant", [0.0, -2.5, 1e-300, 3e8])
-def test_a_constant_map_keeps_everything(constant):
+def test_a_constant_map_keeps_the_whole_image(constant):
     other = torch.arange(4).double().view(1, 2, 2)
     found = explanation_mask(torch.cat([torch.full((1, 2, 2), constant).double(), other]), (6, 6))
     assert (found[0] == 1).all()
@@ -104,7 +104,7 @@ def test_an_explanation_mask_lies_within_0_and_1(values, kind):
 
 
 @pytest.mark.parametrize(("share", "left"), [(0.5, 25_088), (0.15, 7_527)])
-def test_half_and_15_percent_of_224_by_224_distinct_pixels_stay_as_they_are(share, left):
+def test_half_and_15_percent_of_224_by_224_distinct_pixels_are_kept(share, left):
     mask = torch.from_numpy(RNG.permutation(224 * 224) + 1.0).view(1, 224, 224)
     kept = keep_largest(mask, share)
     assert (kept > 0).sum() == left
@@ -112,32 +112,32 @@ def test_half_and_15_percent_of_224_by_224_distinct_pixels_stay_as_they_are(shar
     assert kept[kept > 0].min() == 224 * 224 - left + 1  # the largest
 
 
-def test_a_share_of_1_changes_nothing():
+def test_a_share_of_1_keeps_all_pixels():
     mask = torch.from_numpy(RNG.random((2, 5, 5)))
     assert keep_largest(mask, 1).equal(mask)
 
 
-def test_of_pixels_at_the_threshold_the_first_go():
+def test_of_pixels_at_the_threshold_the_first_are_dropped():
     #                                gone gone             gone            gone
     mask = torch.tensor([[[0.1, 0.5, 0.5, 0.5, 0.2], [0.5, 0.9, 0.3, 0.5, 0.8]]])
     wanted = [[0, 0, 0, 0.5, 0], [0.5, 0.9, 0, 0.5, 0.8]]
     np.testing.assert_allclose(keep_largest(mask, 0.5)[0], wanted)
 
 
-def test_where_many_pixels_are_0_fewer_stay():
+def test_pixels_of_value_0_are_never_kept():
     mask = torch.zeros(1, 4, 5)
     mask[0, 1, :3] = torch.tensor([0.2, 1, 0.4])
     assert keep_largest(mask, 0.5).equal(mask)
     assert (keep_largest(mask, 0.1) > 0).sum() == 2
 
 
-def test_of_equal_pixels_the_last_ones_stay():
+def test_of_equal_pixels_the_last_are_kept():
     kept = keep_largest(torch.ones(1, 10, 10), 0.15)
     assert kept.flatten().nonzero().flatten().tolist() == list(range(85, 100))
 
 
 @pytest.mark.parametrize("share", [Fraction(1, 2), Fraction(3, 20), Fraction(9, 10), Fraction(11, 20)])
-def test_how_many_stay_is_not_spoilt_by_rounding(share):
+def test_the_number_of_kept_pixels_has_no_rounding_error(share):
     for pixels in range(10, 400):
         kept = keep_largest(torch.arange(1.0, pixels + 1).view(1, 1, -1), float(share))
         assert (kept > 0).sum() == math.ceil(pixels * share)
@@ -145,7 +145,7 @@ def test_how_many_stay_is_not_spoilt_by_rounding(share):
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=8, max_size=30), st.sampled_from([Fraction(1, 2), Fraction(3, 20)]))
-def test_the_largest_stay_by_a_loop(values, share):
+def test_the_largest_pixels_are_kept_as_in_a_loop(values, share):
     wanted, goal = list(values), math.ceil(len(values) * share)
     threshold = sorted(values)[math.floor(len(values) * (1 - share)) - 1]
     for place, value in enumerate(values):
@@ -168,7 +168,7 @@ def test_distinct_cells_have_one_order():
             assert np.argsort(order).tolist() == np.argsort(-values).tolist()
 
 
-def test_ties_are_permuted_among_themselves_only():
+def test_only_tied_cells_are_permuted():
     (orders,) = rank_cells(SOME_TIES[None], [3], 200).numpy()
     assert (np.sort(orders, axis=1) == np.arange(7)).all()
     assert {7: {0}, 2: {1, 2}, 0.5: {3, 4, 5}, -1: {6}} == {
@@ -176,14 +176,14 @@ def test_ties_are_permuted_among_themselves_only():
     }
 
 
-def test_every_order_of_ties_is_as_likely_as_any_other():
+def test_all_orders_of_ties_are_equally_likely():
     (orders,) = rank_cells(SOME_TIES[None], [11], 6000).numpy()
     counts = Counter(tuple(order) for order in orders)
     assert len(counts) == 2 * 6
     assert stats.chisquare(list(counts.values())).pvalue > 1e-3
 
 
-def test_orders_are_those_of_the_seed_whatever_other_images_there_are():
+def test_orders_depend_on_the_seed_and_not_on_other_images():
     ties = np.zeros((3, 16))
     together = rank_cells(ties, [1, 2, 1], 3)
     assert together[0].equal(together[2])
@@ -206,7 +206,7 @@ def test_curve_steps_go_from_none_to_all(cells, at_once, steps):
     assert curve_steps(cells, at_once) == steps
 
 
-def test_insertion_shows_the_most_important_cells_and_more_at_every_step():
+def test_insertion_shows_the_most_important_cells_first():
     maps, steps = RNG.random((2, 9)), [0, 1, 4, 9]
     shown = insertion_patterns(rank_cells(maps, [0, 1], 3), steps)
     assert shown.shape == (2, 3, 4, 9)
@@ -276,7 +276,7 @@ def test_the_tolerance_shrinks_with_the_image():
     assert [pointed(3, 3, (56, 56 + away), side=112) for away in (0, 7, 8, 14)] == [1, 1, 0, 0]
 
 
-def test_of_several_maxima_the_expected_hit_counts():
+def test_with_several_maxima_the_expected_hit_rate_counts():
     maps, masks = np.zeros((3, 7, 7)), np.zeros((3, 224, 224), bool)
     masks[:, 32:64, 32:64] = True  # cell (1, 1); centres of its neighbours are 17 or more pixels away
     maps[0, 1, 1] = maps[0, 5, 5] = maps[0, 0, 6] = maps[0, 1, 4] = 2.0
@@ -314,7 +314,7 @@ def test_overlap_counts_pixels():
     np.testing.assert_allclose(np.stack(overlap(selected[:, 0].reshape(3, 16), covered), axis=-1), found[:, 0])
 
 
-def test_coverage_is_the_share_of_each_cell_under_the_mask_however_many_masks_there_are():
+def test_coverage_is_the_share_of_each_cell_under_the_mask_for_any_number_of_masks():
     masks = RNG.random((300, 8, 8)) < 0.4
     wanted = masks.reshape(300, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(300, 4)
     np.testing.assert_allclose(coverage(torch.from_numpy(masks), (2, 2)), wanted)
@@ -335,7 +335,7 @@ def test_an_empty_mask_has_no_localisation():
     assert all(np.isnan(values).all() for values in found)
 
 
-def test_weight_inside_counts_positive_weight_alone():
+def test_weight_inside_counts_only_positive_weight():
     coverage = np.array([0.5, 0, 1, 1])
     maps = np.array([[2.0, 1, -5, 1], [-1, -2, -3, 0], [0, 0, 3, 0], [0, 9, -1, 0]])
     found = weight_inside(maps, np.tile(coverage, (4, 1)))

@@ -1,4 +1,4 @@
-"""The cascade of more and more random classifiers."""
+"""The cascade of increasingly random classifiers."""
 
 import copy
 
@@ -61,7 +61,7 @@ def test_each_level_of_the_cascade_changes_one_more_layer_and_the_last_all_param
     assert not any(before[name].equal(original[name]) for name in original)
 
 
-def test_the_cascade_leaves_the_original_and_what_is_done_to_one_level_does_not_reach_the_next(classifier, images):
+def test_the_cascade_does_not_change_the_original_and_its_levels_are_independent(classifier, images):
     original = copy.deepcopy(classifier.run(0))
     given = copy.deepcopy(original)
     for expected, random in zip(cascade(given, 1, images), cascade(given, 1, images), strict=True):
@@ -76,7 +76,7 @@ def test_the_cascade_leaves_the_original_and_what_is_done_to_one_level_does_not_
 
 
 def normalised(network, images):
-    """For each batch normalisation by name: mean and variance of its input for these images, and its statistics."""
+    """For each batch normalisation, by name: mean and variance of its input for these images, and its stored statistics."""
     found, handles = {}, []
     for name, norm in network.named_modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -94,8 +94,8 @@ def normalised(network, images):
 
 
 @pytest.mark.slow
-def test_batch_norm_of_random_layers_takes_its_statistics_from_the_images_and_that_of_others_keeps_them(classifier):
-    """Up to the difference of biased and unbiased variances of 960 values or more, layer upon layer."""
+def test_batch_norms_recompute_statistics_in_random_layers_and_keep_them_elsewhere(classifier):
+    """Up to the difference between biased and unbiased variances of 960 or more values, accumulated over layers."""
     images = torch.randint(0, 256, (60, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     old, levels = normalised(classifier.extractor, images), cascade(classifier, 12, images)
     random: tuple[str, ...] = ()
@@ -111,8 +111,8 @@ def test_batch_norm_of_random_layers_takes_its_statistics_from_the_images_and_th
 
 
 @pytest.mark.slow
-def test_a_deep_random_network_keeps_the_size_of_its_features():
-    """With the old statistics, features of a random EfficientNet are larger by more than a factor of 1,000."""
+def test_a_deep_random_network_keeps_the_scale_of_its_features():
+    """With the old statistics, features of a random EfficientNet are more than 1,000 times larger."""
     torch.manual_seed(0)
     extractor = build_backbone(
         Backbone(architecture="tf_efficientnetv2_b0", weights="none", normalisation="imagenet"), 64
@@ -139,8 +139,8 @@ def test_a_network_without_batch_norm_needs_no_statistics(images):
         assert random(images).isfinite().all()
 
 
-def test_random_parameters_have_the_mean_and_spread_of_the_old_ones(classifier, levels):
-    """Means within 5 standard errors and spreads within 5 of theirs, for each of the 47 tensors."""
+def test_random_parameters_keep_the_mean_and_standard_deviation(classifier, levels):
+    """Means and standard deviations agree within 5 standard errors for each of the 47 tensors."""
     old, new = parameters(classifier.run(0)), parameters(levels[-1])
     assert len(old) == 47
     for name, values in old.items():
@@ -151,7 +151,7 @@ def test_random_parameters_have_the_mean_and_spread_of_the_old_ones(classifier, 
     assert stats.kstest((large - large.mean()) / large.std(), "norm").pvalue > 0.001
 
 
-def test_the_cascade_belongs_to_its_seed_and_each_layer_draws_its_own_numbers(classifier, levels, images):
+def test_the_cascade_depends_on_its_seed_and_each_layer_draws_its_own_numbers(classifier, levels, images):
     again, other = (list(cascade(classifier.run(0), seed, images)) for seed in (12, 13))
     for mine, same, different in zip(levels, again, other, strict=True):
         assert all(value.equal(same.state_dict()[name]) for name, value in mine.state_dict().items())
@@ -172,7 +172,7 @@ def test_maps_change_along_the_cascade(classifier, levels, images):
         assert not torch.allclose(other, maps)
 
 
-def test_folded_networks_of_the_cascade_decide_as_the_intact_ones(classifier, images, levels):
+def test_folded_networks_of_the_cascade_agree_with_unfolded_ones(classifier, images, levels):
     folded = folded_cascade(classifier.run(0), 12, images)
     assert len(folded) == len(levels)
     for mine, intact in zip(folded, levels, strict=True):

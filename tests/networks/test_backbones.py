@@ -56,7 +56,7 @@ def weights(tmp_path):
         ),
     ],
 )
-def test_what_timm_cannot_build_is_refused(spec, message):
+def test_an_architecture_that_timm_cannot_build_is_refused(spec, message):
     with pytest.raises(BlaError, match=message):
         build_backbone(spec, 64)
 
@@ -99,7 +99,7 @@ def test_a_model_without_a_spatial_map_is_refused(tmp_path):
         load_backbone(Backbone(architecture="test_vit", weights="w", normalisation="half"), path, 64)
 
 
-def test_an_image_that_does_not_suit_the_model_is_refused(tmp_path):
+def test_an_image_size_that_the_model_cannot_use_is_refused(tmp_path):
     path = weights_of("test_coatnet", tmp_path / "w.safetensors", num_classes=0)
     with pytest.raises(BlaError, match=r"^test_coatnet .*32 pixels"):
         load_backbone(Backbone(architecture="test_coatnet", weights="w", normalisation="half"), path, 32)
@@ -122,7 +122,7 @@ def test_a_missing_or_misshapen_tensor_is_refused(weights):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no weights", 1000])
-def test_a_file_that_is_no_safetensors_file_is_refused(content, weights):
+def test_a_file_in_another_format_than_safetensors_is_refused(content, weights):
     whole = weights.read_bytes()
     weights.unlink()
     if content is not None:
@@ -132,7 +132,7 @@ def test_a_file_that_is_no_safetensors_file_is_refused(content, weights):
 
 
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_efficientnet", "test_convnext"])
-def test_a_classifier_in_the_file_is_left_out(architecture, tmp_path):
+def test_classifier_weights_in_the_file_are_ignored(architecture, tmp_path):
     path = weights_of(architecture, tmp_path / "w.safetensors", num_classes=5)
     state, extractor = (
         load_file(path),
@@ -163,7 +163,7 @@ def test_features_do_not_depend_on_the_batch_or_the_order(weights):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
-def test_features_that_are_not_finite_are_refused(value, weights):
+def test_non_finite_features_are_refused(value, weights):
     state = load_file(weights)
     name = next(k for k in reversed(state) if k.endswith("weight") and state[k].ndim == 4)
     save_file(state | {name: torch.full_like(state[name], value)}, weights)
@@ -185,7 +185,7 @@ def test_keras_2021_halves_the_contrast():
     torch.testing.assert_close(right / wrong, torch.tensor([0.229, 0.224, 0.225]).rsqrt())
 
 
-def test_weights_of_the_hub_are_pinned_by_hash_and_come_over_https():
+def test_hub_weights_are_pinned_by_hash_and_use_https():
     named = {entry.backbone.weights for entry in load_settings().dataset.values()}
     assert {name for name in named if name.startswith("timm/")} <= HUB.keys()
     for source in HUB.values():
@@ -195,7 +195,7 @@ def test_weights_of_the_hub_are_pinned_by_hash_and_come_over_https():
 
 
 def randomise(model, seed=0):
-    """Weights and running statistics of the batch norms as after training: none is 0 or 1."""
+    """Random weights and running statistics of batch norms, as after training: none is 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -219,7 +219,7 @@ def b0():
 
 @pytest.fixture
 def noisy(weights):
-    """A residual network that drops every other of its last branch."""
+    """A residual network that drops its last branch with probability 0.5."""
     return load_backbone(replace(RESNET, stochastic_depth=0.5, draws=5), weights, 64)
 
 
@@ -233,7 +233,7 @@ def test_the_nine_residual_branches_of_efficientnet_b0_have_keras_drop_rates(b0)
     assert not any(isinstance(module, DropPath) for module in b0.modules())
 
 
-def test_factors_are_zero_or_keep_the_mean_with_the_right_frequency(b0):
+def test_factors_are_zero_with_the_right_frequency_and_keep_the_mean(b0):
     images = 4000
     factors = b0.drop_factors(images, seed=3)
     assert factors.shape == (images, len(b0.drops))
@@ -246,13 +246,13 @@ def test_factors_are_zero_or_keep_the_mean_with_the_right_frequency(b0):
     assert np.abs(correlations).max() < 5 / images**0.5
 
 
-def test_a_draw_is_reproducible_from_its_seed_and_another_seed_differs(b0):
+def test_equal_seeds_give_equal_draws_and_different_seeds_different_draws(b0):
     torch.rand(1)  # other random numbers do not matter
     assert torch.equal(b0.drop_factors(50, 1), b0.drop_factors(50, 1))
     assert not torch.equal(b0.drop_factors(50, 1), b0.drop_factors(50, 2))
 
 
-def test_factors_of_one_are_clean_features_and_a_draw_leaves_nothing_behind(b0):
+def test_factors_of_one_give_clean_features_and_a_draw_leaves_no_hook(b0):
     images = torch.from_numpy(IMAGES)
     with torch.no_grad():
         clean, ones = b0(images), b0(images, torch.ones(len(images), len(b0.drops)))
@@ -275,7 +275,7 @@ def rows(extractor, images=IMAGES, **options):
     return np.concatenate(list(extract(extractor, images, CPU, **options)))
 
 
-def test_draws_follow_one_another_and_each_is_that_of_its_seed(noisy):
+def test_draws_are_in_order_and_each_depends_on_its_seed(noisy):
     found = rows(noisy, draws=[5, 6, 7]).reshape(3, len(IMAGES), 16, 96)
     for seed, draw in zip((5, 6, 7), found, strict=True):
         with torch.no_grad():
@@ -310,7 +310,7 @@ def test_a_batch_never_spans_two_draws(noisy):
 
 
 @pytest.mark.parametrize("architecture", ["densenet121", "ghostnet_050"])
-def test_stochastic_depth_of_a_model_that_has_none_is_refused(architecture):
+def test_stochastic_depth_is_refused_for_a_model_without_it(architecture):
     spec = Backbone(
         architecture=architecture, weights="w", normalisation="half", output_stride=None, stochastic_depth=0.2, draws=5
     )
@@ -335,7 +335,7 @@ FOLDED |= {"test_resnet": 1, "densenet121": 62}  # a batch norm before its convo
 
 
 @pytest.mark.parametrize(("architecture", "left"), FOLDED.items())
-def test_folding_batch_norm_changes_no_feature(architecture, left):
+def test_folding_batch_norm_does_not_change_features(architecture, left):
     depth = 0 if architecture == "densenet121" else 0.2
     extractor = built(
         Backbone(
@@ -364,7 +364,7 @@ def test_folding_batch_norm_changes_no_feature(architecture, left):
 
 
 class OtherOrder(nn.Module):
-    """Lists a convolution and then its batch norm, and applies them in another order, or something in between."""
+    """Defines a convolution and then its batch norm, but applies them in another order or with a layer in between."""
 
     def __init__(self, order):
         super().__init__()
@@ -382,7 +382,7 @@ class OtherOrder(nn.Module):
 @pytest.mark.parametrize(
     ("order", "folds"), [("cn", True), ("cnr", True), ("nc", False), ("crn", False), ("cnn", False)]
 )
-def test_a_model_whose_order_forbids_folding_is_left_alone(order, folds):
+def test_a_model_is_not_folded_if_the_order_of_its_layers_forbids_it(order, folds):
     torch.manual_seed(0)
     extractor = Extractor(Network([randomise(OtherOrder(order))]), "imagenet").eval()
     with torch.no_grad():
@@ -392,7 +392,7 @@ def test_a_model_whose_order_forbids_folding_is_left_alone(order, folds):
         torch.testing.assert_close(found(torch.from_numpy(IMAGES)), wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_a_model_that_cannot_be_checked_is_left_unfolded():
+def test_a_model_is_not_folded_if_folding_cannot_be_checked():
     extractor = built(
         Backbone(architecture="test_coatnet", weights="w", normalisation="half"), 160
     )  # it takes no other size

@@ -1,4 +1,4 @@
-"""Classifiers: heads of several runs, tails of a network's own, and the classifier of one run."""
+"""Classifiers: heads of several runs, the network's own tail, and the classifier of one run."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_a_classifier_pools_with_equal_weights_and_applies_each_head(classifier,
         same(classifier(images), classifier.logits(classifier.extractor.feature_map(images)))
 
 
-def test_a_run_is_its_head_on_the_same_backbone_with_a_count_of_its_own(classifier, images):
+def test_a_run_is_its_head_on_the_shared_backbone_with_its_own_count_of_passes(classifier, images):
     with torch.no_grad():
         before, together = classifier.forwards, classifier(images)
         assert classifier.forwards == before + IMAGES
@@ -70,14 +70,14 @@ def test_a_run_of_a_classifier_in_training_mode_is_in_training_mode():
     assert not classifier.eval().run(1).training
 
 
-def test_a_run_leaves_the_mode_of_the_shared_backbone_alone():
+def test_a_run_does_not_change_the_mode_of_the_shared_backbone():
     backbone = nn.Linear(1, 1).eval()
     Classifier(backbone, Head(torch.zeros(2, 3, 4), torch.zeros(2, 3))).run(1)
     assert not backbone.training
 
 
 class Tail(nn.Module):
-    """A network with a tail of its own."""
+    """A network with its own tail."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -91,7 +91,7 @@ def pooling_tail():
     return Tail(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, CLASSES)).eval()
 
 
-def test_a_tail_that_is_average_pooling_and_a_linear_layer_has_a_linear_head():
+def test_a_tail_of_average_pooling_and_a_linear_layer_has_a_linear_head():
     network = pooling_tail()
     head = Classifier(nn.Identity(), OwnTail(network)).linear_head()
     assert head.weight.shape == (1, CLASSES, 6)

@@ -1,4 +1,4 @@
-"""The grid of patches: which pixels a patch has, what is painted black, means over cells."""
+"""The grid of patches: pixels of each patch, occlusion, means over cells."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ def test_a_patch_is_a_seventh_of_the_side(side):
     assert torch.bincount(patch_of_pixel(side, 7)).tolist() == [side // 7] * 7
 
 
-def test_pixels_belong_to_the_nearest_patches_where_the_grid_does_not_divide_the_side():
+def test_pixels_belong_to_the_nearest_patch_if_the_grid_does_not_divide_the_side():
     assert patch_of_pixel(10, 4).tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
 
 
 @given(st.integers(1, 12), st.integers(0, 60))
-def test_patches_lie_in_order_and_differ_by_one_pixel_at_most(grid, more):
+def test_patches_are_in_order_and_sizes_differ_by_one_pixel_at_most(grid, more):
     patches = patch_of_pixel(grid + more, grid)
     assert (patches.diff() >= 0).all()
     sizes = torch.bincount(patches, minlength=grid)
@@ -27,7 +27,7 @@ def test_patches_lie_in_order_and_differ_by_one_pixel_at_most(grid, more):
     assert sizes.max() - sizes.min() <= 1
 
 
-def test_absent_patches_are_black_and_the_others_as_they_were():
+def test_hidden_patches_are_black_and_other_pixels_unchanged():
     image = torch.arange(1, 49, dtype=torch.uint8).view(1, 4, 4, 3)
     hidden = occlude(image, torch.tensor([[True, False, False, True]]), (2, 2))
     assert hidden[0, :2, :2].equal(image[0, :2, :2])
@@ -38,7 +38,7 @@ def test_absent_patches_are_black_and_the_others_as_they_were():
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 12), st.integers(0, 2**31))
-def test_cell_means_are_those_of_the_pixels_of_each_cell(grid, tall, wide, seed):
+def test_cell_means_are_over_the_pixels_of_each_cell(grid, tall, wide, seed):
     values = np.random.default_rng(seed).normal(size=(2, grid + tall, grid + wide))
     _, height, width = values.shape
     sums, sizes = np.zeros((2, grid, grid)), np.zeros((grid, grid))
@@ -50,7 +50,7 @@ def test_cell_means_are_those_of_the_pixels_of_each_cell(grid, tall, wide, seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_map_of_the_grid_stays_as_it_is_and_types_stay_too(dtype):
+def test_a_map_at_the_resolution_of_the_grid_is_unchanged(dtype):
     values = torch.rand(2, 5, 5, dtype=dtype)
     assert cell_means(values, (5, 5)) is values
     assert cell_means(values, (2, 2)).dtype == dtype

@@ -63,7 +63,7 @@ def test_pretraining_resumes_to_the_same_bytes(digits, tmp_path, monkeypatch):
     assert to_bytes(pretrain(RESNET, *digits, PLAN, 1, CPU, tmp_path / "b")) != to_bytes(undisturbed)
 
 
-def test_patches_are_black_in_the_second_half_of_the_epochs_alone(digits, tmp_path, monkeypatch):
+def test_patches_are_black_only_in_the_second_half_of_the_epochs(digits, tmp_path, monkeypatch):
     shares = []
 
     def occlude(images, patterns, grid):
@@ -87,7 +87,7 @@ def test_patches_are_black_in_the_second_half_of_the_epochs_alone(digits, tmp_pa
         (replace(PLAN, batch_size=65), r"pretraining\.batch_size: 65 .* 64 training images"),
     ],
 )
-def test_pretraining_that_cannot_work_is_refused(plan, message, digits, tmp_path):
+def test_impossible_pretraining_is_refused(plan, message, digits, tmp_path):
     with pytest.raises(BlaError, match=message):
         pretrain(RESNET, *digits, plan, 0, CPU, tmp_path / "checkpoint")
     assert list(tmp_path.iterdir()) == []

@@ -42,7 +42,7 @@ def layers(network, run):
 
 
 @POOLINGS
-def test_each_run_is_the_network_of_torch_layers(pooling, digits):
+def test_each_run_agrees_with_a_network_of_torch_layers(pooling, digits):
     network, images = initial(generators(1, 2, 3), pooling, True), digits[0][:7]
     features = network.features(images.expand(3, *images.shape))
     assert features.shape == (3, 7, CELLS, 16)
@@ -55,7 +55,7 @@ def test_each_run_is_the_network_of_torch_layers(pooling, digits):
 
 
 @POOLINGS
-def test_equal_weights_change_nothing_and_one_cell_is_all_that_is_seen(pooling, digits):
+def test_equal_weights_change_nothing_and_a_single_cell_hides_all_other_cells(pooling, digits):
     network = initial(generators(1), pooling, True)
     features = network.features(digits[0][None, :5])
     equal, one = torch.full((1, 5, CELLS), 1 / CELLS), torch.zeros(1, 5, CELLS)
@@ -69,7 +69,7 @@ def test_equal_weights_change_nothing_and_one_cell_is_all_that_is_seen(pooling, 
 
 
 @POOLINGS
-def test_a_run_starts_alike_with_a_module_and_without(pooling):
+def test_a_run_has_the_same_initial_weights_with_and_without_a_module(pooling):
     with_module, without = (initial(generators(5), pooling, module) for module in (True, False))
     assert without.module is None
     assert all(a.equal(b) for a, b in zip(with_module.parameters(), without.parameters(), strict=False))
@@ -86,8 +86,8 @@ def test_a_run_is_the_same_in_any_group(pooling, variant, digits):
         torch.testing.assert_close(whole.view(3, *part.view(1, -1).shape)[1], part.view(1, -1), rtol=1e-3, atol=1e-5)
 
 
-def test_one_step_moves_everything_by_the_learning_rate(digits):
-    """Adam's first step is the learning rate, in the direction against the gradient."""
+def test_the_first_step_changes_every_parameter_by_the_learning_rate(digits):
+    """Adam's first step has the size of the learning rate, against the gradient."""
     images, labels = digits[0][:16], digits[1][:16]
     network = train(images, labels, "flat", None, [4], SCHEDULE)
     first = initial(generators(4), "flat", False)
@@ -97,7 +97,7 @@ def test_one_step_moves_everything_by_the_learning_rate(digits):
 
 
 @VARIANTS
-def test_training_and_evaluation_change_nothing_that_they_are_given(variant, digits):
+def test_training_and_evaluation_do_not_change_their_inputs(variant, digits):
     images, labels = (part.clone() for part in digits)
     network = train(images, labels, "mean", variant, [1], SCHEDULE)
     before = [value.clone() for value in network.parameters()]
@@ -109,7 +109,7 @@ def test_training_and_evaluation_change_nothing_that_they_are_given(variant, dig
 
 
 @POOLINGS
-def test_evaluation_pools_the_hard_cells_alike_and_does_not_depend_on_what_is_beside_an_image(pooling):
+def test_evaluation_weights_hard_cells_equally_and_does_not_depend_on_the_batch(pooling):
     images, labels = generate((3, 8), EVALUATION_CHUNK + 5, "test", 1)
     images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
     network = initial(generators(1, 2), pooling, True)
@@ -124,7 +124,7 @@ def test_evaluation_pools_the_hard_cells_alike_and_does_not_depend_on_what_is_be
 
 
 @VARIANTS
-def test_it_learns_to_tell_the_digits(variant):
+def test_the_network_learns_to_classify_digits(variant):
     images, labels = generate((0, 1), 400, "train", 0)
     images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
     network = train(
@@ -140,6 +140,6 @@ def test_it_learns_to_tell_the_digits(variant):
     assert correct.double().mean() > 0.95
 
 
-def test_a_loss_that_is_not_finite_is_an_error_with_its_remedy(digits):
+def test_a_non_finite_loss_is_an_error_with_a_remedy(digits):
     with pytest.raises(BlaError, match="epoch 1; lower the learning rate"):
         train(digits[0] * float("inf"), digits[1], "mean", None, [0], SCHEDULE)

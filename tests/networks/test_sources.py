@@ -1,4 +1,4 @@
-"""Networks by name: features and tail together are the network, and the cut lies at the last feature map."""
+"""Networks by name: features and tail together are the network, which is cut at the last feature map."""
 
 import sys
 
@@ -34,7 +34,7 @@ class SmallVGG(nn.Module):
 @pytest.mark.parametrize(
     "name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "densenet121"]
 )
-def test_features_then_tail_is_the_torchvision_network(name):
+def test_features_and_tail_together_are_the_torchvision_network(name):
     torch.manual_seed(0)
     network = build_network(f"torchvision/{name}", SIZE, classes=5).eval()
     whole = models.get_model(name, num_classes=5)
@@ -45,7 +45,7 @@ def test_features_then_tail_is_the_torchvision_network(name):
     assert features.shape[2:] == (2, 3) if name != "squeezenet1_1" else features.shape[2] > 1
 
 
-def test_features_then_tail_is_the_timm_model():
+def test_features_and_tail_together_are_the_timm_model():
     network = build_network("test_resnet", SIZE, classes=5, output_stride=16).eval()
     with torch.no_grad():
         torch.testing.assert_close(network.tail(network.features(PIXELS)), network.model(PIXELS))
@@ -61,7 +61,7 @@ def test_vggs_map_is_taken_before_its_last_pool():
     assert last_layer(network) == "classifier.6.weight"
 
 
-def test_a_network_is_cut_before_its_last_pool_and_its_tail_has_all_the_rest():
+def test_a_network_is_cut_before_its_last_pool_and_the_tail_has_all_later_layers():
     torch.manual_seed(0)
     model = SmallVGG().eval()
     body, tail = split(model, (32, 48))
@@ -230,7 +230,7 @@ def build():
 """
 
 
-def test_a_network_of_ones_own_is_its_file(write_own):
+def test_a_user_network_is_read_from_its_file(write_own):
     write_own(MINE)
     network = build_network("own/mine", SIZE)
     with torch.no_grad():
@@ -241,7 +241,7 @@ def test_a_network_of_ones_own_is_its_file(write_own):
         network.tail(features)
 
 
-def test_a_network_of_ones_own_without_features_is_refused(write_own):
+def test_a_user_network_without_features_is_refused(write_own):
     write_own(MINE.replace("def features", "def forward"))
     with pytest.raises(BlaError, match="must return a torch module with `features`"):
         build_network("own/mine", SIZE)

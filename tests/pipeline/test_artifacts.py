@@ -10,7 +10,7 @@ from pipeline.artifacts.arrays import load_array, load_tensor
 from pipeline.artifacts.tables import save_table
 
 
-def test_a_loaded_array_cannot_be_changed_and_a_tensor_of_it_comes_without_a_warning(tmp_path, recwarn):
+def test_a_loaded_array_is_read_only_and_becomes_a_tensor_without_a_warning(tmp_path, recwarn):
     save_array(tmp_path / "a.npy", np.zeros(3))
     with pytest.raises(ValueError, match="read-only"):
         load_array(tmp_path / "a.npy")[:] = 1
@@ -37,7 +37,7 @@ def test_a_damaged_array_is_named(content, tmp_path):
         load_array(tmp_path / "a.npy")
 
 
-def test_tables_have_six_digits_unless_all_are_asked_for(tmp_path):
+def test_tables_have_six_digits_unless_all_are_requested(tmp_path):
     table = pd.DataFrame({"x": [1234.5678, 1e-5 + 1e-16, 1 / 3, None], "n": range(4), "s": ["a", "b,c", "ä", ""]})
     save_table(tmp_path / "a.csv", table)
     assert (tmp_path / "a.csv").read_bytes().decode() == 'x,n,s\n1234.57,0,a\n1e-05,1,"b,c"\n0.333333,2,ä\n,3,\n'

@@ -18,7 +18,7 @@ WEIGHTS = Path("models/backbones/photos.safetensors")
 
 @pytest.fixture
 def hub(here, edit_params, save_random_weights, monkeypatch):
-    """Weights on a server of this machine, which the photographs' backbone names: `hub(sha256)` sets their pinned hash."""
+    """Weights on a local server, used by the entry `photos`: `hub(sha256)` sets their pinned hash."""
     file = save_random_weights(here / "site/model.safetensors")
     edit_params(here, {"dataset.photos.images.image_size": 32, "dataset.photos.backbone.weights": "timm/small"})
     edit_params(
@@ -73,7 +73,7 @@ def test_weights_are_read_from_a_file_under_the_data_root(hub, here, end_of, edi
     assert load_file(WEIGHTS).keys() == load_file(file).keys()
 
 
-def test_a_damaged_weight_file_is_named_and_the_earlier_weights_stay(
+def test_a_damaged_weight_file_is_named_and_the_earlier_weights_are_kept(
     hub, here, end_of, edit_params, save_random_weights
 ):
     edit_params(here, {"dataset.photos.backbone.weights": "own.safetensors"})

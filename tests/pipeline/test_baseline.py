@@ -6,7 +6,7 @@ import pandas as pd
 from bla.method import streaming
 
 
-def test_features_that_are_not_finite_stop_the_training(here, save_random_features, end_of):
+def test_non_finite_features_stop_the_training(here, save_random_features, end_of):
     save_random_features(here, scale=np.nan)
     message = end_of("baseline", "cluttered_digits")
     assert message.startswith("error in baseline cluttered_digits: params.yaml: dataset.cluttered_digits: bl: ")
@@ -25,7 +25,7 @@ def test_more_cells_than_the_map_has_are_refused(here, save_random_features, edi
     assert contents(here / "models") == before
 
 
-def test_heads_of_another_number_of_runs_are_refused(here, save_random_features, edit_params, end_of):
+def test_heads_with_another_number_of_runs_are_refused(here, save_random_features, edit_params, end_of):
     save_random_features(here)
     assert end_of("baseline", "cluttered_digits") is None
     edit_params(here, {"runs": 3})
@@ -35,7 +35,7 @@ def test_heads_of_another_number_of_runs_are_refused(here, save_random_features,
     assert not (here / "models/learned/cluttered_digits/bla.safetensors").exists()
 
 
-def test_stages_train_on_features_of_which_some_are_in_memory(
+def test_stages_can_train_with_only_some_features_in_memory(
     here, save_random_features, edit_params, end_of, monkeypatch
 ):
     """The stages stream features only if `images_in_memory` is set."""

@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: a stage depends on exactly what it imports, and every edit is noticed."""
+"""dvc.yaml against the code: a stage depends on exactly the code that it imports, and every edit is noticed."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 OTHERS = [stage for stage in STAGES if stage != "code"]
 
 
-def test_every_stage_depends_on_the_list_of_its_code_and_the_lists_on_all_code():
+def test_every_stage_depends_on_its_code_list_and_the_lists_depend_on_all_code():
     assert STAGES["code"]["deps"] == ["pipeline", "src"]
     assert {next(iter(out)) for out in STAGES["code"]["outs"]} == {f"data/code/{stage}.txt" for stage in OTHERS}
     for stage in OTHERS:
@@ -23,7 +23,7 @@ def test_every_stage_depends_on_the_list_of_its_code_and_the_lists_on_all_code()
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory, make_project):
-    """A copy of the code, and `changed(path, text)`: the stages whose list changes when the text is appended to a file."""
+    """A copy of the code, and `changed(path, text)`: the stages whose code list changes if the text is appended."""
     project = make_project(tmp_path_factory.mktemp("copied"), copy=True)
     before = {stage: code_of(stage, project) for stage in OTHERS}
 
@@ -57,7 +57,7 @@ def depending_on(path):
         ("pipeline/__main__.py", set()),
     ],
 )
-def test_an_edit_reaches_these_stages_alone(path, stages, copied):
+def test_an_edit_reruns_only_these_stages(path, stages, copied):
     assert copied(path) == stages
 
 
@@ -68,12 +68,12 @@ SOURCES = sorted(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", SOURCES[::12], ids=name_of)
-def test_an_edit_of_any_file_reaches_the_stages_that_import_it_and_no_other(file, copied):
+def test_an_edit_reruns_only_the_stages_that_import_the_file(file, copied):
     path = file.relative_to(ROOT).as_posix()
     assert copied(path) == depending_on(path)
 
 
-def test_an_import_inside_a_function_and_an_import_more_are_noticed(copied):
+def test_imports_inside_functions_and_new_imports_are_noticed(copied):
     late = "\n\ndef late():\n    import bla.runtime.adam\n"
     assert "tests" in copied("src/bla/inference/paired.py", late)
     assert copied("src/bla/explainers/posthoc/new.py", "import bla.datasets.moved_digits\n") == {
@@ -83,7 +83,7 @@ def test_an_import_inside_a_function_and_an_import_more_are_noticed(copied):
     }
 
 
-def test_a_file_that_cannot_be_followed_is_one_message_that_names_it(here, end_of):
+def test_a_file_whose_imports_cannot_be_followed_is_named_in_one_message(here, end_of):
     import shutil
 
     (here / "src").unlink()
@@ -102,14 +102,14 @@ def test_a_list_holds_the_closure_of_the_stage(stage):
     assert name_of(ROOT / f"pipeline/stages/{stage}.py") in names
 
 
-def test_every_stage_has_a_file_of_its_name_and_every_file_a_stage():
+def test_stages_and_files_have_the_same_names():
     assert {path.stem for path in (ROOT / "pipeline/stages").glob("[!_]*.py")} == set(STAGES)
     for name, stage in STAGES.items():
         assert stage["cmd"].split()[:4] == ["python", "-m", "pipeline", name]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_says_what_it_does_and_keeps_its_outputs_until_new_ones_are_complete(stage):
+def test_every_stage_has_a_description_and_persistent_outputs(stage):
     assert STAGES[stage]["desc"]
     for kind in ("outs", "metrics", "plots"):
         for out in STAGES[stage].get(kind, []):
@@ -118,7 +118,7 @@ def test_a_stage_says_what_it_does_and_keeps_its_outputs_until_new_ones_are_comp
 
 
 def upstream(stage):
-    """The stages that must have run before a stage, directly or not."""
+    """All direct and indirect predecessors of a stage."""
     made = {
         next(iter(out)).split("/${")[0]: name
         for name, other in STAGES.items()
@@ -144,7 +144,7 @@ EXPERIMENTS = {"small_cnn", "two_network_l2x", "two_network_l2x_digits", "abando
 }  # fmt: skip
 
 
-def test_table_1_waits_for_nothing_but_the_trainings_of_its_columns():
+def test_table_1_depends_only_on_the_training_of_its_columns():
     assert upstream("table1") == {
         "code",
         "settings",
@@ -157,12 +157,12 @@ def test_table_1_waits_for_nothing_but_the_trainings_of_its_columns():
     }
 
 
-def test_table_2_waits_for_no_other_experiment():
+def test_table_2_does_not_depend_on_other_experiments():
     assert not upstream("table2") & EXPERIMENTS
     assert {"lime", "maps"} <= upstream("table2")
 
 
-def test_the_lock_holds_no_stage_that_is_no_more():
-    """DVC keeps them, and reads and writes the whole file after every stage."""
+def test_the_lock_has_no_removed_stages():
+    """DVC keeps removed stages, and reads and writes the whole file after every stage."""
     locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
     assert {name.partition("@")[0] for name in locked} == set(STAGES) - {"fit"}  # which no listed method needs

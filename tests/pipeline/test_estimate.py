@@ -11,14 +11,14 @@ from pipeline.run import estimate
 from pipeline.run.stage import run_stage
 
 PATTERNS, MASKS, METHODS = 100, 20, 4 + 6 + 1
-"""Of the small project: LIME's patterns, RISE's masks, and methods of `explainers`, variants and LIME."""
+"""In the small project: LIME's patterns, RISE's masks, and the number of methods (`explainers`, variants and LIME)."""
 
 
 @pytest.fixture
 def estimated(here, monkeypatch):
-    """`estimated("cats_vs_dogs")` is what the estimate ends with, on a disk of which `free` bytes are free.
+    """`estimated("cats_vs_dogs")`: the final message of the estimate, on a disk with `free` free bytes.
 
-    Rates are given: seconds an image is read, extracted and trained on; cells; channels.
+    Rates are fixed: seconds per image for reading, extraction and training; cells; channels.
     """
 
     def run(*words, free=10**12, rates=(0.01, 0.1, 0.001, 49, 1280)):
@@ -79,7 +79,7 @@ def test_an_estimate_larger_than_the_free_disk_ends_with_an_error(estimated, cap
 @pytest.mark.parametrize(
     "place", ["data/features/cats_vs_dogs/train_features.npy", ".work/features-cats_vs_dogs-train-0/a.npy"]
 )
-def test_what_is_on_the_disk_already_needs_no_room(place, here, estimated, edit_params, capsys):
+def test_existing_files_need_no_disk_space(place, here, estimated, edit_params, capsys):
     Path("data/raw/cats_vs_dogs/kagglecatsanddogs_5340").mkdir(parents=True)
     edit_params(here, {"dataset.cats_vs_dogs.images.image_size": 32})
     little = {"free": 50_000_000, "rates": (0.01, 0.1, 0.001, 4, 1)}

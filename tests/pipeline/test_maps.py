@@ -32,7 +32,7 @@ def cached():
     return {path.name: path.stat().st_mtime_ns for path in Path(".work").glob("maps-*")}
 
 
-def test_heads_of_other_runs_are_refused(explained, edit_params, end_of):
+def test_heads_with_another_number_of_runs_are_refused_by_lime(explained, edit_params, end_of):
     edit_params(explained, {"runs": 3})
     message = end_of("lime", DIGITS)
     assert message.startswith(f"error in lime {DIGITS}: models/heads/{DIGITS}.safetensors: ")
@@ -40,7 +40,7 @@ def test_heads_of_other_runs_are_refused(explained, edit_params, end_of):
 
 
 @pytest.mark.parametrize(("stage", "earlier"), [("maps", "lime"), ("faithfulness", "maps")])
-def test_what_an_earlier_stage_wrote_of_other_images_is_refused(stage, earlier, explained, edit_params, end_of):
+def test_files_of_an_earlier_stage_for_other_images_are_refused(stage, earlier, explained, edit_params, end_of):
     edit_params(explained, {"faithfulness.images": 9})
     message = end_of(stage, DIGITS)
     assert message.startswith(f"error in {stage} {DIGITS}: data/{earlier}/{DIGITS}.safetensors: ")
@@ -54,13 +54,13 @@ def test_a_dataset_that_does_not_exist_is_refused(stage, explained, end_of):
     assert f"did you mean {DIGITS}?" in message
 
 
-def test_more_images_than_there_are_means_all(explained, edit_params, end_of):
+def test_a_number_above_the_number_of_images_means_all_images(explained, edit_params, end_of):
     edit_params(explained, {"faithfulness.images": 1000})
     assert end_of("lime", DIGITS) is None
     assert sorted(load_file(LIME)["images"].tolist()) == list(range(40))
 
 
-def test_lime_is_of_the_predicted_class_of_each_run_and_agrees_with_itself_in_part(explained):
+def test_lime_explains_the_predicted_class_of_each_run_and_partly_agrees_with_itself(explained):
     arrays = load_file(LIME)
     assert arrays["maps"].shape == arrays["maps_again"].shape == (2, 10, 16)
     assert not arrays["maps"].equal(arrays["maps_again"])
@@ -68,7 +68,7 @@ def test_lime_is_of_the_predicted_class_of_each_run_and_agrees_with_itself_in_pa
     assert arrays["targets"].shape == (2, 10)
 
 
-def test_patterns_of_the_dataset_or_of_each_image_agree_within_their_sampling_error(explained, edit_params, end_of):
+def test_shared_patterns_and_patterns_per_image_agree_within_sampling_error(explained, edit_params, end_of):
     edit_params(explained, {"explainer.lime.patterns": 400, "faithfulness.images": 6})
     arrays = {}
     for setting in ("dataset", "image"):
@@ -82,7 +82,7 @@ def test_patterns_of_the_dataset_or_of_each_image_agree_within_their_sampling_er
     assert between < 2 * within  # both differences have the variance of two independent fits
 
 
-def test_a_map_of_lime_belongs_to_the_run_that_is_measured(explained, edit_params, end_of):
+def test_the_lime_map_is_that_of_the_measured_run(explained, edit_params, end_of):
     edit_params(explained, {"faithfulness.run": 1})
     assert end_of("maps", DIGITS) is None
     maps, own = load_file(MAPS), load_file(LIME)
@@ -90,7 +90,7 @@ def test_a_map_of_lime_belongs_to_the_run_that_is_measured(explained, edit_param
     assert maps["targets"].equal(own["targets"][1])
 
 
-def test_other_maps_of_the_stage_lime_reach_the_maps_that_are_measured(explained, end_of):
+def test_changed_maps_of_the_stage_lime_are_the_maps_that_are_measured(explained, end_of):
     lime = load_file(LIME)
     save_file(lime | {"maps": -lime["maps"]}, LIME)
     assert end_of("maps", DIGITS) is None
@@ -98,7 +98,7 @@ def test_other_maps_of_the_stage_lime_reach_the_maps_that_are_measured(explained
     np.testing.assert_array_equal(slow.flatten(1), -lime["maps"][0])
 
 
-def test_slow_methods_explain_some_images_and_check_fewer(explained):
+def test_slow_methods_explain_fewer_images_and_check_even_fewer(explained):
     arrays = load_file(MAPS)
     flat = {n: v.flatten(1) if n.startswith("maps/") else v for n, v in arrays.items() if v.ndim > 1}
     made = {n: (~values[..., 0].isnan()).sum(dim=-1).tolist() for n, values in flat.items()}
@@ -112,14 +112,14 @@ def test_slow_methods_explain_some_images_and_check_fewer(explained):
     assert made["retrained/bla_t"] == [10, 10]
 
 
-def test_maps_of_all_runs_agree_with_those_of_the_run_that_is_measured(explained):
+def test_maps_of_all_runs_agree_with_maps_of_the_measured_run(explained):
     arrays = load_file(MAPS)
     assert arrays["runs/cam"].shape == arrays["runs/bla_t"].shape == (2, 10, 16)
     for name in ("cam", "bla_t"):
         np.testing.assert_allclose(arrays[f"runs/{name}"][0], arrays[f"maps/{name}"].flatten(1), atol=1e-2)
 
 
-def test_another_setting_of_one_method_makes_no_other_map_again(explained, edit_params, end_of):
+def test_changing_the_setting_of_one_method_recomputes_only_its_maps(explained, edit_params, end_of):
     before = cached()
     edit_params(explained, {"explainer.rise.masks": 12})
     assert end_of("maps", DIGITS) is None
@@ -128,7 +128,7 @@ def test_another_setting_of_one_method_makes_no_other_map_again(explained, edit_
     assert sum(after.get(name) == time for name, time in before.items()) == len(before) - 1
 
 
-def test_a_further_method_makes_no_other_map_again(explained, edit_params, end_of):
+def test_a_new_method_recomputes_no_other_maps(explained, edit_params, end_of):
     before = cached()
     assert len(before) == 5
     edit_params(explained, {"explainers": ["cam", "rise", "random", "edges"]})
@@ -139,7 +139,7 @@ def test_a_further_method_makes_no_other_map_again(explained, edit_params, end_o
     assert "maps/edges" in load_file(MAPS)
 
 
-def test_constant_maps_count_as_zero_or_are_left_out(explained, edit_params, end_of):
+def test_constant_maps_count_as_zero_or_are_omitted(explained, edit_params, end_of):
     with safe_open(MAPS, "np") as file:
         levels = file.metadata()
     arrays = load_file(MAPS)
@@ -158,7 +158,7 @@ def test_constant_maps_count_as_zero_or_are_left_out(explained, edit_params, end
     assert len(values["zero"]) == len(values["leave_out"]) + 1 == 10
 
 
-def test_every_score_of_a_run_is_that_of_its_maps(explained):
+def test_every_score_of_a_run_belongs_to_its_maps(explained):
     table, arrays = pd.read_csv(SCORES / DIGITS / "per_image.csv"), load_file(MAPS)
     own = table.query("metric == 'lime' and method == 'bla_t'").set_index("image")["value"]
     expected = spearman(arrays["maps/bla_t"].flatten(1).numpy(), arrays["maps/lime"].flatten(1).numpy())

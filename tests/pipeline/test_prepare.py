@@ -47,7 +47,7 @@ def test_a_folder_of_images_becomes_arrays_and_a_manifest(photos, end_of, capsys
     assert not list(Path(".work").glob("images-*"))
 
 
-def test_masks_of_an_earlier_dataset_of_this_name_are_removed(photos, here, end_of, edit_params, contents):
+def test_masks_of_an_earlier_dataset_with_the_same_name_are_removed(photos, here, end_of, edit_params, contents):
     assert end_of("prepare", "photos") is None
     before = contents(OUTPUT)
     edit_params(here, {"dataset.photos.images.masks": None})
@@ -55,7 +55,7 @@ def test_masks_of_an_earlier_dataset_of_this_name_are_removed(photos, here, end_
     assert contents(OUTPUT) == {name: content for name, content in before.items() if "masks" not in name}
 
 
-def test_drawn_images_have_no_masks_of_an_earlier_dataset_of_this_name(photos, here, end_of, edit_params):
+def test_generated_images_do_not_keep_masks_of_an_earlier_dataset(photos, here, end_of, edit_params):
     assert end_of("prepare", "photos") is None
     digits = {"kind": "cluttered_digits", "classes": [3, 8], "train_images": 4, "test_images": 2} | {
         "image_size": 32, "digit_size": 12, "fragments": 0, "fragment_size": 4,
@@ -68,7 +68,7 @@ def test_drawn_images_have_no_masks_of_an_earlier_dataset_of_this_name(photos, h
     assert not (OUTPUT / "boxes.csv").exists()
 
 
-def test_boxes_are_written_in_pixels_of_the_new_images(photos, end_of, monkeypatch):
+def test_boxes_are_in_pixels_of_the_resized_images(photos, end_of, monkeypatch):
     files = {"train": [ImageFile("train/cat/0.png", 0), ImageFile("train/dog/0.png", 1, boxes=((10, 6, 30, 24),))]}
     files["test"] = [ImageFile("test/cat/0.png", 0, boxes=((0, 0, 40, 24), (5, 3, 10, 12)))]
     with monkeypatch.context() as patch:  # a folder of one's own has no boxes

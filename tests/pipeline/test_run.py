@@ -44,7 +44,7 @@ from pipeline.run.stage import STAGES
         ),
     ],
 )
-def test_a_mistake_of_the_user_is_one_message_that_names_it_and_the_remedy(words, parts, here, end_of):
+def test_a_user_error_is_one_message_with_the_remedy(words, parts, here, end_of):
     message = end_of(*words)
     assert message.startswith(f"error in {' '.join(words) or 'pipeline'}: ")
     assert [part for part in parts if part not in message] == []
@@ -53,14 +53,14 @@ def test_a_mistake_of_the_user_is_one_message_that_names_it_and_the_remedy(words
 
 
 @pytest.mark.slow
-def test_a_process_ends_with_exit_code_1_and_the_message_alone(project, process, message_of):
+def test_a_process_fails_with_exit_code_1_and_only_the_message(project, process, message_of):
     done = process(project, "prepare", "photo")
     assert "did you mean photos?" in message_of(done)
     assert done.stdout == ""
 
 
 @pytest.mark.slow
-def test_a_stage_that_ends_well_says_nothing_on_stderr_and_leaves_a_record(project, process):
+def test_a_successful_stage_prints_nothing_on_stderr_and_writes_a_record(project, process):
     done = process(project, "prepare", "cluttered_digits")
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads((project / ".work/provenance.jsonl").read_text())
@@ -68,7 +68,7 @@ def test_a_stage_that_ends_well_says_nothing_on_stderr_and_leaves_a_record(proje
     assert record["seconds"] > 0
 
 
-def test_each_stage_that_ends_well_adds_a_line_to_the_record(here, end_of):
+def test_each_successful_stage_appends_a_line_to_the_record(here, end_of):
     assert [end_of("settings"), end_of("settings")] == [None, None]
     assert end_of("prepare", "photo")
     assert len(Path(".work/provenance.jsonl").read_text().splitlines()) == 2

@@ -1,4 +1,4 @@
-"""params.yaml: the shipped file is valid, and every mistake in it is one line that begins with the setting's full name."""
+"""params.yaml: the shipped file is valid; every mistake gives one line that starts with the setting's full name."""
 
 import copy
 from pathlib import Path
@@ -51,7 +51,7 @@ def written(settings, **style):
 
 @pytest.fixture
 def accepted(tmp_path):
-    """A function from settings, which must be valid, to what is loaded."""
+    """A function that loads valid settings."""
 
     def load(settings, **style):
         text = settings if isinstance(settings, str) else written(settings, **style)
@@ -63,7 +63,7 @@ def accepted(tmp_path):
 
 @pytest.fixture
 def complaints(tmp_path, monkeypatch):
-    """A function from settings to the lines of the error; reports are looked up in the repository."""
+    """A function from settings to the lines of the error message; reports are looked up in the repository."""
 
     def check(settings):
         text = settings if isinstance(settings, str) else written(settings)
@@ -98,7 +98,7 @@ def test_the_style_of_yaml_does_not_matter(flow, accepted):
 
 
 @pytest.mark.parametrize("name", SHIPPED["dataset"])
-def test_every_entry_of_dataset_can_be_run(name, accepted):
+def test_every_entry_of_dataset_can_run(name, accepted):
     assert accepted(edited(("datasets", [name]), ("unstated_choices.datasets", [name]))).datasets == [name]
     assert accepted(edited(("datasets", [name]), ("unstated_choices.datasets", []))).unstated_choices.datasets == []
     assert accepted(edited(("datasets", [name]))).datasets == [name]
@@ -257,7 +257,7 @@ LIMITS = [
     ("two_network_l2x.digits.epochs", 0, "greater than or equal to 1"),
     ("temperature_threshold.runs", 1, "greater than or equal to 2"),
 ]
-"""A value of the wrong type or size, and what the line says must be instead; it ends with the value."""
+"""A value of the wrong type or size, and the requirement in the message, which ends with the value."""
 REFUSED = [
     ("datasets", ["cluttered_digit"], "did you mean cluttered_digits?"),
     ("variants", ["bla_tt"], "did you mean bla_t?"),
@@ -306,7 +306,7 @@ REFUSED = [
     ("variant.bl_plus", GONE, "must exist, with explanation none"),
     ("variant.bl_plus", BLA, "must exist, with explanation none"),
 ]
-"""A value that does not fit the other settings, and the remedy or reason in the line."""
+"""A value that conflicts with other settings, and the remedy or reason in the message."""
 ELSEWHERE = [
     ("variant.bla.explanation", "bla", "variant.bla.explanation", "'none', 'bounded_logits', 'l2x_f', not bla"),
     (
@@ -346,12 +346,12 @@ ELSEWHERE = [
     (f"{DIGITS}.digit_size", 113, DIGITS, "fragment_size <= digit_size <= image_size"),
     (f"{DIGITS}.test_images", 9, DIGITS, "fewer images than classes"),
 ]
-"""The same, if the line names another setting than the edited one."""
+"""The same, where the message names another setting than the edited one."""
 NO_DIGITS = [("dataset.cluttered_digits", GONE), ("datasets", ["cluttered_3_vs_8"])]
 
 
 @pytest.mark.parametrize(("key", "meant"), UNKNOWN.items(), ids=UNKNOWN.keys())
-def test_a_misspelt_setting_is_named_with_what_was_meant(key, meant, complaints):
+def test_a_misspelt_setting_is_named_with_a_suggestion(key, meant, complaints):
     (line,) = complaints(edited((key, 1)))
     assert line.startswith(f"params.yaml: {key}: ")
     assert f"did you mean {meant}?" in line
@@ -370,14 +370,14 @@ def test_a_misspelt_setting_is_named_with_what_was_meant(key, meant, complaints)
         ),
     ],
 )
-def test_a_misspelt_setting_in_flow_style_is_named_with_what_was_meant(before, right, wrong, key, complaints):
+def test_a_misspelt_setting_in_flow_style_is_named_with_a_suggestion(before, right, wrong, key, complaints):
     assert f"{before}{right}:" in TEXT
     lines = complaints(TEXT.replace(f"{before}{right}:", f"{before}{wrong}:", 1))
     (line,) = [line for line in lines if line.startswith(f"params.yaml: {key}.{wrong}: ")]
     assert f"did you mean {right}?" in line
 
 
-def test_a_setting_like_no_other_is_named_alone(complaints):
+def test_a_setting_unlike_any_other_is_named_without_a_suggestion(complaints):
     (line,) = complaints(edited(("zzzz", 1)))
     assert line.startswith("params.yaml: zzzz: ")
     assert "did you mean" not in line
@@ -395,7 +395,7 @@ def numbered(cases):
 
 
 @pytest.mark.parametrize(("key", "value", "remedy"), LIMITS, ids=numbered(LIMITS))
-def test_a_value_of_the_wrong_type_or_size_is_named_with_what_it_must_be(key, value, remedy, complaints):
+def test_a_value_of_the_wrong_type_or_size_is_named_with_the_expected_value(key, value, remedy, complaints):
     (line,) = complaints(edited((key, value)))
     assert line.startswith(f"params.yaml: {key}: ")
     assert remedy in line
@@ -403,14 +403,14 @@ def test_a_value_of_the_wrong_type_or_size_is_named_with_what_it_must_be(key, va
 
 
 @pytest.mark.parametrize(("key", "value", "remedy"), REFUSED, ids=numbered(REFUSED))
-def test_a_value_that_does_not_fit_the_other_settings_is_named_with_the_reason(key, value, remedy, complaints):
+def test_a_value_that_conflicts_with_other_settings_is_named_with_the_reason(key, value, remedy, complaints):
     (line,) = complaints(edited((key, value)))
     assert line.startswith(f"params.yaml: {key}: ")
     assert remedy in line
 
 
 @pytest.mark.parametrize(("key", "value", "named", "remedy"), ELSEWHERE, ids=numbered(ELSEWHERE))
-def test_the_line_names_the_setting_to_change_even_if_another_was_edited(key, value, named, remedy, complaints):
+def test_the_message_names_the_setting_to_change_even_if_another_was_edited(key, value, named, remedy, complaints):
     (line,) = complaints(edited((key, value)))
     assert line.startswith(f"params.yaml: {named}: ")
     assert remedy in line
@@ -418,7 +418,7 @@ def test_the_line_names_the_setting_to_change_even_if_another_was_edited(key, va
 
 @pytest.mark.parametrize("section", ["dataset", "variant"])
 @pytest.mark.parametrize("name", ["Photos", "../x", "a-b", "", "_a", "a b", "a\n", "ä"])
-def test_a_name_that_does_not_suit_a_file_is_refused(section, name, complaints):
+def test_a_name_unsuitable_for_a_file_is_refused(section, name, complaints):
     settings = edited()
     settings[section][name] = {"dataset": PHOTOS, "variant": BLA}[section]
     text = "\n".join(complaints(settings))
@@ -427,7 +427,7 @@ def test_a_name_that_does_not_suit_a_file_is_refused(section, name, complaints):
     assert text.endswith(f"not {name!r}")
 
 
-def test_the_images_of_the_embedded_backbone_must_stay(complaints):
+def test_the_entry_of_the_embedded_backbone_cannot_be_removed_or_replaced(complaints):
     for edits in (NO_DIGITS, [("dataset.cluttered_digits", PHOTOS)]):
         (line,) = complaints(edited(*edits))
         assert line.startswith("params.yaml: dataset.cluttered_digits: must stay")
@@ -449,7 +449,7 @@ def test_several_mistakes_are_listed_together(complaints):
         ("runs: 1\n\tseed: 2\n", "not valid YAML"),
     ],
 )
-def test_a_file_that_holds_no_settings_is_refused(text, part, complaints):
+def test_a_file_without_settings_is_refused(text, part, complaints):
     first = complaints(text)[0]
     assert first.startswith("params.yaml: ")
     assert part in first
@@ -461,13 +461,13 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
         load_settings(tmp_path / "params.yaml")
 
 
-def test_a_missing_file_is_named_with_where_to_run(tmp_path):
+def test_a_missing_params_file_says_where_to_run(tmp_path):
     with pytest.raises(BlaError, match=r"params\.yaml: .*root of the repository"):
         load_settings(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(("section", "name", "meant"), [("dataset", "photo", "photos"), ("variant", "bla-t", "bla_t")])
-def test_an_entry_that_does_not_exist_is_named_with_what_was_meant(section, name, meant):
+def test_an_unknown_entry_is_named_with_a_suggestion(section, name, meant):
     with pytest.raises(BlaError) as error:
         getattr(load_settings(), section)[name]
     assert str(error.value).startswith("params.yaml: ")
@@ -492,7 +492,7 @@ def test_a_method_in_the_wrong_list_or_with_a_wrong_setting_is_named_with_the_re
     assert line == f"params.yaml: {message}"
 
 
-def test_a_learned_method_listed_among_the_others_is_refused(monkeypatch):
+def test_a_learned_method_listed_under_explainers_is_refused(monkeypatch):
     monkeypatch.setattr("pipeline.stages.settings.explainer_class", lambda name: Attention if name == "cam" else explainer_class(name))  # fmt: skip
     monkeypatch.setattr("pipeline.stages.settings.method_settings", lambda *_: None)
     with pytest.raises(BlaError, match="explainers: cam must be fitted; list it under learned_explainers"):

@@ -8,19 +8,19 @@ from bla.plotting.overlay import overlay
 RNG = np.random.default_rng(0)
 
 
-def test_an_overlay_is_half_image_and_half_turbo_of_the_mask_scaled_to_its_maximum():
+def test_an_overlay_is_half_image_and_half_turbo_colours_of_the_scaled_mask():
     image = RNG.integers(0, 256, (14, 14, 3), dtype=np.uint8)
     everywhere = overlay(image, np.full((7, 7), 0.25))
     np.testing.assert_allclose(everywhere, 0.5 * image / 255 + 0.5 * np.array(matplotlib.colormaps["turbo"](1.0)[:3]))
 
 
-def test_an_explanation_without_any_cell_is_the_lowest_colour_everywhere():
+def test_an_empty_explanation_has_the_lowest_colour_everywhere():
     lowest = 0.5 * np.array(matplotlib.colormaps["turbo"](0.0)[:3])
     found = overlay(np.zeros((14, 14, 3), np.uint8), np.zeros((7, 7)))
     np.testing.assert_allclose(found, np.broadcast_to(lowest, (14, 14, 3)))
 
 
-def test_an_explanation_covers_an_image_that_is_not_square():
+def test_an_overlay_covers_an_image_that_is_not_square():
     lowest, highest = (0.5 * np.array(matplotlib.colormaps["turbo"](at)[:3]) for at in (0.0, 1.0))
     found = overlay(np.zeros((4, 16, 3), np.uint8), np.array([[1.0, 0, 0, 0]]))
     assert found.shape == (4, 16, 3)

@@ -14,7 +14,7 @@ def drawn():
 
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
-def test_equal_figures_are_equal_bytes_and_are_closed(kind, tmp_path):
+def test_equal_figures_have_equal_bytes_and_are_closed(kind, tmp_path):
     before = pyplot.get_fignums()
     for number in range(2):
         save_figure(drawn(), tmp_path / f"{number}.{kind}", kind)
@@ -24,13 +24,13 @@ def test_equal_figures_are_equal_bytes_and_are_closed(kind, tmp_path):
     assert pyplot.get_fignums() == before
 
 
-def test_a_file_carries_no_date_and_its_text_is_text(tmp_path):
+def test_a_figure_file_has_no_date_and_its_text_stays_text(tmp_path):
     save_figure(drawn(), tmp_path / "a.svg", "svg")
     text = (tmp_path / "a.svg").read_text()
     assert "<dc:date>" not in text
     assert "£ and ρ" in text
 
 
-def test_the_name_of_the_file_decides_nothing(tmp_path):
+def test_the_file_name_does_not_change_the_bytes(tmp_path):
     save_figure(drawn(), tmp_path / "a.svg.part", "svg")
     assert (tmp_path / "a.svg.part").read_bytes().startswith(b"<?xml")

@@ -21,7 +21,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint
 
 
 def randomise(model, seed=0):
-    """Weights and running statistics of the batch norms as after training: none is 0 or 1."""
+    """Random weights and running statistics of batch norms, as after training: none is 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -34,7 +34,7 @@ def randomise(model, seed=0):
 
 @pytest.mark.parametrize("normalisation", STATISTICS)
 @pytest.mark.parametrize("architecture", ["test_resnet", "test_mambaout"])
-def test_features_are_those_of_the_normalised_pixels(architecture, normalisation, tmp_path):
+def test_features_agree_with_timm_on_normalised_pixels(architecture, normalisation, tmp_path):
     path = weights_of(architecture, tmp_path / "w.safetensors", num_classes=0)
     model = timm.create_model(architecture, num_classes=0).eval()
     model.load_state_dict(load_file(path))
@@ -52,7 +52,7 @@ def test_features_are_those_of_the_normalised_pixels(architecture, normalisation
 
 
 def timms_own_noise(architecture, pixels):
-    """timm's features with its stochastic depth alone in training mode, its weights, and the factors that it drew."""
+    """timm's features with only its stochastic depth in training mode, its weights, and the factors that it drew."""
     torch.manual_seed(0)
     model = randomise(timm.create_model(architecture, num_classes=0, drop_path_rate=0.2)).eval()
     factors = {}
@@ -73,7 +73,7 @@ def timms_own_noise(architecture, pixels):
 
 
 @pytest.mark.parametrize(("architecture", "branches"), [("tf_efficientnet_b0", 9), ("test_resnet", 3)])
-def test_noisy_features_are_timms_with_its_drop_path_in_training_mode(architecture, branches):
+def test_noisy_features_agree_with_timms_drop_path_in_training_mode(architecture, branches):
     images = np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255 * 2 - 1
     wanted, state, drawn = timms_own_noise(architecture, pixels)

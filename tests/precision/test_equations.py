@@ -30,7 +30,7 @@ def golden_scores(case: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (POINTWISE, "bla"), (L2X_F, "l2x_f")])
-def test_logits_are_those_of_the_authors_code(case, variant, name):
+def test_logits_agree_with_the_authors_code(case, variant, name):
     wanted = golden(case, f"{name}__logits")
     torch.testing.assert_close(
         logits_of(variant, golden_scores(case)), wanted, atol=1e-6 * float(wanted.abs().max()), rtol=0
@@ -39,7 +39,7 @@ def test_logits_are_those_of_the_authors_code(case, variant, name):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (BLA_T, "bla_t"), (POINTWISE, "sigmoid")])
-def test_soft_weights_are_those_of_the_authors_code(case, variant, name):
+def test_soft_weights_agree_with_the_authors_code(case, variant, name):
     logits = bounded_logits(golden_scores(case))
     torch.testing.assert_close(
         soft_explanation(variant, logits, None), golden(case, f"{name}__soft"), atol=1e-6, rtol=0
@@ -48,14 +48,14 @@ def test_soft_weights_are_those_of_the_authors_code(case, variant, name):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("variant", "name"), [(BLA, "bla"), (L2X_F, "l2x_f")])
-def test_hard_explanations_are_those_of_the_authors_code(case, variant, name):
+def test_hard_explanations_agree_with_the_authors_code(case, variant, name):
     hard = hard_explanation(variant, golden(case, f"{name}__logits"))
     assert torch.equal(hard, golden(case, f"{name}__hard") > 0)
     torch.testing.assert_close(hard_weights(variant, hard), golden(case, f"{name}__hard"), atol=1e-7, rtol=0)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pointwise_explanations_are_those_of_the_authors_code(case):
+def test_pointwise_explanations_agree_with_the_authors_code(case):
     hard = hard_explanation(POINTWISE, golden(case, "bla__logits"))
     assert torch.equal(hard, golden(case, "sigmoid__hard") > 0)
     assert torch.equal(hard_weights(POINTWISE, hard), golden(case, "sigmoid__hard"))
@@ -63,12 +63,12 @@ def test_pointwise_explanations_are_those_of_the_authors_code(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_hard_explanations_from_our_own_scores_too(case):
+def test_hard_explanations_from_our_scores_agree_too(case):
     assert torch.equal(hard_explanation(BLA, bounded_logits(golden_scores(case))), golden(case, "bla__hard") > 0)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_l2x_samples_have_the_mean_and_spread_of_the_authors_code(case):
+def test_l2x_samples_have_the_same_mean_and_spread_as_the_authors_code(case):
     draws = 4000
     uniform = torch.rand(draws, 5, 8, 49, generator=torch.Generator().manual_seed(0))
     soft = soft_explanation(L2X_F, golden(case, "l2x_f__logits").expand(draws, 5, 49), uniform)

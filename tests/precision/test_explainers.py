@@ -68,7 +68,7 @@ def test_the_solver_is_least_squares_with_an_intercept(cells, seed, presence):
 
 
 @pytest.mark.parametrize("output", ["probability", "logit"])
-def test_lime_is_captums_on_the_same_patterns(output, small, images, targets, seeds):
+def test_lime_agrees_with_captum_on_the_same_patterns(output, small, images, targets, seeds):
     found = LIME(small, LIME.Settings(patterns=60, presence=0.6, output=output)).explain(images, targets, seeds)
     cell = np.arange(SIDE) * GRID // SIDE
     features = torch.from_numpy(cell[:, None] * GRID + cell)[None, :, :, None].expand(1, SIDE, SIDE, 3)
@@ -100,7 +100,7 @@ def test_lime_is_captums_on_the_same_patterns(output, small, images, targets, se
 
 
 class Tapped(nn.Module):
-    """A classifier with a layer to tap between its features and its head."""
+    """A classifier with a layer between features and head, for captum's hooks."""
 
     def __init__(self, classifier):
         super().__init__()
@@ -111,7 +111,7 @@ class Tapped(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["classifier", "small"])
-def test_grad_cam_is_captums(kind, request, images, targets, seeds):
+def test_grad_cam_agrees_with_captum(kind, request, images, targets, seeds):
     run = request.getfixturevalue(kind)
     tapped = Tapped(run)
     expected = LayerGradCam(tapped, tapped.layer).attribute(

@@ -1,4 +1,4 @@
-"""What a GPU computes is what a CPU computes. Skipped without a GPU."""
+"""Results on a GPU agree with results on a CPU. Skipped without a GPU."""
 
 import gc
 from dataclasses import replace
@@ -44,14 +44,14 @@ def classifier(device):
 
 
 @pytest.mark.parametrize("variant", [NoExplanation(explanation="none"), *SWEEP], ids=str)
-def test_it_trains_the_same(variant):
+def test_training_on_a_gpu_agrees_with_a_cpu(variant):
     features, labels = learnable_images(70, 9, 6, 3)
     head = initial_head(SEEDS, 6, 3)
     there, here = (train(features[None], labels, variant, head, SEEDS, SCHEDULE, device=d) for d in (GPU, CPU))
     torch.testing.assert_close(there.state(), here.state(), rtol=2e-3, atol=2e-4)
 
 
-def test_a_sweep_is_replayed_and_trains_what_its_variants_train_alone():
+def test_a_replayed_sweep_gives_the_same_as_each_variant_alone():
     features, labels = learnable_images(160, 9, 6, 3)
     head, schedule = initial_head(SEEDS, 6, 3), replace(SCHEDULE, dropout=0.2)
     together = train_sweep(features[None], labels, SWEEP, head, SEEDS, schedule, device=GPU)
@@ -60,7 +60,7 @@ def test_a_sweep_is_replayed_and_trains_what_its_variants_train_alone():
         torch.testing.assert_close(trained.state(), alone.state(), rtol=2e-3, atol=2e-4)
 
 
-def test_l2x_f_trains_the_same_in_any_group():
+def test_l2x_f_gives_the_same_in_any_group():
     features, labels = learnable_images(160, 9, 6, 3)
     variant, head = L2XF(explanation="l2x_f", head="trained", temperature=0.1, k=3), initial_head(SEEDS, 6, 3)
     together = train(features[None], labels, variant, head, SEEDS, SCHEDULE, device=GPU)
@@ -85,10 +85,10 @@ def test_no_garbage_is_collected_while_a_step_is_captured():
     assert gc.isenabled()
 
 
-def test_features_are_those_of_a_cpu_to_half_precision(images, tmp_path):
+def test_features_agree_with_a_cpu_to_half_precision(images, tmp_path):
     extractor, found = random_backbone(), {}
     for device in (CPU, GPU):
-        for split in ("train", "test"):  # the second with a network that is on the device already
+        for split in ("train", "test"):  # the second time the network is already on the device
             store = resume_store(tmp_path, f"{device}-{split}", "key")
             fill_features(store, extractor, images.numpy(), device, [], split, split == "train")
             found[device, split] = np.load(store / "features.npy").astype(np.float64).reshape(len(images), -1)
@@ -98,7 +98,7 @@ def test_features_are_those_of_a_cpu_to_half_precision(images, tmp_path):
         assert np.linalg.norm(there - here) < 0.01 * np.linalg.norm(here)
 
 
-def test_maps_are_those_of_a_cpu(images):
+def test_maps_agree_with_a_cpu(images):
     maps = {}
     for device in (CPU, GPU):
         model = classifier(device).run(0)
@@ -110,7 +110,7 @@ def test_maps_are_those_of_a_cpu(images):
         assert (here - there).norm() < 0.05 * here.norm()
 
 
-def test_a_module_is_fitted_anew_to_a_random_network(images):
+def test_a_module_is_retrained_on_a_random_network(images):
     model = classifier(GPU).run(0)
     random = folded_cascade(Classifier(random_backbone(), model.linear_head()).to(GPU).eval(), 1, images.to(GPU))
     labels = (torch.arange(len(images)) % 3).to(GPU)

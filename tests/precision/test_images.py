@@ -16,13 +16,13 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (40, 23), (9, 9), (200, 150)])
-def test_bilinear_antialias_is_what_pillow_computes(shape):
+def test_bilinear_antialias_agrees_with_pillow(shape):
     rgb = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
     pillow = np.asarray(Image.fromarray(rgb).resize((9, 9), Image.Resampling.BILINEAR)).astype(int)
     assert np.abs(resize_image(rgb, 9, "bilinear_antialias") - pillow).max() <= 1
 
 
-def test_masks_over_images_are_upsampled_as_torch_does_bilinearly():
+def test_masks_over_images_are_upsampled_bilinearly_as_in_torch():
     small = RNG.random((7, 7))
     small[3, 3] = 1  # the largest, to which the overlay scales
     large = interpolate(torch.from_numpy(small)[None, None], (112, 112), mode="bilinear", align_corners=False)
@@ -31,7 +31,7 @@ def test_masks_over_images_are_upsampled_as_torch_does_bilinearly():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (15, 9)])
-def test_smooth_masks_are_scipys_linear_zoom(size):
+def test_smooth_masks_agree_with_scipys_linear_zoom(size):
     maps = torch.rand(2, 5, 3, 3, generator=torch.Generator().manual_seed(0))
     found = smooth_masks(maps, size)(torch.tensor([1, 0, 1]), torch.tensor([4, 2, 0]))
     assert found.shape == (3, *size)

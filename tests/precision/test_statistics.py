@@ -15,13 +15,13 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize("n", [5, 12, 20])
-def test_wilcoxon_without_ties_is_scipys_exact_test(n):
+def test_wilcoxon_without_ties_agrees_with_scipys_exact_test(n):
     x, y = RNG.normal(0.3, 1, n), RNG.normal(0, 1, n)
     assert wilcoxon(x, y).p == pytest.approx(stats.wilcoxon(x, y, method="exact").pvalue, rel=1e-12)
 
 
 def normal_p(difference: np.ndarray) -> float:
-    """Two-sided p of the signed-rank statistic by its mean and its variance with ties."""
+    """Two-sided p of the signed-rank statistic by normal approximation, with the variance corrected for ties."""
     difference = difference[difference != 0]
     ranks = stats.rankdata(np.abs(difference))
     return 2 * stats.norm.sf(abs(ranks[difference > 0].sum() - ranks.sum() / 2) / np.sqrt((ranks**2).sum() / 4))
@@ -45,7 +45,7 @@ def test_wilcoxon_of_many_pairs_is_the_normal_approximation(n, shift, ties):
         assert test.p == pytest.approx(stats.wilcoxon(x, y, method="exact").pvalue, rel=0.02)
 
 
-def test_wilcoxon_is_exact_up_to_the_border_whatever_pairs_do_not_differ():
+def test_wilcoxon_is_exact_up_to_the_limit_even_with_equal_pairs():
     x = np.concatenate([np.random.default_rng(9).normal(0.1, 1, 200), np.zeros(50)])
     assert wilcoxon(x, np.zeros_like(x)).p == pytest.approx(stats.wilcoxon(x[:200], method="exact").pvalue, rel=1e-9)
     more = np.append(x, 0.125)
@@ -55,7 +55,7 @@ def test_wilcoxon_is_exact_up_to_the_border_whatever_pairs_do_not_differ():
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.1, 0.15])
-def test_wilcoxon_is_continuous_at_the_border(shift, ties, monkeypatch):
+def test_wilcoxon_is_continuous_at_the_limit(shift, ties, monkeypatch):
     x = np.random.default_rng(8).normal(shift, 1, EXACT)
     x = np.where(np.round(x, 1) == 0, 0.1, np.round(x, 1)) if ties else x
     exact = wilcoxon(x, np.zeros(EXACT)).p
@@ -75,7 +75,7 @@ def test_bootstrap_over_runs_agrees_with_scipys_percentile_bootstrap():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_unpaired_test_is_scipys_and_its_interval_holds_the_difference(seed):
+def test_the_unpaired_test_agrees_with_scipy_and_its_interval_contains_the_difference(seed):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(0.4, 1, 20), rng.normal(0, 1, 15)
     found = mann_whitney(x, y, 9999, 0)
@@ -90,7 +90,7 @@ def test_the_unpaired_test_is_scipys_and_its_interval_holds_the_difference(seed)
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=3, max_size=20))
-def test_spearman_with_ties_is_scipys(pairs):
+def test_spearman_with_ties_agrees_with_scipy(pairs):
     x, y = np.array(pairs, float).T
     found = spearman(x, y)
     if len(set(x)) == 1 or len(set(y)) == 1:
@@ -99,7 +99,7 @@ def test_spearman_with_ties_is_scipys(pairs):
         assert found == pytest.approx(stats.spearmanr(x, y).statistic)
 
 
-def test_spearman_is_of_the_last_axis_and_of_order_alone():
+def test_spearman_uses_the_last_axis_and_depends_only_on_order():
     x, y = RNG.normal(size=(2, 3, 16)), RNG.normal(size=(2, 3, 16))
     y[1, 2] = 0.25
     found = spearman(x, y)
@@ -114,7 +114,7 @@ def test_spearman_is_of_the_last_axis_and_of_order_alone():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rank_correlation_of_leading_axes_is_scipys_ties_included(seed):
+def test_rank_correlation_over_leading_axes_agrees_with_scipy_including_ties(seed):
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 6, (4, 3, 20)).astype(float), rng.normal(size=(4, 3, 20))
     expected = [

@@ -1,4 +1,4 @@
-"""Steps and gradients of many runs against torch.optim and torch's vmap."""
+"""Steps and gradients of many runs against torch.optim and torch.func.vmap."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def head():
 
 
 @pytest.mark.parametrize(("rate", "epsilon"), [(1e-3, 1e-7), (0.1, 1e-3)])
-def test_steps_are_those_of_torch_optim(rate, epsilon):
+def test_steps_agree_with_torch_optim(rate, epsilon):
     start = [torch.randn(shape, generator=torch.Generator().manual_seed(7)) for shape in ((3, 4), (5,))]
     mine, its = ([part.clone().requires_grad_() for part in start] for _ in range(2))
     adam, reference = Adam(mine, rate, epsilon), torch.optim.Adam(its, lr=rate, eps=epsilon, fused=True)
@@ -40,7 +40,7 @@ def test_steps_are_those_of_torch_optim(rate, epsilon):
     assert not torch.equal(mine[0], start[0])
 
 
-def test_gradients_of_all_runs_at_once_are_those_of_vmap(data, head):
+def test_gradients_of_all_runs_at_once_agree_with_vmap(data, head):
     features, labels = data[0].float(), data[1]
     module = torch.randn(len(SEEDS), CHANNELS, generator=torch.Generator().manual_seed(1))
 

@@ -36,18 +36,18 @@ def page():
     return front_page(table1, table2, claims, PNG, ["table1", "my_own"], 0.05)
 
 
-def test_the_page_holds_the_tables_with_marks_and_without_nan(page):
+def test_the_page_has_the_tables_with_marks_and_without_nan(page):
     assert "0.8125 ± 0.0100†" in page
     assert "0.50 ± 0.10" in page
     assert "nan" not in page.lower()
 
 
-def test_only_claims_that_were_tried_are_shown_and_their_text_is_escaped(page):
+def test_only_claims_that_were_tested_are_shown_and_their_text_is_escaped(page):
     assert "BLA beats &lt;L2X-F&gt;" in page
     assert "people prefer" not in page
 
 
-def test_the_figure_is_within_the_page_and_nothing_is_fetched(page):
+def test_the_figure_is_embedded_and_nothing_is_downloaded(page):
     assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in page
     assert "http" not in page
     assert "<script" not in page

@@ -1,4 +1,4 @@
-"""Notebooks become pages that need nothing else, or one clear message."""
+"""Notebooks become self-contained pages, or one clear message."""
 
 import sys
 
@@ -46,14 +46,14 @@ def test_a_page_shows_results_without_code_scripts_or_links_to_the_net(notebook,
 
 
 def page_with(html):
-    """An executed notebook whose only cell shows this."""
+    """An executed notebook whose only cell shows this HTML."""
     output = nbformat.v4.new_output("display_data", {"text/html": html})
     cell = nbformat.v4.new_code_cell("the_code = 1", outputs=[output], execution_count=7, id="random-id")
     cell.metadata = {"execution": {"iopub.execute_input": "2026-01-01T00:00:00"}}
     return nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"duration": 3.21}})
 
 
-def test_code_times_ids_scripts_and_imports_of_styles_leave_the_page():
+def test_code_times_ids_scripts_and_style_imports_are_removed():
     html = to_html(page_with("<p>shown</p><script>alert(1)</script><style>@import url(https://x.org/a);</style>"), "n")
     assert "<p>shown</p>" in html
     for gone in ("the_code", "alert(1)", "<script", "https://x.org", "2026-01-01", "3.21", "random-id"):
@@ -68,7 +68,7 @@ def test_a_notebook_without_the_parameters_is_refused(notebook, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_error_in_a_notebook_is_one_message_and_leaves_the_old_page(notebook, tmp_path, monkeypatch):
+def test_an_error_in_a_notebook_is_one_message_and_keeps_the_old_page(notebook, tmp_path, monkeypatch):
     notebook("datasets = []\nvariants = []", "1 / 0")
     settings = load_settings().model_copy(update={"reports": ["n"]})
     monkeypatch.setattr(reports, "load_settings", lambda: settings)

@@ -10,7 +10,7 @@ import torch
 from bla.runtime.adam import Adam
 
 
-def test_a_tensor_that_the_loss_does_not_depend_on_stays_and_takes_no_step():
+def test_a_tensor_without_gradient_is_not_changed_and_takes_no_step():
     used, unused = (torch.ones(2).requires_grad_() for _ in range(2))
     adam = Adam([used, unused], 0.1, 1e-7)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""A key for all that decides a result: no edit leaves an old result in use, and undoing the edit leads back to it."""
+"""Cache keys: no edit leaves an outdated result in use, and undoing the edit finds the earlier result again."""
 
 import shutil
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ EDIT = "\nEDITED = True\n"
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
-    """A copy of the code, and `keyed(stage, *methods)`: the key of that stage's work there."""
+    """A copy of the code, and `keyed(stage, *methods)`: the key of the stage's work in this copy."""
     folder = tmp_path_factory.mktemp("copy")
     for name in ("src", "pipeline"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -38,7 +38,7 @@ def copied(tmp_path_factory):
 
 
 def key_after_edit(copied, name, *work):
-    """The key while a file has a line more; afterwards it is as it was."""
+    """The key while a file has an additional line; afterwards the file is restored."""
     _, packages, keyed = copied
     package, _, rest = name.partition("/")
     path = packages[package] / rest
@@ -51,7 +51,7 @@ def key_after_edit(copied, name, *work):
 
 
 CACHING = ("backbone", "features", "lime", "maps", "prepare", "temperature_threshold", "unstated_choices")
-"""The stages that keep parts of their work."""
+"""The stages that cache parts of their work."""
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_edit_of_any_module_of_the_closure_changes_the_key(stage, copied):
         assert before != after, name
 
 
-def test_the_modules_that_were_once_forgotten_are_in_the_keys(copied):
+def test_indirectly_used_modules_are_in_the_keys(copied):
     for stage, names in {
         "temperature_threshold": ("adam", "streaming", "threads", "seeds", "patches", "localisation"),
         "unstated_choices": ("adam", "streaming", "threads", "seeds"),
@@ -90,14 +90,12 @@ def test_the_modules_that_were_once_forgotten_are_in_the_keys(copied):
         ("controls/edges", "bla/base/specs.py", False),
     ],
 )
-def test_the_key_of_a_method_reached_by_name_depends_on_its_file_and_on_no_other_method(
-    method, edited, changes, copied
-):
+def test_the_key_of_a_method_depends_on_its_file_and_no_other_method(method, edited, changes, copied):
     before, after = key_after_edit(copied, edited, "maps", method)
     assert (before != after) == changes
 
 
-def test_a_file_that_a_method_begins_to_import_counts(copied):
+def test_a_new_import_of_a_method_changes_its_key(copied):
     _, packages, keyed = copied
     method, helper = packages["bla"] / "explainers/controls/edges.py", packages["bla"] / "explainers/helper_of_edges.py"
     text = method.read_text()
@@ -132,12 +130,12 @@ HERE = [Path(cache.__file__)]
         ("", []),
     ],
 )
-def test_other_settings_are_another_key(one, other):
+def test_other_settings_change_the_key(one, other):
     assert cache_key(HERE, one, []) == cache_key(HERE, one, [])
     assert cache_key(HERE, one, []) != cache_key(HERE, other, [])
 
 
-def test_settings_that_cannot_be_json_are_an_error_and_no_key():
+def test_settings_that_are_not_json_are_an_error():
     with pytest.raises(TypeError, match="cannot be part of a cache key"):
         cache_key(HERE, {"a": object()}, [])
 
@@ -157,11 +155,11 @@ def test_the_order_of_named_settings_does_not_matter():
         (np.array(1), np.array([1])),
     ],
 )
-def test_other_data_is_another_key(one, other):
+def test_other_data_change_the_key(one, other):
     assert cache_key(HERE, {}, [one]) != cache_key(HERE, {}, [other])
 
 
-def test_a_file_counts_by_its_content_and_not_by_its_time(tmp_path):
+def test_the_key_depends_on_the_content_of_a_file_and_not_its_time(tmp_path):
     path = tmp_path / "a"
     path.write_text("one")
     first = cache_key(HERE, {}, [path])
@@ -177,13 +175,13 @@ def test_a_strided_array_has_the_hash_of_its_copy():
     assert content_hash(torch.from_numpy(values)) == content_hash(values)
 
 
-def test_another_version_of_a_library_is_another_key(monkeypatch):
+def test_another_version_of_a_library_changes_the_key(monkeypatch):
     first = cache_key(HERE, {}, [])
     monkeypatch.setattr(cache, "version", lambda name: "0")
     assert cache_key(HERE, {}, []) != first
 
 
-def test_another_number_of_threads_is_another_key():
+def test_another_number_of_threads_changes_the_key():
     first, threads = cache_key(HERE, {}, []), torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     assert cache_key(HERE, {}, []) != first
@@ -213,7 +211,7 @@ def made():
     return make
 
 
-def test_arrays_come_back_as_they_were_and_are_made_once(made, tmp_path):
+def test_arrays_are_computed_once_and_restored_unchanged(made, tmp_path):
     first, again = cached(tmp_path, "a", "0" * 16, made), cached(tmp_path, "a", "0" * 16, made)
     assert made.calls == 1
     for name, values in made().items():
@@ -222,7 +220,7 @@ def test_arrays_come_back_as_they_were_and_are_made_once(made, tmp_path):
             np.testing.assert_array_equal(other, values)
 
 
-def test_another_key_makes_anew_and_removes_what_the_name_had(made, tmp_path):
+def test_another_key_recomputes_and_removes_the_old_result_of_the_name(made, tmp_path):
     for number in range(3):
         cached(tmp_path, "a", f"{number:016x}", made)
     cached(tmp_path, "a-b", "0" * 16, made)
@@ -233,7 +231,7 @@ def test_another_key_makes_anew_and_removes_what_the_name_had(made, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "one bit", "another file"])
-def test_a_damaged_file_is_said_and_made_anew(damage, made, tmp_path, capsys):
+def test_a_damaged_file_is_reported_and_recomputed(damage, made, tmp_path, capsys):
     path = tmp_path / f"a-{0:016x}.safetensors"
     good = cached(tmp_path, "a", "0" * 16, made)
     content = bytearray(path.read_bytes())
@@ -254,7 +252,7 @@ def test_a_damaged_file_is_said_and_made_anew(damage, made, tmp_path, capsys):
     assert made.calls == 2
 
 
-def test_an_error_leaves_what_was_stored_under_another_key(made, tmp_path):
+def test_an_error_keeps_the_result_stored_under_another_key(made, tmp_path):
     cached(tmp_path, "a", "0" * 16, made)
 
     def fail():
@@ -269,7 +267,7 @@ def test_an_error_leaves_what_was_stored_under_another_key(made, tmp_path):
     floats=st.lists(st.floats(width=64), min_size=1, max_size=5),
     texts=st.lists(st.text(), min_size=5, max_size=5),
 )
-def test_a_table_comes_back_to_the_last_bit(floats, texts, tmp_path_factory):
+def test_a_table_is_restored_to_the_last_bit(floats, texts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     table = pd.DataFrame({"z": floats, "a": range(len(floats)), "text, with comma": texts[: len(floats)]})
     table["yes"] = table["a"] > 1

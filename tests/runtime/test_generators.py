@@ -5,7 +5,7 @@ import torch
 from bla.runtime.generators import draw, generators_of
 
 
-def test_a_run_draws_the_same_numbers_whatever_runs_are_beside_it():
+def test_the_random_numbers_of_a_run_do_not_depend_on_other_runs():
     together, alone = draw((3, 4), 5, generators_of([1, 2, 3])), draw((3, 4), 5, generators_of([2]))
     assert together.shape == (3, 5, 3, 4)
     assert torch.equal(together[1], alone[0])

@@ -1,4 +1,4 @@
-"""The import closure: every file of ours that a file reaches, and nothing else."""
+"""The import closure: exactly those of our files that a file imports, directly or indirectly."""
 
 import ast
 import importlib.util
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def house(tmp_path):
-    """`house(files)` writes modules of a package `bla`, and returns what the closure of bla/start.py holds."""
+    """`house(files)` writes modules of a package `bla`, and returns the closure of bla/start.py."""
 
     def build(files, by_name=True):
         for name, text in files.items():
@@ -68,17 +68,17 @@ def test_every_way_to_import_counts(statement, house):
         "import blabla.a.b",
     ],
 )
-def test_what_is_not_imported_does_not_count(statement, house):
+def test_modules_that_are_not_imported_do_not_count(statement, house):
     assert house({"start": statement, "a/b": "x = 1"}) == {"bla/start.py"}
 
 
-def test_a_package_counts_with_what_is_inside_it_if_it_has_code(house):
+def test_the_init_of_a_package_counts_only_if_it_has_code(house):
     files = {"start": "import bla.a.b", "a/b": "", "a/__init__": '"""Only words."""\n# and a comment\n'}
     assert house(files) == {"bla/start.py", "bla/a/b.py"}
     assert house(files | {"a/__init__": "x = 1"}) == {"bla/start.py", "bla/a/b.py", "bla/a/__init__.py"}
 
 
-def test_a_package_of_words_alone_leads_on_to_nothing_and_one_with_imports_does(house):
+def test_imports_in_the_init_of_a_package_are_followed(house):
     files = {"start": "import bla.a.b", "a/b": "", "a/__init__": "import bla.c", "c": "import bla.start"}
     assert house(files) == {f"bla/{name}.py" for name in ("start", "a/b", "a/__init__", "c")}
 
@@ -92,7 +92,7 @@ def test_a_package_of_words_alone_leads_on_to_nothing_and_one_with_imports_does(
         ("f'bla.meth{a}.b'", {"methods/b"}),
     ],
 )
-def test_modules_that_are_reached_by_name_count_if_they_are_asked_for(call, reached, house):
+def test_modules_imported_by_name_count_if_requested(call, reached, house):
     files = {
         "start": f"import importlib\nimportlib.import_module({call})",
         "methods/a": "import bla.below",
@@ -114,12 +114,12 @@ def test_relative_imports_of_a_package_count(statement, house):
     assert house(files) == {"bla/start.py", "bla/a/__init__.py", "bla/a/b.py"}
 
 
-def test_a_module_that_is_named_by_a_text_counts_for_keys_too(house):
+def test_a_module_named_by_a_string_counts_for_keys_too(house):
     files = {"start": "import importlib\nimportlib.import_module('bla.a.b')", "a/b": "x = 1"}
     assert house(files, by_name=False) == {"bla/start.py", "bla/a/b.py"}
 
 
-def test_a_package_that_is_reached_by_name_counts(house):
+def test_a_package_imported_by_name_counts(house):
     files = {"start": "import importlib\nimportlib.import_module(f'bla.methods.{name}')", "methods/a/__init__": "x = 1"}
     assert house(files) == {"bla/start.py", "bla/methods/a/__init__.py"}
 
@@ -136,7 +136,7 @@ def test_a_package_that_is_reached_by_name_counts(house):
         "import importlib\nimportlib.import_module(name='bla.a.b')",
     ],
 )
-def test_an_import_by_another_name_is_an_error(statement, house):
+def test_an_import_by_name_that_cannot_be_traced_is_an_error(statement, house):
     with pytest.raises(ValueError, match=r"start\.py: line \d: "):
         house({"start": statement, "a/b": "x = 1"})
 
@@ -158,7 +158,7 @@ def test_an_exempt_file_is_neither_in_a_closure_nor_followed(house):
     assert house(files) == {"bla/start.py"}
 
 
-def test_circles_end(house):
+def test_circular_imports_end(house):
     assert house({"start": "import bla.a", "a": "import bla.start"}) == {"bla/start.py", "bla/a.py"}
 
 
@@ -169,8 +169,8 @@ def test_every_file_of_ours_can_be_followed(path):
     assert path.resolve() in closure([path]) or name_of(path.resolve()) in EXEMPT or not path.read_text()
 
 
-def test_no_file_of_ours_reaches_another_in_a_way_that_is_not_followed():
-    """What the closure cannot see: paths that modules put on sys.path, runpy, exec, spec_from_file_location."""
+def test_no_file_of_ours_loads_another_in_an_untracked_way():
+    """The closure cannot see changes of sys.path, runpy, exec and spec_from_file_location, so we do not use them."""
     for folder in PACKAGES.values():
         for path in folder.rglob("*.py"):
             calls = {
@@ -185,25 +185,25 @@ def test_no_file_of_ours_reaches_another_in_a_way_that_is_not_followed():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["train_variant", "maps", "claims", "reports"])
-def test_what_python_really_imports_is_in_the_closure(stage):
-    """At import; what functions import later can only be more."""
+def test_modules_that_python_imports_are_in_the_closure(stage):
+    """Modules imported at import time; imports inside functions come on top."""
     code = f"import sys, pipeline.stages.{stage}\nfor m in list(sys.modules.values()):\n    print(getattr(m, '__file__', None))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     files = {Path(line).resolve() for line in done.stdout.splitlines() if line.endswith(".py")}
     ours = {f for f in files if any(f.is_relative_to(folder.resolve()) for folder in PACKAGES.values())}
     seen = {f for f in ours if name_of(f) not in EXEMPT and f.name != "__init__.py"}
-    # Exempt files import specs and errors, which declare and compute nothing.
+    # Exempt files import specs and errors, which only declare and compute nothing.
     assert seen - {PACKAGES["bla"].resolve() / "base/errors.py"} <= set(closure([ROOT / f"pipeline/stages/{stage}.py"]))
 
 
-def test_the_registry_reaches_every_method_by_name():
+def test_the_registry_can_import_every_method_by_name():
     registry = PACKAGES["bla"] / "explainers/registry.py"
     methods = {path for path in PACKAGES["bla"].resolve().glob("explainers/*/*.py") if path.name != "__init__.py"}
     assert methods <= set(closure([registry]))
     assert not methods & set(closure([registry], by_name=False))
 
 
-def test_modules_lie_where_importlib_finds_them():
+def test_modules_are_where_importlib_finds_them():
     for package, folder in PACKAGES.items():
         spec = importlib.util.find_spec(package)
         assert Path(spec.origin).resolve().parent == folder.resolve()

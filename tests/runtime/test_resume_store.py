@@ -1,4 +1,4 @@
-"""Stores: arrays that grow chunk by chunk, resumed after their last whole chunk whatever stopped them."""
+"""Stores: arrays that grow chunk by chunk and resume after their last complete chunk, whatever stopped them."""
 
 import contextlib
 import io
@@ -21,13 +21,13 @@ NOTES = [[number, f"row {number}"] for number in range(8)]
 
 
 class Filling:
-    """`fill_store` with ARRAYS, three rows a chunk; `starts` is where each call started."""
+    """`fill_store` with ARRAYS, three rows per chunk; `starts` lists the first row of each call."""
 
     def __init__(self, folder, contents):
         self.folder, self.store, self.contents, self.starts = folder, folder / "store", contents, []
 
     def __call__(self, stop_at=None):
-        """The notes of all rows; with `stop_at` an interrupt before that row is ready."""
+        """The notes of all rows; `stop_at` interrupts before that row is ready."""
 
         def chunks(start):
             self.starts.append(start)
@@ -41,7 +41,7 @@ class Filling:
         return fill_store(self.store, shapes, 8, chunks)
 
     def settled(self):
-        """The bytes of the arrays in their places."""
+        """The bytes of the arrays at their final paths."""
         settle_store(self.store, {name: self.folder / f"new/{name}.npy" for name in ARRAYS})
         return self.contents(self.folder)
 
@@ -60,7 +60,7 @@ def bytes_of_np_save(array):
 WHOLE = {f"new/{name}.npy": bytes_of_np_save(array) for name, array in ARRAYS.items()}
 
 
-def test_the_same_key_leads_to_the_same_store_and_another_key_removes_it(tmp_path):
+def test_the_same_key_opens_the_same_store_and_another_key_removes_it(tmp_path):
     key, other = "0123456789abcdef", "fedcba9876543210"
     for path in (
         (first := resume_store(tmp_path, "features-a-train", key)),
@@ -73,7 +73,7 @@ def test_the_same_key_leads_to_the_same_store_and_another_key_removes_it(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == [f"features-a-test-{key}"]
 
 
-def test_a_store_is_the_bytes_of_np_save(filling):
+def test_a_store_has_the_same_bytes_as_np_save(filling):
     assert filling() == NOTES
     assert filling.settled() == WHOLE
 
@@ -94,7 +94,7 @@ def test_a_store_resumes_after_its_last_whole_chunk(stop_at, start, longer, fill
     assert filling.settled() == WHOLE
 
 
-def test_a_store_may_be_interrupted_many_times(filling):
+def test_a_store_can_be_interrupted_many_times(filling):
     for stop_at in (0, 3, 3, 6):
         with pytest.raises(KeyboardInterrupt):
             filling(stop_at)
@@ -105,7 +105,7 @@ def test_a_store_may_be_interrupted_many_times(filling):
 
 @pytest.mark.parametrize("missing", [*(f"{name}.npy" for name in ARRAYS), "done.json"])
 @pytest.mark.parametrize("interrupted_again", [False, True])
-def test_a_store_that_lacks_a_file_starts_from_the_first_row(interrupted_again, missing, filling):
+def test_a_store_with_a_missing_file_starts_from_the_first_row(interrupted_again, missing, filling):
     filling()
     (filling.store / missing).unlink()
     if interrupted_again:
@@ -118,7 +118,7 @@ def test_a_store_that_lacks_a_file_starts_from_the_first_row(interrupted_again, 
 
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty", "another header"])
-def test_a_store_whose_rows_are_not_those_that_were_written_starts_from_the_first_row(damage, name, filling, capsys):
+def test_a_store_with_changed_rows_starts_from_the_first_row(damage, name, filling, capsys):
     with pytest.raises(KeyboardInterrupt):
         filling(6)
     path = filling.store / f"{name}.npy"
@@ -157,13 +157,13 @@ def test_a_store_with_a_damaged_count_starts_from_the_first_row(text, filling):
     assert filling.settled() == WHOLE
 
 
-def test_what_leaves_a_store_replaces_what_was_there(filling):
+def test_finished_arrays_replace_existing_files(filling):
     filling()
     save_text(filling.folder / "new/images.npy", "earlier")
     assert filling.settled() == WHOLE
     assert not filling.store.exists()
 
 
-def test_other_rows_than_announced_do_not_leave_the_store(tmp_path):
+def test_a_store_with_the_wrong_number_of_rows_is_not_published(tmp_path):
     with pytest.raises(AssertionError, match="2 rows written, 3 announced"):
         fill_store(tmp_path / "store", {"a": ((3,), float)}, 3, lambda _: [([np.zeros(2)], [])])

@@ -11,7 +11,7 @@ from bla.runtime.threads import side_by_side
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_results_come_in_the_order_of_the_items(workers):
+def test_results_are_in_the_order_of_the_items(workers):
     later = threading.Event()
 
     def work(item):
@@ -23,7 +23,7 @@ def test_results_come_in_the_order_of_the_items(workers):
     assert list(side_by_side(work, range(5), workers)) == [0, 10, 20, 30, 40]
 
 
-def test_an_operation_takes_one_thread_until_all_is_done_and_after_an_error_as_many_as_before():
+def test_operations_use_one_thread_during_the_work_and_the_old_number_afterwards():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -37,14 +37,14 @@ def test_an_operation_takes_one_thread_until_all_is_done_and_after_an_error_as_m
         torch.set_num_threads(before)
 
 
-def test_no_more_items_begin_after_an_error():
+def test_no_item_starts_after_an_error():
     begun = []
 
     def work(item):
         begun.append(item)
         if item == 1:
             raise BlaError("stop")
-        time.sleep(0.02)  # in which the error is heard of
+        time.sleep(0.02)  # in which the error is noticed
 
     with pytest.raises(BlaError, match="stop"):
         list(side_by_side(work, range(100), 1))
