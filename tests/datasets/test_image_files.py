@@ -365,7 +365,7 @@ def save_mask(path, values, mode="L"):
     """A PNG of these pixels; in mode P they are palette indices."""
     image = Image.fromarray(np.asarray(values, np.uint8))
     if mode == "P":
-        image.putpalette([0, 0, 0, 128, 0, 0, 255, 255, 255])
+        image.putpalette([0, 0, 0, 128, 0, 0, *[255] * 762])
     (image if mode == "P" else image.convert(mode)).save(path, "PNG")
     return path
 
@@ -380,7 +380,8 @@ def save_mask(path, values, mode="L"):
         ([1, 127, 128, 204], "L", "binary", [0, 0, 1, 1]),
         ([0, 1, 1, 0], "L", "binary", [0, 1, 1, 0]),
         ([0, 1, 1, 0], "P", "binary", [0, 1, 1, 0]),
-        ([1, 1, 1, 1], "L", "binary", [1, 1, 1, 1]),
+        ([0, 2, 2, 0], "P", "binary", [0, 1, 1, 0]),
+        ([0, 1, 2, 255], "P", "voc", [0, 1, 1, 0]),
         ([1, 2, 3, 1], "L", "trimap", [1, 0, 0, 1]),
         ([0, 1, 2, 255], "L", "trimap", [0, 1, 0, 0]),
         ([0, 1, 2, 2], "P", "trimap", [0, 1, 0, 0]),
@@ -448,3 +449,39 @@ def test_boxes_are_scaled_with_their_images():
     shapes = np.array([[100, 200], [10, 10], [50, 25]], np.int32)
     assert scale_boxes(files, shapes, 10).tolist() == [[0, 1, 1, 6, 6], [0, 0, 0, 10, 10], [2, 2, 1, 4, 10]]
     assert scale_boxes(files[1:2], shapes[1:2], 10).shape == (0, 5)
+
+
+@pytest.mark.parametrize("colours", [[(0, 0, 0), (255, 255, 255)], [(255, 255, 255), (0, 0, 0)], [(20, 20, 20), (90, 0, 0)], [(250, 240, 0), (0, 0, 90)]])  # fmt: skip
+@pytest.mark.parametrize("object_at", [[0, 1, 1, 0], [1, 1, 1, 0]])
+def test_of_a_palette_the_lighter_colour_is_the_object_whatever_its_number(colours, object_at, tmp_path):
+    light = int(np.argmax([sum(colour) for colour in colours]))
+    numbers = np.where(np.reshape(object_at, (2, 2)), light, 1 - light)
+    image = Image.fromarray(numbers.astype(np.uint8))
+    image.putpalette([value for colour in colours for value in colour])
+    image.save(tmp_path / "a.png")
+    assert load_mask(tmp_path / "a.png", 2, "binary", (2, 2)).ravel().tolist() == object_at
+
+
+def test_an_adaptive_palette_of_white_on_black_is_read_by_its_colours(tmp_path):
+    white = np.zeros((8, 8), np.uint8)
+    white[2:5, 3:6] = 255
+    Image.fromarray(white).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE, colors=2).save(
+        tmp_path / "a.png"
+    )
+    np.testing.assert_array_equal(load_mask(tmp_path / "a.png", 8, "binary", (8, 8)), white > 0)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_mask_of_transparency_marks_what_is_opaque(mode, tmp_path):
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, :, 3] = [255, 130]
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(tmp_path / "a.png")
+    assert load_mask(tmp_path / "a.png", 2, "alpha", (2, 2)).ravel().tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("mode", "masks", "message"), [("L", "alpha", "has no transparency"), ("RGB", "alpha", "has no transparency"), ("L", "voc", "is of mode L; masks of the kind voc have a palette"), ("RGB", "voc", "is of mode RGB")])  # fmt: skip
+def test_a_mask_of_another_kind_is_refused_by_name(mode, masks, message, tmp_path):
+    path = save_mask(tmp_path / "a.png", np.full((2, 2), 255), mode)
+    with pytest.raises(BlaError, match=rf"a\.png: {message}"):
+        load_mask(path, 2, masks, (2, 2))

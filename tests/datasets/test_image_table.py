@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from bla.base.errors import BlaError
 from bla.base.specs import ImageTable
-from bla.datasets import class_of_each, label_array, spread_over_classes
+from bla.datasets import class_of_each, equal_shares, label_array, spread_over_classes
 from bla.datasets.image_table import find
 
 ROWS = [
@@ -160,3 +162,26 @@ def test_a_choice_spreads_over_the_classes_and_omits_images_without_a_class(coun
     assert len(set(chosen.tolist())) == len(chosen)
     if count >= 3:
         assert len(set(class_of_each(LABELS)[chosen].tolist())) == 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "shares"),
+    [([990, 10], 16, [8, 8]), ([5, 1, 300], 16, [5, 1, 10]), ([1000, 3], 16, [13, 3]), ([3] * 10, 4, None), ([2, 2], 9, [2, 2])],
+)  # fmt: skip
+def test_every_class_gets_its_share_before_a_large_one_gets_more(sizes, count, shares):
+    found = equal_shares(np.array(sizes), count)
+    assert shares is None or found.tolist() == shares
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    chosen = spread_over_classes(labels, count)
+    np.testing.assert_array_equal(np.bincount(labels[chosen], minlength=len(sizes)), found)
+    assert len(set(chosen.tolist())) == len(chosen)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 80))
+def test_shares_differ_by_more_than_one_only_where_a_class_is_used_up(sizes, count):
+    sizes = np.array(sizes)
+    shares = equal_shares(sizes, count)
+    assert shares.sum() == min(count, sizes.sum())
+    assert (shares <= sizes).all()
+    left = shares[shares < sizes]
+    assert not len(left) or shares.max() - left.min() <= 1

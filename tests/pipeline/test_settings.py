@@ -220,7 +220,7 @@ LIMITS = [
     ("dataset.photos.training.learning_rate", 1000000000.0, "less than or equal to 10"),
     ("dataset.photos.images.test_share", 0, "greater than 0"),
     ("dataset.photos.images.test_share", 1, "less than 1"),
-    ("dataset.photos.images.masks", "png", "'binary' or 'trimap'"),
+    ("dataset.photos.images.masks", "png", "'binary', 'trimap', 'voc' or 'alpha'"),
     ("dataset.photos.images.train_images_per_class", 0, "greater than or equal to 1"),
     ("dataset.oxford_pet.images.classes", "cats", "'species' or 'breeds'"),
     ("dataset.mnist_3_vs_8.images.image_size", 27, "greater than or equal to 28"),

@@ -25,7 +25,7 @@ Normalisation = Literal["imagenet", "keras_2021", "half"]
 Resize = Literal["bilinear", "bilinear_antialias"]
 MaskFormat = Literal["binary", "trimap", "voc", "alpha"]
 """Which pixels of a mask file are the object: `binary`, those at least half white in the image as it is seen, or 1 in a mask of
-zeros and ones; `trimap`, those that are 1 (Oxford-IIIT Pet: 2 is background, 3 the border); `voc`, those of any palette entry but
+zeros and ones, or the lighter of two dark palette colours; `trimap`, those that are 1 (Oxford-IIIT Pet: 2 is background, 3 the border); `voc`, those of any palette entry but
 0 (background) and 255 (void), as in PASCAL VOC; `alpha`, those at least half opaque."""
 ThresholdRule = Literal["subtract", "renormalise", "indicator"]
 

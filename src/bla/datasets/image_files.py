@@ -144,16 +144,21 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
     if masks == "alpha":
         if "A" not in image.getbands() and "transparency" not in image.info:
             raise BlaError("has no transparency, which masks of the kind alpha need")
-        return np.array(image.convert("RGBA").getchannel("A")) >= 128
+        alpha: NDArray[np.bool_] = np.array(image.convert("RGBA").getchannel("A")) >= 128
+        return alpha
     if masks == "voc":
         if image.mode != "P":
             raise BlaError(f"is of mode {image.mode}; masks of the kind voc have a palette")
         entries = np.array(image)
         return (entries > 0) & (entries < 255)
     if masks == "trimap":
-        return np.array(image if image.mode in ("P", "L", "1") else image.convert("L")) == 1
+        ones: NDArray[np.bool_] = np.array(image if image.mode in ("P", "L", "1") else image.convert("L")) == 1
+        return ones
     values = np.array(image.convert("RGB").convert("L"))  # a palette's colours decide, not their numbers
-    return values >= (1 if values.max() == 1 else 128)
+    levels = np.unique(values)
+    dark = levels[-1] == 1 or (image.mode == "P" and len(levels) == 2 and levels[-1] < 128)
+    white: NDArray[np.bool_] = values >= (levels[-1] if dark else 128)
+    return white
 
 
 def read_images(

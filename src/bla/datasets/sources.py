@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bla.base.errors import BlaError
 from bla.base.specs import (
     ClutteredDigits,
     ImageFolder,

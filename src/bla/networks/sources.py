@@ -97,7 +97,7 @@ class TimmNetwork(Network):
         if self.model.num_classes:
             return ()
         whole = timm.create_model(self.architecture, pretrained=False, num_classes=1)
-        return tuple(whole.state_dict().keys() - self.weights().keys())
+        return tuple(sorted(whole.state_dict().keys() - self.weights().keys()))
 
 
 class SplitNetwork(Network):
