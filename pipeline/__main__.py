@@ -1,4 +1,4 @@
-"""`python -m pipeline STAGE [ARGUMENT ...]`: run one stage."""
+"""`python -m pipeline STAGE [ARGUMENT ...]`, or `STAGE --NAME ARGUMENT ...` as dvc.yaml has it: run one stage."""
 
 import gc
 import sys

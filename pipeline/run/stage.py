@@ -38,7 +38,12 @@ def run_by_name(words: list[str]) -> None:
         main: Callable[..., None] = importlib.import_module(f"pipeline.stages.{words[0]}").main
         return main
 
-    run_stage(main, words[0] if words else "pipeline", words[1:])
+    run_stage(main, words[0] if words else "pipeline", _arguments(words[1:]))
+
+
+def _arguments(words: list[str]) -> list[str]:
+    """The arguments, also from `--dataset NAME --variant NAME`: DVC writes a matrix's item like this, quoted for the shell."""
+    return words[1::2] if words and words[0].startswith("--") else words
 
 
 def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[str]) -> None:

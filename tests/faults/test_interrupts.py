@@ -142,3 +142,41 @@ def test_lime_resumes_and_ends_with_the_same_bytes(explained, maps_and_scores, e
     assert images_at_once == [4, 4, 4, 4, 4, 4, 2, 2]  # the second chunk again, and the third, twice each
     assert maps_and_scores() == before
     assert not list(Path(".work").glob("lime-*"))
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def failing(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(("fault", "end"), [(interrupted, 130), (failing, "No space left on device; free some space")])
+@pytest.mark.parametrize(
+    ("stage", "place"), [("features", "pipeline.stages.features.settle_store"), ("prepare", "pipeline.artifacts.prepared.settle_store")]
+)  # fmt: skip
+def test_a_store_that_is_complete_is_used_after_a_fault_before_the_output(
+    stage, place, fault, end, extractable, photos, end_of, monkeypatch
+):
+    dataset = "cluttered_digits" if stage == "features" else "photos"
+    with monkeypatch.context() as patch:
+        patch.setattr(place, fault)
+        assert end_of(stage, dataset) == end or end in str(end_of(stage, dataset))
+    assert end_of(stage, dataset) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [interrupted, failing])
+def test_lime_maps_that_are_complete_are_used_after_a_fault_before_the_output(
+    fault, explained, end_of, contents, monkeypatch
+):
+    undisturbed = contents("data/lime")
+    Path("data/lime/cluttered_digits.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.stages.lime.save_file", fault)
+        assert end_of("lime", "cluttered_digits") is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(LIME, "explain_runs", interrupted)  # no image is explained again
+        assert end_of("lime", "cluttered_digits") is None
+    assert contents("data/lime") == undisturbed

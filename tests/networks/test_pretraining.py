@@ -93,10 +93,31 @@ def test_impossible_pretraining_is_refused(plan, message, digits, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_named(digits, tmp_path):
-    (tmp_path / "checkpoint").write_bytes(b"damaged")
-    with pytest.raises(BlaError, match=r"checkpoint: damaged .*; delete it"):
-        pretrain(RESNET, *digits, PLAN, 0, CPU, tmp_path / "checkpoint")
+def flip(data, place):
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"damaged",
+        lambda data: data[:-100],
+        lambda data: flip(data, len(data) - 1),
+        lambda data: flip(data, len(data) // 2),
+        lambda data: data.replace(b"sha256", b"sha255"),
+    ],
+    ids=["text", "cut", "last byte", "a byte in the middle", "no hash"],
+)
+def test_a_damaged_checkpoint_is_reported_and_training_starts_again(damage, digits, tmp_path, monkeypatch, capsys):
+    checkpoint = tmp_path / "checkpoint"
+    whole = pretrain(RESNET, *digits, PLAN, 0, CPU, checkpoint)
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    capsys.readouterr()
+    again = pretrain(RESNET, *digits, PLAN, 0, CPU, checkpoint)
+    printed = capsys.readouterr().out
+    assert f"{checkpoint}: damaged; training starts again" in printed
+    assert "epoch 1 of" in printed
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 @pytest.mark.parametrize("dataset", ["cluttered_digits", "cluttered_3_vs_8"])

@@ -118,7 +118,7 @@ class _NetworkError(Exception):
 
 
 def _download(source: Source, part: Path, remedy: str) -> None:
-    """Complete `part` from the first address that yields the file; raises BlaError if none does."""
+    """Complete `part` from the first URL that works; raises BlaError if none does."""
     reason = "it has no address"
     for url in source.urls:
         for attempt in range(ATTEMPTS):
@@ -209,7 +209,7 @@ def unpack(archive: Path, folder: Path) -> None:
     `folder`. A full disk is an OSError.
     """
     if folder.exists():
-        raise BlaError(f"{folder}: is there already; delete it to unpack {archive} again")
+        raise BlaError(f"{folder}: already exists; delete it to unpack {archive} again")
     part = folder.with_name(f"{folder.name}.part")
     if part.exists():
         shutil.rmtree(part)
@@ -232,7 +232,7 @@ def unpack(archive: Path, folder: Path) -> None:
 def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive, "r:*") as tar:
         members = tar.getmembers()
-        # tarfile takes a damaged header, or a cut between two members, for the end of the archive (two zero blocks)
+        # a tar ends with two blocks of zeros; tarfile also stops, without an error, at a damaged header or a cut
         if tar.fileobj is None or tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it breaks off")
         for member in members:
@@ -254,6 +254,6 @@ def _extract_zip(archive: Path, folder: Path) -> None:
 def _check(archive: Path, name: str, plain: bool) -> None:
     path = PureWindowsPath(name)  # understands both kinds of slash, and drive letters
     if not plain:
-        raise BlaError(f"{archive}: {name!r} is refused, because it is no plain file or folder")
+        raise BlaError(f"{archive}: {name!r} is refused, because it is not a regular file or folder")
     if path.anchor or ".." in path.parts:
-        raise BlaError(f"{archive}: {name!r} is refused, because it leads out of the folder")
+        raise BlaError(f"{archive}: {name!r} is refused, because it points outside the folder")

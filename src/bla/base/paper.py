@@ -90,7 +90,7 @@ def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
 
 SMALL_CNN = {"classes": (3, 8), "temperature": 0.1, "threshold_factor": 1, "threshold_rule": "subtract"}
 SMALL_CNN |= {"epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7, "alpha": ALPHA}
-"""Section 4.1's settings of the small CNN; its batch size is not printed."""
+"""Section 4.1's settings of the small CNN; the paper does not give its batch size."""
 TWO_NETWORK_L2X = {"k": 8, "epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7}
 """Section 4.1's settings of L2X with two networks, and Keras' epsilon."""
 

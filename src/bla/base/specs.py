@@ -19,7 +19,7 @@ Count = Annotated[int, Ge(ge=1)]
 Share = Annotated[float, Gt(gt=0), Lt(lt=1)]
 Side = Annotated[int, Ge(ge=32)]
 ImageSize = Side | tuple[Side, Side]
-"""Pixels: of a square's side, or height and width."""
+"""In pixels: the side of a square, or height and width."""
 
 Normalisation = Literal["imagenet", "keras_2021", "half"]
 Resize = Literal["bilinear", "bilinear_antialias"]
@@ -207,7 +207,7 @@ class L2XReading:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """How long and how fast something trains with Adam (paper: learning rate 1e-3; Keras' epsilon is 1e-7)."""
+    """Training settings for Adam (paper: learning rate 1e-3; Keras' epsilon is 1e-7)."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
@@ -281,7 +281,7 @@ class ConceptVector:
 
 @dataclass(frozen=True, kw_only=True)
 class Pointwise:
-    """Pointwise attention: each cell's bounded logit through a sigmoid of its own; section 3.3 and the authors' code."""
+    """Pointwise attention: a sigmoid of each cell's bounded logit; section 3.3 and the authors' code."""
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 

@@ -4,12 +4,14 @@ A small timm network learns to classify cluttered digits; its classifier is then
 (seed, epoch), so training can resume after any epoch and ends with the same bytes.
 """
 
+import hashlib
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -20,6 +22,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import Backbone, Pretraining
 from bla.networks.backbones import build_backbone
 from bla.networks.patches import occlude
+from bla.runtime.cache import content_hash
 from bla.runtime.seeds import derive_seed
 
 GRID = (7, 7)
@@ -80,8 +83,16 @@ def _save(checkpoint: Path, network: nn.Module, optimiser: torch.optim.Optimizer
     state = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     for number, slots in optimiser.state_dict()["state"].items():
         state |= {f"optimiser.{number}.{name}": value.contiguous() for name, value in slots.items()}
+    state["epochs"] = torch.tensor(epochs)
     with replacing(checkpoint) as part:
-        save_file(state | {"epochs": torch.tensor(epochs)}, part)
+        save_file(state, part, {"sha256": _hash_of(state)})
+
+
+def _hash_of(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all tensors and their names."""
+    return hashlib.sha256(
+        "".join(f"{name}:{content_hash(state[name])}\n" for name in sorted(state)).encode()
+    ).hexdigest()
 
 
 def _restore(
@@ -91,13 +102,18 @@ def _restore(
     cycle: torch.optim.lr_scheduler.OneCycleLR,
     steps: int,
 ) -> int:
-    """Load the checkpoint if there is one; return the number of finished epochs."""
+    """Load the checkpoint if there is one and its hash is right; return the number of finished epochs."""
     if not checkpoint.exists():
         return 0
     try:
         state = load_file(checkpoint)
-    except SafetensorError as error:
-        raise BlaError(f"{checkpoint}: damaged checkpoint ({error}); delete it to train anew") from error
+        with safe_open(checkpoint, "pt") as file:
+            recorded = (file.metadata() or {}).get("sha256")
+    except SafetensorError:
+        state, recorded = {}, None
+    if not recorded or _hash_of(state) != recorded:
+        print(f"{checkpoint}: damaged; training starts again", flush=True)
+        return 0
     epochs = int(state["epochs"])
     network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
     slots: dict[int, dict[str, Tensor]] = {}

@@ -167,7 +167,7 @@ def fill_store(
             file.truncate()
             files.append(file)
         writer = stack.enter_context(diary.open("a"))
-        for parts, more in chunks(done):
+        for parts, more in chunks(done) if done < rows else ():  # complete if only what came after was interrupted
             for file, part, (name, (_, dtype)) in zip(files, parts, arrays.items(), strict=True):
                 values = np.ascontiguousarray(part, dtype).data
                 hashes[name].update(values)
