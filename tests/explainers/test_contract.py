@@ -185,6 +185,11 @@ def changes_the_targets(self, maps, images, targets, seeds):
     return maps
 
 
+@faulty("with other seeds, although it is not seeded")
+def depends_on_the_seeds(self, maps, images, targets, seeds):
+    return maps * seeds[:, None, None]
+
+
 @faulty("maps of another class are the same")
 def ignores_the_class(self, maps, images, *_):
     return self.classifier.features(images).mean(dim=1).detach()

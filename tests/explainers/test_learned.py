@@ -4,6 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from bla.base.paper import VARIANTS
+from bla.base.specs import Schedule
+from bla.explainers.all_maps import features_of
+from bla.explainers.contract import check_explainer, check_learned
+from bla.explainers.interface import TrainingData
+from bla.explainers.learned.attention import Attention
+
 
 @pytest.mark.parametrize("variant", ["l2x_f", "bla", "bla_t"])
 def test_attention_is_the_softmax_of_the_modules_logits(variant, method, classifier, images, targets, seeds):
@@ -18,3 +25,14 @@ def test_attention_is_the_softmax_of_the_modules_logits(variant, method, classif
     odds = np.exp(0.1 * logits)
     np.testing.assert_allclose(found, odds / odds.sum(axis=(1, 2), keepdims=True), rtol=1e-4)
     np.testing.assert_allclose(found.sum(dim=(1, 2)), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("variant", ["l2x_f", "bla", "bla_t", "bla_ph"])
+def test_attention_keeps_the_promises_of_learned_methods(variant, classifier, images, targets):
+    schedule = Schedule(batch_size=2, epochs=2, learning_rate=0.01, dropout=0.2, adam_epsilon=1e-7)
+    features = features_of(classifier, images).half()
+    data = TrainingData(features, (4, 4), images.numpy(), torch.tensor([0, 1, 2]), schedule, torch.device("cpu"))
+    method = Attention(classifier, VARIANTS[variant])
+    check_learned(method, data, [5, 6])
+    assert method.state["losses"].shape == (2, 2)
+    check_explainer(method.run(1), images, targets)
