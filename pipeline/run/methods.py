@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bla.base.errors import BlaError
-from pipeline.run.sections import PARAMS
-from pipeline.run.settings import Settings, explain_error
+from pipeline.run.settings import PARAMS, Settings, explain_error
 
 
 def method_settings(settings: Settings, name: str, model: Any) -> Any:

@@ -19,6 +19,7 @@ from bla.base.specs import (
     BoundedLogits,
     ClutteredDigits,
     Count,
+    Epochs,
     Images,
     L2XReading,
     Mnist,
@@ -35,6 +36,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 """Names are used in file and stage names: lower-case letters, digits and underscores."""
 
 
+Runs = Annotated[int, Ge(ge=2), Le(le=1000)]
+ImageCount = Annotated[int, Ge(ge=2), Le(le=10_000_000)]
+Repeats = Annotated[int, Ge(ge=1), Le(le=1000)]
 Digit = Annotated[int, Ge(ge=0), Le(le=9)]
 
 Entry = TypeVar("Entry")
@@ -115,21 +119,21 @@ def with_embedded(datasets: dict[str, DatasetEntry]) -> Entries[DatasetEntry]:
 
 class Statistics(Strict):
     alpha: Annotated[float, Ge(ge=0.0001), Le(le=0.5)]
-    resamples: Annotated[int, Ge(ge=99)]
+    resamples: Annotated[int, Ge(ge=99), Le(le=100_000)]
 
 
 class Faithfulness(Strict):
     """How many images are explained, and how maps are measured."""
 
-    images: Annotated[int, Ge(ge=2)]
-    slow_images: Annotated[int, Ge(ge=2)]
-    check_images: Annotated[int, Ge(ge=2)]
+    images: ImageCount
+    slow_images: ImageCount
+    check_images: ImageCount
     run: Annotated[int, Ge(ge=0)]
     constant_maps: Literal["zero", "leave_out"]
-    cells_at_once: Annotated[int, Ge(ge=1)]
-    orders: Annotated[int, Ge(ge=1)]
+    cells_at_once: Repeats
+    orders: Repeats
     noise: Annotated[float, Ge(ge=0), Le(le=1)]
-    retraining_images: Annotated[int, Ge(ge=32)]
+    retraining_images: Annotated[int, Ge(ge=32), Le(le=10_000_000)]
 
     @model_validator(mode="after")
     def fewer_are_of_more(self) -> Self:
@@ -143,8 +147,8 @@ class UnstatedChoices(Strict):
     """Datasets, runs and noise draws of the ablation of unstated choices."""
 
     datasets: list[str]
-    runs: Annotated[int, Ge(ge=2)]
-    draws: Annotated[int, Ge(ge=2)]
+    runs: Runs
+    draws: Annotated[int, Ge(ge=2), Le(le=1000)]
 
 
 class TemperatureThreshold(Strict):
@@ -154,7 +158,7 @@ class TemperatureThreshold(Strict):
     temperatures: Annotated[list[Positive], MinLen(min_length=1)]
     threshold_factors: Annotated[list[Annotated[float, Ge(ge=0), Le(le=1000)]], MinLen(min_length=1)]
     threshold_rules: Annotated[list[ThresholdRule], MinLen(min_length=1)]
-    runs: Annotated[int, Ge(ge=2)]
+    runs: Runs
 
     @model_validator(mode="after")
     def values_differ(self) -> Self:
@@ -167,7 +171,7 @@ class AbandonedModules(Strict):
     """Datasets and runs of the modules that the paper abandoned."""
 
     datasets: list[str]
-    runs: Annotated[int, Ge(ge=2)]
+    runs: Runs
     variants: Annotated[dict[Name, Annotated[Alternative, Field(discriminator="explanation")]], MinLen(min_length=1)]
 
     @model_validator(mode="after")
@@ -190,8 +194,8 @@ class SmallNetwork(Strict):
 
     data: Literal["digits", "mnist"]
     classes: tuple[Digit, Digit]
-    images: Annotated[int, Ge(ge=20)]
-    runs: Annotated[int, Ge(ge=2)]
+    images: Annotated[int, Ge(ge=20), Le(le=1_000_000)]
+    runs: Runs
     module: SmallModule
     training: Optimiser
 
@@ -205,8 +209,8 @@ class L2XDigits(Strict):
     """L2X on section 4.1's digits: k of 49 patches, epochs and runs; the rest is as in `small_cnn`."""
 
     k: Annotated[int, Ge(ge=1), Le(le=48)]
-    epochs: Count
-    runs: Annotated[int, Ge(ge=2)]
+    epochs: Epochs
+    runs: Runs
 
 
 class TwoNetworkL2X(Strict):
@@ -216,7 +220,7 @@ class TwoNetworkL2X(Strict):
     readings: Annotated[dict[Name, L2XReading], MinLen(min_length=1)]
     k: Count
     training: Optimiser
-    runs: Annotated[int, Ge(ge=2)]
-    train_images: Annotated[int, Ge(ge=2)]
-    test_images: Annotated[int, Ge(ge=2)]
+    runs: Runs
+    train_images: ImageCount
+    test_images: ImageCount
     digits: L2XDigits

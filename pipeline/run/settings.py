@@ -33,13 +33,14 @@ from bla.base.specs import (
     Pretraining,
     Schedule,
 )
+from pipeline.run.sections import PARAMS as PARAMS
 from pipeline.run.sections import (
-    PARAMS,
     AbandonedModules,
     DatasetEntry,
     Faithfulness,
     L2XDigits,
     Name,
+    Runs,
     SmallModule,
     SmallNetwork,
     Statistics,
@@ -58,6 +59,8 @@ DATASETS, METRICS = Path("data/datasets.json"), Path("reports/metrics.json")
 METHODS, NOTEBOOKS = Path("src/bla/explainers"), Path("reports/notebooks")
 ALWAYS = ("lime", "attention")
 """Methods that may not be listed under `explainers`: LIME and the variants' modules are always included."""
+LARGEST_FILE = 1_000_000
+"""Bytes of a params.yaml."""
 OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x")
 """Experiments with their own list of datasets."""
 SPECS = (
@@ -74,8 +77,8 @@ class Settings(Strict):
     explainers: list[str]
     learned_explainers: list[str]
     reports: Annotated[list[str], MinLen(min_length=1)]
-    runs: Annotated[int, Ge(ge=2)]
-    seed: Annotated[int, Ge(ge=0)]
+    runs: Runs
+    seed: Annotated[int, Ge(ge=0), Le(le=2**62)]
     gallery_images: Annotated[int, Ge(ge=1), Le(le=50)]
     dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(with_embedded)]
     variant: Annotated[dict[Name, VariantEntry], AfterValidator(with_baseline)]
@@ -126,7 +129,11 @@ class Settings(Strict):
 def load_settings(path: Path = PARAMS) -> Settings:
     """Read and check params.yaml; BlaError lists every wrong setting by its full name, one line each."""
     try:
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise BlaError(f"{path}: {size:,} bytes are more than {LARGEST_FILE:,}; it must hold settings alone")
         raw = yaml.safe_load(path.read_text())
+    except RecursionError as error:
+        raise BlaError(f"{path}: not valid YAML: brackets or lists are nested too deeply") from error
     except FileNotFoundError as error:
         raise BlaError(f"{path}: no such file; run this in the root of the repository") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -200,6 +200,15 @@ LIMITS = [
     ("variant.bla.threshold_factor", -0.1, "greater than or equal to 0"),
     ("variant.l2x_f.k", 0, "greater than or equal to 1"),
     ("runs", 1, "greater than or equal to 2"),
+    ("runs", 10**30, "less than or equal to 1000"),
+    ("runs", 1001, "less than or equal to 1000"),
+    ("statistics.resamples", 10**12, "less than or equal to 100000"),
+    ("faithfulness.images", 10**9, "less than or equal to 10000000"),
+    ("faithfulness.orders", 10**6, "less than or equal to 1000"),
+    ("dataset.photos.training.epochs", 10**5, "less than or equal to 10000"),
+    ("dataset.photos.training.batch_size", 10**8, "less than or equal to 10000000"),
+    ("dataset.photos.images.image_size", 10**5, "less than or equal to 4096"),
+    ("pretraining.epochs", 10**7, "less than or equal to 10000"),
     ("seed", -1, "greater than or equal to 0"),
     ("statistics.alpha", 0, "greater than or equal to 0.0001"),
     ("dataset.photos.training.dropout", 1, "less than 1"),
@@ -497,3 +506,18 @@ def test_a_learned_method_listed_under_explainers_is_refused(monkeypatch):
     monkeypatch.setattr("pipeline.stages.settings.method_settings", lambda *_: None)
     with pytest.raises(BlaError, match="explainers: cam must be fitted; list it under learned_explainers"):
         check_methods(load_settings())
+
+
+@pytest.mark.parametrize(
+    "text", ["a: " + "[" * 5000 + "]" * 5000, "[" * 20000, "a:\n" + "".join(" " * n + "- \n" for n in range(1200))]
+)
+def test_brackets_nested_too_deeply_are_refused(text, complaints):
+    first = complaints(text)[0]
+    assert first.startswith("params.yaml: not valid YAML: ")
+
+
+@pytest.mark.parametrize("text", ["x: 1\n" * 2_500_000, "# " + "x" * 1_000_001, "a: '" + "b" * 10_000_000 + "'"])
+def test_a_file_of_megabytes_is_refused_without_reading_it(text, tmp_path):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(BlaError, match=r"params\.yaml: [\d,]+ bytes are more than 1,000,000"):
+        load_settings(tmp_path / "params.yaml")

@@ -14,10 +14,11 @@ FORBID_EXTRA = {"extra": "forbid"}
 
 Positive = Annotated[float, Gt(gt=0), Lt(lt=math.inf)]
 LearningRate = Annotated[float, Gt(gt=0), Le(le=10)]
-Count = Annotated[int, Ge(ge=1)]
+Count = Annotated[int, Ge(ge=1), Le(le=10_000_000)]
+Epochs = Annotated[int, Ge(ge=1), Le(le=10_000)]
 
 Share = Annotated[float, Gt(gt=0), Lt(lt=1)]
-Side = Annotated[int, Ge(ge=32)]
+Side = Annotated[int, Ge(ge=32), Le(le=4096)]
 ImageSize = Side | tuple[Side, Side]
 """In pixels: the side of a square, or height and width."""
 
@@ -87,7 +88,7 @@ class Mnist:
 
     kind: Literal["mnist"]
     classes: Annotated[tuple[Annotated[int, Ge(ge=0), Lt(lt=10)], ...], MinLen(min_length=2)]
-    image_size: Annotated[int, Ge(ge=28)]
+    image_size: Annotated[int, Ge(ge=28), Le(le=4096)]
     resize: Resize = "bilinear"
 
 
@@ -184,7 +185,7 @@ class Pretraining:
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    epochs: Count
+    epochs: Epochs
     batch_size: Count
     learning_rate: LearningRate
     weight_decay: Annotated[float, Ge(ge=0), Lt(lt=math.inf)]
@@ -212,7 +213,7 @@ class Optimiser:
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
     batch_size: Count
-    epochs: Count
+    epochs: Epochs
     learning_rate: LearningRate
     adam_epsilon: Positive
 
