@@ -24,7 +24,7 @@ CURVES = Path("reports/curves")
 FRONT = ["dataset", "variant", "run", "seed", "n_images", "n_classes", "correct", "accuracy", "loss"]
 EXPLAINED = ["soft_accuracy", "soft_loss", "explanation_size"]
 EXPLAINED += [f"explanation_size_q{round(100 * q):02d}" for q in SIZE_QUANTILES]
-EXPLAINED += ["share_without_weight"]
+EXPLAINED += ["effective_cells", "share_without_weight"]
 
 
 def save_results(
