@@ -124,13 +124,13 @@ class Judge:
     def more_spread(self, more: str, less: str, measure: Measure) -> Finding:
         """Claim 6: whether the runs of column `more` vary more than those of `less`, by the Pitman-Morgan test.
 
-        Runs are paired. It is inconclusive if standard deviations and median absolute deviations disagree, as when
-        a single run makes the difference.
+        Runs are paired. It is inconclusive if the bootstrap interval of the ratio of standard deviations includes 1, or if
+        standard deviations and median absolute deviations disagree, as when a single run makes the difference.
         """
         x, y = self.dataset.columns[more].measure(measure), self.dataset.columns[less].measure(measure)
         test, ratio = pitman_morgan(x, y), bootstrap_spread_ratio(x, y, self.resamples, self.seed)
         robust = absolute_deviation(x) - absolute_deviation(y)
-        unclear = test.p >= self.alpha or test.correlation * robust <= 0
+        unclear = test.p >= self.alpha or test.correlation * robust <= 0 or ratio.low <= 1 <= ratio.high
         holds = "inconclusive" if unclear else "yes" if test.correlation > 0 else "no"
         ours = f"sd {COLUMNS[more]} {x.std(ddof=1):.5f}, {COLUMNS[less]} {y.std(ddof=1):.5f} (n = {len(x)})"
         how = f"Pitman-Morgan, r = {test.correlation:+.2f}; ratio of standard deviations {show(ratio)}"

@@ -5,7 +5,16 @@ import pandas as pd
 from bla.experiments.runs import PAIRED, paired
 from bla.inference.paired import holm
 
-MEASURES = ["accuracy", "loss", "soft_accuracy", "soft_loss", "explanation_size", "effective_cells", "share_one_cell", "share_empty"]
+MEASURES = [
+    "accuracy",
+    "loss",
+    "soft_accuracy",
+    "soft_loss",
+    "explanation_size",
+    "effective_cells",
+    "share_one_cell",
+    "share_empty",
+]
 LOGITS = ["smallest_logit", "median_largest_logit", "largest_logit"]
 RUN = ["dataset", "variant", "explanation", "run", "seed", "n_images", *MEASURES, *LOGITS]
 
