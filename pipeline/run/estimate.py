@@ -34,8 +34,7 @@ from pipeline.artifacts.features import FEATURES
 from pipeline.artifacts.images import IMAGES
 from pipeline.run.environment import WORK, choose_device, data_path
 from pipeline.run.methods import method_settings
-from pipeline.run.sections import DatasetEntry
-from pipeline.run.settings import Settings, load_settings
+from pipeline.run.settings import DatasetEntry, Settings, load_settings
 from pipeline.run.stage import run_stage
 
 MEGABYTES_A_SECOND = 10

@@ -10,8 +10,7 @@ from bla.base.errors import BlaError
 from bla.explainers.interface import LearnedExplainer
 from bla.explainers.registry import explainer_class, explainer_names
 from pipeline.run.methods import method_settings
-from pipeline.run.sections import PARAMS, did_you_mean
-from pipeline.run.settings import DATASETS, Settings, load_settings
+from pipeline.run.settings import DATASETS, PARAMS, Settings, did_you_mean, load_settings
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ from bla.method.initialisation import initial_head
 from bla.method.training import train
 
 path, variant, limit = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-variant = NoExplanation("none") if variant == "bl" else BoundedLogits("bounded_logits", "trained", 0.1, 0.98)
+variant = NoExplanation(explanation="none") if variant == "bl" else BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
 used = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + limit, used + limit))
 try:
@@ -178,7 +178,7 @@ except MemoryError:
     pass
 features = torch.from_numpy(np.load(path, mmap_mode="r"))
 labels = torch.arange(features.shape[1]) % 2
-head, schedule = initial_head([0], features.shape[3], 2), Schedule(32, 1, 0.001, 0.2, 1e-7, images_in_memory=1024)
+head, schedule = initial_head([0], features.shape[3], 2), Schedule(batch_size=32, epochs=1, learning_rate=0.001, dropout=0.2, adam_epsilon=1e-7, images_in_memory=1024)
 trained = train(features, labels, variant, head, [0], schedule)
 result = evaluate(features[0], labels, variant, trained, [0])
 print(result.correct.float().mean().item())

@@ -53,7 +53,6 @@ def depending_on(path):
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
-        ("pipeline/run/sections.py", {"settings"}),
         ("pipeline/run/stage.py", set()),
         ("pipeline/__main__.py", set()),
     ],
