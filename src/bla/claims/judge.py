@@ -2,8 +2,8 @@
 
     claims = judge_claims(evidence)
 
-Only the paper's datasets with the paper's settings (`bla.base.paper`) get a verdict; stand-ins can neither reproduce
-nor refute.
+A claim gets a verdict only on the paper's datasets with the paper's settings (`bla.base.paper`). Other data can neither
+reproduce nor refute it.
 """
 
 import pandas as pd
@@ -11,14 +11,14 @@ import pandas as pd
 from bla.claims.register import CLAIMS, Case, Evidence
 
 VERDICTS = {"yes": "reproduced", "no": "not reproduced", "inconclusive": "inconclusive"}
-"""The verdict of an answer on the paper's data with the paper's settings."""
+"""The verdict for each answer, on the paper's data with the paper's settings."""
 COLUMNS = ["claim", "text", "dataset", "paper", "ours", "test", "p", "holds_here", "verdict", "reason"]
 
 
 def judge_claims(evidence: Evidence) -> pd.DataFrame:
     """A row per case: claim, text, dataset, paper (published values), ours, test, p (raw), holds_here, verdict and reason.
 
-    `holds_here` is yes, no, inconclusive, or empty if nothing was tested; `verdict` reproduced, not reproduced,
+    `holds_here` is yes, no, inconclusive, or empty if nothing was tested. `verdict` is reproduced, not reproduced,
     inconclusive or not run.
     """
     rows = []
@@ -35,7 +35,7 @@ def judge_claims(evidence: Evidence) -> pd.DataFrame:
 
 
 def judged(case: Case) -> tuple[str, str]:
-    """The verdict on the paper's claim, and its reason; decided nowhere else."""
+    """The verdict on the paper's claim, and its reason. No other function decides a verdict."""
     if case.finding is None:
         return "not run", case.obstacle
     settings = f"not the paper's settings: {', '.join(case.departures)}" if case.departures else ""

@@ -1,8 +1,8 @@
-"""The paper's 20 claims in its order, and the results that judge each: a row of `CLAIMS` per test of a claim.
+"""The paper's 20 claims in the paper's order, and the results that judge each; `CLAIMS` has a row per test of a claim.
 
-On stand-ins, claims about cats vs. dogs (A) are tested on datasets of two classes, claims about dogs or birds (B, C) on
-the others. Claim 10 counts a constant map, which has no rank correlation, as 0. Claims 5 and 6 are tested for each
-reading of the "frozen" head among the columns.
+On data that the paper did not use, claims about cats vs. dogs (A) are tested on datasets of two classes, and claims
+about dogs or birds (B, C) on datasets of more classes. In claim 10 a constant map, which has no rank correlation,
+counts as 0. Claims 5 and 6 are tested for each column that is a possible meaning of the paper's "frozen" head.
 
 Source: Baumhauer et al. 2021, sections 3 and 4; numbering as in the report.
 """
@@ -31,7 +31,7 @@ NOT_THE_PAPERS = "not one of the paper's datasets"
 
 @dataclass(frozen=True)
 class Evidence:
-    """The data that judge claims: columns by dataset, tables of runs, differences from the paper's settings, published values."""
+    """The data to judge claims by: results, departures from the paper's settings, and published values."""
 
     datasets: Sequence[Dataset]
     small_cnn: pd.DataFrame
@@ -48,10 +48,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Case:
-    """A claim tested in one place: the finding, and what prevents a verdict.
+    """One test of a claim, usually on one dataset: the finding, and what prevents a verdict.
 
-    `obstacle`: why nothing was tested, or why the paper cannot be judged here; `departures`: how the settings differ
-    from the paper's; `remark`: a note beside the verdict.
+    `obstacle`: why nothing was tested, or why the result says nothing about the paper. `departures`: how the settings
+    differ from the paper's. `remark`: a note next to the verdict.
     """
 
     text: str
@@ -84,7 +84,7 @@ def _like_c(dataset: Dataset, measure: Measure) -> bool:
     return dataset.kind == "caltech_birds" or (dataset.kind not in DATASETS and dataset.classes > 2)
 
 
-def _loss_of_a_left_out(dataset: Dataset, measure: Measure) -> bool:
+def _all_but_loss_on_a(dataset: Dataset, measure: Measure) -> bool:
     return measure == "accuracy" or _like_b_or_c(dataset, measure)
 
 
@@ -107,9 +107,9 @@ def columns(
     optional: bool = False,
     lime: bool = False,
 ) -> Cases:
-    """A claim about columns of Table 1, or with `lime` of Table 2, tested on every dataset and measure it applies to.
+    """A claim about columns of Table 1 (of Table 2 with `lime`), tested on every dataset and measure it applies to.
 
-    With `optional` there is no row if a column is missing.
+    `needs` are the keys of the columns. If one is missing, the case says so; with `optional` there is no case.
     """
 
     def cases(evidence: Evidence) -> Iterator[Case]:
@@ -132,24 +132,24 @@ def columns(
                         *about, paper, obstacle="no CAM, since the classifier has no linear head on pooled features"
                     )
                 else:
-                    obstacle, departures, remark = _standing(dataset, needs, lime)
+                    obstacle, departures, remark = _limits(dataset, needs, lime)
                     yield Case(*about, paper, rule(judge, measure), obstacle, departures, remark)
 
     return cases
 
 
-def _standing(dataset: Dataset, needs: tuple[str, ...], lime: bool) -> tuple[str, Sequence[str], str]:
+def _limits(dataset: Dataset, needs: tuple[str, ...], lime: bool) -> tuple[str, Sequence[str], str]:
     """Obstacle, departures and remark of a claim that was tested on a dataset."""
-    foreign = "ImageNet 2012; the paper's is 2010" if dataset.kind == "imagenet" else NOT_THE_PAPERS
-    used = dict.fromkeys(("bl", "bl_plus", *needs))
-    of_variants = [departure for key in used for departure in dataset.variant_departures.get(key, [])]
-    departures = [*dataset.departures, *(dataset.lime_departures if lime else ()), *of_variants]
-    released = "the head trains, as BLA-T's does: only their random numbers differ" if "bla_ph_released" in used else ""
-    return "" if dataset.kind in DATASETS else foreign, departures, released
+    obstacle = "ImageNet 2012; the paper's is 2010" if dataset.kind == "imagenet" else NOT_THE_PAPERS
+    keys = dict.fromkeys(("bl", "bl_plus", *needs))
+    variant_departures = [departure for key in keys for departure in dataset.variant_departures.get(key, [])]
+    departures = [*dataset.departures, *(dataset.lime_departures if lime else ()), *variant_departures]
+    remark = "the head trains, as BLA-T's does: only their random numbers differ" if "bla_ph_released" in keys else ""
+    return "" if dataset.kind in DATASETS else obstacle, departures, remark
 
 
 def small_cnn(text: str, number: int) -> Cases:
-    """Claims 8 and 15, a case for each way of combining pooling and dense unit.
+    """Claims 8 and 15, a case for each pooling before the dense unit.
 
     Claim 15 is about L2X's accuracy on MNIST, so only MNIST can answer it.
     """
@@ -158,74 +158,75 @@ def small_cnn(text: str, number: int) -> Cases:
         table = evidence.published[evidence.published["dataset"] == "mnist_3_vs_8"]
         paper = table.set_index(["method", "quantity"])["value"]
         bl, bla_t, l2x = (float(paper[name, "accuracy"]) for name in ("BL", "BLA-T", "L2X"))
-        same = f"BL {bl:.3f}, BLA-T {bla_t:.3f}, p = {float(paper['BLA-T against BL', 'mann_whitney_p']):.2f}"
-        printed = same if number == 8 else f"BLA-T {bla_t:.3f}, L2X {l2x:.3f}"
+        both = f"BL {bl:.3f}, BLA-T {bla_t:.3f}, p = {float(paper['BLA-T against BL', 'mann_whitney_p']):.2f}"
+        published = both if number == 8 else f"BLA-T {bla_t:.3f}, L2X {l2x:.3f}"
         for (data, pooling), runs in evidence.small_cnn.groupby(["data", "pooling"], sort=False):
-            about, foreign = (f"{text}: {pooling} map", str(data), printed), "" if str(data).startswith("mnist") else "not MNIST"  # fmt: skip
-            if number == 15 and foreign:
-                yield Case(*about, obstacle=foreign)
+            about, obstacle = (f"{text}: {pooling} map", str(data), published), "" if str(data).startswith("mnist") else "not MNIST"  # fmt: skip
+            if number == 15 and obstacle:
+                yield Case(*about, obstacle=obstacle)
                 continue
             alike = small_cnn_alike(runs, evidence.alpha, evidence.resamples, evidence.seed)
             finding = alike if number == 8 else small_cnn_beats(runs, l2x, evidence.alpha)
-            yield Case(*about, finding, foreign, evidence.small_cnn_departures)
+            yield Case(*about, finding, obstacle, evidence.small_cnn_departures)
 
     return cases
 
 
 def abandoned_modules(text: str, explanation: str) -> Cases:
-    """Claims 11 and 12, a case for each dataset and module of this kind of explanation."""
+    """Claims 11 and 12, a case for each dataset and each abandoned module with this explanation."""
 
     def cases(evidence: Evidence) -> Iterator[Case]:
-        every = evidence.abandoned_modules
+        all_runs = evidence.abandoned_modules
         for dataset in evidence.datasets:
-            runs = every[every["dataset"] == dataset.name].sort_values("run")
+            runs = all_runs[all_runs["dataset"] == dataset.name].sort_values("run")
             bla = runs[(runs["variant"] == "bla") & (runs["explanation"] == "bounded_logits")]
             for variant, part in runs[runs["explanation"] == explanation].groupby("variant", sort=False):
                 concept = explanation == "concept_vector"
                 finding = collapsed(part, evidence.alpha) if concept else larger_than_bla(part, bla, evidence.alpha)
                 obstacle = "" if dataset.kind in DATASETS else NOT_THE_PAPERS
                 yield Case(f"{text} ({variant})", dataset.name, "", finding, obstacle, dataset.departures)
-        if explanation not in set(every["explanation"]):
+        if explanation not in set(all_runs["explanation"]):
             yield Case(text, obstacle="`abandoned_modules` trained none")
 
     return cases
 
 
 def two_network_l2x(text: str) -> Cases:
-    """Claim 9, a case for each dataset and each reading that the paper may mean."""
+    """Claim 9, a case for each dataset and each reading that the paper allows: black, without straight-through."""
 
     def cases(evidence: Evidence) -> Iterator[Case]:
         table = evidence.published[evidence.published["dataset"] == "cats_vs_dogs"]
         paper = table.set_index(["method", "quantity"])["value"]
         soft, hard = (float(paper[f"L2X {how}", "accuracy"]) for how in ("soft", "hard"))
-        printed, every = f"soft {soft:.2f}, hard {hard:.2f}", evidence.two_network_l2x
-        meant = every[(every["background"] == "black") & ~every["straight_through"].astype(bool)]
-        if meant.empty:
-            missing = "two_network_l2x.readings is the paper's" if len(every) else "two_network_l2x.datasets is among the datasets"  # fmt: skip
-            yield Case(text, paper=printed, obstacle=f"none of {missing}")
-        for (name, reading), runs in meant.groupby(["dataset", "reading"], sort=False):
-            left_out = int(runs["n_images_left_out"].iloc[0])
+        published, all_runs = f"soft {soft:.2f}, hard {hard:.2f}", evidence.two_network_l2x
+        straight_through = all_runs["straight_through"].astype(bool)
+        of_the_paper = all_runs[(all_runs["background"] == "black") & ~straight_through]
+        if of_the_paper.empty:
+            missing = "two_network_l2x.readings is the paper's" if len(all_runs) else "two_network_l2x.datasets is among the datasets"  # fmt: skip
+            yield Case(text, paper=published, obstacle=f"none of {missing}")
+        for (name, reading), runs in of_the_paper.groupby(["dataset", "reading"], sort=False):
+            unused = int(runs["n_images_left_out"].iloc[0])
             departures = list(evidence.two_network_l2x_departures[str(name)])
-            departures += [f"{left_out} images left out (paper: none)"] if left_out else []
+            departures += [f"{unused} images left out (paper: none)"] if unused else []
             obstacle = "" if evidence.kinds[str(name)] == "cats_vs_dogs" else "not the paper's dataset"
             finding = chance_when_hard(runs, evidence.resamples, evidence.seed)
-            yield Case(f"{text}: {reading}", str(name), printed, finding, obstacle, departures)
+            yield Case(f"{text}: {reading}", str(name), published, finding, obstacle, departures)
 
     return cases
 
 
 def not_here(text: str, reason: str, unless: Sequence[Cases] = ()) -> Cases:
-    """A claim that nothing here can test; no case if one of `unless` has a case."""
+    """A claim that cannot be tested here; there is no case if one of `unless` gives a case."""
 
     def cases(evidence: Evidence) -> Iterator[Case]:
-        if not any(True for other in unless for _ in other(evidence)):
+        if not any(True for alternative in unless for _ in alternative(evidence)):
             yield Case(text, obstacle=reason)
 
     return cases
 
 
 def _published(published: pd.DataFrame, keys: tuple[str, ...], measure: Measure, kinds: Iterable[str]) -> str:
-    """The paper's values of the columns ± standard errors, BL's in front: `A: BL 0.9912 ± 0.0001, ...; B: ...`."""
+    """The paper's values ± standard errors, BL first: `A: BL 0.9912 ± 0.0001, ...; B: ...`."""
     table = published[(published["where"] == "Table 1") & (published["quantity"] == measure)]
     rows = {(row.dataset, row.method): f"{row.value:.4f} ± {row.spread:.4f}" for row in table.itertuples()}
     names = [PUBLISHED_AS[key] for key in ("bl", *keys)]
@@ -254,7 +255,7 @@ CLAIMS: tuple[tuple[int, Cases], ...] = (
     (4, columns("thresholding raises the loss", ("bla", "bla_t"), lambda j, m: j.difference("bla_t", "bla", m), ("loss",))),
     *((5, columns(
         f"freezing the head does not change the mean, except the loss on A ({COLUMNS[key]})", ("bla_t", key),
-        lambda j, m, key=key: j.no_difference(key, "bla_t", m), BOTH, _loss_of_a_left_out, optional=key != "bla_ph",  # type: ignore[misc]
+        lambda j, m, key=key: j.no_difference(key, "bla_t", m), BOTH, _all_but_loss_on_a, optional=key != "bla_ph",  # type: ignore[misc]
     )) for key in _FROZEN),
     *((6, columns(
         f"freezing the head raises the variance over runs ({COLUMNS[key]})", ("bla_t", key),
@@ -284,4 +285,4 @@ CLAIMS: tuple[tuple[int, Cases], ...] = (
     (19, not_here("people prefer BLA-T to L2X-F", "needs participants")),
     (20, not_here("people prefer BLA-T to a random explanation", "needs participants")),
 )  # fmt: skip
-"""Every claim's number, with the function that makes its cases."""
+"""The number of each claim, and the function that returns its cases."""

@@ -1,13 +1,14 @@
 """The rules that judge claims.
 
-Each was fixed before its numbers were seen, but for four that were changed after answers on embedded data had been seen: claim
-14, the clause on disagreeing ranks and means, claim 6 (Pitman-Morgan, and the clauses on the interval and on median absolute
-deviations), and claim 12's clause on empty explanations. None was changed after a number of the paper's datasets.
+Each was fixed before its results were seen, except four that were changed after results on embedded data had been seen:
+claim 14; the clause on disagreeing ranks and means; claim 6 (Pitman-Morgan, and the clauses on the interval and on
+median absolute deviations); claim 12's clause on empty explanations. No rule was changed after results on the paper's
+datasets had been seen.
 
-A claim of a *difference* holds if a paired test finds it (p < alpha) in the claimed direction, and does not hold if it
-finds the opposite; if ranks and means disagree it is inconclusive. A claim of *no difference* holds only if p >= alpha
-and the 95 % interval of the paired difference lies within +-delta; it does not hold if p < alpha. Everything else is
-inconclusive.
+A claim of a *difference* holds if a paired test is significant (p < alpha) in the claimed direction, and does not hold
+if it is significant in the opposite direction; if ranks and means disagree it is inconclusive. A claim of *no
+difference* holds only if p >= alpha and the 95 % interval of the paired difference lies within +-delta; it does not
+hold if p < alpha. Everything else is inconclusive.
 
 Source: Baumhauer et al. 2021, sections 3 and 4.
 """
@@ -40,27 +41,27 @@ DELTA_ACCURACY = 0.005
 DELTA_LOSS = 0.05
 """Largest difference in loss that counts as no difference, as a share of BL's mean loss."""
 LARGEST_COST = 0.015
-"""Largest accuracy BL - BLA that counts as little (claim 2; published: at most 0.0123)."""
+"""Largest drop in accuracy, BL - BLA, that counts as little (claim 2; published: at most 0.0123)."""
 COMPARABLE = 0.15
-"""Largest difference between rank correlations with LIME that counts as comparable (claim 10; published: at most 0.14)."""
+"""Largest difference of rank correlations with LIME that counts as comparable (claim 10; published: at most 0.14)."""
 NEAR_CHANCE = 0.05
-"""Largest distance from chance of an accuracy that counts as chance (claim 9; published: 0)."""
+"""Largest distance from chance at which an accuracy counts as chance (claim 9; published: 0)."""
 WORKING = 0.9
 """Accuracy above which soft explanations work (claim 9; published: 0.96)."""
 ONE_CELL = 0.95
 """A run has collapsed if at least this share of its images keep a single cell (claim 11)."""
 MOSTLY_EMPTY = 0.5
-"""Share of empty explanations above which their size says nothing (claim 12)."""
+"""If a larger share of explanations is empty, the others say nothing about size (claim 12)."""
 FAR_BELOW = -100
 """A run has left the bound if its median largest logit is below this (claim 11; the paper's are around -1000)."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset's columns by key, and its kind of images (a key of `bla.base.paper.DATASETS`, or a stand-in).
+    """One dataset's columns by key, and its `kind` of images, which the paper used if in `bla.base.paper.DATASETS`.
 
     `with_lime`: rank correlations with LIME by method, `[R, M]`. `departures`: in words, how preparation and training
-    differ from the paper's settings; `variant_departures` and `lime_departures`: how each column and LIME differ.
+    differ from the paper's settings; `variant_departures` and `lime_departures`: the same for each column and for LIME.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Judge:
         self.dataset, self.alpha, self.resamples, self.seed = dataset, alpha, resamples, seed
 
     def difference(self, higher: str, lower: str, measure: Measure) -> Finding:
-        """Whether `higher` has the larger values of the measure, by the test's ranks and by the means."""
+        """Whether `higher` has larger values of the measure than `lower`, by the test's ranks and by the means."""
         x, y = self.dataset.columns[higher], self.dataset.columns[lower]
         test = wilcoxon(x.paired(measure), y.paired(measure))
         mean = float(np.mean(x.measure(measure) - y.measure(measure)))
@@ -112,7 +113,7 @@ class Judge:
         return Finding(self.values(measure, first, second), how, test.p, holds)
 
     def little_cost(self, baseline: str) -> Finding:
-        """Claim 2: baseline - BLA is at most LARGEST_COST and below half of baseline - L2X-F, by their intervals."""
+        """Claim 2: by its interval, baseline - BLA is at most LARGEST_COST and less than half of baseline - L2X-F."""
         columns = self.dataset.columns
         bl, bla, l2x = (columns[key].measure("accuracy") for key in (baseline, "bla", "l2x_f"))
         cost, half = self._interval(bl - bla), self._interval((bl - bla) - (bl - l2x) / 2)
@@ -128,8 +129,8 @@ class Judge:
     def more_spread(self, more: str, less: str, measure: Measure) -> Finding:
         """Claim 6: whether the runs of column `more` vary more than those of `less`, by the Pitman-Morgan test.
 
-        Runs are paired. It is inconclusive if the bootstrap interval of the ratio of standard deviations includes 1, or if
-        standard deviations and median absolute deviations disagree, as when a single run makes the difference.
+        Runs are paired. The claim is inconclusive if the bootstrap interval of the ratio of standard deviations
+        includes 1, or if standard deviations and median absolute deviations disagree, for example because of one run.
         """
         x, y = self.dataset.columns[more].measure(measure), self.dataset.columns[less].measure(measure)
         test, ratio = pitman_morgan(x, y), bootstrap_spread_ratio(x, y, self.resamples, self.seed)
@@ -141,9 +142,9 @@ class Judge:
         return Finding(ours, how, test.p, holds)
 
     def varying_size(self, key: str) -> Finding:
-        """Claim 14: within a run the interquartile range over images is above 0 and no size holds 90 % of them.
+        """Claim 14: a run passes if its interquartile range over images is above 0 and no size has 90 % of the images.
 
-        Computed for each run, since runs differ too; a binomial test decides whether most runs pass.
+        Each run is judged by itself, since runs differ too; a binomial test decides whether most runs pass.
         """
         size = self.dataset.columns[key].size
         assert size is not None
@@ -180,7 +181,7 @@ class Judge:
         )
 
     def closer_to_lime(self) -> Finding:
-        """Claim 10 on C: BLA-T correlates more than CAM, image by image, by ranks and mean."""
+        """Claim 10 on C: BLA-T correlates more with LIME than CAM does, by the test's ranks and by the mean."""
         ours, difference, test = self._against_cam()
         effect = test.effect_size
         unclear = test.p >= self.alpha or difference.mean() * effect <= 0
@@ -188,7 +189,7 @@ class Judge:
         return Finding(ours, f"Wilcoxon signed-rank over images, rank-biserial {effect:+.2f}", test.p, holds)
 
     def _against_cam(self) -> tuple[str, NDArray[np.float64], PairedTest]:
-        """Our values as text, BLA-T - CAM by run and image, and the test of no difference over images."""
+        """Our values as text, BLA-T - CAM of each run and image, and the paired test over images."""
         bla_t, cam = (np.nan_to_num(self.dataset.with_lime[key]) for key in ("bla_t", "cam"))
         means = {"CAM": cam.mean(axis=0), "BLA-T": bla_t.mean(axis=0)}
         text = ", ".join(f"{name} {v.mean():.3f} ± {float(standard_error(v)):.3f}" for name, v in means.items())
@@ -213,7 +214,7 @@ def show(interval: Interval) -> str:
 
 
 def collapsed(runs: pd.DataFrame, alpha: float) -> Finding:
-    """Whether most runs of a concept vector keep one cell, far below the bound."""
+    """Claim 11: whether in most runs nearly all images keep a single cell, with logits far below the bound."""
     one, logit = runs["share_one_cell"].to_numpy(float), runs["median_largest_logit"]
     passing = int(((one >= ONE_CELL) & (logit < FAR_BELOW)).sum())
     p = float(binomtest(passing, len(runs)).pvalue)
@@ -227,9 +228,10 @@ def collapsed(runs: pd.DataFrame, alpha: float) -> Finding:
 
 
 def larger_than_bla(runs: pd.DataFrame, bla: pd.DataFrame, alpha: float) -> Finding:
-    """Claim 12: whether pointwise attention keeps more cells than BLA, in images in which it keeps any.
+    """Claim 12: whether pointwise attention keeps more cells than BLA, without counting empty explanations.
 
-    An empty explanation is not a focused one, so it is inconclusive if more than `MOSTLY_EMPTY` of them are empty.
+    An empty explanation is not a focused one, so the claim is inconclusive if the share of empty explanations is above
+    `MOSTLY_EMPTY`, or if all explanations of a run are empty.
     """
     empty, bla_size = runs["share_empty"].to_numpy(float), bla["explanation_size"].to_numpy(float)
     ours = (
@@ -252,9 +254,9 @@ def _count(runs: pd.DataFrame) -> str:
 
 
 def chance_when_hard(runs: pd.DataFrame, resamples: int, seed: int) -> Finding:
-    """Claim 9: the interval of the hard accuracy lies within NEAR_CHANCE of chance, that of the soft accuracy above WORKING.
+    """Claim 9: the interval of the hard accuracy is within NEAR_CHANCE of chance, that of the soft one above WORKING.
 
-    It does not hold if one of them lies completely outside. `runs` are those of one reading of two-network L2X.
+    The claim does not hold if one of the intervals is completely outside. `runs` are those of one reading of the paper.
     """
     x, y = (runs[f"{how}_accuracy"].to_numpy(float) for how in ("soft", "hard"))
     chance = 1 / int(runs["n_classes"].iloc[0])
@@ -283,7 +285,7 @@ def small_cnn_alike(runs: pd.DataFrame, alpha: float, resamples: int, seed: int)
 
 
 def small_cnn_beats(runs: pd.DataFrame, l2x: float, alpha: float) -> Finding:
-    """Claim 15: the small CNN's BLA-T is above an accuracy that L2X reached."""
+    """Claim 15: the small CNN's BLA-T is more accurate than L2X with its published accuracy `l2x`."""
     x = runs.loc[runs["column"] == "bla_t", "accuracy"].to_numpy(float)
     above = wilcoxon(x, np.full(len(x), l2x))
     agree = (x.mean() - l2x) * above.effect_size > 0
