@@ -1,6 +1,6 @@
 """Shared by experiments: tables of runs, means with standard errors, and paired comparisons of runs.
 
-runs = table_of_runs(result).assign(dataset=..., seed=...)      # a row a run
+runs = table_of_runs(result).assign(dataset=..., seed=...)      # a row per run
 means(runs, ["dataset", "variant"], ["accuracy", "loss"])
 paired(x, y, resamples, seed)                                   # run r of x against run r of y
 """
@@ -33,13 +33,14 @@ NAN_WITHOUT_EXPLANATIONS = [
 
 
 def table_of_runs(result: "Evaluation") -> pd.DataFrame:
-    """A table with a row per run on the same images; columns about explanations are NaN without explanations.
+    """A table with a row per run, all on the same images; columns about explanations are NaN without explanations.
 
-    `correct` (images), `accuracy` and `loss` (nats) are with hard explanations, `soft_accuracy` and `soft_loss` with
-    soft ones. `explanation_size` is the mean number of cells, with quantiles over images. Shares are of images: with
-    one cell or none; with all or no cells at the bound (logit 0); without any weight. `effective_cells` is the mean over
-    images with weight of exp(entropy) of the soft weights: n if all are equal, 1 if one cell has all the weight. `median_largest_logit` is the
-    median over images of each image's largest logit.
+    `correct` (number of images), `accuracy` and `loss` (nats) are with hard explanations, `soft_accuracy` and
+    `soft_loss` with soft ones. `explanation_size` is the mean number of cells; its quantiles are over images. A share
+    is a share of images: with one cell or no cell; with all cells or no cell at the bound (logit 0); without any
+    weight. `effective_cells` is exp(entropy) of the soft weights, averaged over images with weight: n if all weights
+    are equal, 1 if one cell has all the weight. `median_largest_logit` is the median over images of an image's largest
+    logit.
     """
     table = pd.DataFrame({"run": range(len(result.correct)), "n_images": result.correct.shape[1]})
     table["correct"] = result.correct.sum(dim=1).numpy()
@@ -79,10 +80,10 @@ def one_table(tables: Iterable[pd.DataFrame], columns: Sequence[str]) -> pd.Data
 
 
 def means(runs: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> pd.DataFrame:
-    """A row per combination of keys, in the order of the runs: n_runs, n_images, and each measure's mean and standard error."""
+    """A row per combination of keys, in order: n_runs, n_images, and the mean and standard error of each measure."""
     rows = []
-    for of, group in runs.groupby(list(keys), sort=False):
-        row: dict[str, object] = dict(zip(keys, of, strict=True))
+    for key_values, group in runs.groupby(list(keys), sort=False):
+        row: dict[str, object] = dict(zip(keys, key_values, strict=True))
         row |= {"n_runs": len(group), "n_images": group["n_images"].iloc[0]}
         for name in measures:
             values = group[name].to_numpy(float)

@@ -11,7 +11,7 @@ from bla.plotting.style import STYLE
 NAMES = {"bla": "BLA", "concept_vector": "concept vector (linear)", "concept_vector_relu": "concept vector (ReLU)"} | {
     "pointwise": "pointwise attention"
 }
-"""Titles of the modules of params.yaml in pictures."""
+"""Titles in pictures, by name in params.yaml."""
 
 
 def picture(runs: pd.DataFrame) -> Figure:

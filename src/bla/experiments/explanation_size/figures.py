@@ -15,8 +15,8 @@ from bla.plotting.style import STYLE
 def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
     """A row per dataset: share of images by size; mean size of each class; confidence and accuracy by size.
 
-    `bins` and `classes` are those of `bla.experiments.explanation_size.tables`, with columns dataset and variant. Bars
-    are standard errors over runs.
+    `bins` and `classes` are the tables `per_bin` and `per_class` of `bla.experiments.explanation_size.tables`, with
+    the additional columns dataset and variant. Bars are standard errors over runs.
     """
     datasets, variants = list(dict.fromkeys(bins["dataset"])), list(dict.fromkeys(bins["variant"]))
     colours = dict(zip(variants, sns.color_palette("colorblind", len(variants)), strict=True))

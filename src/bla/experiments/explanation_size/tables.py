@@ -1,10 +1,10 @@
 """Explanation size, the number of cells of a hard explanation: by image, by class, and against confidence.
 
-    runs = per_run(size, confidence, correct, labels)                # a row a run
+    runs = per_run(size, confidence, correct, labels)                # a row per run
     relations(runs)                                                  # is size related to confidence, error, class?
 
-Sizes are int `[R, N]`, the cells of R runs' explanations of N images. The paper says that a varying size distinguishes
-bounded logits from L2X (Baumhauer et al. 2021, section 3.1), but not what it depends on.
+Sizes are int `[R, N]`, the number of cells in the explanations of R runs and N images. The paper says that a varying
+size distinguishes bounded logits from L2X (Baumhauer et al. 2021, section 3.1), but not what the size depends on.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ Array = NDArray[np.float64]
 Sizes = NDArray[np.int16]
 
 FEWEST = 10
-"""A run has a mean in a bin of sizes only with at least this many images in it."""
+"""Smallest number of images in a bin of sizes for which a run's mean is used."""
 
 QUANTITIES = {
     "rho_confidence": "Spearman's ρ with confidence",
     "wrong_minus_right": "wrong − right predictions (cells)",
     "eta2_class": "share of variance between classes (η²)",
 }
-"""The quantities computed for each run, and tested over runs against their value without a relation."""
+"""The quantities computed for each run. Over runs they are tested against their value without a relation."""
 
 
 def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: 
 
 
 def _between(cells: Sizes, labels: NDArray[np.int64]) -> float:
-    """Eta squared: the classes' sum of squares by the total; images without a class are a group of their own."""
+    """Eta squared: sum of squares between classes / total sum of squares; images without a class form one group."""
     groups = np.unique(labels, return_inverse=True)[1]
     counts = np.bincount(groups)
     means = np.bincount(groups, weights=cells) / counts
@@ -72,10 +72,10 @@ def per_class(size: Sizes, labels: NDArray[np.int64], names: list[str]) -> pd.Da
     """A row per class: its mean size over images, averaged over runs, with the standard error over runs."""
     rows = []
     for label, name in enumerate(names):
-        if not (of := labels == label).any():
+        if not (members := labels == label).any():
             continue
-        means = size[:, of].mean(axis=1)
-        row = {"class": name, "n_images": int(of.sum()), "n_runs": len(size), "mean": means.mean()}
+        means = size[:, members].mean(axis=1)
+        row = {"class": name, "n_images": int(members.sum()), "n_runs": len(size), "mean": means.mean()}
         rows.append(row | {"standard_error": float(standard_error(means))})
     return pd.DataFrame(rows)
 
@@ -83,8 +83,8 @@ def per_class(size: Sizes, labels: NDArray[np.int64], names: list[str]) -> pd.Da
 def per_bin(size: Sizes, confidence: Array, correct: NDArray[np.bool_], cells: int) -> pd.DataFrame:
     """A row per bin of sizes, `low` to `high`: the share of images, their mean confidence and accuracy.
 
-    Means over runs with standard errors; confidence and accuracy over the `n_runs` with at least `FEWEST` images in the
-    bin.
+    All are means over runs, with standard errors. Confidence and accuracy are over the `n_runs` runs with at least
+    `FEWEST` images in the bin.
     """
     step = max(1, round(cells / 12))
     rows = []
@@ -108,8 +108,8 @@ def _mean(name: str, values: Array) -> dict[str, float]:
 def relations(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     """Each of `QUANTITIES` over the runs of a dataset and variant, tested against its value without a relation.
 
-    Wilcoxon's signed-rank test of one value per run, with Holm's p: it generalises to other trainings, not to other
-    images. `low` and `high` are a 95 % bootstrap interval of the mean over runs; `n_runs` counts runs in which the
+    Wilcoxon's signed-rank test of one value per run, with Holm's p: the result generalises to more trainings, not to
+    more images. `low` and `high` are a 95 % bootstrap interval of the mean over runs; `n_runs` counts runs in which the
     quantity is defined.
     """
     rows = []

@@ -23,8 +23,8 @@ def explanations(
 ) -> Figure:
     """A column per image: input, logits with their colour bar, soft weights, hard cells, overlay.
 
-    `images` uint8 `[M, H, W, 3]`; the maps `[M, h, w]`. The paper's "soft" pictures show the logits, not q: both are
-    drawn. With `own_scale` every image has its own colour bar, for logits that differ much between images.
+    `images` uint8 `[M, H, W, 3]`; the maps `[M, h, w]`. The paper's "soft" pictures show the logits, not q; this
+    figure shows both. With `own_scale` every image has its own colour bar, for logits that differ much between images.
     """
     count = len(images)
     with plt.rc_context(STYLE):
@@ -51,7 +51,7 @@ def explanations(
 
 
 def overview(images: NDArray[np.uint8], hard: dict[str, NDArray[np.float64]], captions: list[str]) -> Figure:
-    """The same images under every column of Table 1: the input, then each column's overlay; an image per picture column."""
+    """A column per image: the input, and below it the overlay of every column of Table 1."""
     count = len(images)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1 + len(hard), count, figsize=(1.5 * count, 1.55 * (1 + len(hard))), squeeze=False, layout="constrained")  # fmt: skip

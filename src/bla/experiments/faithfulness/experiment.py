@@ -40,33 +40,33 @@ def similarities(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rank correlations of maps `[M, n]` with LIME's, with those of noisy images and of random classifiers, image by image.
 
-    `arrays` are the stage `maps`' output. Returns the metrics, a row per method, metric and image, and all levels of
-    the cascade, by number and layer.
+    `arrays` is the output of the stage `maps`. Returns two tables: the metrics, a row per method, metric and image; and
+    the correlations at every level of the cascade, a row per method, image and level (its number and layer).
     """
     rows, cascade = [], []
 
     def table(name: str, values: Array, **more: str | int) -> pd.DataFrame:
         return pd.DataFrame({"method": name, "image": range(len(values)), "value": values}).assign(**more)
 
-    for name, own in maps.items():
+    for name, original in maps.items():
         if name != "lime":
-            values = spearman(own, maps["lime"])
-            explained = np.isfinite(own).all(axis=1)
+            values = spearman(original, maps["lime"])
+            explained = np.isfinite(original).all(axis=1)
             rows.append(table(name, np.where(explained, scored(values, constant_maps), np.nan), metric="lime"))
         if name == "mask":
             continue
-        rows.append(table(name, spearman(own, arrays[f"noise/{name}"]), metric="stability"))
-        random = [np.abs(spearman(own, others)) for others in arrays[f"random/{name}"]]
+        rows.append(table(name, spearman(original, arrays[f"noise/{name}"]), metric="stability"))
+        random = [np.abs(spearman(original, of_level)) for of_level in arrays[f"random/{name}"]]
         rows.append(table(name, random[0], metric="randomised_head"))
         rows.append(table(name, random[-1], metric="randomised_network"))
-        cascade += [table(name, of_level, level=n, layer=levels[n]) for n, of_level in enumerate(random)]
+        cascade += [table(name, values, level=n, layer=levels[n]) for n, values in enumerate(random)]
         if f"retrained/{name}" in arrays:
-            head, network = (np.abs(spearman(own, others)) for others in arrays[f"retrained/{name}"])
+            head, network = (np.abs(spearman(original, refitted)) for refitted in arrays[f"retrained/{name}"])
             rows += [table(name, head, metric="retrained_head"), table(name, network, metric="retrained_network")]
     return pd.concat(rows), pd.concat(cascade)
 
 
 def means_over_images(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Mean, standard error and number of images, without NaN."""
+    """Mean, standard error and number of the values that are not NaN, for each combination of the columns `by`."""
     groups = points.dropna(subset="value").groupby(list(by), sort=False)["value"]
     return groups.agg(mean="mean", standard_error="sem", n="count").reset_index()

@@ -41,7 +41,7 @@ PANELS = {
 PICTURED = 5
 """Number of test images in the picture of all methods' maps."""
 SCATTERED = 3
-"""Number of them in the picture that plots maps against LIME's, cell by cell."""
+"""Number of these images in the picture that plots maps against LIME's, cell by cell."""
 
 
 def pictures(
@@ -62,8 +62,8 @@ def pictures(
 
     `maps_by_method` `[M, h', w']` have the method's own resolution, `cells_by_method` `[M, n]` are their means over the
     cells of the `grid`; `sets` are the cells of each method's best set, if it has sets. `methods` is the table of the
-    stage `maps`, the next three are those of `faithfulness`. `images` uint8 `[M, H, W, 3]`; `targets` `[M]` are the
-    explained classes, `classes` captions by label.
+    stage `maps`; `per_image`, `points` and `random` are the tables of the stage `faithfulness`. `images` uint8
+    `[M, H, W, 3]`; `targets` `[M]` are the explained classes, `classes` captions by label.
     """
     mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
     with_mask = pd.concat([methods, mask]) if (points["method"] == "mask").any() else methods
@@ -120,7 +120,7 @@ def side_by_side(
 ) -> Figure:
     """A row per image, a column per method: half the image, half the map, from its smallest (blue) to its largest value (red).
 
-    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, of each image the
+    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, for each image the
     cells of the `grid` to outline in white.
     """
     count, height = len(maps) + 1, 0.13 + 1.12 * images.shape[1] / images.shape[2]
@@ -182,7 +182,7 @@ def against_lime(
 def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
     """Deletion, insertion and accuracy against the share of cells, mean over images; a panel per curve.
 
-    `points` has method, curve, share, mean, standard_error and n. The band is one standard error of learned methods.
+    `points` has method, curve, share, mean, standard_error and n. Learned methods have a band of ± one standard error.
     """
     look = looks(methods)
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
@@ -214,12 +214,12 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
 def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
     """Methods by metrics of one dataset: means as text, ranks among methods as colour, bright for the best.
 
-    Both are over the images that all methods share; a method that lacks one of them has its own mean in brackets, and no
-    colour. `table` is that of `bla.experiments.faithfulness.tables.summary`.
+    Means and ranks are over the images that all methods share. A method without a value for one of these has the mean
+    over its own images in brackets, and no colour. `table` is the `summary` of `bla.experiments.faithfulness.tables`.
     """
     titles = dict(zip(methods["method"], methods["title"], strict=True))
     metrics = [name for name in BY_NAME if name in set(table["metric"])]
-    means, own = (table.pivot(index="method", columns="metric", values=values).reindex(list(titles))[metrics] for values in ("ranked_mean", "mean"))  # fmt: skip
+    means, unranked = (table.pivot(index="method", columns="metric", values=values).reindex(list(titles))[metrics] for values in ("ranked_mean", "mean"))  # fmt: skip
     ranks = table.pivot(index="method", columns="metric", values="rank").reindex(list(titles))[metrics].astype(float)
     relative = (ranks - 1) / (ranks.max() - 1).clip(lower=1)
     counts = table.groupby("metric")["ranked_n"].first()
@@ -227,11 +227,11 @@ def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure
     labels = []
     for name in metrics:
         labels.append(f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {counts[name]})")
-    texts, brackets = (values.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}") for values in (means, own))  # fmt: skip
+    texts, brackets = (values.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}") for values in (means, unranked))  # fmt: skip
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(0.62 * len(metrics) + 2.5, 0.36 * len(titles) + 3.6), layout="constrained")
         sns.heatmap(1 - relative, annot=texts.to_numpy(), fmt="", cmap="cividis", linewidths=0.5, cbar=False, ax=axis, annot_kws={"size": 7})  # fmt: skip
-        for row, column in zip(*np.nonzero(means.isna() & own.notna()), strict=True):
+        for row, column in zip(*np.nonzero(means.isna() & unranked.notna()), strict=True):
             axis.text(column + 0.5, row + 0.5, f"({brackets.iloc[row, column]})", ha="center", va="center", fontsize=7)
         axis.set_xticks(np.arange(len(metrics)) + 0.5, labels, rotation=50, ha="right", rotation_mode="anchor")
         axis.set_yticks(np.arange(len(titles)) + 0.5, list(titles.values()), rotation=0)
@@ -244,7 +244,7 @@ def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure
 
 
 def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
-    """Similarity to the original map with more and more random layers; a high line does not depend on these layers.
+    """Similarity to the original map with more and more random layers; a high line means that they do not matter.
 
     `points` has method, level, layer, mean, standard_error and n; `cells` is the number of cells of a map. Levels that
     were not measured, of slow methods or with only constant maps, interrupt a line.

@@ -1,10 +1,10 @@
-"""Methods compared: every metric's mean, standard error, direction, ranks and tests.
+"""Comparison of methods: mean, standard error, direction, ranks and tests of every metric.
 
     summary(per_image)                    # a row per dataset, method and metric
     tests(per_image, ("random", "bla_t")) # each method against these, paired by image
 
-Ranks and tests use the same images for all methods: those that are `ranked`, the dataset's `slow_images`, as far as any method
-has a value for them. A method that lacks one of them has no rank and no test.
+Ranks and tests use the same images for all methods: the `ranked` ones (setting `slow_images`), without those for which
+no method has a value. A method without a value for one of these images has no rank and no test.
 """
 
 from collections.abc import Iterable
@@ -23,10 +23,11 @@ AGAINST = ("random", "bla_t")
 
 
 def summary(per_image: pd.DataFrame) -> pd.DataFrame:
-    """A row per dataset, method and metric, in their order.
+    """A row per dataset, method and metric, sorted by dataset and metric.
 
-    `mean`, `standard_error` and `n` are over all images of the method; `ranked_mean`, `ranked_n` and `rank` over the images that
-    all methods share, NaN for a method that lacks one of them. `better` is the metric's direction.
+    `mean`, `standard_error` and `n` are over all images of the method. `ranked_mean`, `ranked_n` and `rank` are over
+    the images that all methods share; a method without a value for one of these has neither `ranked_mean` nor `rank`.
+    `better` is the metric's direction.
     """
     groups = per_image.groupby(["dataset", "method", "metric"], sort=False)["value"]
     table = groups.agg(mean="mean", standard_error="sem", n="count").reset_index()
@@ -46,24 +47,24 @@ def summary(per_image: pd.DataFrame) -> pd.DataFrame:
 def shared_values(per_image: pd.DataFrame) -> pd.DataFrame:
     """The values of a dataset and metric on the images that all methods share: a row per image, a column per method.
 
-    The images are those that are `ranked` and have a value of any method. Methods that lack one of them are left out.
+    These are the `ranked` images for which any method has a value. Methods without a value for one of them are dropped.
     """
     wide = per_image[per_image["ranked"]].pivot(index="image", columns="method", values="value")
     return wide.dropna(how="all").dropna(axis="columns")
 
 
 def _ranks(table: pd.DataFrame) -> pd.Series:
-    """Each method's rank by its mean within a dataset and metric, 1 for the best; means equal up to rounding share a rank."""
+    """Each method's rank by its mean within a dataset and metric, 1 is best; means equal up to rounding are ties."""
     signed = table["ranked_mean"].where(table["better"] == "lower", -table["ranked_mean"]).round(9)
     return signed.groupby([table["dataset"], table["metric"]]).rank(method="min").astype("Int64")
 
 
 def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
-    """Every method against each reference, metric by metric: Wilcoxon signed-rank test over the images that all share.
+    """Every method against each reference, metric by metric: Wilcoxon signed-rank test over the shared images.
 
     `mean_difference` is method - reference; Holm corrects over all metrics and methods of a dataset and reference.
-    `p_holm_smallest` is the smallest corrected p that so few images allow: if it is not below the level, no test of the family
-    can be significant.
+    `p_holm_smallest` is the smallest corrected p that is possible with this number of images: if it is not below alpha,
+    no test of the family can be significant.
     """
     rows = []
     for (dataset, metric), group in per_image.groupby(["dataset", "metric"], sort=False):

@@ -15,11 +15,11 @@ from bla.runtime.threads import side_by_side
 POOLINGS: tuple[Pooling, Pooling] = ("mean", "flat")
 COLUMNS = ("bl", "bla_t")
 Job = tuple[Pooling, str, list[int], int]
-"""Pooling, column, the seeds of a part of the runs, and the number of its first run."""
+"""Pooling, column, the seeds of some runs, and the number of the first of these runs."""
 
 
 def jobs(runs: int, seed_of: Callable[[str, str, int], int], device: torch.device) -> list[Job]:
-    """All runs of every pooling and column, in parts that train together: all on a GPU, single runs in threads on a CPU."""
+    """Groups of runs of every pooling and column that train together: all on a GPU, one per thread on a CPU."""
     size = (
         1 if device.type == "cpu" else runs
     )  # small convolutions gain nothing from several threads or from batching runs
@@ -38,9 +38,9 @@ def train_and_evaluate(
     variant: BoundedLogits,
     schedule: Optimiser,
 ) -> Iterator[tuple[pd.DataFrame, Evaluation]]:
-    """For each job its table of runs and evaluation. The sets are images `[N, 28, 28]` in [0, 1] and labels 0 and 1 `[N]`.
+    """Yield the table of runs and the evaluation of each job.
 
-    Raises BlaError if a loss is not finite.
+    The sets are images `[N, 28, 28]` in [0, 1] and labels 0 and 1 `[N]`. Raises BlaError if a loss is not finite.
     """
 
     def run(job: Job) -> tuple[pd.DataFrame, Evaluation]:

@@ -27,9 +27,10 @@ def train_column(
     device: torch.device,
     progress: Callable[[int], object] = lambda runs: None,
 ) -> tuple[Trained, Evaluation]:
-    """Run r starts from head r. `train_set` is features `[D, N, n, C]` and labels `[N]`, `test_set` `[M, n, C]` and `[M]`.
+    """Train run r from head r, and evaluate it.
 
-    Raises BlaError if a loss is not finite.
+    `train_set` is features `[D, N, n, C]` and labels `[N]`, `test_set` `[M, n, C]` and `[M]`. Raises BlaError if a loss
+    is not finite.
     """
     features, labels = train_set
     if isinstance(variant, NoExplanation):

@@ -3,7 +3,7 @@
     table = table_one(runs, tests, kinds, published, alpha=0.05)
     print(markdown(table, alpha=0.05))
 
-The long form has numbers; the layout and the Markdown have texts.
+`table_one` returns numbers in long form; `layout` and `markdown` return texts.
 """
 
 from collections.abc import Mapping
@@ -35,8 +35,8 @@ def table_one(
 ) -> pd.DataFrame:
     """Table 1 in long form, a row per dataset, variant and measure, in the order of `runs`.
 
-    `kinds` gives each dataset's kind; where the paper has that dataset, `paper`, `paper_standard_error` and `z` =
-    (ours - paper) / sqrt(SE^2 + SE^2) are filled. `mark` holds † and ∗ where `tests` has p >= alpha.
+    `kinds` gives each dataset's kind. If the paper used that dataset, `paper`, `paper_standard_error` and `z` =
+    (ours - paper) / sqrt(SE^2 + SE^2) are filled. `mark` has † or ∗ if `tests` has p >= alpha.
     """
     paper = published[published["where"] == "Table 1"].set_index(["dataset", "method", "quantity"])
     rows = []

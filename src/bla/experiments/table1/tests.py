@@ -22,11 +22,11 @@ def column_tests(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """The paired comparisons on one dataset, without correction: a row a pair of columns and measure.
+    """The paired comparisons on one dataset, without correction: a row per pair of columns and measure.
 
-    `columns` are in the order of Table 1: bl, the variants, bl_plus. `family` is what Holm corrects together: Table 1's
-    comparisons on the paper's datasets at the paper's settings (no `departures`), those on other images, those on embedded
-    datasets, and of each the comparisons with BL+ and of columns that are not the paper's.
+    `columns` are in the order of Table 1: bl, the variants, bl_plus. Holm corrects the tests of a `family` together. Its
+    name has the data (the paper's datasets with the paper's settings, that is without `departures`; embedded; other
+    images) and the comparison (between the paper's columns; with BL+; with further columns).
     """
     variants = [key for key in columns if key not in ("bl", "bl_plus")]
     paper = kind in DATASETS and not departures
@@ -37,15 +37,15 @@ def column_tests(
     rows = []
     for measure in MEASURES:
         differences = [columns[x].per_image(measure) - columns[y].per_image(measure) for x, y in pairs]
-        own_seed = derive_seed(seed, "bootstrap", dataset, measure)
-        crossed = crossed_bootstrap(np.stack(differences), resamples, own_seed)
+        bootstrap_seed = derive_seed(seed, "bootstrap", dataset, measure)
+        crossed = crossed_bootstrap(np.stack(differences), resamples, bootstrap_seed)
         for (variant, against), difference, over_both in zip(pairs, differences, crossed, strict=True):
             test = wilcoxon(columns[variant].paired(measure), columns[against].paired(measure))
-            over_runs = bootstrap(difference.mean(axis=1), resamples, own_seed)
-            ours = "BL+" if against == "bl_plus" else "further columns"
+            over_runs = bootstrap(difference.mean(axis=1), resamples, bootstrap_seed)
+            not_the_papers = "BL+" if against == "bl_plus" else "further columns"
             rows.append(
                 {
-                    "family": f"{group}, {'Table 1' if {variant, against} <= PAPER_COLUMNS else ours}",
+                    "family": f"{group}, {'Table 1' if {variant, against} <= PAPER_COLUMNS else not_the_papers}",
                     "dataset": dataset,
                     "measure": measure,
                     "variant": variant,

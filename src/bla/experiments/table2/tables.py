@@ -1,4 +1,4 @@
-"""Table 2: rank correlation with LIME, image by image, of the maps of all runs; means and tests against CAM.
+"""Table 2: rank correlations of the maps of all runs with LIME's, image by image; means, and tests against CAM.
 
 correlations = {"cub20": correlations_with_lime(lime, {"cam": maps, ...})}
 table = table_two(correlations, kinds, published, constant_maps="zero")
@@ -24,36 +24,36 @@ PUBLISHED_TWO = {"cam": "CAM", "bla_t": "BLA-T"}
 
 
 def correlations_with_lime(lime: Array, maps: Mapping[str, Array]) -> dict[str, Array]:
-    """Spearman's correlation of each method's maps with LIME's, `[R, M]`, both `[R, M, n]`; NaN for constant maps.
+    """Spearman's correlation `[R, M]` of each method's maps with LIME's, both `[R, M, n]`; NaN for constant maps.
 
-    A classifier of one run is explained alike in all: its maps `[1, M, n]` are compared with those of every run.
+    A classifier that is the same in all runs has maps `[1, M, n]`, which are compared with the maps of every run.
     """
     runs = max(len(values) for values in (lime, *maps.values()))
-    every = {name: np.broadcast_to(values, (runs, *values.shape[1:])) for name, values in maps.items()}
-    return {name: spearman(values, np.broadcast_to(lime, values.shape)) for name, values in every.items()}
+    of_all_runs = {name: np.broadcast_to(values, (runs, *values.shape[1:])) for name, values in maps.items()}
+    return {name: spearman(values, np.broadcast_to(lime, values.shape)) for name, values in of_all_runs.items()}
 
 
 def table_two(
     correlations: Correlations, kinds: Mapping[str, str], published: pd.DataFrame, constant_maps: str
 ) -> pd.DataFrame:
-    """Table 2: mean rank correlation with LIME, a row a dataset and method.
+    """Table 2: mean rank correlation with LIME, a row per dataset and method.
 
-    Means are over images of the mean over runs. `standard_error` is over images, `standard_error_runs` over runs;
-    `constant` is the share of maps that order nothing; `paper` the published value where there is one. The method `lime` is
-    LIME with other random patterns: the ceiling.
+    `mean` averages over runs, then over images. `standard_error` is over images, `standard_error_runs` over runs;
+    `constant` is the share of constant maps; `paper` is the published value, if any. The method `lime` is LIME with
+    other random patterns: the ceiling.
     """
     paper = published[published["where"] == "Table 2"].set_index(["dataset", "method"])["value"]
     rows = []
     for dataset, methods in correlations.items():
-        for method, found in methods.items():
-            values = scored(found, constant_maps)
+        for method, rho in methods.items():
+            values = scored(rho, constant_maps)
             images = _means(values, axis=0)
             runs = _means(values, axis=1)
             row: dict[str, object] = {"dataset": dataset, "method": method}
             row |= {"n_images": len(images), "n_runs": len(runs)}
             row |= {"mean": images.mean(), "standard_error": float(standard_error(images))}
             row |= {"standard_error_runs": float(standard_error(runs)) if len(runs) > 1 else np.nan}
-            row["constant"] = float(np.isnan(found).mean())
+            row["constant"] = float(np.isnan(rho).mean())
             row["paper"] = paper.get((kinds[dataset], PUBLISHED_TWO.get(method, "")), np.nan)
             rows.append(row)
     return pd.DataFrame(rows)
@@ -73,8 +73,8 @@ def table_two_tests(correlations: Correlations, constant_maps: str, resamples: i
     """Every method of Table 2 against CAM: Wilcoxon over images, intervals over runs and images, Holm within a dataset."""
     rows = []
     for dataset, methods in correlations.items():
-        values = {name: scored(found, constant_maps) for name, found in methods.items()}
-        if "cam" not in values:  # what is explained has no linear head
+        values = {name: scored(rho, constant_maps) for name, rho in methods.items()}
+        if "cam" not in values:  # the classifier has no linear head
             continue
         others = [name for name in values if name != "cam"]
         differences = np.stack([values[name] - values["cam"] for name in others])
@@ -97,7 +97,7 @@ def table_two_tests(correlations: Correlations, constant_maps: str, resamples: i
 
 
 def _intervals(differences: Array, resamples: int, seed: int) -> tuple[Array, Array]:
-    """Crossed bootstrap intervals over runs and images; NaN where maps were left out."""
+    """Crossed bootstrap intervals over runs and images; NaN for methods that lack a value."""
     low, high = np.full(len(differences), np.nan), np.full(len(differences), np.nan)
     whole = np.array([np.isfinite(values).all() for values in differences])
     if whole.any():
@@ -107,7 +107,7 @@ def _intervals(differences: Array, resamples: int, seed: int) -> tuple[Array, Ar
 
 
 def table_two_layout(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """Table 2 as texts: a row a dataset, the paper's values under it where it has them; a column a method."""
+    """Table 2 as texts: a row per dataset, and below it the paper's values, if any; a column per method."""
     methods = list(dict.fromkeys(table["method"]))
     rows = []
     for dataset, group in table.groupby("dataset", sort=False):
@@ -129,7 +129,7 @@ def table_two_layout(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataF
 
 
 def titles(methods: Mapping[str, str], variants: Sequence[str]) -> dict[str, str]:
-    """How Table 2 calls its methods, from the titles of all methods by name."""
+    """The titles of Table 2's methods by name; `methods` has the titles of all methods."""
     after = {f"{key}_after_threshold": f"{methods[key]} (after threshold)" for key in variants}
     return {**methods, **after, "lime": "LIME again"}
 

@@ -1,11 +1,11 @@
-"""What temperature, threshold and its rule do to BLA-T, which the paper tries at one value each.
+"""How temperature, threshold and threshold rule affect BLA-T; the paper tries one value of each.
 
     variants = grid([0.1, 1], [0, 0.98], ["subtract"])
-    tables = measure(train, test, coverage, variants, head, seeds, schedule)       # a table a variant, a row a run
+    tables = measure(train, test, coverage, variants, head, seeds, schedule)       # a table per variant, a row per run
 
-Learning can die in two ways. Where all cells of an image are at the bound, l = 0 everywhere, the module gets no gradient
-from it; where the threshold cuts every weight, nothing of the image reaches the head. A run in which either holds for
-nearly all images has no explanation to show, and is counted.
+Learning can die in two ways. If all cells of an image are at the bound (l = 0), the module gets no gradient from the
+image. If the threshold cuts all weights, the head gets no features of the image. A run in which one of them happens to
+nearly all images has no explanation to show, and counts as dead.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ from bla.method.training import train_sweep
 from bla.metrics.localisation import overlap
 
 NEARLY_ALL = 0.99
-"""Share of test images that must be dead in a run that counts as dead."""
+"""A run counts as dead if at least this share of its test images is at the bound, or is cut."""
 SETTING = ["threshold_rule", "temperature", "threshold_factor"]
 MEASURES = ["accuracy", "loss", "explanation_size", "iou", "precision", "recall"]
 RUN = ["dataset", *SETTING, "run", "n_images", *MEASURES, "share_at_bound", "share_without_weight", "died"]
@@ -33,7 +33,7 @@ RUN = ["dataset", *SETTING, "run", "n_images", *MEASURES, "share_at_bound", "sha
 def grid(
     temperatures: Iterable[float], factors: Iterable[float], rules: Iterable[ThresholdRule]
 ) -> list[BoundedLogits]:
-    """BLA-T with every combination of the three; the head trains along."""
+    """BLA-T with every combination of temperature, threshold factor and threshold rule; the head trains too."""
     return [
         BoundedLogits(explanation="bounded_logits", head="trained", temperature=t, threshold_factor=f, threshold_rule=r)
         for r, t, f in product(rules, temperatures, factors)
@@ -49,12 +49,12 @@ def measure(
     seeds: Sequence[int],
     schedule: Schedule,
 ) -> list[pd.DataFrame]:
-    """Train a run of each variant for each seed from its head, and evaluate it with hard explanations: a row a run.
+    """Train run r of every variant from head r, and evaluate it: a table per variant, a row per run.
 
-    There is a table for each variant. The variants train together, on the same images with the same dropout. `train` is
-    features `[D, N, n, C]` and labels `[N]`, `test` `[M, n, C]` and `[M]`; `coverage` `[M, n]` is the share of each cell that
-    the object covers, or None without masks. `died` says how learning died: "cut" where no cell has weight, "bound" where
-    all cells are at the bound, else "".
+    The variants train together, on the same images with the same dropout. `train` is features `[D, N, n, C]` and labels
+    `[N]`, `test` `[M, n, C]` and `[M]`; `coverage` `[M, n]` is the share of each cell that the object covers, None
+    without masks. Results are with hard explanations. `died` is "cut" if no cell has weight, "bound" if all cells are
+    at the bound (in nearly all images), else "".
     """
     sweep = train_sweep(*train, variants, head, seeds, schedule, schedule.epochs)
     results = [evaluate(*test, variant, trained, seeds) for variant, trained in zip(variants, sweep, strict=True)]

@@ -16,9 +16,9 @@ PANELS = {
 
 
 def heat_maps(table: pd.DataFrame) -> Figure:
-    """Four panels a dataset and threshold rule, one for each measure, of the table of `bla.experiments.temperature_threshold.experiment.summary`.
+    """Four panels per dataset and threshold rule, one per measure; `table` is the `summary` of `tables`.
 
-    Each cell has its mean ± standard error over runs and, where runs died, how many: † at the bound, × cut.
+    Each cell shows the mean ± standard error over runs and, if runs died, their number: † at the bound, × cut.
     """
     kinds = list(table.groupby(["dataset", "threshold_rule"], sort=False))
     across, down = table["threshold_factor"].nunique(), table["temperature"].nunique()
@@ -28,10 +28,10 @@ def heat_maps(table: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(rows, 2, figsize=size, squeeze=False, layout="constrained")
         for line, ((dataset, rule), group) in zip(axes.reshape(-1, 4), kinds, strict=False):
             for axis, (measure, (title, form)) in zip(line, PANELS.items(), strict=True):
-                cells = group.assign(told=[_told(row, measure, form) for _, row in group.iterrows()])
+                cells = group.assign(text=[_text(row, measure, form) for _, row in group.iterrows()])
                 values, annotation = (
                     cells.pivot(index="temperature", columns="threshold_factor", values=name)
-                    for name in (measure, "told")
+                    for name in (measure, "text")
                 )
                 if values.isna().all(axis=None):
                     axis.set_axis_off()
@@ -49,7 +49,7 @@ def heat_maps(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _told(row: pd.Series, measure: str, form: str) -> str:
+def _text(row: pd.Series, measure: str, form: str) -> str:
     died = "".join(f" {mark}{row[f'died_{how}']}" for how, mark in (("bound", "†"), ("cut", "×")) if row[f"died_{how}"])
     if pd.isna(row[measure]):
         return ""

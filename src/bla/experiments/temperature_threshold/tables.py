@@ -1,4 +1,4 @@
-"""Every setting's means, and its difference from the paper's."""
+"""The means of every setting, and its differences from the paper's setting."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from bla.inference.paired import holm
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Each setting's mean over runs and standard error, and how many runs died at the bound or cut: a row a setting."""
+    """A row per setting: means over runs with standard errors, and how many runs died at the bound or cut."""
     keys = ["dataset", *SETTING]
     table = means(runs, keys, MEASURES)
     for how in ("bound", "cut"):
@@ -21,7 +21,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(runs: pd.DataFrame, reference: BoundedLogits, resamples: int, seed: int) -> pd.DataFrame:
-    """Every setting against the reference, paired by run, with Holm's p over the table; empty if it is not in the grid."""
+    """Every setting against the reference, paired by run, with Holm's p; empty without runs of the reference."""
     rows = []
     reference_setting = [getattr(reference, name) for name in SETTING]
     for dataset, group in runs.groupby("dataset", sort=False):

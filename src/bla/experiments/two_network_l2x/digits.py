@@ -1,15 +1,15 @@
 """L2X with two networks on digits of 28x28 pixels: which 4 of 49 patches carry the decision of a trained small CNN?
 
-The model that is explained is section 4.1's network without explanations. Selector and second network are networks of
+The explained model is section 4.1's network without explanations. Selector and second network are networks of
 the same kind, trained from scratch together: the selector's convolutions and a 1x1 convolution give every patch of 4x4
 pixels a logit, and the second network, shown only the chosen patches, imitates the model's probabilities.
 
     selector, second = train(images, model, reading, k, seeds, schedule)
     table = evaluate(test_images, test_labels, model, selector, second, reading, k, seeds)
-    rows = train_and_evaluate(train_set, test_set, readings, k, runs, model_schedule, schedule)    # both, a row a run
+    rows = train_and_evaluate(train_set, test_set, readings, k, runs, model_schedule, schedule)    # both: a row per run
 
-Post-hoc accuracy is the share of images that the *model* decides alike when it sees only the k patches of the largest
-logits. Chen et al. 2018 report 0.958 on MNIST's 3 and 8, as the paper quotes it.
+Post-hoc accuracy is the share of images for which the *model* makes the same decision if it sees only the k patches
+with the largest logits. The paper quotes 0.958 on MNIST's 3 and 8, from Chen et al. 2018.
 
 Sources: Chen et al. 2018; Baumhauer et al. 2021, section 4.1.
 """
@@ -35,10 +35,10 @@ from bla.runtime.seeds import derive_seed
 def train(
     images: Tensor, model: SmallCNN, reading: L2XReading, k: int, seeds: Sequence[int], schedule: Optimiser
 ) -> tuple[SmallCNN, SmallCNN]:
-    """Selector and second network of each seed on images `[N, 28, 28]` in [0, 1], all seeds at once.
+    """Train a selector and a second network for each seed on images `[N, 28, 28]` in [0, 1], all seeds at once.
 
-    `model` has R runs, one for each seed, a flat map and no module. Runs of one seed start alike under every reading.
-    Raises BlaError if a loss is not finite.
+    `model` has R runs, one per seed, a flat map and no module. The initial weights of a run depend only on its seed,
+    not on the reading. Raises BlaError if a loss is not finite.
     """
     device = images.device
     model = model.moved(lambda t: t.to(device))
@@ -47,7 +47,7 @@ def train(
         initial(generators, "flat", with_module).moved(lambda t: t.to(device).requires_grad_())
         for with_module in (True, False)
     )
-    parameters = [*selector.parameters(), *second.parameters()]  # the selector's dense unit has no gradient and stays
+    parameters = [*selector.parameters(), *second.parameters()]  # the selector's dense unit has no gradient: unchanged
     adam = Adam(parameters, schedule.learning_rate, schedule.adam_epsilon)
     with torch.no_grad():
         targets = torch.cat(
@@ -79,14 +79,14 @@ def evaluate(
     k: int,
     seeds: Sequence[int],
 ) -> dict[str, Tensor]:
-    """Of each run on images `[N, 28, 28]`: accuracies and the soft masks' mean `soft_brightness`, `[R]` each.
+    """Accuracies of each run on images `[N, 28, 28]`, and the soft masks' mean `soft_brightness`; `[R]` each.
 
     Post-hoc accuracy is the model's, with the chosen and with random patches; soft and hard accuracy are the second
-    network's against the labels. Samples and random patches come from (seed, number of the chunk).
+    network's, compared with the labels. The random numbers of a chunk depend only on (seed, number of the chunk).
     """
     device, runs = images.device, len(seeds)
     model, selector, second = (network.moved(lambda t: t.to(device)) for network in (model, selector, second))
-    found: dict[str, list[Tensor]] = {}
+    results: dict[str, list[Tensor]] = {}
     for chunk, (part, y) in enumerate(zip(images.split(EVALUATION_CHUNK), labels.split(EVALUATION_CHUNK), strict=True)):
         x, y = part.expand(runs, *part.shape), y > 0.5
         generators = [torch.Generator().manual_seed(derive_seed(seed, chunk)) for seed in seeds]
@@ -103,8 +103,8 @@ def evaluate(
             "soft_brightness": soft.mean(dim=2),
         }
         for name, values in by_mask.items():
-            found.setdefault(name, []).append(values.double().cpu())
-    return {name: torch.cat(parts, dim=1).mean(dim=1) for name, parts in found.items()}
+            results.setdefault(name, []).append(values.double().cpu())
+    return {name: torch.cat(parts, dim=1).mean(dim=1) for name, parts in results.items()}
 
 
 def logits_of(selector: SmallCNN, images: Tensor) -> Tensor:
@@ -119,12 +119,12 @@ def answer(network: SmallCNN, images: Tensor) -> Tensor:
 
 
 def seen(images: Tensor, mask: Tensor) -> Tensor:
-    """Images `[R, B, 28, 28]` with each patch as bright as the mask `[R, B, 49]` says."""
+    """Images `[R, B, 28, 28]`, each patch multiplied by its brightness in the mask `[R, B, 49]`."""
     return images * shown(mask.unflatten(-1, GRID), (SIDE, SIDE))
 
 
 class Runs(NamedTuple):
-    """Some runs that train together: the number of the first, the seeds of the explained models, and of selectors."""
+    """Runs that train together: the number of the first, the explained models' seeds, the selectors' seeds."""
 
     first: int
     model_seeds: list[int]
@@ -132,7 +132,7 @@ class Runs(NamedTuple):
 
 
 def published(reading: L2XReading) -> bool:
-    """Whether the paper may mean it: it speaks neither of a colour nor of a straight-through gradient."""
+    """Whether the paper's text allows this reading: it mentions no background colour or straight-through gradient."""
     return reading.background == "black" and not reading.straight_through
 
 
@@ -145,9 +145,9 @@ def train_and_evaluate(
     model_schedule: Optimiser,
     schedule: Optimiser,
 ) -> list[dict[str, object]]:
-    """Some runs under every reading: a row each. The sets are images `[N, 28, 28]` in [0, 1] and labels 0 and 1.
+    """Train and evaluate some runs under every reading: a row per run and reading.
 
-    Raises BlaError if a loss is not finite.
+    The sets are images `[N, 28, 28]` in [0, 1] and labels 0 and 1. Raises BlaError if a loss is not finite.
     """
     model = small_cnn.train(*train_set, "flat", None, runs.model_seeds, model_schedule)
     rows = []

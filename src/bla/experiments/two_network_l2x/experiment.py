@@ -1,7 +1,6 @@
-"""Section 4.1's L2X with two networks under every reading of the paper, on a frozen backbone and on digits.
+"""Section 4.1's L2X with two networks on a frozen backbone, under every reading of the paper (on digits: `digits`).
 
-row, seen = run_on_photographs(data, readings, "multiplied", k, schedule, seed, run)
-rows = runs_on_digits(train, test, readings, k, ...)
+row, seen = train_and_evaluate(data, readings, k, schedule, ("multiplied", run, seed))
 """
 
 import copy
@@ -28,8 +27,12 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset: images uint8 `[N, H, W, 3]` of both splits, features `[D, N, n, C]` and `[M, n, C]`, labels, the training
-    images that are used, and the share `[M, n]` of each patch of a test image that the object covers, if that is known."""
+    """A dataset with its extractor.
+
+    For training: `images` uint8 `[N, H, W, 3]`, `features` `[D, N, n, C]`, `labels` `[N]`, and `rows`, the numbers of
+    the images to use. `test`: images, features `[M, n, C]` and labels. `coverage`: the share `[M, n]` of each patch of
+    a test image that the object covers; None without masks. `left_out`: how many images of both splits are not used.
+    """
 
     extractor: Extractor
     images: Tensor
@@ -53,13 +56,13 @@ class Seen:
 def train_and_evaluate(
     data: Data, readings: Mapping[str, L2XReading], k: int, schedule: Optimiser, job: tuple[str, int, int]
 ) -> tuple[Row, Seen | None]:
-    """One run: its row, and for run 0 what the second network sees. The job is a reading's name, a run and its seed.
+    """Train and evaluate one run: its row and, for run 0, what the second network sees.
 
-    Raises BlaError as `l2x.train` does.
+    `job` is a reading's name, the run's number and its seed. Raises BlaError as `l2x.train` does.
     """
     name, run, seed = job
     reading = readings[name]
-    extractor = copy.deepcopy(data.extractor)  # a copy per thread, because stochastic depth is set from outside
+    extractor = copy.deepcopy(data.extractor)  # runs in other threads set other factors of stochastic depth
     sets = data.images, data.features, data.labels, data.rows
     trained = train(extractor, *sets, reading, k, schedule, seed, run)
     images, _, labels = data.test
@@ -77,18 +80,18 @@ def train_and_evaluate(
             row[column] = np.nanmean(overlap(cells.numpy(), data.coverage)[1])
     if run:
         return row, None
-    some = torch.from_numpy(spread_over_classes(labels.cpu().numpy(), min(PICTURED, len(labels))))
-    pixels = images[some].to(labels.device)
+    pictured = torch.from_numpy(spread_over_classes(labels.cpu().numpy(), min(PICTURED, len(labels))))
+    pixels = images[pictured].to(labels.device)
     grid = grid_of(extractor, images, labels.device)
     soft, hard = (
-        masked(extractor, pixels, mask[some].to(labels.device).unflatten(-1, grid), reading)
+        masked(extractor, pixels, mask[pictured].to(labels.device).unflatten(-1, grid), reading)
         .round()
         .to(torch.uint8)
         .cpu()
         .numpy()
         for mask in (result.soft, result.hard)
     )
-    return row, Seen(images[some].numpy(), {name: soft}, {name: hard})
+    return row, Seen(images[pictured].numpy(), {name: soft}, {name: hard})
 
 
 def merged(parts: Sequence[Seen]) -> Seen:

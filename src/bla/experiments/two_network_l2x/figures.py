@@ -16,7 +16,7 @@ from bla.plotting.style import STYLE
 
 
 def picture(runs: pd.DataFrame, seen: Mapping[str, Seen]) -> Figure:
-    """For each dataset the accuracy of every run, by reading and way of showing; below, what run 0's second network sees."""
+    """For each dataset the accuracy of every run by reading and mask; below, what the second network of run 0 sees."""
     if not seen:
         figure = plt.figure(figsize=(6, 1))
         figure.suptitle("None of two_network_l2x.datasets is among the datasets that ran")

@@ -5,7 +5,7 @@ average pooling and a dense head. They train together, so that the second networ
 has no gradient, so training uses a relaxed sample, the soft explanation.
 
     trained = train(extractor, images, features, labels, rows, reading, k, schedule, seed, run)
-    result = evaluate(extractor, images, features, labels, reading, k, trained, seed)
+    result = evaluate(extractor, images, features, labels, reading, k, trained, seed, batch_size)
     result.correct["soft"].double().mean(), result.correct["hard"].double().mean()
 
 The explainer sees the whole image, whose features are cached. A step costs a forward pass of masked images and a
@@ -51,8 +51,8 @@ class Result:
     """Results of one run on M images.
 
     `correct` bool `[M]` by what the second network sees: `soft`, the soft explanation, sampled as in training; `hard`,
-    the k patches with the largest logits; `hard_dimmed`, the same patches at the brightness of the soft explanation, on
-    average `chosen_brightness`; `random`, k random patches; `full`, the whole image. The masks are `soft` in [0, 1],
+    the k patches with the largest logits; `hard_dimmed`, the same patches with the brightness of the soft explanation
+    (mean: `chosen_brightness`); `random`, k random patches; `full`, the whole image. The masks are `soft` in [0, 1],
     and `hard` and `random` bool, `[M, n]`.
     """
 
@@ -113,15 +113,17 @@ def train(
 ) -> Trained:
     """Train the explainer and the head of one run on the images `rows` `[N]`; the extractor is frozen.
 
-    `images` uint8 `[A, H, W, 3]` may be a memory map; `features` `[D, A, n, C]` are D draws of their features, of which
-    the run reads draw (run + epoch) mod D; `labels` `[A]`. The device is that of the features. If the features are
-    noisy (`Extractor.drop_factors`), so is the second network's backbone. Runs with the same seed have the same initial
-    weights and random numbers under every reading. Raises BlaError unless there are more than k patches, or if a loss
-    is not finite.
+    `images` uint8 `[A, H, W, 3]` may be a memory map; `features` `[D, A, n, C]` are D draws of their features: in each
+    epoch the run reads draw (run + epoch) mod D; `labels` `[A]`. The device is that of the features. If the features
+    have stochastic depth (`Extractor.drop_factors`), the second network's backbone has it too. Runs with the same seed
+    have the same initial weights and random numbers under every reading. Raises BlaError unless there are more than k
+    patches, or if a loss is not finite.
     """
     device, (draws, _, cells, channels) = features.device, features.shape
     if labels.ndim > 1:
-        raise BlaError("its images have several labels, but this L2X needs one per image; remove it from datasets here")
+        raise BlaError(
+            "its images have several labels, but this L2X needs one per image; remove it from two_network_l2x.datasets"
+        )
     if k >= cells:
         raise BlaError(f"{k} patches cannot be chosen from {cells}; lower k")
     generator = torch.Generator().manual_seed(seed)

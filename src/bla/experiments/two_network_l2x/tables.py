@@ -1,4 +1,4 @@
-"""Accuracies of two-network L2X, by what the second network sees, compared run by run."""
+"""Accuracies of two-network L2X with different masks, compared run by run."""
 
 import pandas as pd
 

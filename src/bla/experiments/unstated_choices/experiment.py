@@ -1,7 +1,7 @@
-"""All columns of Table 1, trained on every preparation that the paper leaves open.
+"""All columns of Table 1 on every preparation of the features that the paper's text allows.
 
 for backbone in preparations(spec, draws=5):
-    runs = measure(train, test, seeds, schedule)      # features of that preparation: a row a run and column
+    runs = measure(train, test, seeds, schedule)      # on features of that preparation: a row per run and column
 """
 
 from collections.abc import Callable, Sequence
@@ -34,13 +34,13 @@ COLUMNS: dict[str, Variant] = {
     "bla_t_renormalise": replace(_bla_t, threshold_rule="renormalise"),
     "bla_t_indicator": replace(_bla_t, threshold_rule="indicator"),
 }
-"""The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T: its head trains too."""
+"""The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T, as its head trains too."""
 
 
 def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
     """Every combination of input normalisation and stochastic depth for a backbone.
 
-    Raises BlaError unless the backbone's normalisation is ImageNet's, which Keras' bug changes.
+    Raises BlaError unless the backbone's own normalisation is one of `NORMALISATIONS`.
     """
     if backbone.normalisation not in NORMALISATIONS:
         raise BlaError(
@@ -72,7 +72,7 @@ def measure(
     bl_plus = train(features, labels, COLUMNS["bl_plus"], *start, progress=progress)
     trained = [bl, bl_plus, *train_sweep(features, labels, variants[2:], *start, progress=progress)]
     tables = [
-        table_of_runs(evaluate(*test_set, variant, own, last)).assign(column=key)
-        for (key, variant), own in zip(COLUMNS.items(), trained, strict=True)
+        table_of_runs(evaluate(*test_set, variant, runs, last)).assign(column=key)
+        for (key, variant), runs in zip(COLUMNS.items(), trained, strict=True)
     ]
     return pd.concat(tables)

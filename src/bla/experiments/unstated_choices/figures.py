@@ -27,9 +27,9 @@ def choices(effects: pd.DataFrame) -> Figure:
         figure, axes = plt.subplots(rows, 3, figsize=(12, 1 + height * rows), squeeze=False, layout="constrained")
         for line, dataset in zip(axes, datasets, strict=False):
             for axis, (measure, title) in zip(line, titles.items(), strict=True):
-                own = main[(main["dataset"] == dataset) & (main["measure"] == measure)]
+                of_panel = main[(main["dataset"] == dataset) & (main["measure"] == measure)]
                 for place, label in enumerate(labels):
-                    group = own[own["label"] == label]
+                    group = of_panel[of_panel["label"] == label]
                     for step, (_, row) in enumerate(group.iterrows()):
                         at = place + (step - (len(group) - 1) / 2) * 0.08
                         reach = row["high"] - row["difference"]

@@ -1,11 +1,11 @@
 """Choices that the paper does not state, and what each changes.
 
-Five choices that the paper's text does not state affect its numbers: the input normalisation, whether stochastic depth
+Five choices affect the paper's numbers but are not in its text: the input normalisation, whether stochastic depth
 stayed on in the frozen backbone, how the threshold cuts, whether BLA-PH's head was really frozen, and that the variants
 train twice as long as the baseline. Normalisation, stochastic depth and threshold rule are fully crossed; comparisons
 pair run r with run r, which have the same random numbers.
 
-    runs                                  # a row a run, column and preparation, as `experiment.measure` returns them
+    runs                                  # a row per run, column and preparation, as `experiment.measure` returns them
     cells(runs)                           # means with standard errors
     effects(runs)                         # what each choice changes
 """
