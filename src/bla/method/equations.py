@@ -36,7 +36,7 @@ def threshold(weights: Tensor, factor: float | Tensor, rule: ThresholdRule) -> T
     - `subtract`: relu(q - gamma), as in the authors' code; the weights then sum to less than 1, and to 0 if every cell
       is at the bound and factor is 1.
     - `renormalise`: the same, divided by its sum (if that is 0, the weights stay 0).
-    - `indicator`: 1[q > gamma], as the paper prints it (eq. 2); it has no gradient through q.
+    - `indicator`: 1[q > gamma], as printed in the paper (eq. 2); it has no gradient through q.
     """
     if isinstance(factor, Tensor):
         return torch.where(factor == 0, weights, _cut(weights, factor, rule))
@@ -57,8 +57,8 @@ def _cut(weights: Tensor, factor: float | Tensor, rule: ThresholdRule) -> Tensor
 def cells_at_maximum(logits: Tensor) -> Tensor:
     """The hard explanation of bounded logits, as booleans: the cells whose logit equals the image's maximum.
 
-    If a cell reaches the bound, these are the cells with l = 0 (section 3.1); if none does, the largest cell or cells,
-    so that an explanation is never empty (the authors' code).
+    If a cell reaches the bound, these are the cells with l = 0 (section 3.1). Otherwise they are the cells with the
+    largest logit, so that an explanation is never empty (the authors' code).
     """
     return logits == logits.amax(dim=-1, keepdim=True)
 
@@ -69,7 +69,7 @@ def largest_cells(logits: Tensor, k: int) -> Tensor:
 
 
 def pointwise_weights(logits: Tensor, temperature: float) -> Tensor:
-    """Pointwise attention, sigmoid(theta * l) for each cell by itself: at most 0.5 (authors' code; section 3.3)."""
+    """Pointwise attention, sigmoid(theta * l) of each cell separately: at most 0.5 (authors' code; section 3.3)."""
     return torch.sigmoid(temperature * logits)
 
 
@@ -99,7 +99,7 @@ def noise_shape(variant: Explaining, cells: int) -> tuple[int, ...] | None:
 
 
 def soft_explanation(variant: Explaining, logits: Tensor, uniform: Tensor | None) -> Tensor:
-    """The pooling weights `[..., n]` of training; `uniform` is `[..., k, n]` for L2X-F, else None."""
+    """The pooling weights `[..., n]` in training; `uniform` is `[..., k, n]` for L2X-F, else None."""
     if isinstance(variant, L2XF):
         assert uniform is not None, "L2X-F samples its soft explanations"
         return l2x_weights(logits, variant.temperature, gumbel(uniform).movedim(-2, 0))
@@ -114,7 +114,7 @@ def soft_explanation(variant: Explaining, logits: Tensor, uniform: Tensor | None
 def hard_explanation(variant: Explaining, logits: Tensor) -> Tensor:
     """The explanation at test time, as booleans `[..., n]`.
 
-    The cells at the maximum; L2X-F's k largest; for pointwise attention those of weight 0.5, which may be none.
+    The cells at the maximum; for L2X-F the k largest; for pointwise attention the cells of weight 0.5, possibly none.
     """
     if isinstance(variant, L2XF):
         return largest_cells(logits, variant.k)

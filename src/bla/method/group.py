@@ -28,15 +28,15 @@ from bla.runtime.generators import draw, generators_of
 from bla.runtime.seeds import derive_seed
 
 DRAWN_AT_ONCE = 16
-"""Batches whose random numbers are drawn by one call per run: a call per batch would keep a GPU waiting."""
+"""Number of batches whose random numbers are drawn by one call per run: a GPU would wait for a call per batch."""
 
 
 @dataclass(frozen=True)
 class Parameters:
     """Heads `weight` `[R, S, K, C]`, `bias` `[R, S, K]`, and modules `u` `[R, S, C]`, `b` `[R, S]` if there are any.
 
-    `concept` is for a single variant. `frozen`: which variants' heads do not train; `held` bool `[S, 1]` is the same as
-    a tensor if the variants differ, else None.
+    `concept` is for a single variant. `frozen` says which variants' heads do not train; `held` bool `[S, 1]` is the
+    same as a tensor, and None if it is the same for all variants.
     """
 
     weight: Tensor
@@ -107,8 +107,8 @@ class Parameters:
 class Batch(NamedTuple):
     """The images `rows` `[R, B]` of `stored` features `[M, n, C]`, their `labels` `[R, B]` or `[R, B, K]`, and random numbers.
 
-    `keep` bool `[R, B, C]`: the channels that dropout keeps; `noise` `[R, B, k, n]`: uniform numbers; None if not
-    needed.
+    `keep` bool `[R, B, C]`: the channels that dropout keeps; `noise` `[R, B, k, n]`: uniform numbers. Both are None if
+    not needed.
     """
 
     stored: Tensor
@@ -182,7 +182,7 @@ class Step:
         self.converted = torch.empty(runs * largest_batch, cells, channels, device=device)
 
     def __call__(self, stored: Tensor, rows: Tensor, labels: Tensor, keep: Tensor | None, noise: Tensor | None) -> None:
-        """Change the parameters and add to `total`, for the fields of a `Batch`."""
+        """Update the parameters and `total`; the arguments are the fields of a `Batch`."""
         x = self._features(stored, rows)
         scores = self.parameters.scores(x)
         # [R, S, B, C]; without modules there is one cell, the average

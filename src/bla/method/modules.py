@@ -72,13 +72,13 @@ class Module:
         return self.moved(lambda t: t[number : number + 1])
 
     def parameters(self) -> list[Tensor]:
-        """All that trains."""
+        """All trainable tensors."""
         return [self.weight, self.bias, *([self.concept.weight, self.concept.bias] if self.concept else [])]
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> "Module":
         """The same modules with every tensor passed through `move`."""
-        own = self.concept
-        concept = Concept(move(own.weight), move(own.bias), own.rectified) if own else None
+        old = self.concept
+        concept = Concept(move(old.weight), move(old.bias), old.rectified) if old else None
         return Module(move(self.weight), move(self.bias), concept)
 
 
@@ -101,7 +101,7 @@ class Trained:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], rectified: bool = False) -> "Trained":
-        """What `state` returned; `rectified` belongs to a concept vector's settings."""
+        """The inverse of `state`; `rectified` is from the settings of the concept vector."""
         module = concept = None
         if "concept.weight" in state:
             concept = Concept(state["concept.weight"], state["concept.bias"], rectified)
@@ -141,7 +141,7 @@ def pooled(features: Tensor) -> Tensor:
     """
     flat = features.flatten(0, -3)
     result = torch.empty(len(flat), features.shape[-1], device=features.device)
-    # Allocated first: small results between large parts would fragment memory, so that it could not be reused.
+    # Allocated first, because small results between large parts would fragment memory.
     for part, target in zip(flat.split(128), result.split(128), strict=True):
         torch.mean(part.float(), dim=1, out=target)
     return result.view(*features.shape[:-2], 1, features.shape[-1])

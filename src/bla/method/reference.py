@@ -2,7 +2,7 @@
 
     trained = train_one(features[None], labels, bla_t, head, seed, schedule)      # what run 0 of `train` computes
 
-It is slow; `training` does the same for many runs at once. Random numbers are drawn in the same order as there.
+It is slow; `training` does the same for many runs at once. Both draw random numbers in the same order.
 
 Source: Baumhauer et al. 2021, sections 3.1, 3.3 and 4.2.
 """
@@ -20,7 +20,10 @@ from bla.runtime.seeds import derive_seed
 def train_one(
     features: Tensor, labels: Tensor, variant: Variant, head: Head, seed: int, schedule: Schedule, run: int = 0
 ) -> Trained:
-    """Train run number `run` from its head on D draws of features `[D, N, n, C]` and labels `[N]` or `[N, K]`; head and result have R = 1."""
+    """Train one run from its head on D draws of features `[D, N, n, C]` and labels `[N]` or `[N, K]`.
+
+    `head` and the result have R = 1. In each epoch, run number `run` reads draw (run + epoch) mod D.
+    """
     draws, images, cells, channels = features.shape
     order_of, dropout_of, noise_of = (_generator(seed, what) for what in ("order", "dropout", "noise"))
     linear = nn.Linear(channels, head.weight.shape[1])

@@ -39,7 +39,7 @@ def losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the prediction is right, bool `[..., B]`: the class of the highest score, or all classes with a positive score.
+    """Whether the prediction is right, bool `[..., B]`: the class with the highest score, or all with a positive score.
 
     For multi-hot labels this is subset accuracy: every class must be right.
     """
@@ -49,7 +49,7 @@ def correct(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def loss_as(scores: Scores, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of a classifier with these scores; a sigmoid classifier may be applied to images of one class."""
+    """The loss of a classifier with these scores; with sigmoid scores, labels of one class each are made multi-hot."""
     if scores == "sigmoid" and labels.dtype != torch.bool:
         labels = one_hot(labels, logits.shape[-1]).bool()
     return losses(logits, labels)

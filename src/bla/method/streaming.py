@@ -3,17 +3,17 @@
     for pool in pools(features, labels, draw, generators, limit, batch_size, device):
         ...                        # features and labels of some images, and the order in which each run sees them
 
-Without a limit a pass is one permutation of all images, drawn by each run for itself. With a limit the images are read
+Without a limit, a pass is one permutation of all images, and each run draws its own. With a limit, the images are read
 in blocks of neighbouring rows, about a megabyte each, which a disk reads nearly as fast as a whole file. The blocks
 come in random order. Pools of half the limit are filled with blocks and shuffled; while one pool is used, the next is
-read. Each run has its own pools: errors of shared pools would not show in the spread over runs.
+read. Each run has its own pools: the sampling error of shared pools would not show in the spread over runs.
 
 How far is this from a permutation of all images? Every image still occurs once in a pass, at a uniformly random
 position. But images of one block are in the same pool, so a pool is a cluster sample: the variance of its averages,
 such as the share of a class, is 1 + (b - 1) rho times that of a simple random sample (Kish 1965), where b is the number
 of images in a block and rho the correlation within blocks. Stored in random order, as the stage `prepare` stores them,
 images have rho = 0, and a pool is as good as a simple random sample. Sorted by class they have rho = 1, and training
-suffers: with b = 8, as for 49 cells of 1,280 channels, a pool of 8,192 images is worth 1,024. The tests measure both.
+suffers: with b = 8 (49 cells of 1,280 channels), a pool of 8,192 images is worth 1,024. The tests measure both.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,10 +1,10 @@
 """Training of heads and explanation modules on cached features, many runs at once.
 
 Every parameter, generator and result has a leading run dimension R. Each run has its own generators for shuffling,
-dropout and Gumbel noise, so its result does not depend on the group. The runs of a group train as one batched product.
-On a GPU the group is all runs, and each step is replayed as a CUDA graph; on a CPU it is as many runs as fit the cache,
-one group per thread, because operations this small gain little from several threads. Variants with equal seeds can
-train on the same batches (`train_sweep`).
+dropout and Gumbel noise, so its result does not depend on the other runs. Runs train in groups, as one batched product.
+On a GPU all runs are one group, and each step is replayed as a CUDA graph. On a CPU a group is as many runs as fit the
+cache, with one group per thread, because such small operations gain little from several threads. Variants with equal
+seeds can train on the same batches (`train_sweep`).
 
     head = initial_head(seeds, channels=1280, classes=20)
     trained = train(features[None], labels, NoExplanation(explanation="none"), head, seeds, schedule)     # BL
@@ -44,10 +44,10 @@ def train(
     `features` `[D, N, n, C]` are D draws of the same N images; run r reads draw (r + epoch) mod D. They may be half
     precision, and memory maps if `schedule.images_in_memory` is set; batches are computed in single precision on
     `device` (default: that of the features). `labels` are `[N]` or multi-hot `[N, K]`. Epochs are counted from
-    `first_epoch`, so that a module sees draws after those of its head. `group` is the number of runs that train
-    together (default: by device; one for concept vectors and streamed features). `progress` is called after each group
-    with its number of runs. Raises BlaError if a loss is not finite, if L2X-F chooses more cells than there are, or if
-    a concept vector needs more memory than there is.
+    `first_epoch`, so that a module starts with the draws that follow those of its head. `group` is the number of runs
+    that train together (default: by device; one for concept vectors and streamed features). `progress` is called after
+    each group with its number of runs. Raises BlaError if a loss is not finite, if L2X-F chooses more cells than there
+    are, or if a concept vector does not fit into memory.
     """
     return train_sweep(
         features, labels, [variant], head, seeds, schedule, first_epoch, group=group, progress=progress, device=device
@@ -67,13 +67,13 @@ def train_sweep(
     progress: Callable[[int], object] = lambda runs: None,
     device: torch.device | None = None,
 ) -> list[Trained]:
-    """What `train` gives for each variant, trained together: run r of every variant has the same seed.
+    """Train several variants together, with the same results as `train`; run r of every variant has the same seed.
 
-    Hence run r of all variants has the same initial weights, order of images and dropout, and batches are read once for
-    all. If there are several variants, all must have modules, and none a concept vector.
+    So run r has the same initial weights, order of images and dropout in all variants, and batches are read once for
+    all of them. If there are several variants, all must have modules, and none a concept vector.
     """
     assert len(variants) == 1 or not any(isinstance(v, NoExplanation | ConceptVector) for v in variants)
-    device, first, asked = device or features.device, variants[0], group
+    device, first, requested = device or features.device, variants[0], group
     for variant in variants:
         if isinstance(variant, L2XF) and variant.k > features.shape[2]:
             raise BlaError(
@@ -88,7 +88,7 @@ def train_sweep(
     elif not group:
         group = min(-(-len(seeds) // workers), _largest_group(features, schedule.batch_size, device))
     if isinstance(first, ConceptVector):
-        group = group if asked else 1
+        group = group if requested else 1
         workers = min(workers, _concept_vectors_that_fit(group, features.shape[2], features.shape[3], device) // group)
 
     def work(start: int) -> list[Trained]:
@@ -130,7 +130,7 @@ def _joined(parts: Sequence[Trained]) -> Trained:
 
 
 def _concept_vectors_that_fit(runs: int, cells: int, channels: int, device: torch.device) -> int:
-    """How many fit into memory, with gradients and Adam's two moments; BlaError if fewer than `runs`."""
+    """How many concept vectors fit into memory, with gradients and Adam's moments; BlaError if fewer than `runs`."""
     weights = channels * (cells * channels + 1)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
