@@ -19,7 +19,7 @@ def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _upsample(small: NDArray[np.float64], sides: Sequence[int]) -> NDArray[np.float64]:
-    """Bilinear from `[h, w]` to the `sides` (H, W), cells centred, edges held."""
+    """Bilinear upsampling `[h, w]` to `sides` (H, W), between the centres of cells and constant outside them."""
     result = small
     for axis, (count, size) in enumerate(zip(small.shape, sides, strict=True)):
         at = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
