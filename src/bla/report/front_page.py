@@ -34,7 +34,7 @@ def front_page(
     reports: Sequence[str],
     alpha: float,
 ) -> str:
-    """The page as HTML, self-contained but for the reports it links to; `figure3` are the bytes of a PNG."""
+    """The page as HTML, self-contained except for the linked reports; `figure3` is the content of a PNG file."""
     tables = [frame.to_html(index=False, border=0) for frame in layout(table1.fillna({"mark": ""}))]
     two = table_two_layout(table2, dict(zip(table2["method"], table2["title"], strict=True)))
     answered = claims[claims["holds_here"] != ""][["claim", "text", "dataset", "ours", "holds_here", "verdict"]]
