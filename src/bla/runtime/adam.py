@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015): torch's own arithmetic, fused, without the classes of torch.optim.
+"""Adam (Kingma and Ba 2015): torch's fused kernel, without the classes of torch.optim.
 
 The first step of a torch.optim class imports torch's compiler, which takes two seconds: as long as some stages.
 
@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 
 
 class Adam:
-    """The tensors that train, contiguous and requiring gradients, with their moments; betas 0.9 and 0.999 (Keras, torch)."""
+    """Adam for contiguous tensors that require gradients, with their moments; betas 0.9 and 0.999 (Keras, torch)."""
 
     def __init__(self, parameters: Sequence[Tensor], learning_rate: float, epsilon: float) -> None:
         self.parameters, self.learning_rate, self.epsilon = parameters, learning_rate, epsilon
@@ -26,8 +26,8 @@ class Adam:
         """Take one step down the gradient of the loss; tensors on which the loss does not depend are not changed."""
         gradients_or_none = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         state = zip(self.parameters, gradients_or_none, self.first, self.second, self.steps, strict=True)
-        moved = [(p, gradient.contiguous(), *rest) for p, gradient, *rest in state if gradient is not None]
-        parameters, gradients, first, second, steps = (list(values) for values in zip(*moved, strict=True))
+        updated = [(p, gradient.contiguous(), *rest) for p, gradient, *rest in state if gradient is not None]
+        parameters, gradients, first, second, steps = (list(values) for values in zip(*updated, strict=True))
         with torch.no_grad():  # the fused kernel ignores strides
             adam(
                 *(parameters, gradients, first, second, [], steps),

@@ -4,9 +4,8 @@
     arrays = cached(Path(".work"), "maps-cub20-cam", key, make)
 
 A key is a hash of the source of all modules that the work imports (`imports.closure`), the settings used, the content
-of the data, the versions of numerical libraries, and the number of threads. So an edit never leaves an outdated result
-in use, and undoing the edit finds the old result again. Stored files contain their own hash: a damaged file is reported
-and recomputed.
+of the data, the versions of numerical libraries, and the number of threads. So an outdated result is never used. Stored
+files contain their own hash: a damaged file is reported and recomputed.
 
 `fill_store` is for arrays that are written in chunks and may exceed memory; a killed stage resumes after its last full
 chunk.
@@ -40,7 +39,7 @@ LIBRARIES = ("numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torc
 KEY = "[0-9a-f]" * 16
 """The pattern of a key in a file name."""
 READ_AT_ONCE = 1 << 22
-"""Bytes."""
+"""Bytes of a file that are hashed at a time."""
 
 
 def cache_key(
@@ -130,7 +129,7 @@ def _hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def resume_store(folder: Path, name: str, key: str) -> Path:
-    """The folder NAME-KEY of a long computation. Folders of the same name with other keys cannot be resumed and are removed."""
+    """The folder NAME-KEY of a long computation. Removes the folders of other keys, which cannot be resumed."""
     store = folder / f"{name}-{key}"
     for stale in set(folder.glob(f"{name}-{KEY}")) - {store}:
         shutil.rmtree(stale)
@@ -145,7 +144,7 @@ def fill_store(
 ) -> list[Any]:
     """Write several arrays in chunks to `store/NAME.npy`, so that they need not fit in memory.
 
-    `arrays` has the shape and dtype of each. `chunks(start)` yields the rows after the first `start` of `rows`: a part
+    `arrays` has the shape and dtype of each. `chunks(start)` yields the rows from number `start` on, in chunks: a part
     of each array, and a JSON list of notes about these rows. Returns all notes as one list. After a kill, the next call
     resumes after the last full chunk, or starts again if the stored rows do not have the recorded hash. `settle_store`
     then moves the arrays to their final places.
@@ -167,7 +166,7 @@ def fill_store(
             file.truncate()
             files.append(file)
         writer = stack.enter_context(diary.open("a"))
-        for parts, more in chunks(done) if done < rows else ():  # complete if only what came after was interrupted
+        for parts, more in chunks(done) if done < rows else ():  # all rows exist if a later step was interrupted
             for file, part, (name, (_, dtype)) in zip(files, parts, arrays.items(), strict=True):
                 values = np.ascontiguousarray(part, dtype).data
                 hashes[name].update(values)
@@ -185,30 +184,30 @@ def fill_store(
 
 
 def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, int]) -> tuple[int, list[str], Any]:
-    """The number of complete rows of a store, their notes, and their hash; none if the hash is not the recorded one."""
+    """The number of complete rows of a store, their notes and hashes; no rows if a hash is not the recorded one."""
     fresh, hashes = ({name: hashlib.sha256() for name in (*row_bytes, diary.name)} for _ in range(2))
     if not counter.exists() or not all((store / f"{name}.npy").exists() for name in row_bytes):
         return 0, [], fresh
     try:
         state = json.loads(counter.read_text())
-        rows, noted = state["rows"], state["sha256"]
+        rows, recorded = state["rows"], state["sha256"]
         notes = diary.read_text().splitlines()[: state["notes"]]
     except (OSError, ValueError, TypeError, KeyError):
-        rows, noted, notes = 0, {}, []
+        rows, recorded, notes = 0, {}, []
     for line in notes:
         hashes[diary.name].update(line.encode())
     for name in row_bytes:
-        left = rows * row_bytes[name]
+        remaining = rows * row_bytes[name]
         with (store / f"{name}.npy").open("rb") as file:
             try:
                 np.lib.format.read_magic(file)
                 np.lib.format.read_array_header_1_0(file)
             except ValueError:
-                left = 0
-            while left and (part := file.read(min(left, READ_AT_ONCE))):
+                remaining = 0
+            while remaining and (part := file.read(min(remaining, READ_AT_ONCE))):
                 hashes[name].update(part)
-                left -= len(part)
-    if {name: digest.hexdigest() for name, digest in hashes.items()} != noted:
+                remaining -= len(part)
+    if {name: digest.hexdigest() for name, digest in hashes.items()} != recorded:
         print(f"{store}: was changed since it was written; starting again", flush=True)
         return 0, [], fresh
     return rows, notes, hashes

@@ -20,8 +20,8 @@ WARM_UP = 3
 class Replayed:
     """A function of tensors that returns nothing, works in place, and does not wait for the GPU.
 
-    The first argument is read in place; the others, which may be None, are copied to the graph's inputs. Calls with
-    another first argument or other shapes than in the first call are not replayed but run normally.
+    The first argument is read in place; the others, which may be None, are copied to the graph's inputs. A call runs
+    normally, without replay, if its first argument or a shape differs from the first call.
     """
 
     def __init__(self, work: Callable[..., None], device: torch.device) -> None:
@@ -58,7 +58,7 @@ class Replayed:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Pause garbage collection. On an H100, after hundreds of graphs, a capture failed in which earlier graphs were collected."""
+    """Pause garbage collection: on an H100, a capture failed while old graphs (hundreds) were collected."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -12,5 +12,5 @@ def generators_of(seeds: Sequence[int], device: torch.device | str = "cpu") -> l
 
 
 def draw(shape: tuple[int, ...], images: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Uniform numbers `[R, images, *shape]`, those of run r from generator r, on its device."""
+    """Uniform numbers `[R, images, *shape]` on the generators' device; run r uses generator r."""
     return torch.stack([torch.rand(images, *shape, generator=g, device=g.device) for g in generators])

@@ -7,7 +7,8 @@ Imports inside functions count, those under `if TYPE_CHECKING` do not.
 them are in the closure; without it none is, and the caller adds the files it uses. A package's `__init__.py` counts if
 it has code, because it runs when anything in the package is imported.
 
-Imports that cannot be followed are errors: `import_module` of a variable or a relative name, renamed, or passed on.
+Imports that cannot be followed are errors: `import_module` with a variable or a relative name, under another name, or
+passed as an argument.
 """
 
 import ast
@@ -90,8 +91,8 @@ def _file(parts: list[str], packages: dict[str, Path]) -> Path | None:
 
 
 @cache
-def _statements(text: str, own: str, is_package: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names that a module imports, and patterns of those that it imports by name."""
+def _statements(text: str, module_name: str, is_package: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The modules that a module imports, and regular expressions of the modules that it imports by name."""
     names: list[str] = []
     patterns: list[str] = []
     waiting: list[ast.AST] = [ast.parse(text)]
@@ -103,7 +104,7 @@ def _statements(text: str, own: str, is_package: bool) -> tuple[tuple[str, ...],
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            package = own.split(".") if is_package else own.split(".")[:-1]
+            package = module_name.split(".") if is_package else module_name.split(".")[:-1]
             parents = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
@@ -115,7 +116,7 @@ def _statements(text: str, own: str, is_package: bool) -> tuple[tuple[str, ...],
             constant, pattern = _reached(node)
             names += constant
             patterns += pattern
-            waiting += [*node.args, *node.keywords]  # calls of the function are followed
+            waiting += [*node.args, *node.keywords]  # not node.func, which is checked here
             continue
         elif _is_by_name(node):
             raise ValueError(f"line {node.lineno}: import_module is passed on; call it with a string or an f-string")

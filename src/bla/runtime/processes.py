@@ -13,7 +13,8 @@ Result = TypeVar("Result")
 def in_processes(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """Yield `work(item)` of each item in order; a single item is done in this process.
 
-    Work, items and results are sent between processes: module-level functions or partials of them, and plain data.
+    `work`, items and results must be picklable: `work` a module-level function or a partial of one, the others plain
+    data.
     """
     workers = min(len(items), os.cpu_count() or 1)
     if workers <= 1:
