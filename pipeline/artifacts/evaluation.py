@@ -1,4 +1,4 @@
-"""Results of all runs on the test images: tables, arrays by run and image, loss curves, and maps of run 0."""
+"""Results of all runs on the test images: tables, values per run and image, loss curves, and maps of run 0."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ def save_results(
 ) -> None:
     """Write a column's results: a table with a row per run, arrays with a value per run and image, and the loss curve.
 
-    Maps `[N, n]` are kept for run 0 only, for pictures.
+    Maps `[N, n]` are saved for run 0 only, to draw them.
     """
     runs = table_of_runs(result).assign(dataset=dataset, variant=variant, seed=seeds)
     runs["n_classes"] = trained.head.weight.shape[1]

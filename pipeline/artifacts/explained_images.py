@@ -1,4 +1,4 @@
-"""What the stages about faithfulness explain: pairs (test image, class), for the classifiers of all runs."""
+"""The pairs (test image, class) that the stages about faithfulness explain, and the classifiers of all runs."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ class ExplainedImages:
 
     `numbers` int64 `[M]` are indices of test images; `images` uint8 `[M, H, W, 3]` and `classifier` are on the device;
     `labels` are int64 `[M]` or multi-hot bool `[M, K]`. `classes` int64 `[M]` are the classes to explain if images have
-    several; None if each run's predicted class is explained. `slow` bool `[M]` are the images for methods with many
-    forward passes, `checked` those for their repeated explanations.
+    several labels; None if the predicted class of each run is explained. Methods with many forward passes explain only
+    the images `slow` bool `[M]`, and noisy images and random classifiers only for the images `checked` bool `[M]`.
     """
 
     numbers: NDArray[np.int64]
@@ -42,7 +42,7 @@ class ExplainedImages:
 
 
 def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
-    """The images set by `faithfulness`, and the classifier: BL's heads on the backbone, or the network's own tail."""
+    """The images that `faithfulness` selects, and the classifier: BL's heads on the backbone, or the network's own tail."""
     spec, backbone, device = settings.faithfulness, settings.dataset[dataset].backbone, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
@@ -67,7 +67,7 @@ def load_classifier(dataset: str, settings: Settings, extractor: Extractor) -> C
 
 
 def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> tuple[list[object], list[object]]:
-    """For `cache_key`: the settings and data that decide all results from these images and classifiers."""
+    """For `cache_key`: the settings and data on which every result from these images and classifiers depends."""
     weights = [BACKBONES / f"{dataset}.safetensors", HEADS / f"{dataset}.safetensors"]
     used = [settings.dataset[dataset].backbone, str(choose_device())]
     masks = [explained.slow, explained.checked]

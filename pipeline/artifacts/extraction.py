@@ -15,7 +15,10 @@ from pipeline.run.environment import WORK, choose_device
 
 
 def extract_features(dataset: str, backbone: Backbone, seed: int, name: str, stage: Path) -> dict[str, Path]:
-    """Fill a store called `name` with the features of each split (`features.npy` in each); `stage` is the stage's file."""
+    """Fill a store per split with its features, `features.npy`; returns the stores by split.
+
+    The names of their folders start with `name`; `stage` is the source file of the calling stage.
+    """
     device, weights = choose_device(), BACKBONES / f"{dataset}.safetensors"
     images = {split: load_images(dataset, split) for split in SPLITS}
     _, height, width, _ = images["train"].shape

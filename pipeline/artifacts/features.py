@@ -17,7 +17,7 @@ FEATURES = Path("data/features")
 def load_features(dataset: str, split: str, device: "torch.device | None" = None) -> "tuple[Tensor, Tensor]":
     """Half-precision features, train `[D, N, n, C]`, test `[N, n, C]`, and labels `[N]` or multi-hot `[N, K]`.
 
-    On the device, or memory-mapped if there is none.
+    They are on `device`, or memory-mapped if it is None.
     """
     maps, labels = (load_tensor(FEATURES / dataset / f"{split}_{what}.npy") for what in ("features", "labels"))
     features = maps.flatten(-3, -2)

@@ -20,13 +20,13 @@ def save_picture(path: Path, figure: Figure) -> None:
 
 
 def save_pictures(pictures: Mapping[Path, Callable[[], Figure]]) -> None:
-    """Draw and write pictures in one process per core; functions must be usable by `in_processes`."""
+    """Draw and write pictures in one process per core; the functions must be picklable (`in_processes`)."""
     for _ in in_processes(_save, list(pictures.items())):
         pass
 
 
 def remove_others(folder: Path, current: Iterable[Path]) -> None:
-    """Remove pictures that are no longer made."""
+    """Remove all files of `folder` that are not `current` pictures."""
     for path in set(folder.iterdir()) - set(current):
         path.unlink()
 

@@ -43,9 +43,9 @@ def mask_names(dataset: str) -> list[str]:
 def object_masks(
     dataset: str, split: str, numbers: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> NDArray[np.bool_] | None:
-    """The masks bool `[M, H, W]` for explanations of pairs (image, class); None if the dataset has no masks.
+    """A mask bool `[M, H, W]` for each pair (image, class); None if the dataset has no masks.
 
-    The mask with the name of the class, or, if there is none, the union of the image's masks.
+    It is the mask with the name of the class or, if there is none, the union of the image's masks.
     """
     masks = load_masks(dataset, split)
     if masks is None:

@@ -30,12 +30,12 @@ def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) 
 
 
 def own_maps(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """The maps of all methods at their own resolution, `[M, h, w]`, by method; `arrays` are what the stage `maps` writes."""
+    """The maps of all methods at their own resolution, `[M, h, w]`, from the output of the stage `maps`."""
     return {key.removeprefix("maps/"): values for key, values in arrays.items() if key.startswith("maps/")}
 
 
 def cell_maps(arrays: Mapping[str, NDArray[Any]], grid: Grid) -> dict[str, NDArray[np.float64]]:
-    """The maps of all methods as means over the cells, `[M, n]`, by method; `arrays` are what the stage `maps` writes."""
+    """The maps of all methods as means over the cells, `[M, n]`, from the output of the stage `maps`."""
     maps = own_maps(arrays).items()
     return {name: cell_means(torch.from_numpy(values), grid).flatten(1).numpy() for name, values in maps}
 
@@ -47,6 +47,6 @@ def load_sets(dataset: str) -> dict[str, list[list[list[int]]]]:
 
 
 def lime_seeds(seed: int, dataset: str, name: str, patterns_of: str, numbers: NDArray[np.int64]) -> list[int]:
-    """The seed of each image's patterns; the same for all images if the dataset shares patterns."""
-    whose = ["dataset"] * len(numbers) if patterns_of == "dataset" else numbers.tolist()
-    return [derive_seed(seed, dataset, "lime", name, who) for who in whose]
+    """The seed of each image's patterns; the same for all images if `patterns_of` is "dataset"."""
+    owners = ["dataset"] * len(numbers) if patterns_of == "dataset" else numbers.tolist()
+    return [derive_seed(seed, dataset, "lime", name, owner) for owner in owners]

@@ -55,7 +55,7 @@ def save_state(dataset: str, name: str, state: "Mapping[str, Tensor]") -> None:
 
 
 def load_state(dataset: str, name: str) -> "dict[str, Tensor]":
-    """What `save_state` wrote."""
+    """Read the state that `save_state` wrote."""
     import torch
 
     arrays = load_arrays(LEARNED / dataset / f"{name}.safetensors")

@@ -23,7 +23,7 @@ def save_drawn(dataset: str, split: SplitName, data: Split) -> Written:
     """Write a split from memory; it has no boxes."""
     save_array(IMAGES / dataset / f"{split}_images.npy", data.images)
     save_array(IMAGES / dataset / f"{split}_labels.npy", data.labels)
-    (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # left by another dataset of this name
+    (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # of an earlier dataset of this name
     if data.masks is not None:
         save_array(IMAGES / dataset / f"{split}_masks.npy", data.masks)
     return _manifest(split, data.labels.tolist(), data.sources, data.sha256, data.treatment), pd.DataFrame()
@@ -34,8 +34,8 @@ def save_read(
 ) -> Written:
     """Move the arrays of a filled store to their final places; `notes` are those of `fill_images`."""
     files, names = listing.splits[split], ["images", "masks"] if listing.masks else ["images"]
-    (IMAGES / dataset / "manifest.csv").unlink(missing_ok=True)  # arrays of two preparations are never mixed
-    (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # left by another dataset of this name
+    (IMAGES / dataset / "manifest.csv").unlink(missing_ok=True)  # it would not match the new arrays
+    (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # of an earlier dataset of this name
     settle_store(store, {name: IMAGES / dataset / f"{split}_{name}.npy" for name in names})
     labels = label_array([file.label for file in files], len(listing.classes))
     save_array(IMAGES / dataset / f"{split}_labels.npy", labels)
@@ -51,14 +51,14 @@ def save_tables_of(dataset: str, classes: list[str], mask_names: Sequence[str], 
     """Write classes, names of masks, manifest and boxes of both splits, and print how many images were converted."""
     if (IMAGES / dataset / "train_masks.npy").exists():
         save_table(IMAGES / dataset / "masks.csv", pd.DataFrame({"mask": range(len(mask_names)), "name": mask_names}))
-    else:  # left by a dataset of this name with masks
+    else:  # of an earlier dataset of this name, with masks
         (IMAGES / dataset / "masks.csv").unlink(missing_ok=True)
     save_table(IMAGES / dataset / "classes.csv", pd.DataFrame({"label": range(len(classes)), "name": classes}))
     save_table(IMAGES / dataset / "manifest.csv", pd.concat(manifest for manifest, _ in written))
     boxes = pd.concat(boxes for _, boxes in written)
     if len(boxes):
         save_table(IMAGES / dataset / "boxes.csv", boxes)
-    else:  # left by a dataset of this name with boxes
+    else:  # of an earlier dataset of this name, with boxes
         (IMAGES / dataset / "boxes.csv").unlink(missing_ok=True)
     for manifest, _ in written:
         treated = Counter(treatment for treatment in manifest["treatment"] if treatment)
