@@ -42,7 +42,7 @@ class ExplainedImages:
 
 
 def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
-    """The images that `faithfulness` selects, and the classifier: BL's heads on the backbone, or the network's own tail."""
+    """The images that `faithfulness` selects, and the classifier: BL's heads on a backbone, or a network's own tail."""
     spec, backbone, device = settings.faithfulness, settings.dataset[dataset].backbone, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))

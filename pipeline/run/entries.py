@@ -1,21 +1,20 @@
-"""The entries of params.yaml that a stage of several datasets uses."""
+"""The entries of params.yaml used by stages that run on several datasets."""
 
 from bla.base.specs import ClutteredDigits
 from pipeline.run.settings import Settings
 
 
 def running(settings: Settings, experiment: str) -> list[str]:
-    """The datasets of an experiment that run; prints a line if none does."""
+    """The datasets of an experiment that are also in `datasets`; prints a line if there are none."""
     datasets = [name for name in getattr(settings, experiment).datasets if name in settings.datasets]
     if not datasets:
-        print(
-            f"{experiment}: none of {experiment}.datasets runs, so its tables are empty; add one to datasets, or one of those here"
-        )
+        lists = f"{experiment}.datasets and datasets"
+        print(f"{experiment}: its tables are empty, since no dataset is in both {lists}; add one to both")
     return datasets
 
 
 def embedded_digits(settings: Settings) -> ClutteredDigits:
-    """The images that the embedded backbone is trained on."""
+    """The settings of the images on which the embedded backbone is trained."""
     images = settings.dataset["cluttered_digits"].images
     assert isinstance(images, ClutteredDigits)  # checked by load_settings
     return images

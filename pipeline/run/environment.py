@@ -1,4 +1,4 @@
-"""What is set by the environment instead of params.yaml: the device, and the folders of raw data and work files."""
+"""Settings that are not in params.yaml: the device, and the folders of raw data and work files."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def choose_device() -> "torch.device":
 
 
 def wanted_device() -> str:
-    """The value of BLA_DEVICE; BlaError if it is none of the three."""
+    """The value of BLA_DEVICE; BlaError unless it is auto, cpu or cuda."""
     setting = os.environ.get("BLA_DEVICE", "auto")
     if setting not in ("auto", "cpu", "cuda"):
         raise BlaError(f"BLA_DEVICE: must be auto, cpu or cuda, not {setting}")

@@ -1,6 +1,6 @@
 """Estimates of download, disk space and time before `make paper`: `python -m pipeline.run.estimate DATASET ...`.
 
-Rates are measured on this machine for some seconds; only the speed of the connection is assumed.
+Rates are measured on this machine, in some seconds; only the speed of the connection is an assumption.
 """
 
 import importlib
@@ -42,11 +42,11 @@ MEGABYTES_A_SECOND = 10
 
 
 VARIANTS_TRAINED = 6
-"""Columns that take time: the paper's four and two readings of BLA-PH; BL and BL+ train on pooled features, in no time."""
+"""Number of slow columns: the paper's four and two readings of BLA-PH; BL and BL+ (pooled features) take no time."""
 
 
 EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
-"""Images that `make paper` explains, as in the Makefile."""
+"""Numbers of images that `make paper` explains, as in the Makefile."""
 
 
 def main(*datasets: str) -> None:
@@ -55,7 +55,7 @@ def main(*datasets: str) -> None:
     settings = settings.model_copy(update={"faithfulness": settings.faithfulness.model_copy(update=EXPLAINED)})
     entries = {name: settings.dataset[name] for name in datasets}
     if not datasets or not all(isinstance(entry.images, Photographs) for entry in entries.values()):
-        raise BlaError("a plan is for the paper's datasets: cats_vs_dogs, stanford_dogs, caltech_birds")
+        raise BlaError("estimates are for the paper's datasets only: cats_vs_dogs, stanford_dogs, caltech_birds")
     device, total = choose_device(), np.zeros(3)
     measured: dict[str, tuple[float, float, float, int, int]] = {}
     for name, entry in entries.items():
@@ -63,22 +63,22 @@ def main(*datasets: str) -> None:
         if key not in measured:
             measured[key] = _rates(entry, settings.runs, device)
         total += _plan(name, entry, settings, *measured[key])
-    where = data_path(".")
-    where.mkdir(parents=True, exist_ok=True)
-    free = min(shutil.disk_usage(place).free for place in (where, Path()))
+    raw = data_path(".")
+    raw.mkdir(parents=True, exist_ok=True)
+    free = min(shutil.disk_usage(place).free for place in (raw, Path()))
     download, disk, seconds = total
-    # arrays of an interrupted run, which will be resumed
+    # arrays that an interrupted run has already written
     places = [folder / name for folder in (IMAGES, FEATURES) for name in entries]
     places += [store for name in entries for kind in ("images", "features") for store in WORK.glob(f"{kind}-{name}-*")]
     disk -= min(disk, sum(path.stat().st_size for place in places for path in place.rglob("*.npy")))
     print(
-        f"in all: {download / 1e9:.1f} GB to download to {where}, {disk / 1e9:.0f} GB of disk ({free / 1e9:.0f} GB are "
-        f"free), roughly {_duration(seconds + download / MEGABYTES_A_SECOND / 1e6)} on this machine ({device}) if the "
-        f"connection brings {MEGABYTES_A_SECOND} MB/s. Ctrl-C stops at any time; the same command resumes.",
+        f"in all: {download / 1e9:.1f} GB to download to {raw}, {disk / 1e9:.0f} GB of disk ({free / 1e9:.0f} GB are "
+        f"free), roughly {_duration(seconds + download / MEGABYTES_A_SECOND / 1e6)} on this machine ({device}) with a "
+        f"connection of {MEGABYTES_A_SECOND} MB/s. Ctrl-C stops at any time; the same command resumes.",
         flush=True,
     )
     if disk > free:
-        raise BlaError(f"{where}: {disk / 1e9:.0f} GB are needed, {free / 1e9:.0f} GB are free; make room")
+        raise BlaError(f"{raw}: {disk / 1e9:.0f} GB are needed, {free / 1e9:.0f} GB are free; free some space")
 
 
 def _plan(
@@ -97,11 +97,11 @@ def _plan(
     module = importlib.import_module(f"bla.datasets.{entry.images.kind}")
     folder, sizes = data_path(entry.images.kind), {source.name: source.size or 0 for source in module.SOURCES}
     unpacked = {file: folder / re.sub(r"\.(tar|tgz|zip)$", "", file) for file in sizes}
-    lacking = sum(n for file, n in sizes.items() if not (folder / file).exists() and not unpacked[file].is_dir())
+    to_download = sum(n for file, n in sizes.items() if not (folder / file).exists() and not unpacked[file].is_dir())
     train, test = module.COUNTS["train"], module.COUNTS["test"]
     passes = train * entry.backbone.draws + test
     images, features = (train + test) * math.prod(height_and_width(entry.images.image_size)) * 3, passes * numbers * 2
-    disk = lacking + sum(n for file, n in sizes.items() if not unpacked[file].is_dir()) + images + features
+    disk = to_download + sum(n for file, n in sizes.items() if not unpacked[file].is_dir()) + images + features
     times = (
         (train + test) * reading,
         passes * extraction,
@@ -109,13 +109,13 @@ def _plan(
         explained * extraction,
     )
     print(
-        f"{name}: {train + test:,} images; download {lacking / 1e9:.2f} GB; disk {disk / 1e9:.1f} GB, of it "
-        f"{features / 1e9:.1f} GB features; reading {_duration(times[0])}, extraction {_duration(times[1])} "
+        f"{name}: {train + test:,} images; download {to_download / 1e9:.2f} GB; disk {disk / 1e9:.1f} GB "
+        f"({features / 1e9:.1f} GB for features); reading {_duration(times[0])}, extraction {_duration(times[1])} "
         f"({entry.backbone.draws} draws), {runs} runs of {VARIANTS_TRAINED} variants {_duration(times[2])}, explanations "
         f"{_duration(times[3])} ({explained:,} forward passes)",
         flush=True,
     )
-    return lacking, disk, sum(times)
+    return to_download, disk, sum(times)
 
 
 def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
@@ -129,8 +129,7 @@ def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
 
 
 def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:
-    """Seconds per image to read, to extract once, and to train all runs for one epoch; and the cells and channels of its
-    features."""
+    """Seconds per image to read, to extract once, and to train all runs for an epoch; then its cells and channels."""
     size = height_and_width(entry.images.image_size)
     with TemporaryDirectory() as folder:
         noise = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)

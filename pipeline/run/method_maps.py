@@ -1,4 +1,4 @@
-"""The maps of one explanation method on a dataset's test images, cached by all that decides them.
+"""The maps of one explanation method on a dataset's test images, cached with a key of everything they depend on.
 
 maker = MapMaker(dataset, settings)
 for method in maker.methods():
@@ -36,7 +36,7 @@ from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings
 
 STATISTICS_OF = 64
-"""Training images for the statistics of a random network's batch normalisation."""
+"""Number of training images for the statistics of a random network's batch normalisation."""
 
 
 class Method:
@@ -66,11 +66,11 @@ class Method:
 
     @property
     def title(self) -> str:
-        """Its name in tables and pictures."""
+        """The method's name in tables and pictures."""
         return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title)
 
     def key_parts(self) -> tuple[list[object], list[object]]:
-        """For `cache_key`: the settings and data that decide only this method's maps."""
+        """For `cache_key`: the settings and data on which only this method's maps depend."""
         return [self.name, self.settings], list((self.state or {}).values())
 
 
@@ -96,7 +96,7 @@ class MapMaker:
 
     @cached_property
     def random(self) -> list[Classifier]:
-        """Classifiers with more and more random layers, folded."""
+        """Classifiers with more and more random layers, with batch normalisation folded."""
         return folded_cascade(self.intact, self.seed, self.typical)
 
     def levels(self) -> list[str]:
@@ -123,15 +123,15 @@ class MapMaker:
             yield Method(name, self.settings, {key: values[run : run + 1] for key, values in state.items()})
 
     def maps(self, method: Method) -> MethodMaps:
-        """`make_maps` of a method; LIME's own maps are those of the stage `lime`."""
+        """`make_maps` of a method; LIME's maps of the images are those of the stage `lime`."""
         seeds = self._seeds(method.name)
         lime = self.lime["maps"][self.row].reshape(-1, *self.grid) if method.name == "lime" else None
         settings, data = self._key_parts(method)
 
         def work() -> Arrays:
             explained, targets = self.explained, self.targets.to(self.device)
-            which = explained.slow, explained.checked
-            made = make_maps(method.build, self.model, lambda: self.random, self.images, targets, seeds, *which, self.spec.noise, lime)  # fmt: skip
+            subsets = explained.slow, explained.checked
+            made = make_maps(method.build, self.model, lambda: self.random, self.images, targets, seeds, *subsets, self.spec.noise, lime)  # fmt: skip
             sets = np.frombuffer(json.dumps(made.sets).encode(), np.uint8)
             return {"maps": made.maps, "noise": made.noise, "random": made.random, "forwards": np.array(made.forwards), "sets": sets}  # fmt: skip
 
@@ -142,7 +142,7 @@ class MapMaker:
         return MethodMaps(arrays["maps"], sets, arrays["noise"], arrays["random"], arrays["forwards"].item())
 
     def retrained(self, method: Method) -> Arrays:
-        """Maps `[2, M, n]` of a learned method fitted anew to the first and to the last random classifier."""
+        """Maps `[2, M, n]` of a learned method, refitted to the first and to the last random classifier."""
         schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "retrained")  # fmt: skip
         numbers, images = training_images(self.dataset, self.spec.retraining_images)
         (all_features, all_labels), rows = load_features(self.dataset, "train"), torch.from_numpy(numbers)
@@ -165,7 +165,7 @@ class MapMaker:
             if method.variant:
                 self.model.linear_head()
         except BlaError as error:
-            print(f"{self.dataset}: {method.name} is not trained anew on random networks: {error}")
+            print(f"{self.dataset}: {method.name} is not refitted to random classifiers: {error}")
             return False
         return True
 
@@ -175,7 +175,7 @@ class MapMaker:
         return settings, [*data, self.targets, self.typical, *own_data]
 
     def _seeds(self, name: str) -> Tensor:
-        """The seed of each image; LIME's are those of the stage `lime`."""
+        """The seed of each image; LIME has the seeds of the stage `lime`."""
         seed = self.settings.seed
         if name == "lime":
             patterns_of = method_settings(self.settings, "lime", LIME.Settings).patterns_of

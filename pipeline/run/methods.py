@@ -1,7 +1,7 @@
 """Settings of explanation methods: defined in the method's file, with values in params.yaml.
 
-Only the stage `settings` checks all methods' settings. Other stages read those of the methods that they use, so that
-they do not depend on the code of other methods.
+Only the stage `settings` checks the settings of all methods. Every other stage reads the settings of the methods that
+it uses, so that it does not depend on the code of other methods.
 """
 
 from dataclasses import fields

@@ -1,7 +1,7 @@
 """The model of params.yaml, section by section.
 
-Every stage checks the whole file, so that a wrong setting anywhere stops it before it changes a result. A failed check of a
-section raises ValueError with the setting's name relative to it; `load_settings` prefixes the section.
+Every stage checks the whole file, so that a wrong setting anywhere stops the stage before it changes a result. A failed
+check raises ValueError with the setting's name within its section; `load_settings` adds the section's name.
 """
 
 import difflib
@@ -57,7 +57,7 @@ METHODS, NOTEBOOKS = Path("src/bla/explainers"), Path("reports/notebooks")
 ALWAYS = ("lime", "attention")
 """Methods that may not be listed under `explainers`: LIME and the variants' modules are always included."""
 LARGEST_FILE = 1_000_000
-"""Bytes of a params.yaml."""
+"""Largest size of params.yaml in bytes."""
 OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x")
 """Experiments with their own list of datasets."""
 SPECS = (
@@ -345,10 +345,10 @@ def load_settings(path: Path = PARAMS) -> Settings:
 
 def _name(error: Any, raw: Any) -> str:
     """The full name in params.yaml of the setting in a pydantic error."""
-    names, here = [], raw
+    names, section = [], raw
     for step in error["loc"]:
-        if (isinstance(here, dict) and step in here) or (isinstance(here, list) and isinstance(step, int)):
-            here = here[step]
+        if (isinstance(section, dict) and step in section) or (isinstance(section, list) and isinstance(step, int)):
+            section = section[step]
             names.append(str(step))
     return ".".join([*names, str(error["loc"][-1])] if error["type"] == "missing" else names)
 
@@ -356,7 +356,7 @@ def _name(error: Any, raw: Any) -> str:
 def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> str:
     """One line for a pydantic error: the setting's full name in params.yaml, and what is wrong with it.
 
-    `known` are the names from which a misspelt one is guessed (default: all settings).
+    `known` are the names to suggest for a misspelt one (default: all settings).
     """
     name = _name(error, raw)
     names, missing = name.split("."), error["type"] == "missing"
@@ -368,7 +368,7 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
         return (
             f"{name}: unknown setting{sections or did_you_mean(names[-1], _field_names() if known is None else known)}"
         )
-    if error["type"] == "value_error":  # whose text names the setting relative to its section
+    if error["type"] == "value_error":  # its text starts with the name within the section
         return f"{name}.{error['ctx']['error']}" if name else str(error["ctx"]["error"])
     if missing:
         return f"{name}: this setting is missing"

@@ -42,7 +42,7 @@ def run_by_name(words: list[str]) -> None:
 
 
 def _arguments(words: list[str]) -> list[str]:
-    """The arguments, also from `--dataset NAME --variant NAME`: DVC writes a matrix's item like this, quoted for the shell."""
+    """The arguments, or the values of `--dataset NAME --variant NAME`, which DVC passes for an item of a matrix."""
     return words[1::2] if words and words[0].startswith("--") else words
 
 
@@ -71,7 +71,7 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
         sys.exit(_message(name, words, str(error)))
     except FileNotFoundError as error:
         missing = error.filename or str(error).partition(": ")[2] or error
-        sys.exit(_message(name, words, f"{missing}: no such file; run make repro, which makes it"))
+        sys.exit(_message(name, words, f"{missing}: no such file; run make repro to create it"))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
@@ -88,8 +88,8 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory instead of returning it to the kernel; no effect on other systems.
 
-    Activations are freed and allocated again in every batch. On two cores the page faults took half of the time for
-    occluded images of 112 pixels (1,000 images a second with them, 1,900 without).
+    Activations are freed and allocated again in every batch. For occluded images of 112 pixels on two cores, the page
+    faults took half of the time (1,000 images a second with them, 1,900 without).
     """
     largest_from_heap, largest_free = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
     with contextlib.suppress(OSError, AttributeError):
@@ -103,7 +103,7 @@ def _message(name: str, words: list[str], text: str) -> str:
 
 
 def _record(name: str, words: list[str], seconds: float) -> None:
-    """Append where and how long the stage ran to .work/provenance.jsonl."""
+    """Append a record to .work/provenance.jsonl: stage, duration, machine, versions and device."""
     record: dict[str, Any] = {"stage": name, "arguments": words, "seconds": round(seconds, 2)}
     record |= {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": platform.machine(), "cores": os.cpu_count()}
     record |= {"python": platform.python_version(), "numpy": version("numpy"), "torch": version("torch")}

@@ -60,7 +60,7 @@ def test_an_estimate_counts_images_draws_and_bytes(here, estimated, edit_params,
     explained = lime + 40 * (slow + curves) + 3 * 5 * (PATTERNS + slow)
     seconds = images * 0.01, passes * 0.1, 6 * 3 * 18_609 * 0.001, explained * 0.1
     assert line.startswith(f"cats_vs_dogs: {images:,} images; download 0.82 GB; ")
-    assert f"disk {(2 * 824_887_076 + pixels + numbers) / 1e9:.1f} GB, of it {numbers / 1e9:.1f} GB features" in line
+    assert f"disk {(2 * 824_887_076 + pixels + numbers) / 1e9:.1f} GB ({numbers / 1e9:.1f} GB for features)" in line
     assert f"reading {seconds[0] / 60:.0f} min, extraction {seconds[1] / 3600:.1f} h (5 draws)" in line
     assert f"2 runs of 6 variants {seconds[2] / 60:.0f} min" in line
     assert f"explanations {seconds[3] / 3600:.1f} h ({explained:,} forward passes)" in line
