@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -> pd.DataFrame:
-    """Train all runs, draw the explanations of run 0, and return a row per run. BLA's seeds are those of its column."""
+    """Train all runs, draw the explanations of run 0, and return a row per run. BLA has the seeds of its column."""
     runs, tables = min(settings.abandoned_modules.runs, settings.runs), []
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(runs)]
     sets = load_features(dataset, "train"), load_features(dataset, "test")

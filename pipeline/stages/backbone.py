@@ -20,7 +20,7 @@ from pipeline.run.settings import Settings, load_settings
 
 
 def main(dataset: str) -> None:
-    """Train the embedded backbone or read the weights from a file; they must fit and give a spatial map."""
+    """Train the embedded backbone, or read weights from a file; BlaError unless they fit and give a spatial map."""
     settings = load_settings()
     entry = settings.dataset[dataset]
     weights = entry.backbone.weights
@@ -42,7 +42,7 @@ def main(dataset: str) -> None:
 
 
 def _pretrained(settings: Settings, dataset: str) -> Path:
-    """The weights trained on cluttered digits; shared through .work if another dataset uses the same."""
+    """The weights trained on cluttered digits; datasets with the same settings share them in .work."""
     # Stochastic depth is used in extraction only, not in pretraining.
     backbone = replace(settings.dataset[dataset].backbone, stochastic_depth=0, draws=1)
     digits, device, name = (

@@ -1,4 +1,4 @@
-"""Stage `baseline@DATASET`: the columns BL, a head per run, in models/heads/DATASET.safetensors, and BL+."""
+"""Stage `baseline@DATASET`: the column BL, a head per run in models/heads/DATASET.safetensors, and the column BL+."""
 
 from tqdm import tqdm
 
@@ -27,11 +27,11 @@ def main(dataset: str) -> None:
     with tqdm(total=2 * settings.runs, desc=f"{dataset} bl", unit="run", disable=None) as bar:
         try:
             trained, result = train_column(train, test, bl, head, seeds, schedule, 0, device, bar.update)
-            on = trained.head, more_seeds, schedule, schedule.epochs
-            trained_on, result_on = train_column(train, test, bl_plus, *on, device, bar.update)
+            continued = trained.head, more_seeds, schedule, schedule.epochs
+            trained_plus, result_plus = train_column(train, test, bl_plus, *continued, device, bar.update)
         except BlaError as error:
             raise BlaError(f"params.yaml: dataset.{dataset}: bl: {error}") from error
     save_head(HEADS / f"{dataset}.safetensors", trained.head)
     save_results(dataset, "bl", bl, seeds, trained, result)
-    save_trained(dataset, "bl_plus", trained_on)
-    save_results(dataset, "bl_plus", bl_plus, more_seeds, trained_on, result_on)
+    save_trained(dataset, "bl_plus", trained_plus)
+    save_results(dataset, "bl_plus", bl_plus, more_seeds, trained_plus, result_plus)

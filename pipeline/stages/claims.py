@@ -50,14 +50,16 @@ def main() -> None:
 
 def _dataset(settings: Settings, name: str) -> Dataset:
     entry, keys = settings.dataset[name], ["bl", *settings.variants, "bl_plus"]
-    departing = departures(entry.images, entry.backbone, entry.training, settings.runs, settings.statistics.alpha)
+    dataset_departures = departures(
+        entry.images, entry.backbone, entry.training, settings.runs, settings.statistics.alpha
+    )
     patterns = method_settings(settings, "lime", LIME.Settings).patterns
     return Dataset(
         name,
         entry.images.kind,
         int(load_runs(name, ["bl"])["n_classes"].iloc[0]),
         {key: load_column(name, key) for key in keys},
-        departing,
+        dataset_departures,
         variant_departures(settings.variant),
         load_arrays(TABLE_TWO / f"{name}.safetensors"),
         [] if patterns >= PATTERNS else [f"{patterns} patterns of LIME (paper: {PATTERNS})"],

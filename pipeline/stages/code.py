@@ -1,7 +1,7 @@
 """Stage `code`: which source files every stage depends on, and their hashes, in data/code/STAGE.txt.
 
-A stage depends on its file in pipeline/stages/ and on its import closure (`bla.runtime.imports`). Any edit runs this
-stage, and then only the stages whose list has changed.
+A stage depends on its file in pipeline/stages/ and on that file's import closure (`bla.runtime.imports`). Any edit runs
+this stage, and then only the stages whose list has changed.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def main() -> None:
         try:
             save_text(CODE / f"{stage}.txt", code_of(stage))
         except ValueError as error:
-            raise BlaError(f"{error}; its imports must be readable, so that every stage knows its code") from error
+            raise BlaError(f"{error}; the code of a stage is known only if its imports can be followed") from error
     for path in set(CODE.glob("*.txt")) - {CODE / f"{stage}.txt" for stage in stages}:
         path.unlink()  # of stages that no longer exist
 
@@ -29,7 +29,7 @@ def main() -> None:
 def code_of(stage: str, root: Path = Path()) -> str:
     """A line per source file of a stage in the checkout at `root`: hash and path, sorted by path.
 
-    Only the stage `settings` depends on the model of params.yaml, which other closures leave out.
+    Files in `EXEMPT` are left out of all import closures; they are added here for the stage `settings` only.
     """
     packages = {"bla": root / "src/bla", "pipeline": root / "pipeline"}
     files = closure([root / f"pipeline/stages/{stage}.py"], packages=packages)

@@ -15,7 +15,7 @@ from pipeline.run.settings import load_settings
 
 
 def main() -> None:
-    """Write faithfulness.csv, _tests.csv, _methods.csv (their cards), _metrics.csv (what each is) and _per_image.csv.gz."""
+    """Write faithfulness.csv, _tests.csv, _methods.csv and _metrics.csv (descriptions), and _per_image.csv.gz."""
     settings = load_settings()
     methods = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
     titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}

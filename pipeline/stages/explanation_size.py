@@ -36,11 +36,11 @@ def main() -> None:
         spec, head, module = load_variant(dataset, key, settings)
         confidence = confidences(features, spec, head.to(device), module.to(device), scores_of(labels))
         column = load_column(dataset, key)
-        size, correct, of = column.size, column.correct, class_of_each(labels.cpu().numpy())
+        size, correct, classes = column.size, column.correct, class_of_each(labels.cpu().numpy())
         assert size is not None
         made = (
-            per_run(size, confidence, correct, of),
-            per_class(size, of, class_names(dataset)),
+            per_run(size, confidence, correct, classes),
+            per_class(size, classes, class_names(dataset)),
             per_bin(size, confidence, correct, features.shape[1]),
         )
         for rows, table in zip(parts.values(), made, strict=True):

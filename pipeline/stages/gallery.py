@@ -29,7 +29,7 @@ def main(dataset: str) -> None:
 def _columns(dataset: str, settings: Settings) -> Pictures:
     """Input, logits, soft weights, hard explanation and overlay of some test images of run 0, a picture per variant.
 
-    And an overview: some test images, and the explanation of every variant below.
+    Also an overview: some test images, with the explanations of all variants below.
     """
     maps = {variant: load_variant_maps(dataset, variant) for variant in settings.variants}
     numbers, images, classes = chosen_images(dataset, settings.gallery_images)
@@ -38,7 +38,7 @@ def _columns(dataset: str, settings: Settings) -> Pictures:
         heading = f"{COLUMNS.get(variant, variant)} on {dataset}: run 0, test images, true class above"
         if isinstance(settings.variant[variant], L2XF):
             heading += "\n(one sample of the soft weights)"
-        logits, soft, hard = (of_all[numbers] for of_all in values)
+        logits, soft, hard = (of_all_images[numbers] for of_all_images in values)
         path = FIGURES / "explanations" / dataset / f"{variant}.png"
         drawn[path] = partial(explanations, images, logits, soft, hard, classes, heading)
     numbers, images, classes = chosen_images(dataset, OVERVIEW_IMAGES)

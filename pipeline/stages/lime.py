@@ -22,9 +22,9 @@ from pipeline.run.methods import method_settings
 from pipeline.run.settings import load_settings
 
 TWICE = ("maps", "maps_again")
-"""LIME twice, with different patterns: its agreement with itself is the ceiling for other methods."""
+"""LIME runs twice, with different patterns: its agreement with itself is the ceiling for other methods."""
 CHUNK = 4
-"""Images per checkpoint of a killed stage."""
+"""Images per checkpoint: a killed stage resumes after the last one."""
 
 
 def main(dataset: str) -> None:

@@ -1,6 +1,7 @@
 """Stage `maps@DATASET`: the maps of every explanation method on some test images, in data/maps/.
 
-Also for noisy images and random classifiers. Maps are cached per method, so that adding a method recomputes no other.
+Also the maps for noisy images and random classifiers. Maps are cached per method, so that a new method leaves the maps
+of the other methods in the cache.
 """
 
 import json
@@ -24,10 +25,10 @@ from pipeline.run.settings import load_settings
 
 
 def main(dataset: str) -> None:
-    """Write DATASET.safetensors, DATASET.json, the sets of methods that have some, and DATASET.csv, a row per method.
+    """Write DATASET.safetensors, DATASET.json (sets, of methods that return sets), and DATASET.csv (a row per method).
 
-    `maps/METHOD` `[M, h, w]` at the method's own resolution, NaN for images that it did not explain. Means over the n
-    cells: `noise/METHOD` `[M, n]`, for noisy images; `random/METHOD` `[L, M, n]`, for each level of the cascade of
+    `maps/METHOD` `[M, h, w]` at the method's own resolution, NaN for images that it did not explain. As means over the
+    n cells: `noise/METHOD` `[M, n]`, for noisy images; `random/METHOD` `[L, M, n]`, for each level of the cascade of
     random classifiers; `retrained/METHOD` `[2, M, n]`, of learned methods fitted to the first and the last level;
     `runs/METHOD` `[R, M, n]`, Table 2's maps of all runs, from the cached features.
     """
@@ -53,7 +54,7 @@ def main(dataset: str) -> None:
     save_text(MAPS / f"{dataset}.json", json.dumps(sets))
     save_table(MAPS / f"{dataset}.csv", pd.DataFrame(rows))
     slow = maker.explained.slow.sum()
-    print(f"{dataset}: maps of {len(rows)} methods on {len(maker.targets)} images, of slow ones on {slow}")
+    print(f"{dataset}: maps of {len(rows)} methods on {len(maker.targets)} images, of slow methods on {slow}")
 
 
 def _runs(maker: MapMaker, dataset: str) -> dict[str, np.ndarray]:

@@ -33,12 +33,12 @@ def main(dataset: str) -> None:
 
 
 def _read(dataset: str, spec: Files) -> tuple[list[str], tuple[str, ...], list[Any]]:
-    """Write the images of both splits; return classes, names of masks, and `save_read`'s results. BlaError names all bad files."""
+    """Write both splits; return classes, names of masks, and `save_read`'s results. BlaError lists all bad files."""
     listing = find(spec, data_path)
     filled: dict[SplitName, tuple[Path, list[Any]]] = {}
     problems = []
     for split in SPLITS:
-        # By size and time: hashing would take as long as reading. The manifest has the hashes.
+        # Sizes and times, because hashing takes as long as reading. The manifest has the hashes.
         key = cache_key([Path(__file__)], [spec, file_states(listing, split)], [])
         store = resume_store(WORK, f"images-{dataset}-{split}", key)
         try:

@@ -1,4 +1,4 @@
-"""Stage `reports`: notebooks executed by papermill, and a front page, as HTML pages in reports/html/ that read offline."""
+"""Stage `reports`: notebooks executed by papermill, and a front page, as HTML for offline reading in reports/html/."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

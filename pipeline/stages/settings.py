@@ -1,6 +1,6 @@
 """Stage `settings`: check the whole params.yaml, and write the entries of the datasets that run to data/datasets.json.
 
-Stages of several datasets depend on that file, so edits of entries that do not run affect no stage.
+Stages that run on several datasets depend on that file, so editing a dataset that does not run affects no stage.
 """
 
 import json
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def check_methods(settings: Settings) -> None:
-    """Raise BlaError for unknown or wrong settings of a method, or a method listed under the wrong key."""
+    """Raise BlaError for an unknown method, a wrong setting of a method, or a method listed under the wrong key."""
     names = [name for name in explainer_names() if name != "attention"]  # its settings are those of the variants
     for name in settings.explainer:
         if name not in names:

@@ -1,4 +1,4 @@
-"""Stage `small_cnn`: section 4.1, a small network trained whole with and without BLA-T, in reports/tables/ and a figure."""
+"""Stage `small_cnn`: section 4.1, the small CNN with and without BLA-T, trained end to end, in reports/."""
 
 import numpy as np
 import pandas as pd

@@ -11,7 +11,7 @@ from pipeline.run.settings import METRICS, load_settings
 
 
 def main() -> None:
-    """Write table1.csv, table1.md, figure3.svg and .png, and metrics.json (dataset.variant: accuracy, loss, explanation_size)."""
+    """Write table1.csv, table1.md, figure3.svg and .png, and metrics.json (three measures per dataset and variant)."""
     settings = load_settings()
     runs, tests = load_table(TABLES / "runs.csv"), load_table(TABLES / "tests.csv")
     kinds, alpha = {name: settings.dataset[name].images.kind for name in settings.datasets}, settings.statistics.alpha

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
-    """All settings on a dataset: a row per run. Finished sweeps are cached, so that a kill loses at most one."""
+    """All settings on a dataset: a row per run. Finished sweeps are cached, so that a kill loses at most one sweep."""
     spec, schedule, device = settings.temperature_threshold, settings.dataset[dataset].training, choose_device()
     train, test = load_features(dataset, "train", device), load_features(dataset, "test", device)
     heads, runs = load_head(dataset), min(spec.runs, settings.runs)

@@ -17,7 +17,7 @@ def main() -> None:
     tables = []
     for dataset in settings.datasets:
         entry, columns = settings.dataset[dataset], {key: load_column(dataset, key) for key in keys}
-        departing = departures(entry.images, entry.backbone, entry.training, settings.runs, level)
-        about = dataset, entry.images.kind, departing, columns
+        dataset_departures = departures(entry.images, entry.backbone, entry.training, settings.runs, level)
+        about = dataset, entry.images.kind, dataset_departures, columns
         tables.append(column_tests(*about, settings.statistics.resamples, settings.seed))
     save_table(TABLES / "tests.csv", with_holm(pd.concat(tables)))

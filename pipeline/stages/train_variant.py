@@ -19,7 +19,7 @@ def main(dataset: str, variant: str) -> None:
     spec, schedule = settings.variant[variant], settings.dataset[dataset].training
     train, test = load_features(dataset, "train"), load_features(dataset, "test")
     if isinstance(spec, L2XF) and spec.k > train[0].shape[2]:
-        raise BlaError(f"params.yaml: variant.{variant}.k: {spec.k} cells of a map that has {train[0].shape[2]}")
+        raise BlaError(f"params.yaml: variant.{variant}.k: {spec.k} cells cannot be chosen from {train[0].shape[2]}")
     head = load_head(dataset, settings.runs)
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(settings.runs)]
     with tqdm(total=settings.runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:

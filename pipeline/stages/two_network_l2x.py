@@ -56,8 +56,8 @@ def _load(settings: Settings, dataset: str) -> Data:
     spec, backbone, device = settings.two_network_l2x, settings.dataset[dataset].backbone, choose_device()
     (features, labels), (test_features, test_labels) = (load_features(dataset, split, device) for split in SPLITS)
     images, test_images = (load_tensor(IMAGES / dataset / f"{split}_images.npy") for split in SPLITS)
-    pairs = (labels, spec.train_images), (test_labels, spec.test_images)
-    rows, chosen = (torch.from_numpy(spread_over_classes(of.cpu().numpy(), min(count, len(of)))) for of, count in pairs)
+    splits = (labels, spec.train_images), (test_labels, spec.test_images)
+    rows, chosen = (torch.from_numpy(spread_over_classes(y.cpu().numpy(), min(count, len(y)))) for y, count in splits)
     extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (images.shape[1], images.shape[2]))
     coverage = load_coverage(dataset, "test", load_grid(dataset))
     return Data(

@@ -1,4 +1,4 @@
-"""Stage `unstated_choices`: what each choice that the paper leaves open changes, in reports/tables/ and a figure."""
+"""Stage `unstated_choices`: effects of the choices that the paper leaves open, in reports/tables/ and a figure."""
 
 import shutil
 from functools import partial
