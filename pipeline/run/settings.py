@@ -377,9 +377,9 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
         expected = error["ctx"].get("expected_tags")
         if not expected:
             return f"{tag}: this setting is missing"
-        given = str(error["ctx"]["tag"])
+        value = str(error["ctx"]["tag"])
         return (
-            f"{tag}: must be one of {expected}, not {given}{did_you_mean(given, re.findall(r'[a-z_0-9]+', expected))}"
+            f"{tag}: must be one of {expected}, not {value}{did_you_mean(value, re.findall(r'[a-z_0-9]+', expected))}"
         )
     return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
 

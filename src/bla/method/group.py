@@ -219,10 +219,10 @@ def explanations(variants: Sequence[Variant], device: torch.device) -> Callable[
     """
     kinds = []
     for _, group in groupby(variants, lambda v: v.threshold_rule if isinstance(v, BoundedLogits) else v):
-        alike = list(group)
-        numbers = [(v.temperature, v.threshold_factor) for v in alike if isinstance(v, BoundedLogits)]
+        members = list(group)
+        numbers = [(v.temperature, v.threshold_factor) for v in members if isinstance(v, BoundedLogits)]
         settings = torch.tensor(numbers, device=device)[..., None, None].unbind(1) if len(numbers) > 1 else None
-        kinds.append((alike[0], len(alike), settings))
+        kinds.append((members[0], len(members), settings))
 
     def weights_of(scores: Tensor, noise: Tensor | None) -> Tensor:
         weights = []

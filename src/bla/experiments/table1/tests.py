@@ -24,8 +24,8 @@ def column_tests(
 ) -> pd.DataFrame:
     """The paired comparisons on one dataset, without correction: a row per pair of columns and measure.
 
-    `columns` are in the order of Table 1: bl, the variants, bl_plus. Holm corrects the tests of a `family` together. Its
-    name has the data (the paper's datasets with the paper's settings, that is without `departures`; embedded; other
+    `columns` are in the order of Table 1: bl, the variants, bl_plus. Holm corrects the tests of a `family` together.
+    Its name has the data (the paper's datasets with the paper's settings, that is without `departures`; embedded; other
     images) and the comparison (between the paper's columns; with BL+; with further columns).
     """
     variants = [key for key in columns if key not in ("bl", "bl_plus")]
