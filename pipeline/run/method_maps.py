@@ -17,8 +17,8 @@ from torch import Tensor
 
 from bla.base.errors import BlaError
 from bla.base.paper import COLUMNS
-from bla.explainers.all_maps import MethodMaps, features_of, make_maps, retrained_maps
-from bla.explainers.interface import Explainer, LearnedExplainer, State, TrainingData
+from bla.explainers.all_maps import MethodMaps, Subjects, features_of, make_maps, retrained_maps
+from bla.explainers.interface import Explainer, LearnedExplainer, State, TrainingData, add_noise
 from bla.explainers.posthoc.lime import LIME
 from bla.explainers.registry import explainer_class, explainer_files
 from bla.metrics.randomisation import cascade_levels, folded_cascade
@@ -37,6 +37,8 @@ from pipeline.run.settings import Settings
 
 STATISTICS_OF = 64
 """Number of training images for the statistics of a random network's batch normalisation."""
+PARTS = ("maps", "again", "noise", "random", "draws", "forwards")
+"""The fields of `MethodMaps` that are arrays or numbers."""
 
 
 class Method:
@@ -69,6 +71,10 @@ class Method:
         """The method's name in tables and pictures."""
         return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title)
 
+    def properties(self) -> dict[str, bool]:
+        """Whether it is learned, a control, slow, and draws random numbers."""
+        return {name: getattr(self.explainer, name) for name in ("learned", "control", "slow", "seeded")}
+
     def key_parts(self) -> tuple[list[object], list[object]]:
         """For `cache_key`: the settings and data on which only this method's maps depend."""
         return [self.name, self.settings], list((self.state or {}).values())
@@ -86,6 +92,9 @@ class MapMaker:
         self.lime = load_maps(LIME_MAPS / f"{dataset}.safetensors", "lime", dataset, self.numbers)
         self.row = self.spec.run if len(self.lime["targets"]) > 1 else 0
         self.targets = torch.from_numpy(self.lime["targets"][self.row])
+        noise_seeds = torch.tensor([derive_seed(settings.seed, dataset, "noise", number) for number in self.numbers])
+        noisy = add_noise(self.images, self.spec.noise, noise_seeds)
+        self.subjects = Subjects(images=self.images, noisy=noisy, targets=self.targets.to(self.device), slow=self.explained.slow, checked=self.explained.checked)  # fmt: skip
         self.typical = training_images(dataset, STATISTICS_OF)[1].to(self.device)
         self.seed = derive_seed(settings.seed, dataset, "randomisation")
         backbone, weights = settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors"
@@ -98,6 +107,12 @@ class MapMaker:
     def random(self) -> list[Classifier]:
         """Classifiers with more and more random layers, with batch normalisation folded."""
         return folded_cascade(self.intact, self.seed, self.typical)
+
+    @cached_property
+    def draws(self) -> list[list[Classifier]]:
+        """The first and the last level of further cascades, with other random numbers."""
+        seeds = [derive_seed(self.seed, "draw", draw) for draw in range(1, self.spec.random_draws)]
+        return [folded_cascade(self.intact, seed, self.typical, ends=True) for seed in seeds]
 
     def levels(self) -> list[str]:
         """The names of the random classifiers' levels."""
@@ -124,22 +139,22 @@ class MapMaker:
 
     def maps(self, method: Method) -> MethodMaps:
         """`make_maps` of a method; LIME's maps of the images are those of the stage `lime`."""
-        seeds = self._seeds(method.name)
-        lime = self.lime["maps"][self.row].reshape(-1, *self.grid) if method.name == "lime" else None
+        seeds, lime = self._seeds(method.name), []
+        if method.name == "lime":
+            lime = [self.lime["maps"][self.row].reshape(-1, *self.grid), self.lime["maps_again"][self.row]]
         settings, data = self._key_parts(method)
 
         def work() -> Arrays:
-            explained, targets = self.explained, self.targets.to(self.device)
-            subsets = explained.slow, explained.checked
-            made = make_maps(method.build, self.model, lambda: self.random, self.images, targets, seeds, *subsets, self.spec.noise, lime)  # fmt: skip
+            random = (lambda: self.random), (lambda: self.draws)
+            made = make_maps(method.build, self.model, *random, self.subjects, seeds, *lime)
             sets = np.frombuffer(json.dumps(made.sets).encode(), np.uint8)
-            return {"maps": made.maps, "noise": made.noise, "random": made.random, "forwards": np.array(made.forwards), "sets": sets}  # fmt: skip
+            return {name: np.asarray(getattr(made, name)) for name in PARTS} | {"sets": sets}
 
-        data += [] if lime is None else [lime]
-        key = cache_key([Path(__file__), method.file], [*settings, seeds.tolist()], data)
+        settings += [seeds.tolist(), self.spec.random_draws]
+        key = cache_key([Path(__file__), method.file], settings, [*data, self.subjects.noisy, *lime])
         arrays = cached(WORK, f"maps-{self.dataset}-{method.name}", key, work)
-        sets = json.loads(arrays["sets"].tobytes())
-        return MethodMaps(arrays["maps"], sets, arrays["noise"], arrays["random"], arrays["forwards"].item())
+        parts = {name: arrays[name] for name in PARTS} | {"forwards": arrays["forwards"].item()}
+        return MethodMaps(sets=json.loads(arrays["sets"].tobytes()), **parts)
 
     def retrained(self, method: Method) -> Arrays:
         """Maps `[2, M, n]` of a learned method, refitted to the first and to the last random classifier."""
@@ -153,8 +168,8 @@ class MapMaker:
             head, *_, network = self.random
             both = [features.to(self.device), features_of(network, images)]
             sets = [TrainingData(of_classifier, self.grid, images.numpy(), labels.to(self.device), schedule, self.device, schedule.epochs) for of_classifier in both]  # fmt: skip
-            targets, seeds = self.targets.to(self.device), self._seeds(method.name)
-            return {"maps": retrained_maps(method.unfitted, [head, network], sets, seed, self.images, targets, seeds)}
+            seeds = self._seeds(method.name)
+            return {"maps": retrained_maps(method.unfitted, [head, network], sets, seed, self.images, self.subjects.targets, seeds)}  # fmt: skip
 
         key = cache_key([Path(__file__), method.file], [*settings, schedule, seed], [*data, images, features, labels])
         return cached(WORK, f"retrained-{self.dataset}-{method.name}", key, work)
@@ -171,7 +186,7 @@ class MapMaker:
 
     def _key_parts(self, method: Method) -> tuple[list[object], list[object]]:
         (settings, data), (own_settings, own_data) = key_parts(self.explained, self.dataset, self.settings), method.key_parts()  # fmt: skip
-        settings += [self.seed, self.spec.noise, self.spec.run, *own_settings]
+        settings += [self.seed, self.spec.run, *own_settings]
         return settings, [*data, self.targets, self.typical, *own_data]
 
     def _seeds(self, name: str) -> Tensor:

@@ -165,7 +165,9 @@ class Faithfulness(Strict):
     constant_maps: Literal["zero", "leave_out"]
     cells_at_once: Repeats
     orders: Repeats
+    tied_pixels: Literal["orders", "last"]
     noise: Annotated[float, Ge(ge=0), Le(le=1)]
+    random_draws: Repeats
     retraining_images: Annotated[int, Ge(ge=32), Le(le=10_000_000)]
 
     @model_validator(mode="after")

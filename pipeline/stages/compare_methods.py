@@ -15,11 +15,13 @@ from pipeline.run.settings import load_settings
 
 
 def main() -> None:
-    """Write faithfulness.csv, _tests.csv, _methods.csv and _metrics.csv (descriptions), and _per_image.csv.gz."""
+    """Write faithfulness.csv, _tests.csv, _methods.csv and _metrics.csv (descriptions), _randomisation.csv, _per_image.csv.gz."""
     settings = load_settings()
     methods = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
     titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}
-    cards = methods.drop_duplicates("method").drop(columns=["learned", "control", "slow", "forwards", "backwards"])
+    cards = methods.drop_duplicates("method").drop(
+        columns=["learned", "control", "slow", "seeded", "forwards", "backwards"]
+    )
     per_image = pd.concat([load_table(FAITHFULNESS / name / "per_image.csv") for name in settings.datasets])
     text = per_image.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     with replacing(TABLES / "faithfulness_per_image.csv.gz") as part:
@@ -27,4 +29,6 @@ def main() -> None:
     save_table(TABLES / "faithfulness.csv", with_titles(summary(per_image), titles))
     save_table(TABLES / "faithfulness_tests.csv", with_titles(tests(per_image, AGAINST), titles))
     save_table(TABLES / "faithfulness_methods.csv", cards)
+    cascade = pd.concat([load_table(FAITHFULNESS / name / "randomisation.csv") for name in settings.datasets])
+    save_table(TABLES / "faithfulness_randomisation.csv", with_titles(cascade, titles))
     save_table(TABLES / "faithfulness_metrics.csv", pd.DataFrame([asdict(metric) for metric in METRICS]))

@@ -4,7 +4,13 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 
-from bla.experiments.faithfulness.experiment import best_sets, hard_explanations, means_over_images, similarities
+from bla.experiments.faithfulness.experiment import (
+    best_sets,
+    hard_explanations,
+    mean_cascade,
+    means_over_images,
+    similarities,
+)
 from bla.metrics.measure import Subject, measure
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_explained
@@ -36,20 +42,19 @@ def main(dataset: str) -> None:
     modules = {key: (variant, module.run(spec.run).to(device)) for key, (variant, _, module) in loaded.items()}
 
     hard = hard_explanations(features, modules) | best_sets(load_sets(dataset), features.shape[1])
-    rows, points = measure(subject, maps, hard, explained.slow, spec.cells_at_once, spec.orders)
-    similar, random = similarities(arrays, maps, levels, spec.constant_maps)
-    passes = load_table(MAPS / f"{dataset}.csv").melt("method", ["forwards", "backwards"], "metric")
+    rows, points = measure(subject, maps, hard, explained.slow, spec.cells_at_once, spec.orders, spec.tied_pixels)
+    methods = load_table(MAPS / f"{dataset}.csv")
+    random_controls = set(methods.loc[methods["control"] & methods["seeded"], "method"])
+    similar, random = similarities(arrays, maps, levels, spec.constant_maps, random_controls)
+    passes = methods.melt("method", ["forwards", "backwards"], "metric")
     explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for all images
     rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")
     rows = rows.assign(dataset=dataset, image=numbers[rows["image"]], explained_class=targets[rows["image"]])
     rows["ranked"] = rows["image"].isin(numbers[explained.slow])
     columns = ["dataset", "method", "metric", "image", "explained_class", "ranked", "value"]
     save_table(FAITHFULNESS / dataset / "per_image.csv", rows[columns])
-    curves, cascade = (
-        means_over_images(points, ["method", "curve", "cells", "share"]),
-        means_over_images(random, ["method", "level", "layer"]),
-    )
-    for name, table in (("curves", curves), ("randomisation", cascade)):
+    curves = means_over_images(points, ["method", "curve", "cells", "share"])
+    for name, table in (("curves", curves), ("randomisation", mean_cascade(random))):
         table.insert(0, "dataset", dataset)
         save_table(FAITHFULNESS / dataset / f"{name}.csv", table)
     print(f"{dataset}: {rows['metric'].nunique()} metrics of {len(maps)} methods on {len(numbers)} images")

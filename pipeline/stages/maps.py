@@ -28,8 +28,9 @@ def main(dataset: str) -> None:
     """Write DATASET.safetensors, DATASET.json (sets, of methods that return sets), and DATASET.csv (a row per method).
 
     `maps/METHOD` `[M, h, w]` at the method's own resolution, NaN for images that it did not explain. As means over the
-    n cells: `noise/METHOD` `[M, n]`, for noisy images; `random/METHOD` `[L, M, n]`, for each level of the cascade of
-    random classifiers; `retrained/METHOD` `[2, M, n]`, of learned methods fitted to the first and the last level;
+    n cells: `again/METHOD` `[M, n]`, with other random numbers; `noise/METHOD` `[M, n]`, for noisy images;
+    `random/METHOD` `[L, M, n]`, for each level of the cascade of random classifiers; `draws/METHOD` `[D, 2, M, n]`, for
+    the first and the last level of D more cascades; `retrained/METHOD` `[2, M, n]`, of learned methods fitted to them;
     `runs/METHOD` `[R, M, n]`, Table 2's maps of all runs, from the cached features.
     """
     settings = load_settings()
@@ -42,11 +43,11 @@ def main(dataset: str) -> None:
         made, kind = maker.maps(method), method.explainer
         if method.state and maker.can_retrain(method):
             arrays[f"retrained/{method.name}"] = maker.retrained(method)["maps"]
-        arrays |= {f"{name}/{method.name}": getattr(made, name) for name in ("maps", "noise", "random")}
+        arrays |= {
+            f"{name}/{method.name}": getattr(made, name) for name in ("maps", "again", "noise", "random", "draws")
+        }
         sets |= {method.name: made.sets} if made.sets else {}
-        row: dict[str, object] = {"method": method.name, "title": method.title, "learned": kind.learned}
-        row |= {"control": kind.control, "slow": kind.slow, "forwards": made.forwards, "backwards": kind.backwards}
-        rows.append(row | asdict(kind.card))
+        rows.append({"method": method.name, "title": method.title, **method.properties(), "forwards": made.forwards, "backwards": kind.backwards} | asdict(kind.card))  # fmt: skip
     runs = _runs(maker, dataset)
     arrays |= {f"runs/{name}": np.ascontiguousarray(values) for name, values in runs.items()}
     with replacing(MAPS / f"{dataset}.safetensors") as part:

@@ -80,7 +80,12 @@ def test_every_promised_output_exists(project):
     tables |= {f"explanation_size{ending}.csv" for ending in ("", "_runs", "_classes", "_bins")}
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
-    tables |= {"faithfulness_methods.csv", "faithfulness_metrics.csv", "faithfulness_per_image.csv.gz"}
+    tables |= {
+        "faithfulness_methods.csv",
+        "faithfulness_metrics.csv",
+        "faithfulness_randomisation.csv",
+        "faithfulness_per_image.csv.gz",
+    }
     assert {path.name for path in (project / "reports/tables").iterdir() if path.name != ".gitignore"} == tables
     figures = project / "reports/figures"
     assert {path.name for path in (figures / "explanations/cluttered_digits").iterdir()} == {"bla.png", "bla_t.png"}

@@ -10,7 +10,7 @@ from matplotlib import pyplot
 from scipy import stats
 
 from bla.experiments.faithfulness import figures as pictures
-from bla.experiments.faithfulness.experiment import best_sets, means_over_images, similarities
+from bla.experiments.faithfulness.experiment import best_sets, mean_cascade, means_over_images, similarities
 from bla.experiments.faithfulness.tables import summary
 from bla.experiments.faithfulness.tables import tests as compare
 from bla.experiments.runs import with_titles
@@ -206,9 +206,12 @@ def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
     """Output of the stage `maps` for four or more images: no slow map of image 1, a constant CAM of image 2."""
     rng = np.random.default_rng(7)
     arrays = {}
-    for name, levels in (("lime", 3), ("cam", 3), ("bla_t", 3), ("rise", 3)):
+    for name, levels in (("lime", 3), ("cam", 3), ("bla_t", 3), ("rise", 3), ("random", 3)):
         arrays |= {f"{kind}/{name}": rng.normal(size=(images, cells)) for kind in ("maps", "noise")}
         arrays[f"random/{name}"] = rng.normal(size=(levels, images, cells))
+        arrays[f"draws/{name}"] = rng.normal(size=(0 if name in ("lime", "rise") else 2, 2, images, cells))
+        again = rng.normal(size=(images, cells))
+        arrays[f"again/{name}"] = again if name in ("lime", "rise", "random") else np.full_like(again, NAN)
     arrays["retrained/bla_t"] = rng.normal(size=(2, images, cells))
     arrays["maps/rise"][1] = arrays["noise/rise"][1] = np.nan
     arrays["maps/cam"][2] = 0.5
@@ -219,9 +222,9 @@ def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("constant_maps", ["zero", "leave_out"])
 def test_maps_are_compared_with_lime_with_noisy_images_and_with_random_networks(constant_maps):
     arrays, levels = stored_maps(), ["head", "layer 1", "layer 0"]
-    maps = {name: arrays[f"maps/{name}"] for name in ("lime", "cam", "bla_t", "rise")}
+    maps = {name: arrays[f"maps/{name}"] for name in ("lime", "cam", "bla_t", "rise", "random")}
     maps["mask"] = np.random.default_rng(8).random((6, 16))
-    table, cascade = similarities(arrays, maps, levels, constant_maps)
+    table, cascade = similarities(arrays, maps, levels, constant_maps, {"random"})
     values = table.set_index(["method", "metric", "image"])["value"]
 
     def rho(name, other, image):
@@ -232,18 +235,40 @@ def test_maps_are_compared_with_lime_with_noisy_images_and_with_random_networks(
     assert values["bla_t", "stability", 0] == pytest.approx(rho("bla_t", arrays["noise/bla_t"], 0))
     for metric, level in (("randomised_head", 0), ("randomised_network", -1)):
         assert values["rise", metric, 4] == pytest.approx(abs(rho("rise", arrays["random/rise"][level], 4)))
+        draws = [arrays["random/cam"][level], *arrays["draws/cam"][:, level]]
+        assert values["cam", metric, 4] == pytest.approx(np.mean([abs(rho("cam", other, 4)) for other in draws]))
+    assert values["rise", "self_agreement", 4] == pytest.approx(rho("rise", arrays["again/rise"], 4))
     for metric, level in (("retrained_head", 0), ("retrained_network", 1)):
         assert values["bla_t", metric, 5] == pytest.approx(abs(rho("bla_t", arrays["retrained/bla_t"][level], 5)))
     assert np.isnan(values["rise", "lime", 1])  # without a map
     assert (values["cam", "lime", 2] == 0) if constant_maps == "zero" else np.isnan(values["cam", "lime", 2])
-    own = table.groupby("method")["metric"].unique().map(set)
+    own = table.dropna(subset="value").groupby("method")["metric"].unique().map(set)
     always = {"lime", "stability", "randomised_head", "randomised_network"}
-    assert own["cam"] == own["rise"] == always
+    assert own["cam"] == always
+    assert own["rise"] == always | {"self_agreement"}
     assert own["bla_t"] == always | {"retrained_head", "retrained_network"}
-    assert (own["lime"], own["mask"]) == (always - {"lime"}, {"lime"})
-    found = cascade.query("method == 'cam' and image == 3").set_index("level")
+    assert (own["lime"], own["mask"]) == (always - {"lime"} | {"self_agreement"}, {"lime"})
+    assert own["random"] == {"lime", "self_agreement"}  # noise and classifier mean nothing to random numbers
+    found = cascade.query("method == 'cam' and image == 3 and draw == 0").set_index("level")
     assert found["layer"].tolist() == levels
     assert found["value"].tolist() == pytest.approx([abs(rho("cam", other, 3)) for other in arrays["random/cam"]])
+
+
+def test_the_mean_over_random_classifiers_has_their_deviation_and_the_number_of_images():
+    draws = {0: [[0.1, 0.5], [0.3, 0.9], [0.2, NAN]], 1: [[0.7, 0.9]]}  # by level: draws x images
+    points = [
+        {"method": "cam", "level": level, "layer": f"layer {level}", "image": image, "draw": draw, "value": value}
+        for level, of_draws in draws.items()
+        for draw, values in enumerate(of_draws)
+        for image, value in enumerate(values)
+    ]
+    first, second = mean_cascade(pd.DataFrame(points)).to_dict("records")
+    assert first["mean"] == pytest.approx((0.2 + 0.7) / 2)
+    assert (first["n"], first["draws"]) == (2, 3)
+    assert first["standard_error"] == pytest.approx(0.25)
+    assert first["deviation_draws"] == pytest.approx(np.std([0.3, 0.6, 0.2], ddof=1))
+    assert (second["mean"], second["n"], second["draws"]) == (pytest.approx(0.8), 2, 1)
+    assert np.isnan(second["deviation_draws"])
 
 
 def test_means_are_over_images_with_a_value():
@@ -368,6 +393,7 @@ def cascade_points(count: int, fewest: int = 9) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"method": m, "level": level, "layer": f"layer {level}", "mean": rng.random(), "standard_error": 0.05, "n": n}
+            | {"draws": 1 + 2 * (level == 0), "deviation_draws": 0.1 if level == 0 else NAN}
             for m, n in zip(chosen(count)["method"], (fewest, 9, 9, 9), strict=False)
             if m != "mask"
             for level in range(3)
@@ -502,16 +528,19 @@ def test_the_cascade_has_a_line_per_method_and_a_tick_per_layer(fewest, count):
     (chance,) = (line for line in axis.lines if line.get_label() == "unrelated maps, expected")
     orders = np.random.default_rng(1).permuted(np.tile(np.arange(49.0), (20_000, 1)), axis=1)
     assert chance.get_ydata()[0] == pytest.approx(np.abs(spearman(orders[::2], orders[1::2])).mean(), rel=0.03)
-    for bar, (_, own) in zip(axis.containers, given.groupby("method", sort=False), strict=True):
+    for bar, (_, own) in zip(axis.containers[::2], given.groupby("method", sort=False), strict=True):
         np.testing.assert_allclose(bar.lines[0].get_xydata(), own[["level", "mean"]])
         ends = np.array([segment[:, 1] for segment in bar.lines[2][0].get_segments()])
         np.testing.assert_allclose(ends, np.column_stack([own["mean"] - 0.05, own["mean"] + 0.05]))
+    for bar, (_, own) in zip(axis.containers[1::2], given.groupby("method", sort=False), strict=True):
+        ends = np.array([segment[:, 1] for segment in bar.lines[2][0].get_segments() if len(segment) == 2])
+        np.testing.assert_allclose(ends, [[own["mean"].iloc[0] - 0.1, own["mean"].iloc[0] + 0.1]])
 
 
 def test_the_cascade_draws_no_line_across_unmeasured_levels():
     given = cascade_points(4).query("method != 'lime' or level != 1")
     (axis,) = pictures.cascade(given, METHODS, 49).axes
-    drawn = {bar.get_label(): np.array(bar.lines[0].get_ydata(), float) for bar in axis.containers}
+    drawn = {bar.get_label(): np.array(bar.lines[0].get_ydata(), float) for bar in axis.containers[::2]}
     assert np.isnan(drawn["LIME"]).tolist() == [False, True, False]
     assert np.isfinite(drawn["BLA-T"]).all()
 

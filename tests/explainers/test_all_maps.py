@@ -3,19 +3,22 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from small_networks import random_head
 
 from bla.base.paper import VARIANTS
 from bla.base.specs import Backbone, Schedule
-from bla.explainers.all_maps import features_of, maps_of_all_runs, retrained_maps
+from bla.explainers.all_maps import Subjects, features_of, make_maps, maps_of_all_runs, retrained_maps
 from bla.explainers.interface import TrainingData
 from bla.explainers.learned.attention import Attention
 from bla.explainers.posthoc.cam import CAM
+from bla.explainers.registry import explainer_class
 from bla.method.equations import threshold
 from bla.method.modules import Head, Module, Trained
 from bla.networks.backbones import build_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.patches import cell_means
 
 SIDE, CLASSES, CHANNELS = 64, 3, 96
 
@@ -71,3 +74,48 @@ def test_maps_of_all_runs_are_the_same_as_run_by_run(classifier, images, seeds):
             np.testing.assert_allclose(maps[key][run], own, rtol=1e-5)
         cut = threshold(torch.from_numpy(maps["bla_t"][run]), 0.98, "subtract")
         np.testing.assert_allclose(maps["bla_t_after_threshold"][run], cut)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["rise", "lime", "random"])
+def test_a_second_explanation_draws_new_random_numbers(name, classifier, images, targets, seeds):
+    """With the same masks, the maps of a classifier whose output hardly depends on the image would agree by chance."""
+    kind = explainer_class(name)
+    chosen = {"rise": {"masks": 60}, "lime": {"patterns": 100}}.get(name, {})
+    every = np.ones(len(images), bool)
+    subjects = Subjects(images=images, noisy=images, targets=targets, slow=every, checked=every)
+
+    def given(model):
+        return kind(model, kind.Settings(**chosen))
+
+    model = classifier.run(0)
+    made = make_maps(given, model, lambda: [model, model], lambda: [[model, model]], subjects, seeds)
+    first = cell_means(torch.from_numpy(made.maps), (4, 4)).flatten(1).numpy()
+    # images, classifiers and noise are the same everywhere, so that only random numbers can differ
+    others = [made.again, made.noise, *made.random, *([] if kind.slow else made.draws[0])]
+    for place, one in enumerate([first, *others]):
+        for other in others[place:]:
+            assert not np.allclose(one, other)
+    again = make_maps(given, model, lambda: [model, model], lambda: [[model, model]], subjects, seeds)
+    for field in ("maps", "again", "noise", "random", "draws"):
+        np.testing.assert_array_equal(getattr(made, field), getattr(again, field))
+
+
+@torch.no_grad()
+def test_all_methods_explain_the_same_noisy_images_and_only_seeded_methods_explain_an_image_again(
+    classifier, images, targets, seeds
+):
+    seen = []
+
+    class Recorder(CAM):
+        def explain(self, images, targets, seeds):
+            seen.append(images.clone())
+            return super().explain(images, targets, seeds)
+
+    every = np.ones(len(images), bool)
+    noisy = images.flip(0)
+    subjects = Subjects(images=images, noisy=noisy, targets=targets, slow=every, checked=every)
+    made = [make_maps(Recorder, classifier.run(0), list, list, subjects, other) for other in (seeds, seeds + 1)]
+    assert [image.equal(other) for image, other in zip(seen, [images, noisy] * 2, strict=True)] == [True] * 4
+    assert all(np.isnan(maps.again).all() for maps in made)
+    np.testing.assert_array_equal(made[0].noise, made[1].noise)

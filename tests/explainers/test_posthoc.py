@@ -283,3 +283,23 @@ def test_rise_is_the_mean_of_its_masks_weighted_by_the_probability(small, images
             (seen,) = extractor.of_normalised(pixels * torch.from_numpy(mask).float())
             total += probabilities(small, seen)[target] * mask
         np.testing.assert_allclose(found[number], total / (count * presence), atol=1e-4)
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+@pytest.mark.parametrize("value", [1.0, 0.3, 1e-6])
+def test_lime_of_an_output_that_differs_by_rounding_alone_is_zero(output, value, images, targets, seeds):
+    class Saturated(nn.Module):
+        mean = torch.zeros(3)
+
+        def feature_map(self, images):
+            return images.float().permute(0, 3, 1, 2)[:, :, ::16, ::16]
+
+    class Tail(nn.Module):
+        def forward(self, features):
+            rounding = features.mean(dim=(2, 3)) / 255 * 1e-7 * value
+            return (value + rounding)[None]
+
+    model = Classifier(Saturated(), Tail(), "sigmoid").eval()
+    model.register_parameter("place", nn.Parameter(torch.zeros(1)))
+    maps = LIME(model, LIME.Settings(patterns=200, output=output)).explain(images, targets, seeds)
+    assert (maps == 0).all()

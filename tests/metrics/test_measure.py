@@ -18,6 +18,7 @@ from bla.metrics.curves import rank_cells
 from bla.metrics.measure import Subject, few_cells, measure
 from bla.networks.backbones import build_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.patches import cells_of_pixels
 
 LOCALISATION = {"pointing_game", "iou", "precision", "recall", "weight_inside"}
 OF_CURVES = {f"{kind}_{background}" for kind in ("deletion", "insertion") for background in ("black", "blur")}
@@ -68,11 +69,11 @@ def points(curves: pd.DataFrame, curve: str, method: str = "map", image: int = 0
     return curves.query("method == @method and curve == @curve and image == @image").set_index("cells")["value"]
 
 
-def measured(subject: Subject, maps, hard=None, slow=None, at_once=1, orders=2):
+def measured(subject: Subject, maps, hard=None, slow=None, at_once=1, orders=2, tied_pixels="orders"):
     """`measure` with curves for every image."""
     there = np.ones(len(subject.images), bool) if slow is None else np.array(slow)
     maps = {name: np.array(values, float) for name, values in maps.items()}
-    return measure(subject, maps, hard or {}, there, at_once, orders)
+    return measure(subject, maps, hard or {}, there, at_once, orders, tied_pixels)
 
 
 def test_the_most_important_cells_are_8_of_49_or_the_same_share():
@@ -132,7 +133,7 @@ def test_confidence_by_hand():
     # rows are four times 1, then 15/16, 13/16, 11/16, 9/16, 7/16, 5/16, 3/16, 1/16, then 0. A patch has 8 rows.
     upper, lower = (4 + (15 + 13 + 11 + 9) / 16) / 8, (7 + 5 + 3 + 1) / 16 / 8
     whole = probability(4)
-    rows, _ = measured(by_hand(), {"map": [[6, 6, 2, 2]], "constant": [[5, 5, 5, 5]]})
+    rows, _ = measured(by_hand(), {"map": [[6, 6, 2, 2]], "constant": [[5, 5, 5, 5]]}, tied_pixels="last")
     seen = probability(-3 + 6 * upper + lower)
     assert value(rows, "average_drop_100") == pytest.approx(100 * (whole - seen) / whole, abs=1e-4)
     seen = probability(-3 + 6 * upper)  # the larger half are the eight upper rows
@@ -294,19 +295,33 @@ def test_features_are_pooled_over_the_most_important_cells(subject, maps, everyt
 
 def test_confidence_is_of_the_image_times_the_mask(subject, maps, everything):
     rows, _ = everything
+    cells = cells_of_pixels((SIDE, SIDE), (GRID, GRID))
     with torch.no_grad():
         whole = subject.classifier(subject.images)[0].double().softmax(dim=1)
-        for method in ("distinct", "module"):
+        for method in ("distinct", "module", TIED):
             masks = explanation_mask(torch.from_numpy(maps[method]).view(-1, GRID, GRID), (SIDE, SIDE))
+            orders = rank_cells(maps[method], subject.seeds, 2)[:, :, cells]  # the two orders of tied cells
             for share in (100, 50, 15):
-                kept = keep_largest(masks, share / 100)[..., None].float()
-                seen = subject.classifier(subject.images * kept)[0].double().softmax(dim=1)
+                both = [keep_largest(masks, share / 100, orders[:, order])[0][..., None].float() for order in range(2)]
+                seen = [subject.classifier(subject.images * kept)[0].double().softmax(dim=1) for kept in both]
                 for image, target in enumerate(subject.targets):
-                    y, o = whole[image, target].item(), seen[image, target].item()
-                    drop = 100 * (y - o) / y if o < y else 0
+                    y, *of_orders = (p[image, target].item() for p in (whole, *seen))
+                    drop = np.mean([100 * max(0, y - o) / y for o in of_orders])
                     assert value(rows, f"average_drop_{share}", method, image) == pytest.approx(drop, abs=1e-2)
-                    if abs(o - y) > 1e-4:
-                        assert value(rows, f"increase_{share}", method, image) == (100 if o > y else 0)
+                    if min(abs(o - y) for o in of_orders) > 1e-4:
+                        more = np.mean([100 * (o > y) for o in of_orders])
+                        assert value(rows, f"increase_{share}", method, image) == more
+
+
+def test_of_a_constant_map_half_the_cells_are_kept_in_each_random_order_and_by_the_public_rule_the_lower_half():
+    whole = probability(4)
+    rows, _ = measured(by_hand(), {"map": [[1, 1, 1, 1]]}, orders=6)
+    kept = rank_cells(np.ones((1, 4)), [0], 6)[0].numpy() < 2
+    drops = [100 * (whole - probability(-3 + weights)) / whole for weights in kept @ [4, 2, 1, 0]]
+    assert value(rows, "average_drop_100") == 0
+    assert value(rows, "average_drop_50") == pytest.approx(np.mean(drops), abs=1e-4)
+    rows, _ = measured(by_hand(), {"map": [[1, 1, 1, 1]]}, orders=6, tied_pixels="last")
+    assert value(rows, "average_drop_50") == pytest.approx(100 * (whole - probability(-3 + 1 + 0)) / whole, abs=1e-4)
 
 
 def counted(chosen: np.ndarray, mask: np.ndarray) -> list[float]:

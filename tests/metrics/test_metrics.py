@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn.functional import interpolate
 
+from bla.base.rounding import significant
 from bla.metrics import BY_NAME, METRICS
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
 from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_maps, rank_cells
@@ -57,6 +58,11 @@ def test_average_drop_and_increase_by_hand():
     assert increase(whole, explained).mean() == pytest.approx(33.333, abs=1e-3)
 
 
+def kept_pixels(mask: torch.Tensor, share: float) -> torch.Tensor:
+    """`keep_largest` with the last of tied pixels."""
+    return keep_largest(mask, share, torch.zeros_like(mask))[0]
+
+
 def bilinear(small: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear upsampling with pixel centres at halves and clamped borders, pixel by pixel."""
     result = np.empty((height, width))
@@ -79,9 +85,9 @@ def test_an_explanation_mask_is_the_map_scaled_to_0_to_1_and_upsampled_bilinearl
     found = explanation_mask(maps, (10, 12))
     assert found.shape == (2, 10, 12)
     for mask, wanted in zip(found.numpy(), scaled, strict=True):
-        np.testing.assert_allclose(mask, bilinear(np.array(wanted), 10, 12), atol=1e-12)
+        np.testing.assert_allclose(mask, bilinear(np.array(wanted), 10, 12), atol=2.0**-21)
     torch_does = interpolate(torch.tensor(scaled).double()[:, None], (10, 12), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(found, torch_does[:, 0])
+    torch.testing.assert_close(found, torch_does[:, 0], rtol=0, atol=2.0**-21)
 
 
 @pytest.mark.parametrize("constant", [0.0, -2.5, 1e-300, 3e8])
@@ -106,7 +112,7 @@ def test_an_explanation_mask_lies_within_0_and_1(values, kind):
 @pytest.mark.parametrize(("share", "left"), [(0.5, 25_088), (0.15, 7_527)])
 def test_half_and_15_percent_of_224_by_224_distinct_pixels_are_kept(share, left):
     mask = torch.from_numpy(RNG.permutation(224 * 224) + 1.0).view(1, 224, 224)
-    kept = keep_largest(mask, share)
+    kept = kept_pixels(mask, share)
     assert (kept > 0).sum() == left
     assert kept[kept > 0].equal(mask[kept > 0])
     assert kept[kept > 0].min() == 224 * 224 - left + 1  # the largest
@@ -114,49 +120,60 @@ def test_half_and_15_percent_of_224_by_224_distinct_pixels_are_kept(share, left)
 
 def test_a_share_of_1_keeps_all_pixels():
     mask = torch.from_numpy(RNG.random((2, 5, 5)))
-    assert keep_largest(mask, 1).equal(mask)
+    assert kept_pixels(mask, 1).equal(mask)
 
 
 def test_of_pixels_at_the_threshold_the_first_are_dropped():
     #                                gone gone             gone            gone
     mask = torch.tensor([[[0.1, 0.5, 0.5, 0.5, 0.2], [0.5, 0.9, 0.3, 0.5, 0.8]]])
     wanted = [[0, 0, 0, 0.5, 0], [0.5, 0.9, 0, 0.5, 0.8]]
-    np.testing.assert_allclose(keep_largest(mask, 0.5)[0], wanted)
+    np.testing.assert_allclose(kept_pixels(mask, 0.5)[0], wanted)
 
 
 def test_pixels_of_value_0_are_never_kept():
     mask = torch.zeros(1, 4, 5)
     mask[0, 1, :3] = torch.tensor([0.2, 1, 0.4])
-    assert keep_largest(mask, 0.5).equal(mask)
-    assert (keep_largest(mask, 0.1) > 0).sum() == 2
+    assert kept_pixels(mask, 0.5).equal(mask)
+    assert (kept_pixels(mask, 0.1) > 0).sum() == 2
 
 
 def test_of_equal_pixels_the_last_are_kept():
-    kept = keep_largest(torch.ones(1, 10, 10), 0.15)
+    kept = kept_pixels(torch.ones(1, 10, 10), 0.15)
     assert kept.flatten().nonzero().flatten().tolist() == list(range(85, 100))
 
 
 @pytest.mark.parametrize("share", [Fraction(1, 2), Fraction(3, 20), Fraction(9, 10), Fraction(11, 20)])
 def test_the_number_of_kept_pixels_has_no_rounding_error(share):
     for pixels in range(10, 400):
-        kept = keep_largest(torch.arange(1.0, pixels + 1).view(1, 1, -1), float(share))
+        kept = kept_pixels(torch.arange(1.0, pixels + 1).view(1, 1, -1), float(share))
         assert (kept > 0).sum() == math.ceil(pixels * share)
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=8, max_size=30), st.sampled_from([Fraction(1, 2), Fraction(3, 20)]))
-def test_the_largest_pixels_are_kept_as_in_a_loop(values, share):
+@given(
+    st.lists(st.integers(0, 5), min_size=8, max_size=30),
+    st.sampled_from([Fraction(1, 2), Fraction(3, 20)]),
+    st.randoms(use_true_random=False),
+)
+def test_the_largest_pixels_are_kept_as_in_a_loop(values, share, random):
     wanted, goal = list(values), math.ceil(len(values) * share)
     threshold = sorted(values)[math.floor(len(values) * (1 - share)) - 1]
     for place, value in enumerate(values):
         if value < threshold:
             wanted[place] = 0
-    for place, value in enumerate(values):
+    first_out = random.choices(range(4), k=len(values))
+    had_a_choice = False
+    for place in sorted(range(len(values)), key=lambda place: -first_out[place]):
+        value = values[place]
         if value == threshold and sum(v > 0 for v in wanted) > goal:
             wanted[place] = 0
+            had_a_choice = value > 0
+    had_a_choice &= any(value == threshold for value in wanted)
     others = torch.rand(1, 1, len(values))  # another image in the batch changes nothing
-    found = keep_largest(torch.cat([torch.tensor(values).float().view(1, 1, -1), others]), float(share))
+    both = torch.cat([torch.tensor(values).float().view(1, 1, -1), others])
+    found, choice = keep_largest(both, float(share), torch.tensor([first_out, first_out])[:, None])
     assert found[0, 0].tolist() == wanted
+    assert choice.tolist() == [had_a_choice, False]
 
 
 def test_distinct_cells_have_one_order():
@@ -352,3 +369,38 @@ def test_constant_maps_count_as_0_or_are_left_out():
     values = np.array([0.5, np.nan])
     assert scored(values, "zero").tolist() == [0.5, 0]
     np.testing.assert_array_equal(scored(values, "leave_out"), values)
+
+
+NOISY = np.array([0.3, 0.3 * (1 + 1e-15), 0.3 * (1 - 3e-8), 0.7, 1e-9, 1.00001e-9])
+"""Three equal values, in double and in single precision, and two small ones that differ."""
+
+
+def test_values_that_differ_by_rounding_are_equal_for_every_metric():
+    exact = np.array([0.3, 0.3, 0.3, 0.7, 1e-9, 1.00001e-9])
+    other = np.array([5.0, 3, 1, 2, 4, 6])
+    assert spearman(NOISY, other) == spearman(exact, other) == pytest.approx(stats.spearmanr(exact, other).statistic)
+    assert rank_cells(NOISY[None], [3], 20).equal(rank_cells(exact[None], [3], 20))
+    largest = np.array([[[1, 1 - 1e-8], [1 + 1e-8, 0.5]]])
+    left = np.zeros((1, 20, 20), bool)
+    left[0, :, :10] = True
+    assert pointing_game(largest, left) == pytest.approx(2 / 3)
+    almost = np.array([0.5, 0.5])
+    assert increase(almost, almost * (1 + np.array([1e-8, 1e-4]))).tolist() == [0, 100]
+
+
+@pytest.mark.parametrize("constant", [1 / 3, 0.1, 1e-12, -7e5])
+def test_a_map_that_is_constant_up_to_rounding_has_no_order(constant):
+    values = constant * (1 + 1e-15 * RNG.normal(size=49))
+    assert np.isnan(spearman(values, RNG.normal(size=49)))
+    assert len({tuple(order) for order in rank_cells(values[None], [3], 5)[0].tolist()}) == 5
+    assert (explanation_mask(torch.from_numpy(significant(values)).view(1, 7, 7), (224, 224)) == 1).all()
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=9))
+def test_rounding_changes_a_value_by_less_than_a_millionth_and_keeps_order_and_sign(values):
+    exact = np.sort(np.array(values))
+    rounded = significant(exact)
+    np.testing.assert_allclose(rounded, exact, rtol=1e-6, atol=1e-307)
+    assert (np.diff(rounded) >= 0).all()
+    np.testing.assert_array_equal(significant(-exact), -rounded)
+    assert np.isnan(significant(np.array([np.nan])))

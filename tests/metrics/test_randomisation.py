@@ -14,7 +14,7 @@ from bla.explainers.posthoc.grad_cam import GradCAM
 from bla.method.modules import Head
 from bla.metrics.randomisation import cascade, cascade_levels, folded_cascade
 from bla.networks.backbones import build_backbone
-from bla.networks.classifier import Classifier
+from bla.networks.classifier import Classifier, OwnTail
 
 CHANNELS = 96
 
@@ -181,3 +181,17 @@ def test_folded_networks_of_the_cascade_agree_with_unfolded_ones(classifier, ima
         assert not mine.training
         with torch.no_grad():
             torch.testing.assert_close(mine(images), intact(images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("tail", ["pooled", "own"])
+def test_the_ends_of_a_cascade_are_its_first_and_its_last_level(tail, classifier, images):
+    given = classifier.run(0)
+    if tail == "own":
+        layers = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(given.tail.weight.shape[2], 3))
+        given.extractor.network.tail = layers
+        given = Classifier(given.extractor, OwnTail(given.extractor.network)).eval()
+    first, *_, last = cascade(given, 12, images)
+    ends = list(cascade(given, 12, images, ends=True))
+    assert len(ends) == 2
+    for end, level in zip(ends, (first, last), strict=True):
+        assert all(value.equal(level.state_dict()[name]) for name, value in end.state_dict().items())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bla.networks.patches import cell_means, occlude, patch_of_pixel
@@ -55,3 +55,17 @@ def test_a_map_at_the_resolution_of_the_grid_is_unchanged(dtype):
     assert cell_means(values, (5, 5)) is values
     assert cell_means(values, (2, 2)).dtype == dtype
     torch.testing.assert_close(cell_means(values, (1, 1))[:, 0, 0], values.mean(dim=(1, 2)))
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(9, 40),
+    st.sampled_from([torch.float, torch.double]),
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=81, max_size=81),
+)
+@example(9, 260, torch.double, [0.1] * 81)
+@settings(deadline=None)
+def test_the_mean_over_equal_pixels_is_exact_where_the_grid_does_not_divide_the_side(grid, side, dtype, values):
+    cells = torch.tensor(values[: grid**2], dtype=dtype).view(1, grid, grid)
+    patch = patch_of_pixel(side, grid)
+    assert cell_means(cells[:, patch][:, :, patch], (grid, grid)).equal(cells)

@@ -1,6 +1,6 @@
-"""All maps of one method: of the images, of the images with noise, and on classifiers with more and more random layers.
+"""All maps of one method: of the images, of the images with noise, and on classifiers with random layers.
 
-    arrays = make_maps(GradCAM, classifier, lambda: random, images, targets, seeds, slow, checked, noise=0.02)
+    arrays = make_maps(GradCAM, classifier, lambda: levels, lambda: draws, subjects, seeds)
 
 And maps of learned methods fitted anew to random classifiers: a module never reads the head, so a random head alone
 would not change its maps.
@@ -15,22 +15,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bla.base.specs import BoundedLogits, Explaining
-from bla.explainers.interface import (
-    Explainer,
-    LearnedExplainer,
-    Sets,
-    TrainingData,
-    add_noise,
-    cell_maps,
-    explain_in_batches,
-)
+from bla.explainers.interface import Explainer, LearnedExplainer, Sets, TrainingData, cell_maps, explain_in_batches
 from bla.explainers.posthoc.cam import cam
 from bla.method.equations import logits_of, soft_weights, threshold
 from bla.method.modules import Module
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for, cell_means
+from bla.runtime.seeds import derive_seed
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subjects:
+    """M pairs (image, class) to explain, and which of them a slow method explains.
+
+    `images` and the same images with noise, `noisy`, are uint8 `[M, H, W, 3]`; `targets` int64 `[M]`. A slow method
+    explains the images that are `slow` (bool `[M]`); a second time, with noise and on random classifiers only those
+    that are `checked`.
+    """
+
+    images: Tensor
+    noisy: Tensor
+    targets: Tensor
+    slow: NDArray[np.bool_]
+    checked: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -38,64 +47,70 @@ class MethodMaps:
     """The maps of one method for M images; NaN, or an empty list, for images that it did not explain.
 
     `maps` `[M, h', w']` at the method's own resolution; `sets` of cells, if the method returns sets. Means over the n
-    cells: `noise` `[M, n]`, of the images with noise, and `random` `[L, M, n]`, on each of the L randomised
-    classifiers. `forwards` is the number of forward passes per map.
+    cells: `again` `[M, n]`, with other random numbers (all NaN for a method without); `noise` `[M, n]`, of the images
+    with noise; `random` `[L, M, n]`, on each of the L random classifiers of the cascade; `draws` `[D, 2, M, n]`, on
+    the first and the last of D more cascades. `forwards` is the number of forward passes per map.
     """
 
     maps: Array
     sets: Sets
+    again: Array
     noise: Array
     random: Array
+    draws: Array
     forwards: float
 
 
 def make_maps(
     build: Callable[[Classifier], Explainer],
     classifier: Classifier,
-    randomised: Callable[[], Sequence[Classifier]],
-    images: Tensor,
-    targets: Tensor,
+    levels: Callable[[], Sequence[Classifier]],
+    draws: Callable[[], Sequence[Sequence[Classifier]]],
+    subjects: Subjects,
     seeds: Tensor,
-    slow: NDArray[np.bool_],
-    checked: NDArray[np.bool_],
-    noise: float,
     maps: Array | None = None,
+    again: Array | None = None,
 ) -> MethodMaps:
-    """All maps of one method; `maps` `[M, h, w]`, if given, are used for the images themselves.
+    """All maps of one method; `maps` `[M, h, w]` and `again` `[M, n]`, if given, are not computed.
 
-    A slow method explains the images that are `slow` (bool `[M]`); noise, and the first and last random classifier, are
-    tried on those that are `checked`. Other methods explain all images on all classifiers. `noise` is a standard
-    deviation.
+    Each explanation of an image draws its own random numbers from the image's seed (`seeds` `[M]`): with the same ones
+    two maps would agree because of them. Slow methods explain only the first and last of the `levels`, and no `draws`.
     """
     method = build(classifier)
-    every = np.ones(len(targets), bool)
-    chosen, again = (slow, checked) if method.slow else (every, every)
-    grid = method.grid(images)
+    every = np.ones(len(seeds), bool)
+    chosen, checked = (subjects.slow, subjects.checked) if method.slow else (every, every)
+    grid = method.grid(subjects.images)
 
-    def explain(method: Explainer, images: Tensor, which: NDArray[np.bool_]) -> tuple[Array, Sets]:
+    def explain(method: Explainer, images: Tensor, which: NDArray[np.bool_], purpose: str) -> tuple[Array, Sets]:
         rows = torch.from_numpy(np.nonzero(which)[0])
+        fresh = torch.tensor([derive_seed(seed, purpose) if purpose else seed for seed in seeds[rows].tolist()])
         on_device = rows.to(images.device)
-        values, sets = explain_in_batches(method, images[on_device], targets[on_device], seeds[rows])
-        result = np.full((len(targets), *values.shape[1:]), np.nan)
+        values, sets = explain_in_batches(method, images[on_device], subjects.targets[on_device], fresh)
+        result = np.full((len(seeds), *values.shape[1:]), np.nan)
         result[which] = values.double().numpy()
-        placed: Sets = [[] for _ in targets] if sets else []
+        placed: Sets = [[] for _ in seeds] if sets else []
         for row, of_image in zip(rows.tolist(), sets, strict=bool(sets)):
             placed[row] = of_image
         return result, placed
 
-    def cells(values: Array) -> Array:
-        return np.asarray(cell_means(torch.from_numpy(values), grid).flatten(1).numpy())
+    def cells(method: Explainer, images: Tensor, purpose: str) -> Array:
+        values = torch.from_numpy(explain(method, images, checked, purpose)[0])
+        return np.asarray(cell_means(values, grid).flatten(1).numpy())
 
-    first, sets = explain(method, images, chosen) if maps is None else (maps, [])
+    first, sets = explain(method, subjects.images, chosen, "") if maps is None else (maps, [])
     before = classifier.forwards
-    noisy = cells(explain(method, add_noise(images, noise, seeds), again)[0])
-    forwards = (classifier.forwards - before) / again.sum()
-    classifiers = randomised()
+    noisy = cells(method, subjects.noisy, "noise")
+    forwards = (classifier.forwards - before) / checked.sum()
+    if again is None:
+        again = cells(method, subjects.images, "again") if method.seeded else np.full_like(noisy, np.nan)
+    classifiers = levels()
     random = np.full((len(classifiers), *noisy.shape), np.nan)
     for level, other in enumerate(classifiers):
         if not method.slow or level in (0, len(classifiers) - 1):
-            random[level] = cells(explain(build(other), images, again)[0])
-    return MethodMaps(first, sets, noisy, random, forwards)
+            random[level] = cells(build(other), subjects.images, f"level {level}")
+    more = [] if method.slow else draws()
+    drawn = [[cells(build(o), subjects.images, f"draw {d}, {e}") for e, o in enumerate(ends)] for d, ends in enumerate(more)]  # fmt: skip
+    return MethodMaps(first, sets, again, noisy, random, np.array(drawn).reshape(-1, 2, *noisy.shape), forwards)
 
 
 def retrained_maps(

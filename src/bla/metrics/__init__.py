@@ -121,7 +121,7 @@ METRICS = (
     ),
     Metric(
         "randomised_head", "similarity, random head", "lower", "Spearman's |ρ|", "|ρ(map, map of the classifier with a random head)|",
-        "The head's weights are drawn anew and the same class is explained. "
+        "The head's weights are drawn anew and the same class is explained; the mean over several draws, one for slow methods. "
         "A map that stays as it was, or is reversed, does not depend on what decides the class.",
         "Adebayo et al. 2018",
     ),
@@ -144,8 +144,14 @@ METRICS = (
         "Adebayo et al. 2018, for learned explanations",
     ),
     Metric(
+        "self_agreement", "agreement with itself", "higher", "Spearman's ρ", "ρ(map, map with other random numbers)",
+        "A method that draws random masks or patterns explains the image once more with other ones. "
+        "No other similarity of its maps can be expected to be larger.",
+        "Baumhauer et al. 2021, section 4.3, for LIME",
+    ),
+    Metric(
         "stability", "stability", "higher", "Spearman's ρ", "ρ(map, map of the image with noise)",
-        "Gaussian noise that hardly shows is added to the pixels and the same class is explained. "
+        "Gaussian noise that hardly shows, the same for all methods, is added to the pixels and the same class is explained. "
         "A map that changes its order says more about noise than about the image.",
         "Yeh et al. 2019, with rank correlation",
     ),

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.rounding import significant
+
 
 def rank_cells(maps: NDArray[np.float64], seeds: list[int], orders: int) -> Tensor:
     """The rank of every cell, 0 for the most important, in Q = `orders` orders of each map `[B, n]`: `[B, Q, n]`.
@@ -19,7 +21,7 @@ def rank_cells(maps: NDArray[np.float64], seeds: list[int], orders: int) -> Tens
     Ties are broken at random in each order, from the image's seed.
     """
     ranks = []
-    for values, seed in zip(maps, seeds, strict=True):
+    for values, seed in zip(significant(maps), seeds, strict=True):
         rng = np.random.default_rng(seed)
         lots = [rng.permutation(len(values)) for _ in range(orders)]
         ranks.append([np.argsort(np.lexsort((lot, -values))) for lot in lots])

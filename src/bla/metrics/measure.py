@@ -9,6 +9,7 @@ methods are measured on the same images; an occluded image that several methods 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,16 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.rounding import significant
 from bla.explainers.occlusion import blurred, occluded_logits, patch_masks
 from bla.method.scores import correct, loss_as
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
 from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_maps, rank_cells
 from bla.metrics.localisation import coverage, overlap, pointing_game, weight_inside
 from bla.networks.classifier import Classifier
-from bla.networks.patches import Grid
+from bla.networks.patches import Grid, cells_of_pixels
 
 Array = NDArray[np.float64]
 SHARES = (100, 50, 15)
+TiedPixels = Literal["orders", "last"]
 AT_ONCE = 4096
 """Pooled maps per batch."""
 FEW_CELLS = 8 / 49
@@ -68,11 +71,13 @@ def measure(
     slow: NDArray[np.bool_],
     at_once: int,
     orders: int,
+    tied_pixels: TiedPixels = "orders",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores, a row per method, metric and image, and the points of the curves.
 
     `hard` `[M, n]` are hard explanations of methods that have them; for others it is the most important cells. Deletion
-    and insertion curves are computed for the images that are `slow` (bool `[M]`). Columns: method, metric, image (0 to
+    and insertion curves are computed for the images that are `slow` (bool `[M]`). `tied_pixels`, of average drop at 50
+    and 15 %, are taken in the `orders` of their cells, or the last ones of the image are kept. Columns: method, metric, image (0 to
     M - 1), value; and method, curve, cells, share, image, value.
     """
     cells = subject.features.shape[1]
@@ -92,7 +97,9 @@ def measure(
         rows = np.nonzero(np.isfinite(values).all(axis=1))[0]
         if not len(rows):
             continue
-        for metric, scores_of_images in _confidence(subject, values[rows], rows).items():
+        for metric, scores_of_images in _confidence(
+            subject, values[rows], ranks[name][rows], rows, tied_pixels
+        ).items():
             add(name, metric, rows, scores_of_images)
         by_features = _by_features(subject, ranks[name][rows], rows, steps[1:])
         for curve, of_steps in by_features.items():
@@ -120,22 +127,44 @@ def measure(
     return pd.concat(scores, ignore_index=True), points[["method", "curve", "cells", "share", "image", "value"]]
 
 
-def _confidence(subject: Subject, maps: Array, pairs: NDArray[np.intp]) -> dict[str, Array]:
-    """Average drop and increase of confidence at each share, `[B]` each."""
+def _confidence(
+    subject: Subject, maps: Array, ranks: Tensor, pairs: NDArray[np.intp], tied_pixels: TiedPixels
+) -> dict[str, Array]:
+    """Average drop and increase of confidence at each share, `[B]` each.
+
+    Of tied pixels those go first whose cell ranks last in `ranks` `[B, Q, n]`; scores are means over the Q orders.
+    """
     rows = torch.from_numpy(pairs).to(subject.images.device)
     images = subject.images[rows]
-    masks = explanation_mask(torch.from_numpy(maps).view(-1, *subject.grid).to(images.device), images.shape[1:3])
-    shares = torch.stack([torch.ones_like(masks), *(keep_largest(masks, share / 100) for share in SHARES)]).float()
-    every = occluded_logits(subject.classifier, images, lambda image, number: shares[number, image], len(shares))
-    probabilities = np.stack(
-        [subject.classifier.probabilities(logits[0].double()).cpu().numpy() for logits in every]
-    )  # [B, 4, K]
-    of_target = np.take_along_axis(probabilities, subject.targets[pairs][:, None, None], axis=2)[..., 0]
+    size = images.shape[1:3]
+    masks = explanation_mask(torch.from_numpy(significant(maps)).view(-1, *subject.grid).to(images.device), size)
+    cells = cells_of_pixels(size, subject.grid).to(images.device)
+    drops, increases = np.zeros((2, ranks.shape[1], len(SHARES), len(pairs)))
+    again = torch.ones(len(pairs), dtype=torch.bool)
+    for order in range(ranks.shape[1]):
+        if not again.any():  # no image has tied pixels at a bound, so further orders give the same scores
+            drops[order:], increases[order:] = drops[0], increases[0]
+            break
+        first_out = ranks[:, order].to(images.device)[:, cells] if tied_pixels == "orders" else torch.zeros_like(masks)
+        kept, ties = zip(*(keep_largest(masks, share / 100, first_out) for share in SHARES), strict=True)
+        probabilities = _target_probabilities(subject, pairs, torch.stack([torch.ones_like(masks), *kept]).float())
+        drops[order] = average_drop(probabilities[0], probabilities[1:])
+        increases[order] = increase(probabilities[0], probabilities[1:])
+        again = torch.stack(ties).any(dim=0) if tied_pixels == "orders" else torch.zeros_like(again)
     scores = {}
-    for place, share in enumerate(SHARES, start=1):
-        scores[f"average_drop_{share}"] = average_drop(of_target[:, 0], of_target[:, place])
-        scores[f"increase_{share}"] = increase(of_target[:, 0], of_target[:, place])
+    for place, share in enumerate(SHARES):
+        scores[f"average_drop_{share}"] = drops[:, place].mean(axis=0)
+        scores[f"increase_{share}"] = increases[:, place].mean(axis=0)
     return scores
+
+
+def _target_probabilities(subject: Subject, pairs: NDArray[np.intp], masks: Tensor) -> Array:
+    """The probability of each pair's class when its image is multiplied by masks `[S, B, H, W]`: `[S, B]`."""
+    images = subject.images[torch.from_numpy(pairs).to(subject.images.device)]
+    every = occluded_logits(subject.classifier, images, lambda image, number: masks[number, image], len(masks))
+    probabilities = [subject.classifier.probabilities(logits[0].double()).cpu().numpy() for logits in every]
+    targets = subject.targets[pairs][:, None, None]
+    return np.take_along_axis(np.stack(probabilities), targets, axis=2)[..., 0].T
 
 
 def _by_features(subject: Subject, ranks: Tensor, pairs: NDArray[np.intp], steps: list[int]) -> dict[str, Array]:

@@ -21,21 +21,25 @@ from bla.networks.classifier import Classifier
 from bla.runtime.seeds import derive_seed
 
 
-def cascade(classifier: Classifier, seed: int, images: Tensor) -> Iterator[Classifier]:
+def cascade(classifier: Classifier, seed: int, images: Tensor, ends: bool = False) -> Iterator[Classifier]:
     """Yield copies of the classifier with a random head, then with one more random layer each time.
 
-    Batch normalisation in random layers takes the mean and variance of its input for `images` (uint8 `[B, H, W, 3]`).
+    With `ends` only the first and the last of these. Batch normalisation in random layers takes the mean and variance
+    of its input for `images` (uint8 `[B, H, W, 3]`).
     """
     random = copy.deepcopy(classifier)
     if random.is_pooled:
         _randomise(list(random.tail.parameters()), derive_seed(seed, "head"))
         yield copy.deepcopy(random)
     norms: list[_BatchNorm] = []
-    for name, layer in reversed(_layers_of(random)):
+    parts = list(reversed(_layers_of(random)))
+    first = not random.is_pooled
+    for number, (name, layer) in enumerate(parts):
         _randomise(list(layer.parameters()), derive_seed(seed, name))
         norms += [part for part in layer.modules() if isinstance(part, _BatchNorm)]
-        _measure(norms, random, images)
-        yield copy.deepcopy(random)
+        if not ends or (first and number == 0) or number == len(parts) - 1:
+            _measure(norms, random, images)
+            yield copy.deepcopy(random)
 
 
 def cascade_levels(classifier: Classifier) -> list[str]:
@@ -85,8 +89,8 @@ def _randomise(parameters: list[Tensor], seed: int) -> None:
         values.copy_(values.mean() + values.std(correction=0) * noise)
 
 
-def folded_cascade(intact: Classifier, seed: int, images: Tensor) -> list[Classifier]:
+def folded_cascade(intact: Classifier, seed: int, images: Tensor, ends: bool = False) -> list[Classifier]:
     """`cascade` with batch normalisation folded into convolutions for faster inference; on the images' device."""
-    classifiers = [random.cpu() for random in cascade(intact, seed, images)]
+    classifiers = [random.cpu() for random in cascade(intact, seed, images, ends)]
     folded = [random.with_extractor(fold_batch_norm(random.extractor)) for random in classifiers]  # type: ignore[arg-type]
     return [random.to(images.device).eval() for random in folded]

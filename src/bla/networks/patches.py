@@ -36,7 +36,10 @@ def occlude(images: Tensor, patterns: Tensor, grid: Grid) -> Tensor:
 
 
 def cell_means(values: Tensor, grid: Grid) -> Tensor:
-    """Means `[B, h, w]` of values `[B, H, W]` over the patches; values of the grid's size are returned unchanged."""
+    """Means `[B, h, w]` of values `[B, H, W]` over the patches; values of the grid's size are returned unchanged.
+
+    The mean of equal values is exactly this value, also where patches differ in size.
+    """
     if values.shape[1:] == tuple(grid):
         return values
     sides = values.shape[1:]
@@ -46,5 +49,7 @@ def cell_means(values: Tensor, grid: Grid) -> Tensor:
     for axis, cells in zip((1, 2), grid, strict=True):
         patch = patch_of_pixel(values.shape[axis], cells).to(values.device)
         share = one_hot(patch, cells).to(values.dtype)
-        values = (values.movedim(axis, 2) @ (share / share.sum(dim=0))).movedim(2, axis)
+        first = values.index_select(axis, share.argmax(dim=0))  # the first row or column of each patch
+        differences = values - first.index_select(axis, patch)
+        values = first + (differences.movedim(axis, 2) @ (share / share.sum(dim=0))).movedim(2, axis)
     return values

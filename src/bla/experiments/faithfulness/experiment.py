@@ -1,6 +1,6 @@
-"""Similarity of maps: to LIME's, to those of noisy images, and to those of randomised classifiers."""
+"""Similarity of maps: to LIME's, to a second map of the method, to maps of noisy images and of random classifiers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,12 +36,19 @@ def best_sets(sets: Mapping[str, Sequence[Sequence[Sequence[int]]]], cells: int)
 
 
 def similarities(
-    arrays: Mapping[str, Array], maps: Mapping[str, Array], levels: Sequence[str], constant_maps: str
+    arrays: Mapping[str, Array],
+    maps: Mapping[str, Array],
+    levels: Sequence[str],
+    constant_maps: str,
+    random_controls: Collection[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rank correlations of maps `[M, n]` with LIME's, with those of noisy images and of random classifiers, image by image.
+    """Rank correlations of maps `[M, n]` with LIME's, and with further maps of the same method, image by image.
 
-    `arrays` is the output of the stage `maps`. Returns two tables: the metrics, a row per method, metric and image; and
-    the correlations at every level of the cascade, a row per method, image and level (its number and layer).
+    `arrays` is the output of the stage `maps`. The further maps are those with other random numbers, of noisy images
+    and of random classifiers. `random_controls`, which ignore the image and draw anew, are compared only with
+    themselves: noise and classifier mean nothing to them. Returns two tables: the metrics, a row per method, metric and
+    image; and the correlations at every level of the cascade, a row per method, image, level (its number and layer) and
+    draw.
     """
     rows, cascade = [], []
 
@@ -55,15 +62,37 @@ def similarities(
             rows.append(table(name, np.where(explained, scored(values, constant_maps), np.nan), metric="lime"))
         if name == "mask":
             continue
+        rows.append(table(name, spearman(original, arrays[f"again/{name}"]), metric="self_agreement"))
+        if name in random_controls:
+            continue
         rows.append(table(name, spearman(original, arrays[f"noise/{name}"]), metric="stability"))
         random = [np.abs(spearman(original, of_level)) for of_level in arrays[f"random/{name}"]]
-        rows.append(table(name, random[0], metric="randomised_head"))
-        rows.append(table(name, random[-1], metric="randomised_network"))
-        cascade += [table(name, values, level=n, layer=levels[n]) for n, values in enumerate(random)]
+        cascade += [table(name, values, level=n, layer=levels[n], draw=0) for n, values in enumerate(random)]
+        ends = [random[0]], [random[-1]]
+        for draw, pair in enumerate(arrays[f"draws/{name}"], start=1):
+            for end, level, values in zip(ends, (0, len(levels) - 1), pair, strict=True):
+                end.append(np.abs(spearman(original, values)))
+                cascade.append(table(name, end[-1], level=level, layer=levels[level], draw=draw))
+        for metric, end in zip(("randomised_head", "randomised_network"), ends, strict=True):
+            rows.append(table(name, np.mean(end, axis=0), metric=metric))
         if f"retrained/{name}" in arrays:
             head, network = (np.abs(spearman(original, refitted)) for refitted in arrays[f"retrained/{name}"])
             rows += [table(name, head, metric="retrained_head"), table(name, network, metric="retrained_network")]
     return pd.concat(rows), pd.concat(cascade)
+
+
+def mean_cascade(cascade: pd.DataFrame) -> pd.DataFrame:
+    """The table `cascade` of `similarities` as means over images of the mean over draws, by method and level.
+
+    `draws` is the number of random classifiers of a level; `deviation_draws` the standard deviation over them of the
+    mean over images, NaN for one.
+    """
+    by = ["method", "level", "layer"]
+    cascade = cascade.dropna(subset="value")
+    of_draws = cascade.groupby([*by, "draw"], sort=False)["value"].mean()
+    spread = of_draws.groupby(by, sort=False).agg(draws="count", deviation_draws="std").reset_index()
+    of_images = cascade.groupby([*by, "image"], sort=False)["value"].mean().reset_index()
+    return means_over_images(of_images, by).merge(spread, on=by).sort_values(by[:2], kind="stable", ignore_index=True)
 
 
 def means_over_images(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

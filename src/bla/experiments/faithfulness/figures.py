@@ -246,8 +246,9 @@ def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure
 def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
     """Similarity to the original map with more and more random layers; a high line means that they do not matter.
 
-    `points` has method, level, layer, mean, standard_error and n; `cells` is the number of cells of a map. Levels that
-    were not measured, of slow methods or with only constant maps, interrupt a line.
+    `points` is the table of `mean_cascade`; `cells` is the number of cells of a map. Thick bars are the standard
+    deviation over random classifiers, where there are several. Levels that were not measured, of slow methods or with
+    only constant maps, interrupt a line.
     """
     look = looks(methods)
     layers = points.drop_duplicates("level").sort_values("level")
@@ -256,6 +257,7 @@ def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
         for method, line in points.groupby("method", sort=False):
             line = line.set_index("level").reindex(layers["level"])
             axis.errorbar(line.index, line["mean"], yerr=line["standard_error"], marker="o", markersize=4, elinewidth=0.7, **look[str(method)])  # fmt: skip
+            axis.errorbar(line.index, line["mean"], yerr=line["deviation_draws"], fmt="none", elinewidth=4, alpha=0.35, ecolor=look[str(method)]["color"])  # fmt: skip
         axis.set_xticks(layers["level"], layers["layer"], rotation=30, ha="right")
         by_chance = (2 / np.pi / (cells - 1)) ** 0.5  # mean of |N(0, 1 / (n - 1))|
         axis.axhline(by_chance, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label="unrelated maps, expected")
@@ -263,7 +265,7 @@ def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
             ylim=(0, None),
             xlabel="random from the head down to this layer",
             ylabel="Spearman's |ρ| with the original map",
-            title=f"mean ± standard error over images (n = {_range(points['n'])}); lower is better",
+            title=f"mean ± standard error over images (n = {_range(points['n'])}); thick: deviation over {points['draws'].max()} random classifiers; lower is better",
         )
         figure.legend(loc="outside right center")
     return figure

@@ -74,7 +74,13 @@ class LIME(Explainer):
             maps = torch.stack(scores, dim=1) @ solvers[int(seeds[0])].T
         else:
             maps = torch.stack([s @ solvers[int(seed)].T for s, seed in zip(scores, seeds, strict=True)], dim=1)
-        return maps.view(*targets.shape, *grid)
+        return maps.masked_fill(_are_equal(torch.stack(scores, dim=1))[..., None], 0).view(*targets.shape, *grid)
+
+
+def _are_equal(scores: Tensor) -> Tensor:
+    """Whether scores `[R, B, P]` differ only by rounding in single precision, so that nothing matters: bool `[R, B]`."""
+    rounding = 4 * torch.finfo(torch.float32).eps * scores.abs().amax(dim=2)
+    return scores.amax(dim=2) - scores.amin(dim=2) <= rounding
 
 
 def draw_patterns(count: int, cells: int, presence: float, seed: int) -> Tensor:
