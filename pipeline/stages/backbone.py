@@ -11,6 +11,7 @@ from bla.base.download import fetch
 from bla.base.errors import BlaError
 from bla.datasets import cluttered_digits
 from bla.networks import backbones
+from bla.networks.packaged import PACKAGED, packaged_weights
 from bla.networks.pretraining import pretrain
 from bla.runtime.cache import Arrays, cache_key, cached
 from pipeline.artifacts.models import BACKBONES
@@ -27,12 +28,15 @@ def main(dataset: str) -> None:
     try:
         if weights == "pretrained_on_digits":
             source = _pretrained(settings, dataset)
+        elif weights in PACKAGED:
+            source = packaged_weights(weights, WORK / f"{PACKAGED[weights].architecture}.safetensors")
         elif weights in backbones.HUB:
             source = fetch(backbones.HUB[weights], data_path("weights"))
         elif not (source := data_path(weights)).is_file():
             raise BlaError(
                 f"weights: {source}: no such file; name a .safetensors file (a relative path starts at $BLA_DATA_ROOT), "
-                f"weights that can be downloaded ({', '.join(backbones.HUB)}), or pretrained_on_digits"
+                f"weights that can be downloaded ({', '.join(backbones.HUB)}) or are installed ({', '.join(PACKAGED)}), "
+                "or pretrained_on_digits"
             )
         extractor = backbones.load_backbone(entry.backbone, source, entry.images.image_size)
     except BlaError as error:

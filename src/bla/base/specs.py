@@ -155,8 +155,8 @@ Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFol
 class Backbone:
     """A frozen network: its name (see `bla.networks.sources`), its weights and its input normalisation.
 
-    `weights` is the path of a .safetensors file, `pretrained_on_digits`, or a name on the timm hub that is pinned in
-    `bla.networks.backbones`. `output_stride` is pixels per cell, None for the model's default. `tail` turns the feature
+    `weights` is the path of a .safetensors file, `pretrained_on_digits`, a name on the timm hub that is pinned in
+    `bla.networks.backbones`, or a package (`bla.networks.packaged`). `output_stride` is pixels per cell, None for the model's default. `tail` turns the feature
     map into class scores: `pooled` is average pooling and linear heads that are trained here; the others are the
     network's own layers after the map, whose weights are in the file.
 
