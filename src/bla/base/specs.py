@@ -58,6 +58,27 @@ class ClutteredDigits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaintedBirds:
+    """Birds painted by program, 16 species, or a pair that differs in one part (see `bla.datasets.painted_birds`).
+
+    `bird_size` is the range of their lengths, as shares of the image's side; `leaves` and `loose_parts` are numbers of
+    things around the bird, `noise` the deviation of pixel noise (1 is white).
+    """
+
+    __pydantic_config__: ClassVar = FORBID_EXTRA
+
+    kind: Literal["painted_birds"]
+    differ_in: Literal["beak", "wing", "tail"] | None = None
+    train_images: Count
+    test_images: Count
+    image_size: Side
+    bird_size: tuple[Share, Share]
+    leaves: Annotated[int, Ge(ge=0), Le(le=1000)]
+    loose_parts: Annotated[int, Ge(ge=0), Le(le=1000)]
+    noise: Annotated[float, Ge(ge=0), Le(le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Photographs:
     """One of the paper's datasets, downloaded to the data root, resized to `image_size` pixels, not cropped."""
 

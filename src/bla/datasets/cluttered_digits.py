@@ -113,7 +113,7 @@ def generate(spec: ClutteredDigits, split: SplitName, seed: int) -> Split:
             images[part.start : part.stop], masks[part.start : part.stop], sources = found
             chosen += sources
             bar.update(len(part))
-    return drawn(images, np.arange(count, dtype=np.int64) % len(spec.classes), masks, chosen)
+    return drawn(images, np.arange(count, dtype=np.int64) % len(spec.classes), masks[:, None], chosen)
 
 
 def _draw(
