@@ -49,7 +49,7 @@ def main() -> None:
     device, rows, bl = choose_device(), [], NoExplanation(explanation="none")
     for name, differ_in in (("painted_birds", None), ("painted_pair", "beak")):
         for bird_size, loose_parts in DIFFICULTIES:
-            spec = PaintedBirds(kind="painted_birds", differ_in=differ_in, train_images=1600, test_images=512, image_size=224, bird_size=bird_size, leaves=12, loose_parts=loose_parts, noise=0.03)  # fmt: skip
+            spec = PaintedBirds(kind="painted_birds", differ_in=differ_in, train_images=1600, test_images=512, validation_images=512, image_size=224, bird_size=bird_size, leaves=12, loose_parts=loose_parts, noise=0.03)  # fmt: skip
             training, validation = generate(spec, "train", 0), generate(spec, "validation", 0)
             x, test_x = features_of(training.images, device), features_of(validation.images, device)
             y, test_y = torch.from_numpy(training.labels), torch.from_numpy(validation.labels)

@@ -61,6 +61,6 @@ def _dataset(settings: Settings, name: str) -> Dataset:
         {key: load_column(name, key) for key in keys},
         dataset_departures,
         variant_departures(settings.variant),
-        load_arrays(TABLE_TWO / f"{name}.safetensors"),
+        {} if name in settings.faithfulness.left_out else load_arrays(TABLE_TWO / f"{name}.safetensors"),
         [] if patterns >= PATTERNS else [f"{patterns} patterns of LIME (paper: {PATTERNS})"],
     )

@@ -16,8 +16,8 @@ from pipeline.run.settings import load_settings
 def main() -> None:
     """Write table2.csv, .md and _tests.csv, and for each dataset the correlation of every run and image, `[R, M]`."""
     settings = load_settings()
-    correlations = {}
-    for dataset in settings.datasets:
+    correlations, datasets = {}, [name for name in settings.datasets if name not in settings.faithfulness.left_out]
+    for dataset in datasets:
         lime = load_arrays(LIME_MAPS / f"{dataset}.safetensors")
         arrays = load_maps(MAPS / f"{dataset}.safetensors", "maps", dataset, lime["images"])
         maps = {name.removeprefix("runs/"): values for name, values in arrays.items() if name.startswith("runs/")}
@@ -26,9 +26,9 @@ def main() -> None:
         correlations[dataset] = correlations_with_lime(lime["maps"], methods)
         with replacing(TABLE_TWO / f"{dataset}.safetensors") as part:
             save_file(correlations[dataset], part)
-    methods_table = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
+    methods_table = pd.concat([load_table(MAPS / f"{name}.csv") for name in datasets])
     shown = titles(dict(zip(methods_table["method"], methods_table["title"], strict=True)), settings.variants)
-    kinds = {name: settings.dataset[name].images.kind for name in settings.datasets}
+    kinds = {name: settings.dataset[name].images.kind for name in datasets}
     rule, resamples = settings.faithfulness.constant_maps, settings.statistics.resamples
     table = table_two(correlations, kinds, load_table(PUBLISHED), rule)
     seed = derive_seed(settings.seed, "bootstrap", "table2")

@@ -45,7 +45,7 @@ AT_ONCE = 50
 
 Points = list[tuple[float, float]]
 Colour = tuple[int, int, int]
-Kinds = tuple[int, int, int, int]
+Kinds = tuple[int, ...]
 """The kind of beak, wing, tail and colour."""
 
 
@@ -188,7 +188,7 @@ def _bird_in_place(scene: Scene) -> dict[str, list[Shape]]:
     length = side * rng.uniform(*scene.spec.bird_size) / 0.8  # most birds are 0.8 of their nominal length
     turn, mirrored = rng.uniform(-20, 20), rng.random() < 0.5
     at = tuple(rng.uniform(0.55 * length, side - 0.55 * length, 2))
-    placed = {}
+    placed: dict[str, list[Shape]] = {}
     for part, shapes in bird(scene.kinds).items():
         rng = scene.draws(part)
         shade = rng.bit_generator.state  # one shade for the whole part
@@ -217,7 +217,8 @@ def paint(scene: Scene, *, without: str | None = None) -> tuple[NDArray[np.uint8
             pen.polygon(points, fill=1 + PARTS.index(part))
     pixels = np.asarray(image.reduce(FINE), np.float32)
     rng = scene.draws("light")
-    light = np.linspace(*rng.uniform(0.75, 1.15, 2), side, dtype=np.float32)[None, :, None]
+    left, right = rng.uniform(0.75, 1.15, 2)
+    light = np.linspace(left, right, side, dtype=np.float32)[None, :, None]
     noise = scene.draws("noise").standard_normal((side, side, 3), np.float32) * (255 * scene.spec.noise)
     shown = [labels.point([255 * (value == number) for value in range(256)]) for number in range(1, len(PARTS) + 1)]
     masks = np.stack([np.asarray(part.reduce(FINE)) > 127 for part in shown])
@@ -230,8 +231,7 @@ def outline(scene: Scene, part: str) -> NDArray[np.bool_]:
     labels = Image.new("L", (side * FINE, side * FINE))
     for _, points in _bird_in_place(scene)[part]:
         ImageDraw.Draw(labels).polygon(points, fill=1)
-    touched: NDArray[np.bool_] = np.asarray(labels).reshape(side, FINE, side, FINE).any(axis=(1, 3))
-    return touched
+    return np.asarray(np.asarray(labels).reshape(side, FINE, side, FINE).any(axis=(1, 3)))
 
 
 def with_kind(scene: Scene, part: str, kind: int) -> Scene:
@@ -243,7 +243,8 @@ def with_kind(scene: Scene, part: str, kind: int) -> Scene:
 def scenes(spec: PaintedBirds, split: str, seed: int) -> list[Scene]:
     """The scenes of a split, species in turn; scene i depends on (seed, split, i) and the settings of a scene alone."""
     rows = species(spec)
-    count = spec.train_images if split == "train" else spec.test_images
+    count = {"train": spec.train_images, "test": spec.test_images}.get(split, spec.validation_images)
+    assert count is not None
     return [Scene(spec=spec, kinds=rows[i % len(rows)], seed=seed, split=split, number=i) for i in range(count)]
 
 
