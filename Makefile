@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 comma := ,
 PAPER := cats_vs_dogs,stanford_dogs,caltech_birds
 
-.PHONY: help env repro paper test lint check-lock dvc-deps readme bench lock
+.PHONY: help env repro paper photos test lint check-lock dvc-deps readme bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
@@ -34,6 +34,10 @@ paper: env ## compute Tables 1 and 2 on the paper's three datasets, after an est
 	@.venv/bin/dvc exp run -S 'datasets=[$(PAPER)]' -S 'unstated_choices.datasets=[]' \
 	  -S 'variants=[l2x_f,bla,bla_t,bla_ph,bla_ph_released,bla_ph_reloaded]' \
 	  -S faithfulness.images=100 -S faithfulness.slow_images=40 -S faithfulness.check_images=5
+
+photos: env ## compute Tables 1 and 2 on photographs, the Oxford-IIIT Pets (0.8 GB to download), after an estimate
+	@.venv/bin/python -m pipeline.run.estimate oxford_pet
+	@.venv/bin/dvc exp run -S 'datasets=[oxford_pet]'
 
 test: env ## run the tests
 	@.venv/bin/pytest

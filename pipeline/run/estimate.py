@@ -1,4 +1,4 @@
-"""Estimates of download, disk space and time before `make paper`: `python -m pipeline.run.estimate DATASET ...`.
+"""Estimates of download, disk space and time before `make paper` and `make photos`: `python -m pipeline.run.estimate DATASET ...`.
 
 Rates are measured on this machine, in some seconds; only the speed of the connection is an assumption.
 """
@@ -21,7 +21,7 @@ from PIL import Image
 
 from bla.base.errors import BlaError
 from bla.base.paper import VARIANTS
-from bla.base.specs import Photographs, height_and_width
+from bla.base.specs import OxfordPet, Photographs, height_and_width
 from bla.datasets import ImageFile, Listing
 from bla.datasets.image_files import read_images
 from bla.explainers.posthoc.lime import LIME
@@ -41,8 +41,8 @@ MEGABYTES_A_SECOND = 10
 """Assumed speed of the connection."""
 
 
-VARIANTS_TRAINED = 6
-"""Number of slow columns: the paper's four and two readings of BLA-PH; BL and BL+ (pooled features) take no time."""
+PAPER_VARIANTS = ["l2x_f", "bla", "bla_t", "bla_ph", "bla_ph_released", "bla_ph_reloaded"]
+"""The variants of `make paper`, as in the Makefile. BL and BL+ (pooled features) take no time."""
 
 
 EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
@@ -50,12 +50,17 @@ EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
 
 
 def main(*datasets: str) -> None:
-    """Print the estimate for some of the paper's datasets; BlaError if the disk has too little space."""
+    """Print the estimate for downloaded datasets, all of the paper or none; BlaError if the disk has too little space."""
     settings = load_settings()
-    settings = settings.model_copy(update={"faithfulness": settings.faithfulness.model_copy(update=EXPLAINED)})
     entries = {name: settings.dataset[name] for name in datasets}
-    if not datasets or not all(isinstance(entry.images, Photographs) for entry in entries.values()):
-        raise BlaError("estimates are for the paper's datasets only: cats_vs_dogs, stanford_dogs, caltech_birds")
+    of_paper = {isinstance(entry.images, Photographs) for entry in entries.values()}
+    if len(of_paper) != 1 or not all(isinstance(entry.images, Photographs | OxfordPet) for entry in entries.values()):
+        raise BlaError(
+            "estimates are for the paper's datasets (cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"
+        )
+    if of_paper == {True}:
+        explained = settings.faithfulness.model_copy(update=EXPLAINED)
+        settings = settings.model_copy(update={"faithfulness": explained, "variants": PAPER_VARIANTS})
     device, total = choose_device(), np.zeros(3)
     measured: dict[str, tuple[float, float, float, int, int]] = {}
     for name, entry in entries.items():
@@ -105,13 +110,13 @@ def _plan(
     times = (
         (train + test) * reading,
         passes * extraction,
-        VARIANTS_TRAINED * entry.training.epochs * train * training,
+        len(settings.variants) * entry.training.epochs * train * training,
         explained * extraction,
     )
     print(
         f"{name}: {train + test:,} images; download {to_download / 1e9:.2f} GB; disk {disk / 1e9:.1f} GB "
         f"({features / 1e9:.1f} GB for features); reading {_duration(times[0])}, extraction {_duration(times[1])} "
-        f"({entry.backbone.draws} draws), {runs} runs of {VARIANTS_TRAINED} variants {_duration(times[2])}, explanations "
+        f"({entry.backbone.draws} draws), {runs} runs of {len(settings.variants)} variants {_duration(times[2])}, explanations "
         f"{_duration(times[3])} ({explained:,} forward passes)",
         flush=True,
     )
@@ -122,10 +127,11 @@ def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
     """The approximate number of forward passes of LIME, slow methods, their checks, and curves."""
     spec, lime = settings.faithfulness, int(method_settings(settings, "lime", LIME.Settings).patterns)
     rise = int(method_settings(settings, "rise", RISE.Settings).masks)
-    methods = len(settings.explainers) + VARIANTS_TRAINED + 1
+    methods = len(settings.explainers) + len(settings.variants) + 1
     curves = 2 * 2 * (cells // spec.cells_at_once + 2) * methods * (1 + spec.orders) // 2
     slow = (rise if "rise" in settings.explainers else 0) + (channels if "score_cam" in settings.explainers else 0)
-    return 2 * spec.images * lime + spec.slow_images * (slow + curves) + 3 * spec.check_images * (lime + slow)
+    checks = spec.check_images * (4 * lime + 3 * slow)  # LIME also a second time
+    return spec.images * lime + spec.slow_images * (slow + curves) + checks
 
 
 def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bla.base.specs import Explaining, PaintedBirds
 from bla.datasets.painted_birds import PARTS, scenes, without_each_part
-from bla.method.equations import hard_explanation, hard_weights, logits_of
+from bla.method.evaluation import scores_on_hard_explanation
 from bla.method.modules import Head, Module
 from bla.metrics.interventions import agreement, effects_of, part_weights, weight_on_part
 from bla.networks.classifier import Classifier
@@ -99,13 +99,7 @@ class Interventions:
 
 def _own_tail(variant: Explaining, head: Head, module: Module) -> Callable[[Tensor], Tensor]:
     """The class scores `[B, K]` of a variant for feature maps `[B, C, h, w]`, with its hard explanation."""
-
-    def scores(features: Tensor) -> Tensor:
-        cells = features.flatten(2).transpose(1, 2).float()
-        weights = hard_weights(variant, hard_explanation(variant, logits_of(variant, module(cells))))
-        return head(torch.einsum("rbn,bnc->rbc", weights, cells))[0]
-
-    return scores
+    return lambda features: scores_on_hard_explanation(features.flatten(2).mT.float(), variant, head, module)[0]
 
 
 @torch.no_grad()

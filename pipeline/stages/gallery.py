@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import numpy as np
+
 from bla.base.paper import COLUMNS
 from bla.base.specs import L2XF
 from bla.experiments.explanations.figures import explanations, overview
@@ -13,6 +15,7 @@ from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pi
 from pipeline.artifacts.images import captions, chosen_images, load_images
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS, cell_maps, load_sets, own_maps
 from pipeline.artifacts.tables import load_table
+from pipeline.run.predictions import predictions_of
 from pipeline.run.settings import Settings, load_settings
 
 OVERVIEW_IMAGES = 6
@@ -43,15 +46,16 @@ def _columns(dataset: str, settings: Settings) -> Pictures:
         drawn[path] = partial(explanations, images, logits, soft, hard, classes, heading)
     numbers, images, classes = chosen_images(dataset, OVERVIEW_IMAGES)
     explained = {variant: values[2][numbers] for variant, values in maps.items()}
-    return drawn | {FIGURES / f"overview_{dataset}.png": partial(overview, images, explained, classes)}
+    predicted = predictions_of(dataset, settings, np.array(numbers))
+    return drawn | {FIGURES / f"overview_{dataset}.png": partial(overview, images, explained, predicted, classes)}
 
 
 def _methods(dataset: str, settings: Settings) -> Pictures:
     """Every method's maps, their agreement with LIME, curves, ranks and the random cascade."""
     arrays, methods = load_arrays(MAPS / f"{dataset}.safetensors"), load_table(MAPS / f"{dataset}.csv")
-    per_image, points, random = (load_table(FAITHFULNESS / dataset / f"{name}.csv") for name in ("per_image", "curves", "randomisation"))  # fmt: skip
+    per_image, points, random, parts = (load_table(FAITHFULNESS / dataset / f"{name}.csv") for name in ("per_image", "curves", "randomisation", "parts"))  # fmt: skip
     images, run, grid = load_images(dataset, "test")[arrays["images"]], settings.faithfulness.run, load_grid(dataset)
     best = {name: [of_image[0] if of_image else [] for of_image in sets] for name, sets in load_sets(dataset).items()}
-    maps, tables = (own_maps(arrays), cell_maps(arrays, grid)), (methods, per_image, points, random)
+    maps, tables = (own_maps(arrays), cell_maps(arrays, grid)), (methods, per_image, points, random, parts)
     drawn = pictures(f"{dataset}, run {run}", *maps, best, grid, *tables, images, arrays["targets"], captions(dataset))
     return {FIGURES / f"{name}_{dataset}.png": draw for name, draw in drawn.items()}

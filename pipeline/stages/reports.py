@@ -9,6 +9,7 @@ from tqdm import tqdm
 from bla.base.atomic import save_text
 from bla.report.front_page import front_page
 from bla.report.notebooks import render
+from pipeline.artifacts.figures import FIGURES
 from pipeline.artifacts.tables import TABLES, load_table
 from pipeline.run.environment import WORK
 from pipeline.run.settings import load_settings
@@ -23,14 +24,19 @@ def main() -> None:
     parameters = {"datasets": settings.datasets, "variants": settings.variants}
 
     def write(name: str) -> None:
-        save_text(HTML / f"{name}.html", render(NOTEBOOKS / f"{name}.ipynb", parameters, WORK))
+        save_text(HTML / f"{name}.html", render(NOTEBOOKS / f"{name}.ipynb", parameters, WORK, settings.reports))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # each waits for its own Python process
         for _ in tqdm(pool.map(write, settings.reports), "reports", len(settings.reports), disable=None):
             pass
-    table1, table2 = load_table(TABLES / "table1.csv"), load_table(TABLES / "table2.csv")
-    claims = load_table(TABLES / "claims.csv", keep_default_na=False)
-    figure3, alpha = Path("reports/figures/figure3.png").read_bytes(), settings.statistics.alpha
-    save_text(HTML / "index.html", front_page(table1, table2, claims, figure3, settings.reports, alpha))
+    table1, table2, answers = (
+        load_table(TABLES / f"{name}.csv") for name in ("table1", "table2", "what_the_method_does")
+    )
+    texts = dict.fromkeys(("text", "dataset", "ours", "test", "holds_here", "verdict", "reason"), str)
+    claims = load_table(TABLES / "claims.csv", dtype=texts).fillna(dict.fromkeys(texts, ""))
+    pictures = {"overview": FIGURES / f"overview_{settings.datasets[0]}.png"}
+    pictures |= {name: FIGURES / f"{name}.png" for name in ("table1", "figure3")}
+    parts = table1, table2, claims, answers, pictures, settings.reports, settings.statistics.alpha
+    save_text(HTML / "index.html", front_page(*parts))
     for path in set(HTML.glob("*.html")) - {HTML / f"{name}.html" for name in (*settings.reports, "index")}:
         path.unlink()  # of reports that are no longer rendered

@@ -3,7 +3,7 @@
 import json
 
 from bla.base.atomic import save_text
-from bla.experiments.table1.figures import figure_three
+from bla.experiments.table1.figures import figure_three, table_one_chart
 from bla.experiments.table1.tables import markdown, table_one
 from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
@@ -11,7 +11,7 @@ from pipeline.run.settings import METRICS, load_settings
 
 
 def main() -> None:
-    """Write table1.csv, table1.md, figure3.svg and .png, and metrics.json (three measures per dataset and variant)."""
+    """Write table1.csv, .md and .png, figure3.svg and .png, and metrics.json (three measures per dataset and variant)."""
     settings = load_settings()
     runs, tests = load_table(TABLES / "runs.csv"), load_table(TABLES / "tests.csv")
     kinds, alpha = {name: settings.dataset[name].images.kind for name in settings.datasets}, settings.statistics.alpha
@@ -20,6 +20,7 @@ def main() -> None:
     save_text(TABLES / "table1.md", markdown(table, alpha))
     for kind in ("svg", "png"):
         save_picture(FIGURES / f"figure3.{kind}", figure_three(runs))
+    save_picture(FIGURES / "table1.png", table_one_chart(table))
     metrics: dict[str, dict[str, dict[str, float]]] = {}
     for row in table.to_dict("records"):
         metrics.setdefault(row["dataset"], {}).setdefault(row["variant"], {})[row["measure"]] = round(row["mean"], 6)

@@ -38,12 +38,12 @@ def estimated(here, monkeypatch):
     ("words", "part"),
     [
         (["cat_vs_dogs"], "did you mean cats_vs_dogs?"),
-        (["photos"], "cats_vs_dogs, stanford_dogs, caltech_birds"),
-        (["cats_vs_dogs", "oxford_pet"], "cats_vs_dogs, stanford_dogs, caltech_birds"),
-        ([], "cats_vs_dogs, stanford_dogs, caltech_birds"),
+        (["photos"], "(cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"),
+        (["cats_vs_dogs", "oxford_pet"], "(cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"),
+        ([], "(cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"),
     ],
 )
-def test_an_estimate_is_for_the_datasets_of_the_paper(words, part, estimated):
+def test_an_estimate_is_for_the_datasets_of_the_paper_or_the_pets(words, part, estimated):
     message = estimated(*words)
     assert message.startswith(f"error in {' '.join(['estimate', *words])}: ")
     assert part in message
@@ -56,8 +56,8 @@ def test_an_estimate_counts_images_draws_and_bytes(here, estimated, edit_params,
     line, total = capsys.readouterr().out.splitlines()
     images, passes = 18_609 + 4_653, 18_609 * 5 + 4_653
     pixels, numbers = images * 224 * 224 * 3, passes * 49 * 1280 * 2
-    lime, slow, curves = 2 * 100 * PATTERNS, MASKS + 1280, 2 * 2 * 14 * METHODS * 3
-    explained = lime + 40 * (slow + curves) + 3 * 5 * (PATTERNS + slow)
+    lime, slow, curves = 100 * PATTERNS, MASKS + 1280, 2 * 2 * 14 * METHODS * 3
+    explained = lime + 40 * (slow + curves) + 5 * (4 * PATTERNS + 3 * slow)
     seconds = images * 0.01, passes * 0.1, 6 * 3 * 18_609 * 0.001, explained * 0.1
     assert line.startswith(f"cats_vs_dogs: {images:,} images; download 0.82 GB; ")
     assert f"disk {(2 * 824_887_076 + pixels + numbers) / 1e9:.1f} GB ({numbers / 1e9:.1f} GB for features)" in line
@@ -67,6 +67,17 @@ def test_an_estimate_counts_images_draws_and_bytes(here, estimated, edit_params,
     assert total.startswith("in all: 0.8 GB to download to data/raw, 17 GB of disk (1000 GB are free), roughly ")
     assert f"{(sum(seconds) + 82.5) / 3600:.1f} h on" in total
     assert "10 MB/s" in total
+
+
+def test_the_pets_are_explained_and_trained_as_params_yaml_says(estimated, capsys):
+    assert estimated("oxford_pet") is None
+    line, total = capsys.readouterr().out.splitlines()
+    slow, curves = MASKS + 1280, 2 * 2 * 14 * (4 + 2 + 1) * 3  # the small project has two variants
+    explained = 6 * PATTERNS + 4 * (slow + curves) + 2 * (4 * PATTERNS + 3 * slow)
+    assert line.startswith("oxford_pet: 7,349 images; download 0.81 GB; ")
+    assert f"2 runs of 2 variants {2 * 5 * 3_680 * 0.001:.0f} s" in line
+    assert f"({explained:,} forward passes)" in line
+    assert "0.8 GB to download" in total
 
 
 def test_an_estimate_larger_than_the_free_disk_ends_with_an_error(estimated, capsys):

@@ -53,6 +53,15 @@ def evaluate(
     return Evaluation(right, loss, Explanations(*explained))
 
 
+@torch.no_grad()
+def scores_on_hard_explanation(features: Tensor, variant: Variant, head: Head, module: Module | None) -> Tensor:
+    """Class scores `[R, B, K]` of a column for features `[B, n, C]`, pooled over its hard explanation, or over all cells."""
+    if isinstance(variant, NoExplanation) or module is None:
+        return head(pooled(features)[None, :, 0].expand(len(head.weight), -1, -1))
+    weights = hard_weights(variant, hard_explanation(variant, logits_of(variant, module(features))))
+    return head(torch.einsum("rbn,bnc->rbc", weights, features))
+
+
 def _explain(
     x: Tensor, y: Tensor, variant: Explaining, head: Head, module: Module, noise: Tensor | None
 ) -> tuple[Tensor, ...]:

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import papermill
 from nbconvert import HTMLExporter
 
 from bla.base.errors import BlaError
+from bla.report.page import page, short, with_scrolling
 
-REMOTE = ("mathjax_url", "jquery_url", "require_js_url", "widget_renderer_url", "mermaid_js_url")
 
+def render(notebook: Path, parameters: dict[str, Any], work: Path, names: Sequence[str]) -> str:
+    """Execute a notebook with these parameters and return its page; the executed notebook is kept in the folder `work`.
 
-def render(notebook: Path, parameters: dict[str, Any], work: Path) -> str:
-    """Execute a notebook with these parameters and return its HTML; the executed notebook is kept in the folder `work`.
+    `names` are the reports that the page links to.
 
     Raises BlaError if the notebook lacks a parameter or one of its cells fails.
     """
@@ -37,24 +39,24 @@ def render(notebook: Path, parameters: dict[str, Any], work: Path) -> str:
         )
     except papermill.PapermillExecutionError as error:
         raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error
-    page = nbformat.read(executed, as_version=4)
-    return to_html(page, notebook.stem)
+    return to_html(nbformat.read(executed, as_version=4), notebook.stem, names)
 
 
-def to_html(page: nbformat.NotebookNode, name: str) -> str:
+def to_html(executed: nbformat.NotebookNode, name: str, names: Sequence[str]) -> str:
     """The notebook as one HTML page without code, times, random ids, or remote files."""
-    page.metadata = {"title": name}
-    for number, cell in enumerate(page.cells):
+    executed.metadata = {"title": name}
+    for number, cell in enumerate(executed.cells):
         cell.id, cell.metadata = f"cell-{number}", {"tags": cell.metadata.get("tags", [])}
     exporter = HTMLExporter(
-        exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
     )
-    for option in REMOTE:
-        if exporter.has_trait(option):
-            exporter.set_trait(option, "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        html, _ = exporter.from_notebook_node(page)
+        html, _ = exporter.from_notebook_node(executed)
     html = re.sub(r"<script[^>]*>.*?</script>", "", html, flags=re.DOTALL)
     html = re.sub(r"@import url\([^)]*\);?", "", html)
-    return html.replace("<body", "<body style='max-width:75rem;margin:auto'", 1)
+    return page(short(name), with_scrolling(html), name, names)

@@ -1,5 +1,6 @@
 """Explanations of every column of Table 1: Figures 2 and 12 to 23."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -50,20 +51,33 @@ def explanations(
     return figure
 
 
-def overview(images: NDArray[np.uint8], hard: dict[str, NDArray[np.float64]], captions: list[str]) -> Figure:
-    """A column per image: the input, and below it the overlay of every column of Table 1."""
+Predictions = tuple[Sequence[str], NDArray[np.float64], NDArray[np.bool_]]
+"""For each image the predicted class as a caption, its probability, and whether it is right."""
+
+
+def overview(
+    images: NDArray[np.uint8],
+    hard: Mapping[str, NDArray[np.float64]],
+    predictions: Mapping[str, Predictions],
+    captions: list[str],
+) -> Figure:
+    """A column per image: the input with BL's prediction, and below it what each column of Table 1 keeps and predicts.
+
+    `images` uint8 `[M, H, W, 3]`; `hard` `[M, h, w]` by column; `predictions` by column, BL's with the key `bl`;
+    `captions` are the true classes. Right predictions are bold.
+    """
     count = len(images)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1 + len(hard), count, figsize=(1.5 * count, 1.55 * (1 + len(hard))), squeeze=False, layout="constrained")  # fmt: skip
-        for i in range(count):
-            axes[0, i].imshow(images[i])
-            axes[0, i].set_title(captions[i])
-            for row, masks in enumerate(hard.values(), start=1):
-                axes[row, i].imshow(overlay(images[i], masks[i]))
-                size = int(masks[i].sum())
-                axes[row, i].set_xlabel(f"{size} cell" + "s" * (size != 1))
-        for row, label in enumerate(("input", *(COLUMNS.get(v, v) for v in hard))):
-            axes[row, 0].set_ylabel(label)
+        figure, axes = plt.subplots(1 + len(hard), count, figsize=(1.75 * count, 2.0 * (1 + len(hard)) + 0.2), squeeze=False, layout="constrained")  # fmt: skip
+        for row, key in enumerate(("bl", *hard)):
+            classes, probabilities, right = predictions[key]
+            for i, axis in enumerate(axes[row]):
+                axis.imshow(images[i] if key == "bl" else overlay(images[i], hard[key][i]))
+                size = "" if key == "bl" else f"{int(hard[key][i].sum())} of {hard[key][i].size} cells\n"
+                axis.set_xlabel(f"{size}{classes[i]}, {probabilities[i]:.0%}", fontweight="bold" if right[i] else "normal")  # fmt: skip
+            axes[row, 0].set_ylabel("BL: all cells" if key == "bl" else COLUMNS.get(key, key))
+        for axis, caption in zip(axes[0], captions, strict=True):
+            axis.set_title(caption)
         _bare(axes)
     return figure
 

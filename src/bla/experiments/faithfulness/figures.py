@@ -54,6 +54,7 @@ def pictures(
     per_image: pd.DataFrame,
     points: pd.DataFrame,
     random: pd.DataFrame,
+    parts: pd.DataFrame,
     images: NDArray[np.uint8],
     targets: NDArray[np.int64],
     classes: Sequence[str],
@@ -62,7 +63,7 @@ def pictures(
 
     `maps_by_method` `[M, h', w']` have the method's own resolution, `cells_by_method` `[M, n]` are their means over the
     cells of the `grid`; `sets` are the cells of each method's best set, if it has sets. `methods` is the table of the
-    stage `maps`; `per_image`, `points` and `random` are the tables of the stage `faithfulness`. `images` uint8
+    stage `maps`; `per_image`, `points`, `random` and `parts` are the tables of the stage `faithfulness`. `images` uint8
     `[M, H, W, 3]`; `targets` `[M]` are the explained classes, `classes` captions by label.
     """
     mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
@@ -86,7 +87,10 @@ def pictures(
     drawings |= {
         "maps": partial(side_by_side, images[shown], drawn, captions, heading, grid, outlined),
         "ranks": partial(rank_map, summary(per_image), with_mask, title),
+        "parts": partial(sentence, f"{title}: not drawn, because only painted birds can lack a part"),
     }
+    if len(parts):
+        drawings["parts"] = partial(effects_of_parts, parts, summary(per_image), with_mask, title)
     if not len(points):
         return drawings
     few = shown[:SCATTERED]
@@ -98,6 +102,38 @@ def pictures(
         "curves": partial(curves, points, with_mask),
         "cascade": partial(cascade, random, methods, math.prod(grid)),
     }
+
+
+def effects_of_parts(parts: pd.DataFrame, table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
+    """Left: the mean effect of each painted part on each classifier's logit. Right: how well maps agree with the effects.
+
+    `parts` is the table of effects; `table` the `summary` of `bla.experiments.faithfulness.tables`. Bars are standard
+    errors over images; controls are grey.
+    """
+    titles = dict(zip(methods["method"], methods["title"], strict=True))
+    scores = [name for name in ("part_effects", "part_effects_mean", "own_part_effects", "decisive_part") if name in set(table["metric"])]  # fmt: skip
+    look, height = looks(methods), 0.24 * len(methods) + 1.3
+    with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(1, 1 + len(scores), figsize=(3.4 + 2.6 * len(scores), height), layout="constrained")
+        order = list(dict.fromkeys(parts["part"]))
+        for classifier, rows in parts.groupby("classifier", sort=False):
+            of_part = rows.set_index("part").loc[order]
+            own = {**look.get(str(classifier), {"color": "0.1"}), "linestyle": "", "label": titles.get(classifier, "BL (explained)")}  # fmt: skip
+            axes[0].errorbar(of_part["effect_logit"], range(len(order)), xerr=of_part["standard_error_logit"], marker="o", markersize=4, **own)  # fmt: skip
+        axes[0].set_yticks(range(len(order)), order)
+        axes[0].axvline(0, color="0.25", linewidth=1)
+        axes[0].set(title=f"effect of parts (n = {_range(parts['n'])})", xlabel="logit with − without the part")
+        axes[0].legend(fontsize=6, loc="best")
+        for axis, name in zip(axes[1:], scores, strict=True):
+            rows = table[table["metric"] == name].set_index("method").reindex(list(titles))
+            for place, (method, row) in enumerate(rows.iterrows()):
+                axis.errorbar(row["mean"], place, xerr=row["standard_error"], marker="o", markersize=4, color=look[str(method)]["color"])  # fmt: skip
+            axis.axvline(0, color="0.25", linewidth=1)
+            axis.set_yticks(range(len(titles)), list(titles.values()) if axis is axes[1] else [""] * len(titles))
+            axis.set(ylim=(len(titles) - 0.5, -0.5), xlabel=BY_NAME[name].unit)
+            axis.set_title(f"{fill(BY_NAME[name].title, 22)} (n = {_range(rows['n'].dropna().astype(int))})")
+        figure.suptitle(f"{heading}: mean ± standard error over images")
+    return figure
 
 
 def sentence(text: str) -> Figure:

@@ -7,9 +7,35 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from scipy import stats
 
 from bla.base.paper import COLUMNS
 from bla.plotting.style import STYLE
+
+
+def table_one_chart(table: pd.DataFrame) -> Figure:
+    """Table 1 as a chart: mean and 95 % interval (Student's, over runs) of each column, a row per dataset.
+
+    `table` is `bla.experiments.table1.tables.table_one`.
+    """
+    datasets, variants = list(dict.fromkeys(table["dataset"])), list(dict.fromkeys(table["variant"]))
+    labels = {"accuracy": "accuracy (higher is better)", "loss": "loss (nats, lower is better)", "explanation_size": "explanation size (cells)"}  # fmt: skip
+    colours = dict(zip(variants, sns.color_palette("colorblind", len(variants)), strict=True))
+    size = (11, 0.27 * len(variants) * len(datasets) + 0.6 * len(datasets) + 0.5)
+    with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(len(datasets), 3, figsize=size, squeeze=False, layout="constrained", sharey=True)
+        for line, dataset in zip(axes, datasets, strict=True):
+            for axis, (measure, label) in zip(line, labels.items(), strict=True):
+                rows = table[(table["dataset"] == dataset) & (table["measure"] == measure)].set_index("variant")
+                for variant, row in rows.iterrows():
+                    reach = stats.t.ppf(0.975, row["n_runs"] - 1) * row["standard_error"]
+                    axis.errorbar(row["mean"], variants.index(variant), xerr=reach, marker="o", markersize=5, capsize=3, color=colours[variant])  # fmt: skip
+                    axis.annotate(f"{row['mean']:.3g}", (row["mean"], variants.index(variant)), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
+                axis.set(ylim=(len(variants) - 0.4, -0.8), xlabel=label)
+                axis.margins(x=0.12)
+            line[0].set_yticks(range(len(variants)), [COLUMNS.get(variant, variant) for variant in variants])
+            line[0].set_title(f"{dataset} (n = {table.loc[table['dataset'] == dataset, 'n_runs'].max()} runs; bars: 95 % intervals)", loc="left")  # fmt: skip
+    return figure
 
 
 def figure_three(runs: pd.DataFrame) -> Figure:
