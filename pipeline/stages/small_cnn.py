@@ -36,8 +36,7 @@ def main() -> None:
         raise BlaError(f"params.yaml: small_cnn: {error}") from error
     runs = pd.concat([table for table, _ in results]).assign(data=digits_name(settings))[RUN]
     by_column = summary(runs, published_accuracies(load_table(PUBLISHED)) if spec.data == "mnist" else {})
-    tests = differences(runs, settings.statistics.resamples, derive_seed(settings.seed, "small_cnn"))
-    save_tables("small_cnn", {"_runs": runs, "": by_column, "_tests": tests})
+    save_tables("small_cnn", {"_runs": runs, "": by_column, "_tests": differences(runs)})
 
     shown = spread_over_classes(test[1].cpu().numpy(), PICTURED)
     hard: dict[str, NDArray[np.float64]] = {}

@@ -18,6 +18,5 @@ def main() -> None:
     for dataset in settings.datasets:
         entry, columns = settings.dataset[dataset], {key: load_column(dataset, key) for key in keys}
         dataset_departures = departures(entry.images, entry.backbone, entry.training, settings.runs, level)
-        about = dataset, entry.images.kind, dataset_departures, columns
-        tables.append(column_tests(*about, settings.statistics.resamples, settings.seed))
+        tables.append(column_tests(dataset, entry.images.kind, dataset_departures, columns))
     save_table(TABLES / "tests.csv", with_holm(pd.concat(tables)))

@@ -8,7 +8,7 @@ import pytest
 
 from bla.base.paper import COLUMNS
 from bla.experiments.table1.figures import figure_three
-from bla.experiments.table1.tables import layout, markdown, table_one, title
+from bla.experiments.table1.tables import layout, markdown, note, table_one, title
 from bla.plotting.style import save_figure
 
 PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
@@ -21,10 +21,42 @@ RUNS = pd.DataFrame(
 )
 TESTS = pd.DataFrame(
     [
-        {"dataset": "d", "measure": "accuracy", "variant": "bla", "against": "bl", "to_the_left": False, "p": 0.05},
-        {"dataset": "d", "measure": "accuracy", "variant": "bla_hot", "against": "bl", "to_the_left": False, "p": 0.04},
-        {"dataset": "d", "measure": "accuracy", "variant": "bla_hot", "against": "bla", "to_the_left": True, "p": 0.5},
-        {"dataset": "d", "measure": "loss", "variant": "bla", "against": "bl_plus", "to_the_left": False, "p": 0.9},
+        {
+            "dataset": "d",
+            "measure": "accuracy",
+            "variant": "bla",
+            "against": "bl",
+            "to_the_left": False,
+            "p": 0.05,
+            "n_runs": 20,
+        },
+        {
+            "dataset": "d",
+            "measure": "accuracy",
+            "variant": "bla_hot",
+            "against": "bl",
+            "to_the_left": False,
+            "p": 0.04,
+            "n_runs": 20,
+        },
+        {
+            "dataset": "d",
+            "measure": "accuracy",
+            "variant": "bla_hot",
+            "against": "bla",
+            "to_the_left": True,
+            "p": 0.5,
+            "n_runs": 20,
+        },
+        {
+            "dataset": "d",
+            "measure": "loss",
+            "variant": "bla",
+            "against": "bl_plus",
+            "to_the_left": False,
+            "p": 0.9,
+            "n_runs": 20,
+        },
     ]
 )
 
@@ -45,6 +77,14 @@ def test_marks_follow_the_papers_definition():
     assert marks["bla", "accuracy"] == "†"
     assert marks["bla_hot", "accuracy"] == "∗"
     assert marks["bla", "loss"] == ""  # BL+ has no marks
+
+
+@pytest.mark.parametrize(("runs", "marks"), [(2, False), (5, False), (6, True), (20, True)])
+def test_no_difference_is_marked_if_no_difference_could_be_significant(runs, marks):
+    table = table_one(RUNS, TESTS.assign(n_runs=runs), {"d": "image_folder"}, PUBLISHED, 0.05)
+    assert table["mark"].ne("").any() == marks
+    assert ("No marks for d" in note(table.assign(n_runs=runs), 0.05)) != marks
+    assert ("No marks for d" in " ".join(markdown(table.assign(n_runs=runs), 0.05).split())) != marks
 
 
 def test_the_baseline_has_no_explanation_size():

@@ -15,7 +15,7 @@ from bla.experiments.table2.tables import (
     table_two_tests,
     titles,
 )
-from bla.inference.paired import crossed_bootstrap
+from bla.inference.paired import crossed
 
 PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
 NAN = np.nan
@@ -107,7 +107,7 @@ def random_correlations(runs: int = 3, images: int = 12) -> dict[str, dict[str, 
 
 def test_every_method_of_table_two_is_tested_against_cam():
     correlations = random_correlations()
-    table = table_two_tests(correlations, "zero", 999, 5)
+    table = table_two_tests(correlations, "zero")
     assert table[["dataset", "method"]].to_numpy().tolist() == [[d, m] for d in "ab" for m in ("lime", "bla", "bla_t")]
     assert set(table["against"]) == {"cam"}
     for row in table.itertuples():
@@ -120,19 +120,20 @@ def test_every_method_of_table_two_is_tested_against_cam():
         assert row.n_images == row.nonzero_pairs == 12
         assert row.runs_images_low < row.mean_difference < row.runs_images_high
         difference = correlations[row.dataset][row.method] - correlations[row.dataset]["cam"]
-        (alone,) = crossed_bootstrap(difference[None], 999, 5)
+        (alone,) = crossed(difference[None])
         assert (row.runs_images_low, row.runs_images_high) == (pytest.approx(alone.low), pytest.approx(alone.high))
     for _, group in table.groupby("dataset"):
         np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
+        np.testing.assert_allclose(group["p_holm_smallest"], 3 * 2 / 2**12)
 
 
 def test_without_constant_maps_table_two_is_tested_on_images_with_both_correlations():
-    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "leave_out", 99, 0).to_dict("records")  # fmt: skip
+    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "leave_out").to_dict("records")  # fmt: skip
     assert row["n_images"] == 2
     assert row["mean_difference"] == pytest.approx(np.mean([0.3, -0.3]))
     assert np.isnan(row["runs_images_low"])
     assert np.isnan(row["runs_images_high"])
-    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "zero", 99, 0).to_dict("records")  # fmt: skip
+    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "zero").to_dict("records")  # fmt: skip
     assert row["n_images"] == 4
     assert row["mean_difference"] == pytest.approx(np.mean([0.3, -0.3, 0.15, -0.3]))
     assert row["runs_images_low"] <= row["mean_difference"] <= row["runs_images_high"]
@@ -162,8 +163,8 @@ def test_a_classifier_without_cam_has_means_and_no_tests():
     correlations = CORRELATIONS | {"own": {"lime": np.array([[0.9, 0.7]]), "bla_t": np.array([[0.5, 0.1], [0.3, 0.5]])}}
     table = table_two(correlations, KINDS | {"own": "image_table"}, PUBLISHED, "zero")
     assert cell(table, "own", "bla_t")["mean"] == pytest.approx(0.35)
-    assert set(table_two_tests(correlations, "zero", 99, 0)["dataset"]) == {"dogs", "digits"}
-    assert table_two_tests({"own": correlations["own"]}, "zero", 99, 0).empty
+    assert set(table_two_tests(correlations, "zero")["dataset"]) == {"dogs", "digits"}
+    assert table_two_tests({"own": correlations["own"]}, "zero").empty
 
 
 def test_lime_of_one_run_is_compared_with_the_maps_of_every_run():

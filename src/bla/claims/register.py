@@ -165,7 +165,7 @@ def small_cnn(text: str, number: int) -> Cases:
             if number == 15 and obstacle:
                 yield Case(*about, obstacle=obstacle)
                 continue
-            alike = small_cnn_alike(runs, evidence.alpha, evidence.resamples, evidence.seed)
+            alike = small_cnn_alike(runs, evidence.alpha)
             finding = alike if number == 8 else small_cnn_beats(runs, l2x, evidence.alpha)
             yield Case(*about, finding, obstacle, evidence.small_cnn_departures)
 
@@ -209,7 +209,7 @@ def two_network_l2x(text: str) -> Cases:
             departures = list(evidence.two_network_l2x_departures[str(name)])
             departures += [f"{unused} images left out (paper: none)"] if unused else []
             obstacle = "" if evidence.kinds[str(name)] == "cats_vs_dogs" else "not the paper's dataset"
-            finding = chance_when_hard(runs, evidence.resamples, evidence.seed)
+            finding = chance_when_hard(runs)
             yield Case(f"{text}: {reading}", str(name), published, finding, obstacle, departures)
 
     return cases

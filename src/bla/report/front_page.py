@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bla.experiments.table1.tables import NOTE, layout
+from bla.experiments.table1.tables import layout, note
 from bla.experiments.table2.tables import table_two_layout
 
 REPORTS = {
@@ -45,7 +45,7 @@ def front_page(
 initial-scale=1"><title>Bounded logit attention, reproduced</title> <style>{STYLE}</style></head><body> <h1>Bounded
 logit attention, reproduced</h1> <p>Baumhauer, Slijepcevic and Zeppelzauer, <em>Bounded logit attention: Learning to
 explain image classifiers</em>, arXiv 2105.14824. Every number on this page was written by <code>dvc repro</code>.</p>
-<ul>{links}</ul> <h2>Table 1</h2> {"".join(tables)} <p>{html.escape(NOTE.format(alpha=alpha))}</p> <h2>Table 2</h2>
+<ul>{links}</ul> <h2>Table 1</h2> {"".join(tables)} <p>{html.escape(note(table1, alpha))}</p> <h2>Table 2</h2>
 {two.to_html(index=False, border=0)} <p>Mean ± standard error over images of Spearman's ρ with LIME's map of the
 baseline. LIME again, with other random patterns, is the ceiling.</p> <h2>Figure 3</h2> <img alt="Error rate and loss of
 every run, by column and dataset; numbers are in Table 1" src="data:image/png;base64,{picture}"> <h2>Claims that were

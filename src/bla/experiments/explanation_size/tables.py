@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from bla.inference.paired import bootstrap, holm, standard_error, wilcoxon
+from bla.experiments.runs import corrected
+from bla.inference.paired import standard_error, student, wilcoxon
 from bla.inference.permutation import permutation_test
 from bla.metrics.rank_correlation import spearman
 
@@ -32,7 +33,7 @@ QUANTITIES = {
 }
 """The quantities computed for each run. Their means over runs are tested against the value without a relation."""
 RELATIONS = ["quantity", "meaning", "n_runs", "n_images", "mean", "mean_standard_error", "without_relation"]
-RELATIONS += ["low", "high", "rank_biserial", "p"]
+RELATIONS += ["low", "high", "rank_biserial", "p", "p_smallest"]
 """The columns of `relations`."""
 
 
@@ -119,8 +120,8 @@ def relations(
     """A row for each of `QUANTITIES`: its mean over runs, and a permutation test of no relation over images.
 
     The test keeps the sizes of all runs together and permutes the images to which they belong, since all runs have the
-    same images and sizes are skewed. It generalises to other images, for these runs. `low` and `high` are a 95 %
-    bootstrap interval of the mean over runs; `without_relation` is the mean over all orders of the images; `n_runs`
+    same images and sizes are skewed. It generalises to other images, for these runs. `low` and `high` are
+    Student's 95 % interval of the mean over runs; `without_relation` is the mean over all orders of the images; `n_runs`
     counts runs in which the quantity is defined. `rank_biserial` says in how many runs, by ranks, the quantity is above
     (+1: in all) or below `without_relation`.
     """
@@ -133,18 +134,19 @@ def relations(
         row = {"quantity": quantity, "meaning": meaning, "n_runs": len(values), "n_images": size.shape[1]}
         row |= _mean("mean", values) | {"without_relation": expected}
         if len(values):
-            interval, test = bootstrap(values, resamples, seed), wilcoxon(values, np.full(len(values), expected))
-            row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size, "p": p_of_quantity}
+            interval, test = student(values), wilcoxon(values, np.full(len(values), expected))
+            row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size}
+            row |= {"p": p_of_quantity, "p_smallest": 1 / (resamples + 1)}
         rows.append(row)
     return pd.DataFrame(rows, columns=RELATIONS)
 
 
 def with_holm(relations: pd.DataFrame) -> pd.DataFrame:
-    """The relations of all datasets and variants with `p_holm`, corrected over all rows with a test."""
-    tested = relations["p"].notna()
-    table = relations.assign(p_holm=np.nan)
-    table.loc[tested, "p_holm"] = holm(relations.loc[tested, "p"].to_numpy(float))
-    return table
+    """The relations of all datasets and variants with `p_holm` and `p_holm_smallest`, a family for each quantity.
+
+    The three quantities are three questions.
+    """
+    return corrected(relations.reset_index(drop=True), ["quantity"])
 
 
 def _means_by_order(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bla.base.paper import COLUMNS, PUBLISHED_AS
-from bla.inference.paired import standard_error
+from bla.inference.paired import smallest_p, standard_error
 
 MEASURES = ("accuracy", "loss", "explanation_size")
 NOTE = (
@@ -23,6 +23,7 @@ NOTE = (
     "(Wilcoxon signed-rank, p ≥ {alpha:g}, uncorrected, as in the paper; tests.csv has Holm's correction). "
     "BL+ (ours) is BL trained on for as long as the variants train; it takes no part in the marks."
 )
+NO_MARKS = " No marks for {datasets}: with so few runs no difference can be significant."
 
 
 def title(variant: str) -> str:
@@ -36,7 +37,8 @@ def table_one(
     """Table 1 in long form, a row per dataset, variant and measure, in the order of `runs`.
 
     `kinds` gives each dataset's kind. If the paper used that dataset, `paper`, `paper_standard_error` and `z` =
-    (ours - paper) / sqrt(SE^2 + SE^2) are filled. `mark` has † or ∗ if `tests` has p >= alpha.
+    (ours - paper) / sqrt(SE^2 + SE^2) are filled. `mark` has † or ∗ if `tests` has p >= alpha, unless its
+    number of runs allows no p below alpha.
     """
     paper = published[published["where"] == "Table 1"].set_index(["dataset", "method", "quantity"])
     rows = []
@@ -60,7 +62,7 @@ def table_one(
 
 def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: float) -> str:
     comparisons = tests[(tests["dataset"] == dataset) & (tests["variant"] == variant) & (tests["measure"] == measure)]
-    same = comparisons[comparisons["p"] >= alpha]
+    same = comparisons[(comparisons["p"] >= alpha) & (comparisons["n_runs"].map(smallest_p) < alpha)]
     return "†" * int((same["against"] == "bl").any()) + "∗" * int(same["to_the_left"].any())
 
 
@@ -84,7 +86,14 @@ def layout(table: pd.DataFrame) -> list[pd.DataFrame]:
 def markdown(table: pd.DataFrame, alpha: float) -> str:
     """Table 1 as Markdown, with the note that explains its marks."""
     parts = [frame.to_markdown(index=False, disable_numparse=True) for frame in layout(table)]
-    return "\n\n".join([*parts, fill(NOTE.format(alpha=alpha), 120)]) + "\n"
+    return "\n\n".join([*parts, fill(note(table, alpha), 120)]) + "\n"
+
+
+def note(table: pd.DataFrame, alpha: float) -> str:
+    """The note under Table 1: what the marks mean, and which datasets can have none."""
+    few = table["n_runs"].map(smallest_p) >= alpha
+    datasets = ", ".join(dict.fromkeys(f"{row.dataset} (n = {row.n_runs})" for row in table[few].itertuples()))
+    return NOTE.format(alpha=alpha) + (NO_MARKS.format(datasets=datasets) if datasets else "")
 
 
 def _cell(row: "pd.Series[float]", measure: str) -> str:

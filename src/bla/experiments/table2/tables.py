@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bla.inference.paired import crossed_bootstrap, holm, standard_error, wilcoxon
+from bla.experiments.runs import corrected
+from bla.inference.paired import crossed, smallest_p, standard_error, wilcoxon
 from bla.metrics.rank_correlation import scored, spearman
 
 Array = NDArray[np.float64]
@@ -66,10 +67,10 @@ def _means(values: Array, axis: int) -> Array:
 
 
 TESTS = ["dataset", "method", "against", "test", "n_images", "nonzero_pairs", "mean_difference"]
-TESTS += ["runs_images_low", "runs_images_high", "rank_biserial", "p"]
+TESTS += ["runs_images_low", "runs_images_high", "rank_biserial", "p", "p_smallest"]
 
 
-def table_two_tests(correlations: Correlations, constant_maps: str, resamples: int, seed: int) -> pd.DataFrame:
+def table_two_tests(correlations: Correlations, constant_maps: str) -> pd.DataFrame:
     """Every method of Table 2 against CAM: Wilcoxon over images, intervals over runs and images, Holm within a dataset."""
     rows = []
     for dataset, methods in correlations.items():
@@ -78,7 +79,7 @@ def table_two_tests(correlations: Correlations, constant_maps: str, resamples: i
             continue
         others = [name for name in values if name != "cam"]
         differences = np.stack([values[name] - values["cam"] for name in others])
-        lower, upper = _intervals(differences, resamples, seed)
+        lower, upper = _intervals(differences)
         for place, name in enumerate(others):
             x = _means(values[name] - values["cam"], axis=0)
             test = wilcoxon(x, np.zeros_like(x))
@@ -90,18 +91,16 @@ def table_two_tests(correlations: Correlations, constant_maps: str, resamples: i
             }
             row |= {"n_images": len(x), "nonzero_pairs": test.nonzero_pairs, "mean_difference": x.mean()}
             row |= {"runs_images_low": lower[place], "runs_images_high": upper[place]}
-            rows.append(row | {"rank_biserial": test.effect_size, "p": test.p})
-    table = pd.DataFrame(rows, columns=TESTS)
-    table["p_holm"] = table.groupby("dataset")["p"].transform(lambda p: holm(p.to_numpy()))
-    return table
+            rows.append(row | {"rank_biserial": test.effect_size, "p": test.p, "p_smallest": smallest_p(len(x))})
+    return corrected(pd.DataFrame(rows, columns=TESTS), ["dataset"])
 
 
-def _intervals(differences: Array, resamples: int, seed: int) -> tuple[Array, Array]:
-    """Crossed bootstrap intervals over runs and images; NaN for methods that lack a value."""
+def _intervals(differences: Array) -> tuple[Array, Array]:
+    """Intervals over runs and images; NaN for methods that lack a value."""
     low, high = np.full(len(differences), np.nan), np.full(len(differences), np.nan)
     whole = np.array([np.isfinite(values).all() for values in differences])
     if whole.any():
-        intervals = np.array(crossed_bootstrap(differences[whole], resamples, seed))
+        intervals = np.array(crossed(differences[whole]))
         low[whole], high[whole] = intervals[:, 0], intervals[:, 1]
     return low, high
 
