@@ -1,5 +1,6 @@
 """The entries of params.yaml used by stages that run on several datasets."""
 
+from bla.base.paper import departures
 from bla.base.specs import ClutteredDigits
 from pipeline.run.settings import Settings
 
@@ -18,3 +19,9 @@ def embedded_digits(settings: Settings) -> ClutteredDigits:
     images = settings.dataset["cluttered_digits"].images
     assert isinstance(images, ClutteredDigits)  # checked by load_settings
     return images
+
+
+def dataset_departures(settings: Settings, name: str) -> list[str]:
+    """How a dataset's settings, the number of runs and alpha differ from the paper's, in words."""
+    entry = settings.dataset[name]
+    return departures(entry.images, entry.backbone, entry.training, settings.runs, settings.statistics.alpha)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bla.experiments.table1.tables import layout, note
-from bla.experiments.table2.tables import table_two_layout
+from bla.experiments.table2.tables import departures_note, table_two_layout
 
 REPORTS = {
     "table1": "Table 1 and Figure 3: accuracy, loss, every test and every claim",
@@ -35,8 +35,10 @@ def front_page(
     alpha: float,
 ) -> str:
     """The page as HTML, self-contained except for the linked reports; `figure3` is the content of a PNG file."""
-    tables = [frame.to_html(index=False, border=0) for frame in layout(table1.fillna({"mark": ""}))]
-    two = table_two_layout(table2, dict(zip(table2["method"], table2["title"], strict=True)))
+    table1, table2 = _with_texts(table1, "mark", "departures"), _with_texts(table2, "departures")
+    tables = [frame.to_html(index=False, border=0) for frame in layout(table1)]
+    titles = dict(zip(table2["method"], table2["title"], strict=True))
+    two, departing = table_two_layout(table2, titles), departures_note(table2, titles)
     answered = claims[claims["holds_here"] != ""][["claim", "text", "dataset", "ours", "holds_here", "verdict"]]
     links = "".join(f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in reports)
     picture = base64.b64encode(figure3).decode()
@@ -47,8 +49,13 @@ logit attention, reproduced</h1> <p>Baumhauer, Slijepcevic and Zeppelzauer, <em>
 explain image classifiers</em>, arXiv 2105.14824. Every number on this page was written by <code>dvc repro</code>.</p>
 <ul>{links}</ul> <h2>Table 1</h2> {"".join(tables)} <p>{html.escape(note(table1, alpha))}</p> <h2>Table 2</h2>
 {two.to_html(index=False, border=0)} <p>Mean ± standard error over images of Spearman's ρ with LIME's map of the
-baseline. LIME again, with other random patterns, is the ceiling.</p> <h2>Figure 3</h2> <img alt="Error rate and loss of
+baseline. LIME again, with other random patterns, is the ceiling.{html.escape(departing)}</p> <h2>Figure 3</h2> <img alt="Error rate and loss of
 every run, by column and dataset; numbers are in Table 1" src="data:image/png;base64,{picture}"> <h2>Claims that were
 tried here</h2> <p>holds_here: what the test says on this dataset. verdict: only the paper's own datasets can reproduce
 or refute.</p> {answered.to_html(index=False, border=0)} </body></html>
 """
+
+
+def _with_texts(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The table with empty texts in these columns, which pandas reads from a CSV as NaN."""
+    return table.assign(**{name: table[name].astype(object).fillna("") for name in columns})

@@ -14,7 +14,10 @@ RUN = ["data", "pooling", "column", "run", "seed", "n_train_images", "n_images",
 
 
 def summary(runs: pd.DataFrame, paper: Mapping[str, float]) -> pd.DataFrame:
-    """A row per column and pooling: means over runs, standard errors, and the paper's accuracies `paper` by column."""
+    """A row per column and pooling: means over runs, standard errors, and the paper's accuracies `paper` by column.
+
+    `paper` is empty unless data and settings are the paper's.
+    """
     table = means(runs, ["data", "pooling", "column"], [*MEASURES, *DEAD])
     return table.assign(paper_accuracy=[paper.get(str(column), np.nan) for column in table["column"]])
 

@@ -1,7 +1,7 @@
 """Table 2: rank correlations of the maps of all runs with LIME's, image by image; means, and tests against CAM.
 
 correlations = {"cub20": correlations_with_lime(lime, {"cam": maps, ...})}
-table = table_two(correlations, kinds, published, constant_maps="zero")
+table = table_two(correlations, kinds, published, "zero", dataset_departures, variant_departures)
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,13 +35,19 @@ def correlations_with_lime(lime: Array, maps: Mapping[str, Array]) -> dict[str, 
 
 
 def table_two(
-    correlations: Correlations, kinds: Mapping[str, str], published: pd.DataFrame, constant_maps: str
+    correlations: Correlations,
+    kinds: Mapping[str, str],
+    published: pd.DataFrame,
+    constant_maps: str,
+    dataset_departures: Mapping[str, Sequence[str]],
+    variant_departures: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
     """Table 2: mean rank correlation with LIME, a row per dataset and method.
 
     `mean` averages over runs, then over images. `standard_error` is over images, `standard_error_runs` over runs;
-    `constant` is the share of constant maps; `paper` is the published value, if any. The method `lime` is LIME with
-    other random patterns: the ceiling.
+    `constant` is the share of constant maps. `paper` is the published value, if any; then `departures` says how the
+    settings differ from the paper's, those of the dataset and LIME (`dataset_departures`), and those of a variant
+    (`variant_departures`). The method `lime` is LIME with other random patterns: the ceiling.
     """
     paper = published[published["where"] == "Table 2"].set_index(["dataset", "method"])["value"]
     rows = []
@@ -55,7 +61,9 @@ def table_two(
             row |= {"mean": images.mean(), "standard_error": float(standard_error(images))}
             row |= {"standard_error_runs": float(standard_error(runs)) if len(runs) > 1 else np.nan}
             row["constant"] = float(np.isnan(rho).mean())
-            row["paper"] = paper.get((kinds[dataset], PUBLISHED_TWO.get(method, "")), np.nan)
+            key = kinds[dataset], PUBLISHED_TWO.get(method, "")
+            departures = [*dataset_departures.get(dataset, ()), *variant_departures.get(method, ())]
+            row |= {"paper": paper.get(key, np.nan), "departures": ", ".join(departures) if key in paper.index else ""}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -140,5 +148,14 @@ def markdown(table: pd.DataFrame, shown: Mapping[str, str], constant_maps: str) 
     return (
         f"{layout}\n\nSpearman's ρ with LIME's map of the baseline, mean ± standard error over images of the mean over runs. "
         f"LIME again: LIME with other random patterns, the ceiling. Constant maps: {rule} Maps are q before the threshold "
-        "unless it says after. table2_tests.csv has every method against CAM.\n"
+        f"unless it says after. table2_tests.csv has every method against CAM.{departures_note(table, shown)}\n"
+    )
+
+
+def departures_note(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """Sentences that say how settings differ from those of the paper's values in the table; empty if they agree."""
+    departing = table[table["departures"] != ""].groupby(["dataset", "departures"], sort=False)["method"]
+    return "".join(
+        f" Not the paper's settings: {dataset}, {', '.join(titles.get(m, m) for m in methods)}: {departures}."
+        for (dataset, departures), methods in departing
     )
