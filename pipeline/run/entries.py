@@ -1,5 +1,6 @@
 """The entries of params.yaml used by stages that run on several datasets."""
 
+from bla.base.paper import departures
 from pipeline.run.settings import Settings
 
 
@@ -10,3 +11,9 @@ def running(settings: Settings, experiment: str) -> list[str]:
         lists = f"{experiment}.datasets and datasets"
         print(f"{experiment}: its tables are empty, since no dataset is in both {lists}; add one to both")
     return datasets
+
+
+def dataset_departures(settings: Settings, name: str) -> list[str]:
+    """How a dataset's settings, the number of runs and alpha differ from the paper's, in words."""
+    entry = settings.dataset[name]
+    return departures(entry.images, entry.backbone, entry.training, settings.runs, settings.statistics.alpha)

@@ -32,7 +32,7 @@ def main() -> None:
     pairs = [(dataset, variant) for dataset in running(settings, "abandoned_modules") for variant in variants]
     runs = one_table([_measure(settings, *pair, variants[pair[1]]) for pair in pairs], RUN)
     summary = means(runs, ["dataset", "variant", "explanation"], [*MEASURES, *LOGITS])
-    tests = against_bla(runs, settings.statistics.resamples, derive_seed(settings.seed, "alternatives"))
+    tests = against_bla(runs)
     save_tables("abandoned_modules", {"_runs": runs, "": summary, "_tests": tests})
     save_picture(PICTURES / "runs.png", picture(runs))
     remove_others(PICTURES, [PICTURES / "runs.png", *(PICTURES / f"{d}_{variant}.png" for d, variant in pairs)])

@@ -1,9 +1,17 @@
 """Stage `claims`: every claim of the paper with its answer, in reports/tables/."""
 
+from dataclasses import asdict
+
 import pandas as pd
 
 from bla.base.atomic import save_text
-from bla.base.paper import PATTERNS, departures, small_cnn_departures, two_network_l2x_departures, variant_departures
+from bla.base.paper import (
+    abandoned_departures,
+    lime_departures,
+    small_cnn_departures,
+    two_network_l2x_departures,
+    variant_departures,
+)
 from bla.claims.judge import judge_claims
 from bla.claims.register import Evidence
 from bla.claims.rules import Dataset
@@ -13,6 +21,7 @@ from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.evaluation import load_column, load_runs
 from pipeline.artifacts.maps import TABLE_TWO
 from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
+from pipeline.run.entries import dataset_departures
 from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings, load_settings
 
@@ -30,6 +39,7 @@ def main() -> None:
         load_table(TABLES / "small_cnn_runs.csv"),
         small_cnn_departures(small | small["module"] | small["training"] | alpha),
         load_table(TABLES / "abandoned_modules_runs.csv"),
+        abandoned_departures(settings.abandoned_modules.variants),
         l2x,
         {
             name: two_network_l2x_departures(entry.images, entry.backbone, l2x_settings)
@@ -49,18 +59,14 @@ def main() -> None:
 
 
 def _dataset(settings: Settings, name: str) -> Dataset:
-    entry, keys = settings.dataset[name], ["bl", *settings.variants, "bl_plus"]
-    dataset_departures = departures(
-        entry.images, entry.backbone, entry.training, settings.runs, settings.statistics.alpha
-    )
-    patterns = method_settings(settings, "lime", LIME.Settings).patterns
+    keys = ["bl", *settings.variants, "bl_plus"]
     return Dataset(
         name,
-        entry.images.kind,
+        settings.dataset[name].images.kind,
         int(load_runs(name, ["bl"])["n_classes"].iloc[0]),
         {key: load_column(name, key) for key in keys},
-        dataset_departures,
+        dataset_departures(settings, name),
         variant_departures(settings.variant),
         {} if name in settings.faithfulness.left_out else load_arrays(TABLE_TWO / f"{name}.safetensors"),
-        [] if patterns >= PATTERNS else [f"{patterns} patterns of LIME (paper: {PATTERNS})"],
+        lime_departures(asdict(method_settings(settings, "lime", LIME.Settings))),
     )

@@ -1,15 +1,21 @@
 """Stage `table2`: rank correlations of all runs' maps with LIME's, in reports/tables/ and data/table2/."""
 
+from dataclasses import asdict
+
 import pandas as pd
 from safetensors.numpy import save_file
 
 from bla.base.atomic import replacing, save_text
+from bla.base.paper import image_departures, lime_departures, variant_departures
 from bla.experiments.runs import with_titles
 from bla.experiments.table2.tables import correlations_with_lime, markdown, table_two, table_two_tests, titles
-from bla.runtime.seeds import derive_seed
+from bla.explainers.posthoc.lime import LIME
 from pipeline.artifacts.arrays import load_arrays
+from pipeline.artifacts.evaluation import load_runs
 from pipeline.artifacts.maps import LIME_MAPS, MAPS, TABLE_TWO, load_maps
 from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
+from pipeline.run.entries import dataset_departures
+from pipeline.run.methods import method_settings
 from pipeline.run.settings import load_settings
 
 
@@ -29,9 +35,15 @@ def main() -> None:
     methods_table = pd.concat([load_table(MAPS / f"{name}.csv") for name in datasets])
     shown = titles(dict(zip(methods_table["method"], methods_table["title"], strict=True)), settings.variants)
     kinds = {name: settings.dataset[name].images.kind for name in datasets}
-    rule, resamples = settings.faithfulness.constant_maps, settings.statistics.resamples
-    table = table_two(correlations, kinds, load_table(PUBLISHED), rule)
-    seed = derive_seed(settings.seed, "bootstrap", "table2")
+    rule = settings.faithfulness.constant_maps
+    of_lime = lime_departures(asdict(method_settings(settings, "lime", LIME.Settings)))
+    departing = {}
+    for name, methods in correlations.items():
+        images = int(load_runs(name, ["bl"])["n_images"].iloc[0])
+        fewer = image_departures(methods["lime"].shape[1], images)
+        departing[name] = [*dataset_departures(settings, name), *of_lime, *fewer]
+    published, of_variants = load_table(PUBLISHED), variant_departures(settings.variant)
+    table = table_two(correlations, kinds, published, rule, departing, of_variants)
     save_table(TABLES / "table2.csv", with_titles(table, shown))
-    save_table(TABLES / "table2_tests.csv", with_titles(table_two_tests(correlations, rule, resamples, seed), shown))
+    save_table(TABLES / "table2_tests.csv", with_titles(table_two_tests(correlations, rule), shown))
     save_text(TABLES / "table2.md", markdown(table, shown, rule))

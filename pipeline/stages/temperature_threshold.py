@@ -34,10 +34,9 @@ def main() -> None:
     """Write temperature_threshold_runs.csv, temperature_threshold.csv (means), _tests.csv and a figure."""
     settings = load_settings()
     runs = one_table([_measure(settings, name) for name in running(settings, "temperature_threshold")], RUN)
-    means, reference, seed = summary(runs), VARIANTS["bla_t"], derive_seed(settings.seed, "sensitivity")
+    means, reference = summary(runs), VARIANTS["bla_t"]
     assert isinstance(reference, BoundedLogits)
-    tests = differences(runs, reference, settings.statistics.resamples, seed)
-    save_tables("temperature_threshold", {"_runs": runs, "": means, "_tests": tests})
+    save_tables("temperature_threshold", {"_runs": runs, "": means, "_tests": differences(runs, reference)})
     save_picture(FIGURES / "temperature_threshold.png", heat_maps(means))
     print(f"temperature_threshold: {len(means)} settings, {(runs['died'] != '').sum()} of {len(runs)} runs died")
 

@@ -45,8 +45,7 @@ def main() -> None:
         seen[dataset] = merged([part for _, part in results if part is not None])
     table = pd.DataFrame(rows, columns=RUN)
     by_dataset = means(table, ["dataset", *SETTING], MEASURES)
-    tests = differences(table, settings.statistics.resamples, derive_seed(settings.seed, "l2x"))
-    save_tables("two_network_l2x", {"_runs": table, "": by_dataset, "_tests": tests})
+    save_tables("two_network_l2x", {"_runs": table, "": by_dataset, "_tests": differences(table)})
     save_picture(FIGURES / "two_network_l2x.png", picture(table, seen))
     for row in by_dataset.to_dict("records"):
         print(f"{row['dataset']} {row['reading']}: accuracy soft {row['soft_accuracy']:.3f}, hard {row['hard_accuracy']:.3f}")  # fmt: skip

@@ -24,13 +24,11 @@ SHOWN = ["dataset", "question", "answer", "numbers", "difference", "p_holm", "n_
 def main() -> None:
     """Write what_the_method_does.csv and .md."""
     settings, parts = load_settings(), []
-    level, resamples = settings.statistics.alpha, settings.statistics.resamples
     for dataset in settings.datasets:
         columns = {key: load_column(dataset, key) for key in ("bl", *settings.variants)}
         rows, across = load_grid(dataset)
         asked = questions(columns, rows * across, _overlaps(dataset, settings))
-        seed = derive_seed(settings.seed, "bootstrap", dataset, "what the method does")
-        parts.append(answers(asked, level, resamples, seed).assign(dataset=dataset))
+        parts.append(answers(asked, settings.statistics.alpha).assign(dataset=dataset))
     table = pd.concat(parts)[["dataset", *ANSWERS]]
     save_table(TABLES / "what_the_method_does.csv", table)
     shown = table[SHOWN].astype({"n_runs": "Int64", "n_images": "Int64"})

@@ -1,30 +1,37 @@
 """The paper's settings: the shipped entries have them, and every departure is described in words."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from bla.base.paper import (
+    ABANDONED,
     ALPHA,
     BACKBONE,
     COLUMNS,
     DATASETS,
     IMAGES,
+    LIME,
     PUBLISHED_AS,
     RUNS,
     SCHEDULES,
     SMALL_CNN,
     TWO_NETWORK_L2X,
     VARIANTS,
+    abandoned_departures,
     departures,
+    image_departures,
+    l2x_reading_departures,
+    lime_departures,
     small_cnn_departures,
     two_network_l2x_departures,
     variant_departures,
 )
-from bla.base.specs import ImageFolder, NoExplanation, Photographs
-from pipeline.run.settings import load_settings
+from bla.base.specs import ConceptVector, ImageFolder, L2XReading, NoExplanation, Optimiser, Photographs, Pointwise
+from bla.explainers.posthoc.lime import LIME as METHOD
+from pipeline.run.settings import SmallModule, SmallNetwork, load_settings
 
 PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv").query("where == 'Table 1'")
 
@@ -194,3 +201,63 @@ def test_two_network_l2x_departs_only_by_its_settings_images_and_backbone():
     assert found == ["image_size 112 (paper: 224)", "k 4 (paper: 8)"]
     others = ImageFolder(kind="image_folder", path="photos", image_size=224)
     assert two_network_l2x_departures(others, BACKBONE, TWO_NETWORK_L2X | {"k": 4}) == []
+
+
+def names(model):
+    return {field.name for field in fields(model)}
+
+
+def test_every_setting_for_which_the_paper_has_a_value_is_compared():
+    """All settings, except those that the paper leaves open, and those whose departure is an obstacle or a reading."""
+    assert names(METHOD.Settings) - {"patterns_of"} == LIME.keys()
+    assert names(ConceptVector) - {"explanation", "activation"} == ABANDONED.keys()
+    assert names(Pointwise) - {"explanation"} == ABANDONED.keys()
+    assert names(L2XReading) == {"temperature", "background", "straight_through"}
+    small = SmallNetwork.model_fields.keys() | SmallModule.model_fields.keys() | names(Optimiser)
+    assert small - {"data", "images", "batch_size", "module", "training", "runs"} == SMALL_CNN.keys() - {"alpha"}
+    assert names(Optimiser) - {"batch_size"} == TWO_NETWORK_L2X.keys() - {"k"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, []),
+        ({"patterns": 5000, "patterns_of": "image"}, []),
+        ({"patterns": 300}, ["LIME: patterns 300 (paper: 1000)"]),
+        ({"presence": 0.8}, ["LIME: presence 0.8 (paper: 0.5)"]),
+        ({"patterns": 999, "output": "logit"}, ["LIME: patterns 999 (paper: 1000)", "LIME: output logit (paper: probability)"]),
+    ],
+)  # fmt: skip
+def test_limes_settings_are_compared(changed, told):
+    assert lime_departures(asdict(METHOD.Settings()) | changed) == told
+
+
+def test_the_paper_explains_all_test_images_by_lime():
+    assert image_departures(2, 4653) == ["LIME of 2 images (paper: of all 4653)"]
+    assert image_departures(4653, 4653) == []
+
+
+def test_the_settings_of_the_abandoned_modules_are_compared(settings):
+    shipped = settings.abandoned_modules.variants
+    assert abandoned_departures(shipped) == {key: [] for key in shipped}
+    hot = {
+        "hot": replace(shipped["pointwise"], temperature=3.7),
+        "still": replace(shipped["concept_vector"], head="frozen"),
+    }
+    assert abandoned_departures(hot) == {
+        "hot": ["temperature 3.7 (paper: 0.1)"],
+        "still": ["head frozen (paper: trained)"],
+    }
+
+
+def test_the_temperature_of_two_network_l2x_is_01_as_a_factor_or_as_a_divisor(settings):
+    assert all(l2x_reading_departures(r.temperature) == [] for r in settings.two_network_l2x.readings.values())
+    for temperature in (3.7, 1.0, 0.2):
+        assert l2x_reading_departures(temperature) == [f"temperature {temperature:g} (paper: 0.1 or 10)"]
+
+
+@pytest.mark.parametrize("key", ["bla_t_renormalise", "bla_t_indicator"])
+def test_other_readings_of_the_threshold_are_compared_too(key):
+    assert variant_departures({key: VARIANTS[key]})[key] == []
+    hot = variant_departures({key: replace(VARIANTS[key], temperature=3.7)})
+    assert hot[key] == [f"{COLUMNS[key]}: temperature 3.7 (paper: 0.1)"]

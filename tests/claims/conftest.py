@@ -88,7 +88,8 @@ def small_cnn():
 def _two_network(soft=0.96, hard=0.5, spread=0.005, classes=2, left_out=0, runs=10, **reading):
     values = spread * stats.norm.ppf((np.arange(runs) + 0.5) / runs)
     table = pd.DataFrame({"run": range(runs), "soft_accuracy": soft + values, "hard_accuracy": hard + values})
-    about = {"dataset": "cats", "reading": "multiplied", "background": "black", "straight_through": False} | reading
+    about = {"dataset": "cats", "reading": "multiplied", "temperature": 0.1, "background": "black"}
+    about |= {"straight_through": False} | reading
     return table.assign(**about, n_images=4653, n_images_left_out=left_out, n_classes=classes)
 
 
@@ -107,6 +108,7 @@ def evidence():
             "small_cnn": _small_cnn(),
             "small_cnn_departures": (),
             "abandoned_modules": _modules(dataset="none of these"),
+            "abandoned_departures": {"vector": (), "sigmoid": ()},
             "two_network_l2x": _two_network(),
             "two_network_l2x_departures": {"cats": ()},
             "kinds": {"cats": "cats_vs_dogs"},

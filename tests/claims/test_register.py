@@ -1,5 +1,7 @@
 """Where claims are tested, the paper's values beside them, and obstacles to a verdict."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -174,6 +176,29 @@ def test_departures_of_lime_remove_only_the_verdict_of_claim_10(kind, bla_t, cam
     pd.testing.assert_frame_equal(*(table.query("claim != 10") for table in tables))
 
 
+@pytest.mark.parametrize("kind", ["cats_vs_dogs", "stanford_dogs", "caltech_birds"])
+@pytest.mark.parametrize("images", [2, 5, 16])
+def test_claim_10_gets_no_verdict_from_some_of_the_test_images(kind, images, judged):
+    """Even if the correlations of two images happen to agree with the paper's."""
+    dataset = with_lime(kind, 10, 0.4, 0.4 if kind != "caltech_birds" else 0.1)
+    few = {name: values[:, :images] for name, values in dataset.with_lime.items()}
+    (row,) = judged(replace(dataset, with_lime=few)).query("claim == 10").to_dict("records")
+    assert row["verdict"] == "not run"
+    assert row["reason"] == f"not the paper's settings: LIME of {images} images (paper: of all 20)"
+    (row,) = judged(dataset).query("claim == 10").to_dict("records")
+    assert (row["holds_here"], row["verdict"]) == ("yes", "reproduced")
+
+
+@pytest.mark.parametrize("images", [2, 3])
+def test_random_numbers_of_two_images_answer_nothing_about_lime(images, judged):
+    rng, answers = np.random.default_rng(0), []
+    for _ in range(40):
+        values = rng.uniform(-1, 1, (2, 5, images))
+        table = judged(with_lime("cats_vs_dogs", 2, with_lime={"cam": values[0], "bla_t": values[1]}))
+        answers += table.query("claim == 10")["holds_here"].tolist()
+    assert answers.count("inconclusive") >= 38
+
+
 def test_without_correlations_claim_10_is_not_run(judged):
     (row,) = judged(with_lime(with_lime={})).query("claim == 10").to_dict("records")
     assert (row["holds_here"], row["verdict"]) == ("", "not run")
@@ -194,6 +219,21 @@ def test_abandoned_modules_with_other_data_or_settings_get_no_verdict(evidence, 
         assert [(row["holds_here"], row["verdict"]) for row in found] == [("yes", "not run")] * 2
         assert all(reason in row["reason"] for row in found)
     assert rows(dataset="others") == []
+
+
+@pytest.mark.parametrize(("variant", "claim"), [("vector", 11), ("sigmoid", 12)])
+@pytest.mark.parametrize("departure", ["temperature 3.7 (paper: 0.1)", "head frozen (paper: trained)"])
+def test_the_settings_of_an_abandoned_module_remove_only_its_verdict(
+    variant, claim, departure, evidence, modules, like_the_paper
+):
+    departures = {"vector": [], "sigmoid": []} | {variant: [departure]}
+    datasets = [Dataset("birds", "caltech_birds", 200, like_the_paper)]
+    table = judge_claims(evidence(datasets, abandoned_modules=modules(), abandoned_departures=departures))
+    rows = table.query("claim in (11, 12)").set_index("claim")
+    assert rows["holds_here"].tolist() == ["yes", "yes"]
+    assert rows.loc[claim, "verdict"] == "not run"
+    assert rows.loc[claim, "reason"] == f"not the paper's settings: {departure}"
+    assert rows["verdict"].drop(claim).tolist() == ["reproduced"]
 
 
 def test_the_claim_about_an_untrained_module_gets_a_reason(evidence, modules):
@@ -227,6 +267,20 @@ def test_two_network_l2x_with_other_data_or_settings_gets_no_verdict(evidence, t
     (row,) = judge_claims(evidence(**given)).query("claim == 9").to_dict("records")
     assert (row["holds_here"], row["verdict"]) == ("yes", "not run")
     assert row["reason"].endswith("k 4 (paper: 8), 7 images left out (paper: none)")
+
+
+@pytest.mark.parametrize(
+    ("temperature", "verdict"),
+    [(0.1, "reproduced"), (10, "reproduced"), (3.7, "not run"), (1, "not run"), (0.01, "not run")],
+)
+def test_claim_9_gets_a_verdict_only_at_a_temperature_that_the_paper_may_mean(
+    temperature, verdict, evidence, two_network
+):
+    table = judge_claims(evidence(two_network_l2x=two_network(temperature=temperature)))
+    (row,) = table.query("claim == 9").to_dict("records")
+    assert (row["holds_here"], row["verdict"]) == ("yes", verdict)
+    told = f"not the paper's settings: temperature {temperature:g} (paper: 0.1 or 10)"
+    assert row["reason"] == ("" if verdict == "reproduced" else told)
 
 
 def test_only_possible_readings_of_the_paper_are_judged(evidence, two_network):

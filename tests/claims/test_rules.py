@@ -115,6 +115,45 @@ def test_imagenet_is_judged_by_images_that_only_one_column_classifies_correctly(
     assert "run 0, n = 200 images" in table["ours"].iloc[0]
 
 
+# Samples that are too small
+
+
+def first_runs(columns, runs):
+    return {key: Column(c.correct[:runs], c.loss[:runs], c.size[:runs]) for key, c in columns.items()}
+
+
+@pytest.mark.parametrize(("runs", "answers"), [(2, False), (5, False), (6, True)])
+def test_a_claim_judged_by_p_is_inconclusive_if_its_runs_allow_no_small_p(runs, answers, like_the_paper, judge):
+    table = judge(first_runs(like_the_paper, runs)).query("claim in (1, 4, 7, 14, 16, 17)")
+    assert (table["holds_here"] != "inconclusive").any() == answers
+    assert table["test"].str.contains(f"cannot answer: the sample allows no p below {2 / 2**runs:.2g}").all() != answers
+
+
+@pytest.mark.parametrize(("images", "holds"), [(2, "inconclusive"), (5, "inconclusive"), (6, "yes")])
+def test_imagenet_is_not_judged_by_a_handful_of_images(images, holds, judge):
+    right, wrong = np.ones((2, images), bool), np.zeros((2, images), bool)
+    columns = {"bl": wrong, "bl_plus": wrong, "bla_t": right}
+    table = judge({key: Column(c, 1.0 * c) for key, c in columns.items()}, kind="imagenet", classes=1000)
+    assert table.query("claim == 13")["holds_here"].tolist() == [holds] * 2
+
+
+@pytest.mark.parametrize(("runs", "holds"), [(3, "inconclusive"), (4, "yes")])
+def test_the_small_cnn_is_not_judged_by_three_runs(runs, holds, evidence, small_cnn):
+    """Two groups of three have no p below 0.1; four have 2 / 70."""
+    table = judge_claims(evidence(small_cnn=small_cnn(bla_t=0.9939, spread=0.0005, runs=runs)))
+    (row,) = table.query("claim == 8").to_dict("records")
+    assert row["holds_here"] == holds
+    assert ("cannot answer" in row["test"]) == (holds == "inconclusive")
+
+
+@pytest.mark.parametrize(("runs", "answers"), [(5, {"inconclusive"}), (6, {"yes"})])
+def test_the_abandoned_modules_are_not_judged_by_five_runs(runs, answers, evidence, modules, like_the_paper):
+    table = modules()
+    dataset = Dataset("birds", "caltech_birds", 200, like_the_paper)
+    judged = judge_claims(evidence([dataset], abandoned_modules=table[table["run"] < runs]))
+    assert set(judged.query("claim in (11, 12)")["holds_here"]) == answers
+
+
 # Rank correlations with LIME
 
 

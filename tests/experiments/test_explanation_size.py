@@ -1,5 +1,7 @@
 """Explanation sizes: hand-computed cases, scipy as the reference, and undefined quantities."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +9,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from bla.base.paper import VARIANTS
 from bla.experiments.explanation_size import figures as size_figures
 from bla.experiments.explanation_size.experiment import confidences
-from bla.experiments.explanation_size.tables import FEWEST, QUANTITIES, per_bin, per_class, per_run, relations
+from bla.experiments.explanation_size.tables import (
+    FEWEST,
+    QUANTITIES,
+    RELATIONS,
+    per_bin,
+    per_class,
+    per_run,
+    relations,
+    with_holm,
+)
 from bla.method.evaluation import evaluate
 from bla.method.modules import EVALUATION_CHUNK, Head, Module, Trained
 
@@ -58,41 +70,124 @@ def test_random_labels_explain_the_share_of_variance_expected_by_chance():
     assert abs(values.mean() - found["eta2_by_chance"].iloc[0]) < 4 * values.sem()
 
 
-def test_relations_are_tested_over_runs_with_a_defined_value():
+def varying_runs():
+    """Eight runs on 60 images: confidence follows size, errors do not; all sizes of run 3 are equal."""
     rng = np.random.default_rng(1)
     size = rng.integers(1, 50, (8, 60)).astype(np.int16)
     size[3] = 7
-    confidence = size / 100 + rng.normal(0, 0.02, size.shape)
-    runs = runs_of(size, confidence, rng.random(size.shape) < 0.7, np.arange(60) % 2)
-    table = relations(runs, 999, 0).set_index("quantity")
+    return size, size / 100 + rng.normal(0, 0.02, size.shape), rng.random(size.shape) < 0.7, np.arange(60) % 2
+
+
+def test_relations_are_means_over_runs_with_a_defined_value():
+    table, runs = relations(*varying_runs(), 999, 0).set_index("quantity"), per_run(*varying_runs())
     assert table.index.tolist() == list(QUANTITIES)
     assert table["n_runs"].tolist() == [7, 8, 7]
     rho = runs["rho_confidence"].dropna()
     row = table.loc["rho_confidence"]
     assert row["mean"] == pytest.approx(rho.mean())
     assert row["mean_standard_error"] == pytest.approx(rho.sem())
-    assert row["p"] == pytest.approx(stats.wilcoxon(rho).pvalue)
     assert row["rank_biserial"] == 1
     assert row["low"] < row["mean"] < row["high"]
-    of_class = runs["eta2_class"].dropna()
-    assert table.loc["eta2_class", "p"] == pytest.approx(stats.wilcoxon(of_class - 1 / 59).pvalue)
     assert table.loc["eta2_class", "without_relation"] == pytest.approx(1 / 59)
-    assert (table["p_holm"] >= table["p"]).all()
+    assert row["p"] == pytest.approx(1 / 1000)
+    assert table["p"].drop("rho_confidence").gt(0.05).all()
+
+
+def test_holm_corrects_the_relations_of_all_columns_together():
+    table = with_holm(pd.concat([relations(*varying_runs(), 999, seed) for seed in range(2)]))
+    for _, family in table.groupby("quantity"):
+        assert family["p_holm"].tolist() == pytest.approx(multipletests(family["p"], method="holm")[1])
+    assert table["p_holm_smallest"].tolist() == pytest.approx([2 / 1000] * 6)  # of two columns
 
 
 def test_undefined_relations_have_no_p_and_do_not_count_for_holm():
-    constant = runs_of(np.full((4, 6), 3, np.int16), np.tile(CONFIDENCE[0], (4, 1)), np.ones((4, 6), bool))
-    table = relations(constant, 99, 0)
-    assert table["n_runs"].tolist() == [0, 0, 0]
-    assert table[["mean", "p", "p_holm"]].isna().all(axis=None)
-    rng = np.random.default_rng(2)
-    varying = runs_of(rng.integers(1, 9, (6, 6)).astype(np.int16), rng.random((6, 6)), rng.random((6, 6)) < 0.5)
-    both = relations(pd.concat([constant.assign(variant="bla_t"), varying]), 99, 0)
-    assert both.query("variant == 'bla'")["p_holm"].tolist() == relations(varying, 99, 0)["p_holm"].tolist()
+    confidence = np.tile(CONFIDENCE[0], (4, 1))
+    constant = relations(np.full((4, 6), 3, np.int16), confidence, np.ones((4, 6), bool), LABELS, 99, 0)
+    assert constant["n_runs"].tolist() == [0, 0, 0]
+    assert constant[["mean", "p"]].isna().all(axis=None)
+    varying = relations(*varying_runs(), 99, 0)
+    both = with_holm(pd.concat([constant, varying]))["p_holm"]
+    assert both.isna().tolist() == [True] * 3 + [False] * 3
+    assert both.tolist()[3:] == with_holm(varying)["p_holm"].tolist()
+
+
+def oracle(size, confidence, correct, labels):
+    """Means over runs of the three quantities, by scipy and by an analysis of variance."""
+    rho = np.mean([stats.spearmanr(*values).statistic for values in zip(size, confidence, strict=True)])
+    difference = np.mean(
+        [cells[~right].mean() - cells[right].mean() for cells, right in zip(size, correct, strict=True)]
+    )
+    groups, images = len(set(labels)), len(labels)
+    f = np.array([stats.f_oneway(*(run[labels == label] for label in set(labels))).statistic for run in size])
+    return np.array([rho, difference, np.mean((groups - 1) * f / ((groups - 1) * f + images - groups))])
+
+
+def test_p_is_the_share_of_all_orders_of_the_images_with_as_large_a_relation():
+    rng = np.random.default_rng(5)
+    size, confidence = rng.integers(1, 9, (3, 6)).astype(np.int16), rng.random((3, 6))
+    correct = np.array([[0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 0], [0, 1, 0, 1, 1, 1]], bool)
+    observed = oracle(size, confidence, correct, LABELS)
+    values = np.array(
+        [oracle(size[:, order], confidence, correct, LABELS) for order in itertools.permutations(range(6))]
+    )
+    exact = (np.abs(values) >= np.abs(observed) - 1e-9).mean(axis=0)
+    found = relations(size, confidence, correct, LABELS, 9999, 0)["p"]
+    np.testing.assert_array_less(np.abs(found - exact), 4 * np.sqrt(exact * (1 - exact) / 9999) + 2e-4)
+    assert found.tolist() == relations(size, confidence, correct, LABELS, 9999, 0)["p"].tolist()
+
+
+SIMULATIONS, RUNS, IMAGES = 500, 8, 60
+
+
+def skewed_sizes(rng, effect=0.0):
+    """Skewed sizes that all runs share for the most part; classes of 40, 14 and 6 images; the last is larger by `effect`.
+
+    Confidence and errors also depend on the image, in all runs alike, but not on the size.
+    """
+    labels = rng.permutation(np.repeat([0, 1, 2], [40, 14, 6]))
+    image = rng.gamma(0.5, 12, IMAGES) + effect * (labels == 2)
+    size = np.clip(np.round(1 + image * rng.lognormal(0, 0.2, (RUNS, IMAGES))), 1, 49).astype(np.int16)
+    difficulty = rng.exponential(1, IMAGES)
+    confidence = np.exp(-difficulty * rng.lognormal(0, 0.1, (RUNS, IMAGES)))
+    return size, confidence, rng.random((RUNS, IMAGES)) > 0.5 * (difficulty > 1.5), labels
+
+
+def test_a_true_null_is_rejected_in_5_per_cent_of_simulations_although_sizes_are_skewed_and_images_shared():
+    """Within the central 99.9 % of a binomial distribution; a test over runs rejects far more often."""
+    rng = np.random.default_rng(6)
+    rejected, over_runs = np.zeros(3), np.zeros(3)
+    for seed in range(SIMULATIONS):
+        data = skewed_sizes(rng)
+        rejected += relations(*data, 199, seed)["p"].to_numpy() <= 0.05
+        runs = per_run(*data)
+        nulls = {"eta2_class": runs["eta2_by_chance"]}
+        over_runs += [stats.wilcoxon(runs[name] - nulls.get(name, 0)).pvalue < 0.05 for name in QUANTITIES]
+    low, high = stats.binom.interval(0.999, SIMULATIONS, 0.05)
+    assert ((low <= rejected) & (rejected <= high)).all(), rejected / SIMULATIONS
+    assert (over_runs > 0.2 * SIMULATIONS).all(), over_runs / SIMULATIONS
+
+
+def test_a_class_with_larger_explanations_is_found():
+    rng, found = np.random.default_rng(7), 0
+    for seed in range(50):
+        found += relations(*skewed_sizes(rng, effect=25.0), 199, seed)["p"].iloc[2] <= 0.05
+    assert found >= 45
+
+
+@pytest.mark.parametrize("quantity", ["rho_confidence", "wrong_minus_right"])
+def test_a_relation_of_size_with_confidence_or_error_is_found(quantity):
+    rng = np.random.default_rng(8)
+    size, _, _, labels = skewed_sizes(rng)
+    large = size.mean(axis=0) > np.median(size)
+    correct = rng.random(size.shape) > np.where(large, 0.6, 0.1)
+    confidence = rng.random(size.shape) - 0.5 * large
+    table = relations(size, confidence, correct, labels, 999, 0).set_index("quantity")
+    assert table.loc[quantity, "p"] < 0.01
+    assert np.sign(table.loc[quantity, "mean"]) == (-1 if quantity == "rho_confidence" else 1)
 
 
 def test_without_a_varying_column_tables_are_empty_and_the_figure_says_why():
-    assert relations(pd.DataFrame(columns=["dataset", "variant"]), 99, 0).empty
+    assert with_holm(pd.DataFrame(columns=["dataset", "variant", *RELATIONS])).empty
     empty = pd.DataFrame(columns=["dataset", "variant"])
     assert size_figures.sizes(empty, empty).get_suptitle().startswith("No variant")
 

@@ -161,13 +161,13 @@ def test_methods_are_compared_on_the_images_that_all_share():
         assert row.rank_biserial == pytest.approx((ranks * np.sign(x - y)).sum() / ranks.sum())
 
 
-def test_holm_corrects_over_metrics_and_methods_of_a_dataset_and_reference():
+def test_holm_corrects_over_the_methods_of_a_dataset_reference_and_metric():
     table = compare(per_image(), ("random", "bla_t"))
-    families = [group for _, group in table.groupby(["dataset", "against"])]
-    assert [len(group) for group in families] == [9] * 4
+    families = [group for _, group in table.groupby(["dataset", "against", "metric"])]
+    assert [len(group) for group in families] == [3] * 12
     for group in families:
         np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
-        np.testing.assert_allclose(group["p_holm_smallest"], 9 * 2 / 2**9)  # 9 tests of 9 images
+        np.testing.assert_allclose(group["p_holm_smallest"], 3 * 2 / 2**9)  # 3 tests of 9 images
 
 
 @pytest.mark.parametrize("images", [3, 5, 12])

@@ -6,8 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bla.experiments.runs import PAIRED, Column, means, one_table, paired, table_of_runs
-from bla.inference.paired import bootstrap
+from bla.experiments.runs import PAIRED, Column, corrected, means, one_table, paired, table_of_runs
 from bla.method.modules import Evaluation, Explanations
 
 CORRECT = torch.tensor([[True, False, True], [True] * 3])
@@ -92,20 +91,43 @@ def test_means_of_no_runs_are_an_empty_table_with_the_same_columns():
 
 def test_run_r_is_compared_with_run_r():
     x, y = np.random.default_rng(0).normal(size=(2, 8))
-    row = paired(x, y, 99, 4)
-    interval, ranks = bootstrap(x - y, 99, 4), stats.rankdata(np.abs(x - y))
+    row = paired(x, y)
+    interval, ranks = stats.ttest_1samp(x - y, 0).confidence_interval(), stats.rankdata(np.abs(x - y))
     assert list(row) == PAIRED
     assert row["n_runs"] == 8
     assert row["difference"] == pytest.approx(x.mean() - y.mean())
-    assert (row["low"], row["high"]) == (interval.low, interval.high)
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    assert row["p_smallest"] == 2 / 2**8
     assert row["p"] == pytest.approx(stats.wilcoxon(x, y).pvalue)
     assert row["rank_biserial"] == pytest.approx((ranks * np.sign(x - y)).sum() / ranks.sum())
 
 
 def test_differences_equal_up_to_rounding_are_ties():
     x, y = np.array([0.2, 0.2, 0.1 + 0.2]), np.array([0.1, 0.3, 0.3])
-    row = paired(x, y, 99, 0)  # +0.1 and -0.1 are tied, and the third pair does not differ
+    row = paired(x, y)  # +0.1 and -0.1 are tied, and the third pair does not differ
     assert (row["rank_biserial"], row["p"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("runs", "tests", "answers"), [(3, 1, False), (5, 1, False), (6, 1, True), (8, 9, False), (9, 9, True)]
+)
+def test_the_smallest_corrected_p_is_that_of_a_family_in_which_everything_differs_in_every_run(runs, tests, answers):
+    values = np.random.default_rng(0).random((tests, runs)) + 0.1
+    found = corrected(pd.DataFrame([paired(x, 0 * x) for x in values]).assign(family="f"), ["family"])
+    assert found["p_holm"].tolist() == found["p_holm_smallest"].tolist() == [min(1, tests * 2 / 2**runs)] * tests
+    assert (found["p_holm_smallest"] < 0.05).all() == answers
+    opposed = corrected(pd.DataFrame([paired(x - x.mean(), 0 * x) for x in values]).assign(family="f"), ["family"])
+    assert opposed["p_holm_smallest"].tolist() == found["p_holm_smallest"].tolist()
+
+
+def test_tests_of_many_runs_leave_more_to_those_of_few_runs():
+    """Holm's step down: the small p values of 20 runs do not count for the one of six runs."""
+    tests = pd.DataFrame([paired(np.arange(1.0, n), np.zeros(n - 1)) for n in (21, 21, 7, 3)]).assign(family="f")
+    tests.loc[3, "p"] = np.nan  # no test, and not in the family
+    found = corrected(tests, ["family"])
+    assert found["p_holm_smallest"].tolist()[:3] == pytest.approx([3 * 2 / 2**20, 3 * 2 / 2**20, 2 / 2**6])
+    assert np.isnan(found["p_holm_smallest"][3])
+    assert np.isnan(found["p_holm"][3])
 
 
 def test_counts_of_correct_images_tie_exactly_although_float_accuracies_do_not():

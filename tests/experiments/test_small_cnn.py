@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from bla.base.specs import BoundedLogits, Optimiser
 from bla.datasets.moved_digits import generate
@@ -76,13 +77,17 @@ def test_means_are_beside_the_papers_accuracies(runs):
 
 
 def test_bla_t_is_compared_with_bl_by_an_unpaired_test(runs):
-    table = differences(runs, 99, 0)
+    table = differences(runs)
     assert len(table) == 4
     x, y = (runs.query(f"pooling == 'flat' and column == '{column}'")["accuracy"] for column in ("bla_t", "bl"))
     found = table.query("pooling == 'flat' and measure == 'accuracy'").iloc[0]
     assert found["p"] == pytest.approx(stats.mannwhitneyu(x, y).pvalue)
     assert found["difference"] == pytest.approx(x.mean() - y.mean())
-    assert (table["p_holm"] >= table["p"]).all()
+    low, high = stats.ttest_ind(x, y, equal_var=False).confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    for _, family in table.groupby("measure"):
+        assert family["p_holm"].tolist() == pytest.approx(multipletests(family["p"], method="holm")[1])
+    assert table["p_holm_smallest"].tolist() == pytest.approx([2 * 2 / 20] * 4)  # of two tests; C(6, 3) = 20 orders
 
 
 def test_the_figure_states_the_cells_of_run_0_and_the_number_of_runs(runs):

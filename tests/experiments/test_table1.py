@@ -8,7 +8,7 @@ import pytest
 
 from bla.base.paper import COLUMNS
 from bla.experiments.table1.figures import figure_three
-from bla.experiments.table1.tables import layout, markdown, table_one, title
+from bla.experiments.table1.tables import layout, markdown, note, table_one, title
 from bla.plotting.style import save_figure
 
 PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
@@ -21,16 +21,48 @@ RUNS = pd.DataFrame(
 )
 TESTS = pd.DataFrame(
     [
-        {"dataset": "d", "measure": "accuracy", "variant": "bla", "against": "bl", "to_the_left": False, "p": 0.05},
-        {"dataset": "d", "measure": "accuracy", "variant": "bla_hot", "against": "bl", "to_the_left": False, "p": 0.04},
-        {"dataset": "d", "measure": "accuracy", "variant": "bla_hot", "against": "bla", "to_the_left": True, "p": 0.5},
-        {"dataset": "d", "measure": "loss", "variant": "bla", "against": "bl_plus", "to_the_left": False, "p": 0.9},
+        {
+            "dataset": "d",
+            "measure": "accuracy",
+            "variant": "bla",
+            "against": "bl",
+            "to_the_left": False,
+            "p": 0.05,
+            "n_runs": 20,
+        },
+        {
+            "dataset": "d",
+            "measure": "accuracy",
+            "variant": "bla_hot",
+            "against": "bl",
+            "to_the_left": False,
+            "p": 0.04,
+            "n_runs": 20,
+        },
+        {
+            "dataset": "d",
+            "measure": "accuracy",
+            "variant": "bla_hot",
+            "against": "bla",
+            "to_the_left": True,
+            "p": 0.5,
+            "n_runs": 20,
+        },
+        {
+            "dataset": "d",
+            "measure": "loss",
+            "variant": "bla",
+            "against": "bl_plus",
+            "to_the_left": False,
+            "p": 0.9,
+            "n_runs": 20,
+        },
     ]
 )
 
 
 def rows(kind: str = "image_folder") -> pd.DataFrame:
-    return table_one(RUNS, TESTS, {"d": kind}, PUBLISHED, 0.05).set_index(["variant", "measure"])
+    return table_one(RUNS, TESTS, {"d": kind}, PUBLISHED, 0.05, {}, {}).set_index(["variant", "measure"])
 
 
 def test_means_and_standard_errors_by_hand():
@@ -47,6 +79,14 @@ def test_marks_follow_the_papers_definition():
     assert marks["bla", "loss"] == ""  # BL+ has no marks
 
 
+@pytest.mark.parametrize(("runs", "marks"), [(2, False), (5, False), (6, True), (20, True)])
+def test_no_difference_is_marked_if_no_difference_could_be_significant(runs, marks):
+    table = table_one(RUNS, TESTS.assign(n_runs=runs), {"d": "image_folder"}, PUBLISHED, 0.05, {}, {})
+    assert table["mark"].ne("").any() == marks
+    assert ("No marks for d" in note(table.assign(n_runs=runs), 0.05)) != marks
+    assert ("No marks for d" in " ".join(markdown(table.assign(n_runs=runs), 0.05).split())) != marks
+
+
 def test_the_baseline_has_no_explanation_size():
     assert ("bl", "explanation_size") not in rows().index
     assert "–" in layout(rows().reset_index())[2]["BL"].tolist()
@@ -61,6 +101,32 @@ def test_the_papers_values_are_beside_ours_only_on_the_papers_dataset():
 
 
 @pytest.mark.parametrize(
+    ("of_dataset", "of_variant", "compared", "told"),
+    [
+        ([], [], {"bl", "bla"}, []),
+        (["epochs 3 (paper: 5)"], [], set(), ["d, BL, BLA: epochs 3 (paper: 5)."]),
+        (["5 runs (paper: 20)", "alpha 0.1 (paper: 0.05)"], [], set(), ["d, BL, BLA: 5 runs (paper: 20), alpha 0.1 (paper: 0.05)."]),
+        ([], ["BLA: temperature 3.7 (paper: 0.1)"], {"bl"}, ["d, BLA: BLA: temperature 3.7 (paper: 0.1)."]),
+        (["epochs 3"], ["BLA: k 3"], set(), ["d, BL: epochs 3.", "d, BLA: epochs 3, BLA: k 3."]),
+    ],
+)  # fmt: skip
+def test_the_papers_values_are_beside_ours_only_where_settings_agree(of_dataset, of_variant, compared, told):
+    departing = {"d": of_dataset}, {"bla": of_variant, "bla_t": ["BLA-T: not in the table"]}
+    table = table_one(RUNS, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05, *departing)
+    assert set(table.loc[table["paper"].notna(), "variant"]) == compared
+    assert set(table.loc[table["z"].notna(), "variant"]) == compared
+    text = " ".join(markdown(table, 0.05).split())
+    assert ("d, paper (n = 20)" in text) == bool(compared)
+    assert [part in text for part in told] == [True] * len(told)
+    assert text.count("Not compared with the paper: ") == len(told)
+
+
+def test_departures_on_other_datasets_are_none():
+    table = table_one(RUNS, TESTS, {"d": "image_folder"}, PUBLISHED, 0.05, {"d": []}, {"bla": ["BLA: temperature 3.7"]})
+    assert table["departures"].eq("").all()
+
+
+@pytest.mark.parametrize(
     ("variant", "published"),
     [
         ("bla_ph", (0.6650, 0.0062)),
@@ -72,7 +138,7 @@ def test_the_papers_values_are_beside_ours_only_on_the_papers_dataset():
 )
 def test_every_reading_of_a_column_is_beside_the_published_value(variant, published):
     runs = RUNS.replace({"variant": {"bla": variant}})
-    table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05)
+    table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05, {}, {})
     row = table.set_index(["variant", "measure"]).loc[variant, "accuracy"]
     assert (row["paper"], row["paper_standard_error"]) == published
     accuracy = layout(table)[0]
@@ -86,7 +152,7 @@ def test_every_reading_of_a_column_is_beside_the_published_value(variant, publis
 @pytest.mark.parametrize("variant", ["bl_plus", "bla_hot"])
 def test_a_column_that_is_not_in_the_paper_has_no_published_value(variant):
     runs = RUNS.replace({"variant": {"bla_hot": variant}})
-    table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05)
+    table = table_one(runs, TESTS, {"d": "caltech_birds"}, PUBLISHED, 0.05, {}, {})
     assert table.loc[table["variant"] == variant, ["paper", "z"]].isna().all(axis=None)
     assert layout(table)[0][title(variant)].tolist()[1] == "–"
 

@@ -15,7 +15,7 @@ from bla.experiments.table2.tables import (
     table_two_tests,
     titles,
 )
-from bla.inference.paired import crossed_bootstrap
+from bla.inference.paired import crossed
 
 PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
 NAN = np.nan
@@ -47,7 +47,7 @@ def cell(table: pd.DataFrame, dataset: str, method: str) -> pd.Series:
 
 
 def test_table_two_counts_constant_maps_as_0():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
+    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero", {}, {})
     assert table[["dataset", "method"]].to_numpy().tolist() == [
         ["dogs", "lime"], ["dogs", "cam"], ["dogs", "bla_t"], ["digits", "cam"], ["digits", "bla_t"]
     ]  # fmt: skip
@@ -62,7 +62,7 @@ def test_table_two_counts_constant_maps_as_0():
 
 
 def test_table_two_leaves_constant_maps_out():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "leave_out")
+    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "leave_out", {}, {})
     row = cell(table, "dogs", "cam")
     images, runs = [0.3, 0.5, 0.6], [0.4, 0.5]
     assert (row["n_images"], row["n_runs"]) == (3, 2)
@@ -76,17 +76,19 @@ def test_table_two_leaves_constant_maps_out():
 
 
 def test_published_values_are_beside_the_papers_methods_on_its_datasets():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
+    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero", {}, {})
     assert (cell(table, "dogs", "cam")["paper"], cell(table, "dogs", "bla_t")["paper"]) == (0.33, 0.47)
     assert table.loc[(table["dataset"] == "digits") | (table["method"] == "lime"), "paper"].isna().all()
 
 
 def test_one_run_has_no_standard_error():
-    assert np.isnan(cell(table_two(CORRELATIONS, KINDS, PUBLISHED, "zero"), "dogs", "lime")["standard_error_runs"])
+    assert np.isnan(
+        cell(table_two(CORRELATIONS, KINDS, PUBLISHED, "zero", {}, {}), "dogs", "lime")["standard_error_runs"]
+    )
 
 
 def test_the_layout_of_table_two():
-    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero")
+    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero", {}, {})
     layout = table_two_layout(table, {"cam": "CAM", "lime": "LIME again"})
     assert layout.columns.tolist() == ["Rank correlation with LIME", "LIME again", "CAM", "bla_t"]
     error = stats.sem([0.3, 0.5, 0, 0.3])
@@ -107,7 +109,7 @@ def random_correlations(runs: int = 3, images: int = 12) -> dict[str, dict[str, 
 
 def test_every_method_of_table_two_is_tested_against_cam():
     correlations = random_correlations()
-    table = table_two_tests(correlations, "zero", 999, 5)
+    table = table_two_tests(correlations, "zero")
     assert table[["dataset", "method"]].to_numpy().tolist() == [[d, m] for d in "ab" for m in ("lime", "bla", "bla_t")]
     assert set(table["against"]) == {"cam"}
     for row in table.itertuples():
@@ -120,22 +122,41 @@ def test_every_method_of_table_two_is_tested_against_cam():
         assert row.n_images == row.nonzero_pairs == 12
         assert row.runs_images_low < row.mean_difference < row.runs_images_high
         difference = correlations[row.dataset][row.method] - correlations[row.dataset]["cam"]
-        (alone,) = crossed_bootstrap(difference[None], 999, 5)
+        (alone,) = crossed(difference[None])
         assert (row.runs_images_low, row.runs_images_high) == (pytest.approx(alone.low), pytest.approx(alone.high))
     for _, group in table.groupby("dataset"):
         np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
+        np.testing.assert_allclose(group["p_holm_smallest"], 3 * 2 / 2**12)
 
 
 def test_without_constant_maps_table_two_is_tested_on_images_with_both_correlations():
-    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "leave_out", 99, 0).to_dict("records")  # fmt: skip
+    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "leave_out").to_dict("records")  # fmt: skip
     assert row["n_images"] == 2
     assert row["mean_difference"] == pytest.approx(np.mean([0.3, -0.3]))
     assert np.isnan(row["runs_images_low"])
     assert np.isnan(row["runs_images_high"])
-    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "zero", 99, 0).to_dict("records")  # fmt: skip
+    (row,) = table_two_tests({"dogs": {k: CORRELATIONS["dogs"][k] for k in ("cam", "bla_t")}}, "zero").to_dict("records")  # fmt: skip
     assert row["n_images"] == 4
     assert row["mean_difference"] == pytest.approx(np.mean([0.3, -0.3, 0.15, -0.3]))
     assert row["runs_images_low"] <= row["mean_difference"] <= row["runs_images_high"]
+
+
+@pytest.mark.parametrize(
+    ("of_dataset", "of_variant", "told"),
+    [
+        ([], [], []),
+        (["LIME of 2 images (paper: of all 4)"], [], ["dogs, CAM, BLA-T: LIME of 2 images (paper: of all 4)."]),
+        ([], ["BLA-T: temperature 3.7 (paper: 0.1)"], ["dogs, BLA-T: BLA-T: temperature 3.7 (paper: 0.1)."]),
+        (["epochs 3"], ["x 1"], ["dogs, CAM: epochs 3.", "dogs, BLA-T: epochs 3, x 1."]),
+    ],
+)
+def test_table_two_says_how_settings_differ_from_those_of_the_papers_values(of_dataset, of_variant, told):
+    departing = {"dogs": of_dataset, "digits": ["not the paper's"]}, {"bla_t": of_variant}
+    table = table_two(CORRELATIONS, KINDS, PUBLISHED, "zero", *departing)
+    assert cell(table, "dogs", "cam")["paper"] == 0.33
+    text = markdown(table, titles({"cam": "CAM", "bla_t": "BLA-T"}, ["bla_t"]), "zero")
+    assert [part in text for part in told] == [True] * len(told)
+    assert text.count("Not the paper's settings: ") == len(told)
 
 
 def test_there_is_a_correlation_with_lime_for_each_run_and_image():
@@ -152,7 +173,7 @@ def test_there_is_a_correlation_with_lime_for_each_run_and_image():
 def test_markdown_explains_constant_maps_and_uses_the_titles_of_methods(constant_maps, rule):
     shown = titles({"cam": "CAM", "bla_t": "BLA-T"}, ["bla_t"])
     assert shown["bla_t_after_threshold"] == "BLA-T (after threshold)"
-    text = markdown(table_two(CORRELATIONS, KINDS, PUBLISHED, constant_maps), shown, constant_maps)
+    text = markdown(table_two(CORRELATIONS, KINDS, PUBLISHED, constant_maps, {}, {}), shown, constant_maps)
     assert rule in text
     for title in ("CAM", "BLA-T", "LIME again"):
         assert f"| {title}" in text
@@ -160,10 +181,10 @@ def test_markdown_explains_constant_maps_and_uses_the_titles_of_methods(constant
 
 def test_a_classifier_without_cam_has_means_and_no_tests():
     correlations = CORRELATIONS | {"own": {"lime": np.array([[0.9, 0.7]]), "bla_t": np.array([[0.5, 0.1], [0.3, 0.5]])}}
-    table = table_two(correlations, KINDS | {"own": "image_table"}, PUBLISHED, "zero")
+    table = table_two(correlations, KINDS | {"own": "image_table"}, PUBLISHED, "zero", {}, {})
     assert cell(table, "own", "bla_t")["mean"] == pytest.approx(0.35)
-    assert set(table_two_tests(correlations, "zero", 99, 0)["dataset"]) == {"dogs", "digits"}
-    assert table_two_tests({"own": correlations["own"]}, "zero", 99, 0).empty
+    assert set(table_two_tests(correlations, "zero")["dataset"]) == {"dogs", "digits"}
+    assert table_two_tests({"own": correlations["own"]}, "zero").empty
 
 
 def test_lime_of_one_run_is_compared_with_the_maps_of_every_run():

@@ -348,7 +348,7 @@ def test_means_and_tests_agree_with_scipy():
     row = table.query("reading == 'b'").iloc[0]
     assert (row["hard_accuracy"], row["hard_accuracy_standard_error"]) == pytest.approx((own.mean(), own.sem()))
     assert row["n_runs"] == 6
-    found = differences(runs.sample(frac=1, random_state=0), 99, 0)
+    found = differences(runs.sample(frac=1, random_state=0))
     assert len(found) == 2 * 3 + 2
     first, second = (runs[runs["reading"] == name].reset_index() for name in "ab")
     reference = str(found["against_reading"].iloc[-1])  # the reading that comes first
@@ -366,6 +366,18 @@ def test_means_and_tests_agree_with_scipy():
         assert row["difference"] == pytest.approx((x - y).mean())
         assert row["p"] == pytest.approx(stats.wilcoxon(x - y).pvalue)
     assert (found["p_holm"] >= found["p"]).all()
+
+
+@pytest.mark.parametrize(("count", "answers"), [(3, False), (7, False), (8, True)])
+def test_each_comparison_is_a_family_of_its_readings(count, answers):
+    runs = runs_of(["a", "b", "c", "e"], count)
+    for place, name in enumerate(("soft", "random", "hard_dimmed")):
+        runs[f"{name}_accuracy"] = runs["hard_accuracy"] - 1 - place - np.arange(len(runs)) / 100
+    found = differences(runs).query("against_shown != shown")
+    assert found.groupby("against_shown").size().tolist() == [4, 4, 4]
+    np.testing.assert_allclose(found["p_holm"], min(1, 4 * 2 / 2**count))
+    np.testing.assert_allclose(found["p_holm_smallest"], found["p_holm"])
+    assert (found["p_holm"] < 0.05).all() == answers
 
 
 def test_the_figure_shows_every_run_and_the_visible_part_of_each_image():

@@ -226,13 +226,15 @@ def baselines(seed):
     return table(values, f"d{seed}")
 
 
-def test_main_effects_and_single_settings_of_each_dataset_are_separate_families():
+def test_main_effects_and_single_settings_of_each_dataset_choice_and_measure_are_separate_families():
     result = effects(pd.concat([baselines(1), baselines(2)]))
-    families = result.groupby(["dataset", result["setting"] == "all"])
-    assert [len(family) for _, family in families] == [24, 10, 24, 10]
+    families = result.groupby(["dataset", result["setting"] == "all", "choice", "measure"])
+    # Two baselines with two settings of the other choice, or one pair of columns with four.
+    assert [len(family) for _, family in families] == 2 * [*[4] * 6, *[2] * 4, 1, 1]
     for _, family in families:
         np.testing.assert_allclose(family["p_holm"], by_holm(family["p"].to_numpy()))
-        assert set(family["p_holm"].between(1e-6, 0.05)) == {True, False}
+        np.testing.assert_allclose(family["p_holm_smallest"], len(family) * 2 / 2**10)
+    assert set(result["p_holm"].between(1e-6, 0.05)) == {True, False}
     alone = effects(baselines(1))
     assert result.loc[result["dataset"] == "d1", "p_holm"].tolist() == alone["p_holm"].tolist()
 
@@ -287,6 +289,7 @@ def test_measures_that_never_change_do_not_count_for_holm():
     flat = result[result["measure"] == "explanation_size"]
     assert len(flat) > 0
     assert flat["p_holm"].eq(1).all()
+    assert flat["p_holm_smallest"].isna().all()
     others = result[result["measure"] != "explanation_size"]
     assert others["p_holm"].tolist() == without["p_holm"].tolist()
 

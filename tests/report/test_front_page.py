@@ -18,9 +18,9 @@ def page():
         for v, mark in (("bl", np.nan), ("bla", "†"))  # an empty mark, as pandas reads it from the CSV
         for m in ("accuracy", "loss", "explanation_size")
     ]
-    table1 = pd.DataFrame(rows).assign(paper=np.nan, paper_standard_error=np.nan, z=np.nan)
+    table1 = pd.DataFrame(rows).assign(paper=np.nan, paper_standard_error=np.nan, z=np.nan, departures=np.nan)
     table2 = pd.DataFrame(
-        [{"dataset": "d", "method": "cam", "title": "CAM", "n_images": 9, "mean": 0.5, "standard_error": 0.1, "paper": np.nan}]
+        [{"dataset": "d", "method": "cam", "title": "CAM", "n_images": 9, "mean": 0.5, "standard_error": 0.1, "paper": np.nan, "departures": np.nan}]
     )  # fmt: skip
     claims = pd.DataFrame(
         {

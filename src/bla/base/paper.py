@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from bla.base.specs import L2XF, Backbone, BoundedLogits, Explaining, NoExplanation, Schedule, Variant
+from bla.base.specs import L2XF, Alternative, Backbone, BoundedLogits, Explaining, NoExplanation, Schedule, Variant
 
 COLUMNS = {"bl": "BL", "bl_plus": "BL+", "l2x_f": "L2X-F", "bla": "BLA", "bla_t": "BLA-T", "bla_ph": "BLA-PH"} | {
     "bla_ph_released": "BLA-PH (released)",
@@ -26,8 +26,8 @@ DATASETS = {"cats_vs_dogs": "A", "stanford_dogs": "B", "caltech_birds": "C"}
 """The paper's letters, by kind of images."""
 
 RUNS = 20
-PATTERNS = 1000
-"""LIME's random occlusion patterns (section 4.3)."""
+LIME = {"patterns": 1000, "presence": 0.5, "output": "probability"}
+"""LIME's random occlusion patterns (section 4.3), and LIME's defaults; the paper does not say whether images share them."""
 ALPHA = 0.05
 IMAGES: dict[str, Any] = {"image_size": 224, "resize": "bilinear", "validation_images": None}
 BACKBONE = Backbone(
@@ -54,7 +54,10 @@ VARIANTS: dict[str, Explaining] = {
     "bla_ph": replace(_BLA_T, head="frozen"),
     "bla_ph_released": replace(_BLA_T, head="trained_as_released"),
     "bla_ph_reloaded": replace(_BLA_T, head="trained_reloaded"),
+    "bla_t_renormalise": replace(_BLA_T, threshold_rule="renormalise"),
+    "bla_t_indicator": replace(_BLA_T, threshold_rule="indicator"),
 }
+"""The paper's settings of every column in `COLUMNS` with an explanation."""
 
 
 def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int, alpha: float) -> list[str]:
@@ -88,11 +91,41 @@ def variant_departures(variants: Mapping[str, Variant]) -> dict[str, list[str]]:
     return result
 
 
+def lime_departures(settings: Mapping[str, Any]) -> list[str]:
+    """How LIME's settings differ from the paper's, in words; more patterns are fine."""
+    paper = LIME | {"patterns": max(settings["patterns"], LIME["patterns"])}
+    departing = {name: LIME[name] for name, value in paper.items() if settings[name] != value}
+    return [f"LIME: {name} {settings[name]} (paper: {value})" for name, value in departing.items()]
+
+
+def image_departures(explained: int, images: int) -> list[str]:
+    """How the number of test images that LIME explains differs from the paper's, in words; the paper explains all."""
+    return [] if explained >= images else [f"LIME of {explained} images (paper: of all {images})"]
+
+
+ABANDONED = {"head": "trained", "temperature": 0.1}
+"""Section 3.3's settings of the abandoned modules, as BLA's. Linear and ReLU concept vectors are both possible; the paper
+gives no number of runs."""
+
+
+def abandoned_departures(variants: Mapping[str, Alternative]) -> dict[str, list[str]]:
+    """How the settings of each abandoned module differ from the paper's, in words."""
+    return {
+        key: [f"{n} {getattr(variant, n)} (paper: {v})" for n, v in ABANDONED.items() if getattr(variant, n) != v]
+        for key, variant in variants.items()
+    }
+
+
 SMALL_CNN = {"classes": (3, 8), "temperature": 0.1, "threshold_factor": 1, "threshold_rule": "subtract"}
 SMALL_CNN |= {"epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7, "alpha": ALPHA}
 """Section 4.1's settings of the small CNN; the paper does not give its batch size."""
 TWO_NETWORK_L2X = {"k": 8, "epochs": 3, "learning_rate": 0.001, "adam_epsilon": 1e-7}
 """Section 4.1's settings of L2X with two networks, and Keras' epsilon."""
+L2X_TEMPERATURES = (0.1, 10)
+"""Possible temperatures of the paper's L2X with two networks: 0.1 as a factor (its code), or as a divisor (Chen et al.)."""
+
+L2X_DIGITS_K = 4
+"""Patches that L2X of Chen et al. keeps on MNIST; their other settings are not compared."""
 
 
 def small_cnn_departures(settings: Mapping[str, Any]) -> list[str]:
@@ -109,3 +142,9 @@ def two_network_l2x_departures(images: Any, backbone: Backbone, settings: Mappin
     departing = {name: value for name, value in TWO_NETWORK_L2X.items() if settings[name] != value}
     of_entry = departures(images, backbone, SCHEDULES[images.kind], RUNS, ALPHA)
     return of_entry + [f"{name} {settings[name]:g} (paper: {value:g})" for name, value in departing.items()]
+
+
+def l2x_reading_departures(temperature: float) -> list[str]:
+    """How a reading of two-network L2X differs from every possible meaning of the paper, in words."""
+    possible = " or ".join(f"{value:g}" for value in L2X_TEMPERATURES)
+    return [] if temperature in L2X_TEMPERATURES else [f"temperature {temperature:g} (paper: {possible})"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bla.base.paper import COLUMNS, DATASETS, PUBLISHED_AS
+from bla.base.paper import COLUMNS, DATASETS, PUBLISHED_AS, image_departures, l2x_reading_departures
 from bla.claims.rules import (
     Dataset,
     Finding,
@@ -37,6 +37,7 @@ class Evidence:
     small_cnn: pd.DataFrame
     small_cnn_departures: Sequence[str]
     abandoned_modules: pd.DataFrame
+    abandoned_departures: Mapping[str, Sequence[str]]
     two_network_l2x: pd.DataFrame
     two_network_l2x_departures: Mapping[str, Sequence[str]]
     kinds: Mapping[str, str]
@@ -143,7 +144,11 @@ def _limits(dataset: Dataset, needs: tuple[str, ...], lime: bool) -> tuple[str, 
     obstacle = "ImageNet 2012; the paper's is 2010" if dataset.kind == "imagenet" else NOT_THE_PAPERS
     keys = dict.fromkeys(("bl", "bl_plus", *needs))
     variant_departures = [departure for key in keys for departure in dataset.variant_departures.get(key, [])]
-    departures = [*dataset.departures, *(dataset.lime_departures if lime else ()), *variant_departures]
+    lime_departures: Sequence[str] = ()
+    if lime:
+        explained, images = dataset.with_lime["cam"].shape[1], dataset.columns["bl"].correct.shape[1]
+        lime_departures = [*dataset.lime_departures, *image_departures(explained, images)]
+    departures = [*dataset.departures, *lime_departures, *variant_departures]
     remark = "the head trains, as BLA-T's does: only their random numbers differ" if "bla_ph_released" in keys else ""
     return "" if dataset.kind in DATASETS else obstacle, departures, remark
 
@@ -165,7 +170,7 @@ def small_cnn(text: str, number: int) -> Cases:
             if number == 15 and obstacle:
                 yield Case(*about, obstacle=obstacle)
                 continue
-            alike = small_cnn_alike(runs, evidence.alpha, evidence.resamples, evidence.seed)
+            alike = small_cnn_alike(runs, evidence.alpha)
             finding = alike if number == 8 else small_cnn_beats(runs, l2x, evidence.alpha)
             yield Case(*about, finding, obstacle, evidence.small_cnn_departures)
 
@@ -184,7 +189,8 @@ def abandoned_modules(text: str, explanation: str) -> Cases:
                 concept = explanation == "concept_vector"
                 finding = collapsed(part, evidence.alpha) if concept else larger_than_bla(part, bla, evidence.alpha)
                 obstacle = "" if dataset.kind in DATASETS else NOT_THE_PAPERS
-                yield Case(f"{text} ({variant})", dataset.name, "", finding, obstacle, dataset.departures)
+                departures = [*dataset.departures, *evidence.abandoned_departures[str(variant)]]
+                yield Case(f"{text} ({variant})", dataset.name, "", finding, obstacle, departures)
         if explanation not in set(all_runs["explanation"]):
             yield Case(text, obstacle="`abandoned_modules` trained none")
 
@@ -207,9 +213,10 @@ def two_network_l2x(text: str) -> Cases:
         for (name, reading), runs in of_the_paper.groupby(["dataset", "reading"], sort=False):
             unused = int(runs["n_images_left_out"].iloc[0])
             departures = list(evidence.two_network_l2x_departures[str(name)])
+            departures += l2x_reading_departures(float(runs["temperature"].iloc[0]))
             departures += [f"{unused} images left out (paper: none)"] if unused else []
             obstacle = "" if evidence.kinds[str(name)] == "cats_vs_dogs" else "not the paper's dataset"
-            finding = chance_when_hard(runs, evidence.resamples, evidence.seed)
+            finding = chance_when_hard(runs)
             yield Case(f"{text}: {reading}", str(name), published, finding, obstacle, departures)
 
     return cases

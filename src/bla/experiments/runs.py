@@ -2,7 +2,7 @@
 
 runs = table_of_runs(result).assign(dataset=..., seed=...)      # a row per run
 means(runs, ["dataset", "variant"], ["accuracy", "loss"])
-paired(x, y, resamples, seed)                                   # run r of x against run r of y
+paired(x, y)                                                    # run r of x against run r of y
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bla.inference.paired import bootstrap, standard_error, wilcoxon
+from bla.inference.paired import holm, smallest_p, standard_error, student, wilcoxon
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,19 +93,30 @@ def means(runs: pd.DataFrame, keys: Sequence[str], measures: Sequence[str]) -> p
     return pd.DataFrame(rows, columns=[*keys, "n_runs", "n_images", *spread])
 
 
-PAIRED = ["n_runs", "difference", "low", "high", "rank_biserial", "p"]
+PAIRED = ["n_runs", "difference", "low", "high", "rank_biserial", "p", "p_smallest"]
 """The columns of `paired`."""
 
 
-def paired(x: Array, y: Array, resamples: int, seed: int) -> dict[str, object]:
-    """Run r of x against run r of y: x - y with 95 % bootstrap interval, Wilcoxon's p and rank-biserial correlation.
+def paired(x: Array, y: Array) -> dict[str, object]:
+    """Run r of x against run r of y: x - y with Student's 95 % interval, rank-biserial correlation and Wilcoxon's p.
 
-    With n runs the smallest exact p is 2 / 2^n.
+    `p_smallest` is the smallest p that this number of runs can give.
     """
     test = wilcoxon((x - y).round(9), np.zeros(len(x)))  # so that equal differences are ties
-    interval = bootstrap(x - y, resamples, seed)
-    values = (len(x), float((x - y).mean()), interval.low, interval.high, test.effect_size, test.p)
+    values = (len(x), float((x - y).mean()), *student(x - y), test.effect_size, test.p, smallest_p(len(x)))
     return dict(zip(PAIRED, values, strict=True))
+
+
+def corrected(tests: pd.DataFrame, family: Sequence[str]) -> pd.DataFrame:
+    """The tests with `p_holm`, corrected within each family, and `p_holm_smallest` in place of `p_smallest`.
+
+    Rows with equal values in the columns `family` are a family; rows without p belong to none. `p_holm_smallest` is the
+    smallest `p_holm` that the numbers of runs or images of the family can give: if it is not below alpha, the test
+    cannot be significant, and a larger p says nothing.
+    """
+    groups = tests[tests["p"].notna()].groupby(list(family), sort=False)
+    p_holm, smallest = (groups[name].transform(lambda p: holm(p.to_numpy(float))) for name in ("p", "p_smallest"))
+    return tests.drop(columns="p_smallest").assign(p_holm=p_holm, p_holm_smallest=smallest)
 
 
 Measure = Literal["accuracy", "loss"]

@@ -1,4 +1,4 @@
-"""Statistics of paired runs: tests, corrected p values, effect sizes, and two bootstraps.
+"""Statistics of paired runs: tests, corrected p values, effect sizes, and intervals.
 
     a, b = Column(...), Column(...)                 # 20 runs each, run r of both from the same head
     wilcoxon(a.measure("accuracy"), b.measure("accuracy")).p
@@ -73,6 +73,11 @@ def wilcoxon(x: Array, y: Array) -> PairedTest:
     return PairedTest(p, len(difference), (2 * positive - total) / total)
 
 
+def smallest_p(pairs: int) -> float:
+    """The smallest two-sided p of a signed-rank or sign test: of this number of pairs, all with the same sign."""
+    return min(1.0, 2.0 ** (1 - pairs))
+
+
 def holm(p: Array) -> Array:
     """Holm's correction of a family of p values."""
     from statsmodels.stats.multitest import multipletests
@@ -80,34 +85,36 @@ def holm(p: Array) -> Array:
     return np.asarray(multipletests(p, method="holm")[1], dtype=np.float64) if len(p) else np.asarray(p)
 
 
-def bootstrap(values: Array, resamples: int, seed: int) -> Interval:
-    """Percentile bootstrap of the mean over runs `[R]`."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    return _percentiles(means)
+def student(values: Array) -> Interval:
+    """Student's t interval of the mean over runs `[R]`; NaN of fewer than two runs.
 
-
-def crossed_bootstrap(values: Array, resamples: int, seed: int) -> list[Interval]:
-    """Percentile bootstrap of the mean over runs and images, both resampled at once (Owen 2007).
-
-    `values` is `[K, R, N]`, K quantities of the same runs and images; all K see the same resamples.
+    A percentile bootstrap of 3, 5 or 8 runs covers the mean in 75, 85 or 89 % instead of 95 %.
     """
-    quantities, runs, images = values.shape
-    rng = np.random.default_rng(seed)
-    means = np.empty((quantities, resamples))
-    for start in range(0, resamples, 500):
-        chosen = slice(start, min(start + 500, resamples))
-        count = chosen.stop - start
-        run_share, image_share = _resample(runs, count, rng), _resample(images, count, rng)
-        over_images = values @ image_share.T  # [K, R, count]
-        means[:, chosen] = np.einsum("krs,sr->ks", over_images, run_share)
-    return [_percentiles(row) for row in means]
+    return crossed(values[None, :, None])[0]
 
 
-def _resample(size: int, count: int, rng: np.random.Generator) -> Array:
-    """`count` bootstrap samples of `size` items, as the weight `[count, size]` of each item in each sample."""
-    chosen = rng.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
-    return np.bincount(chosen.ravel(), minlength=count * size).reshape(count, size) / size
+def crossed(values: Array) -> list[Interval]:
+    """Intervals of the means over runs and images, both random, of K quantities `[K, R, N]`; NaN of fewer than two runs.
+
+    The variances of the mean over runs and of the mean over images add up. Student's t has Welch and Satterthwaite's
+    degrees of freedom, those of the runs if the images do not vary or if there is one. Noise of each run and image
+    counts in both, so that intervals are slightly too wide (as in Owen 2007).
+    """
+    from scipy import stats  # takes half a second, which stages without intervals save
+
+    means = values.mean(axis=(1, 2))
+    if values.shape[1] < 2:
+        return [Interval(np.nan, np.nan)] * len(means)
+    variances, freedom = np.zeros((2, len(means))), np.ones((2, 1))
+    for row, other in enumerate((2, 1)):
+        over_other = values.mean(axis=other)  # [K, R], then [K, N]
+        if over_other.shape[1] > 1:
+            freedom[row] = over_other.shape[1] - 1
+            variances[row] = standard_error(over_other.T) ** 2
+    total = variances.sum(axis=0)
+    shares = np.divide(variances, total, out=np.ones_like(variances), where=total > 0)
+    reach = stats.t.ppf(0.975, 1 / (shares**2 / freedom).sum(axis=0)) * np.sqrt(total)
+    return [Interval(float(mean - r), float(mean + r)) for mean, r in zip(means, reach, strict=True)]
 
 
 def bootstrap_spread_ratio(x: Array, y: Array, resamples: int, seed: int) -> Interval:

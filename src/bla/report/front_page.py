@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from bla.experiments.table1.tables import NOTE, layout
-from bla.experiments.table2.tables import table_two_layout
+from bla.experiments.table1.tables import layout, note
+from bla.experiments.table2.tables import departures_note, table_two_layout
 from bla.report.page import REPORTS, page, with_scrolling
 
 METHOD = (
@@ -36,8 +36,10 @@ def front_page(
     `figure3`.
     """
     datasets = list(dict.fromkeys(table1["dataset"]))
-    one = "".join(frame.to_html(index=False, border=0) for frame in layout(table1.fillna({"mark": ""})))
-    two = table_two_layout(table2, dict(zip(table2["method"], table2["title"], strict=True)))
+    table1, table2 = _with_texts(table1, "mark", "departures"), _with_texts(table2, "departures")
+    one = "".join(frame.to_html(index=False, border=0) for frame in layout(table1))
+    titles = dict(zip(table2["method"], table2["title"], strict=True))
+    two, departing = table_two_layout(table2, titles), departures_note(table2, titles)
     links = "".join(f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in reports)
     first = f"What each column keeps of four test images of {datasets[0]}, and what it predicts from that"
     body = f"""<h1>Bounded logit attention, reproduced</h1>
@@ -54,7 +56,7 @@ interval of the difference over runs and images excludes 0; otherwise inconclusi
 over runs.</small></p>
 <h2>Table 1</h2>
 {_picture(pictures["table1"], "Accuracy, loss and explanation size of every column, with intervals; numbers are in the table below")}
-{with_scrolling(one)} <p><small>{html.escape(NOTE.format(alpha=alpha))}</small></p>
+{with_scrolling(one)} <p><small>{html.escape(note(table1, alpha))}</small></p>
 <h2>The paper's claims</h2>
 <p>One row per claim, one column per dataset; open a cell to see its tests. ✓ yes, ✗ no, ? inconclusive, – not run. Only
 the paper's own datasets can reproduce or refute a claim; elsewhere the answer is about that dataset.</p>
@@ -62,7 +64,7 @@ the paper's own datasets can reproduce or refute a claim; elsewhere the answer i
 <h2>Table 2</h2>
 {with_scrolling(two.to_html(index=False, border=0))}
 <p><small>Mean ± standard error over images of Spearman's ρ with LIME's map of the baseline. LIME again, with other random
-patterns, is the ceiling.</small></p>
+patterns, is the ceiling.{html.escape(departing)}</small></p>
 <h2>Figure 3</h2>
 {_picture(pictures["figure3"], "Error rate and loss of every run, by column and dataset; numbers are in Table 1")}
 <h2>All reports</h2> <ul>{links}</ul>"""
@@ -153,3 +155,8 @@ def _test(case: dict[Hashable, Any]) -> str:
 def _picture(path: Path, alt: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def _with_texts(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The table with empty texts in these columns, which pandas reads from a CSV as NaN."""
+    return table.assign(**{name: table[name].astype(object).fillna("") for name in columns})

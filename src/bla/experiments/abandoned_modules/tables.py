@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from bla.experiments.runs import PAIRED, paired
-from bla.inference.paired import holm
+from bla.experiments.runs import PAIRED, corrected, paired
 
 MEASURES = [
     "accuracy",
@@ -19,8 +18,11 @@ LOGITS = ["smallest_logit", "median_largest_logit", "largest_logit"]
 RUN = ["dataset", "variant", "explanation", "run", "seed", "n_images", *MEASURES, *LOGITS]
 
 
-def against_bla(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Every variant against `bla` on each dataset, paired by run, with Holm's p over the table.
+def against_bla(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every variant against `bla` on each dataset, paired by run, with Holm's p.
+
+    A family is the variants of one dataset and measure, since each measure is a question of its own. With all measures
+    in one family eight runs could not answer.
 
     `runs` has a row per run with the columns dataset, variant, run, accuracy, loss and explanation_size.
     """
@@ -31,7 +33,5 @@ def against_bla(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
         for variant, part in by_variant.items():
             for name in ("accuracy", "loss", "explanation_size"):
                 row: dict[str, object] = {"dataset": dataset, "variant": variant, "measure": name}
-                rows.append(row | paired(part[name].to_numpy(float), bla[name].to_numpy(float), resamples, seed))
-    table = pd.DataFrame(rows, columns=["dataset", "variant", "measure", *PAIRED])
-    table["p_holm"] = holm(table["p"].to_numpy(float))
-    return table
+                rows.append(row | paired(part[name].to_numpy(float), bla[name].to_numpy(float)))
+    return corrected(pd.DataFrame(rows, columns=["dataset", "variant", "measure", *PAIRED]), ["dataset", "measure"])

@@ -1,17 +1,23 @@
 """Explanation size, the number of cells of a hard explanation: by image, by class, and against confidence.
 
-    runs = per_run(size, confidence, correct, labels)                # a row per run
-    relations(runs)                                                  # is size related to confidence, error, class?
+    per_run(size, confidence, correct, labels)                   # a row per run
+    relations(size, confidence, correct, labels, 9999, seed)     # is size related to confidence, error, class?
 
 Sizes are int `[R, N]`, the number of cells in the explanations of R runs and N images. The paper says that a varying
 size distinguishes bounded logits from L2X (Baumhauer et al. 2021, section 3.1), but not what the size depends on.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from bla.inference.paired import bootstrap, holm, standard_error, wilcoxon
+from bla.experiments.runs import corrected
+from bla.inference.paired import standard_error, student, wilcoxon
+from bla.inference.permutation import permutation_test
 from bla.metrics.rank_correlation import spearman
 
 Array = NDArray[np.float64]
@@ -25,7 +31,10 @@ QUANTITIES = {
     "wrong_minus_right": "wrong − right predictions (cells)",
     "eta2_class": "share of variance between classes (η²)",
 }
-"""The quantities computed for each run. Over runs they are tested against their value without a relation."""
+"""The quantities computed for each run. Their means over runs are tested against the value without a relation."""
+RELATIONS = ["quantity", "meaning", "n_runs", "n_images", "mean", "mean_standard_error", "without_relation"]
+RELATIONS += ["low", "high", "rank_biserial", "p", "p_smallest"]
+"""The columns of `relations`."""
 
 
 def per_run(size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> pd.DataFrame:
@@ -105,28 +114,70 @@ def _mean(name: str, values: Array) -> dict[str, float]:
     return {name: values.mean() if len(values) else np.nan, f"{name}_standard_error": error}
 
 
-def relations(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Each of `QUANTITIES` over the runs of a dataset and variant, tested against its value without a relation.
+def relations(
+    size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: NDArray[np.int64], resamples: int, seed: int
+) -> pd.DataFrame:
+    """A row for each of `QUANTITIES`: its mean over runs, and a permutation test of no relation over images.
 
-    Wilcoxon's signed-rank test of one value per run, with Holm's p: the result generalises to more trainings, not to
-    more images. `low` and `high` are a 95 % bootstrap interval of the mean over runs; `n_runs` counts runs in which the
-    quantity is defined.
+    The test keeps the sizes of all runs together and permutes the images to which they belong, since all runs have the
+    same images and sizes are skewed. It generalises to other images, for these runs. `low` and `high` are
+    Student's 95 % interval of the mean over runs; `without_relation` is the mean over all orders of the images; `n_runs`
+    counts runs in which the quantity is defined. `rank_biserial` says in how many runs, by ranks, the quantity is above
+    (+1: in all) or below `without_relation`.
     """
+    runs = per_run(size, confidence, correct, labels)
+    p = permutation_test(_means_by_order(size, confidence, correct, labels), size.shape[1], resamples, seed)
     rows = []
-    for (dataset, variant), group in runs.groupby(["dataset", "variant"], sort=False):
-        for quantity, meaning in QUANTITIES.items():
-            expected = group["eta2_by_chance"] if quantity == "eta2_class" else 0 * group["run"]
-            defined = group[quantity].notna()
-            values, null = group.loc[defined, quantity].to_numpy(float), expected[defined].to_numpy(float)
-            row = {"dataset": dataset, "variant": variant, "quantity": quantity, "meaning": meaning}
-            row |= {"n_runs": len(values), "n_images": group["n_images"].iloc[0]} | _mean("mean", values)
-            row["without_relation"] = expected.iloc[0]
-            if len(values):
-                interval, test = bootstrap(values, resamples, seed), wilcoxon(values, null)
-                row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size, "p": test.p}
-            rows.append(row)
-    columns = ["dataset", "variant", "quantity", "meaning", "n_runs", "n_images", "mean", "mean_standard_error"]
-    table = pd.DataFrame(rows, columns=[*columns, "without_relation", "low", "high", "rank_biserial", "p", "p_holm"])
-    tested = table["p"].notna()
-    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy(float))
-    return table
+    for (quantity, meaning), p_of_quantity in zip(QUANTITIES.items(), p, strict=True):
+        values = runs[quantity].dropna().to_numpy(float)
+        expected = runs["eta2_by_chance"].iloc[0] if quantity == "eta2_class" else 0.0
+        row = {"quantity": quantity, "meaning": meaning, "n_runs": len(values), "n_images": size.shape[1]}
+        row |= _mean("mean", values) | {"without_relation": expected}
+        if len(values):
+            interval, test = student(values), wilcoxon(values, np.full(len(values), expected))
+            row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size}
+            row |= {"p": p_of_quantity, "p_smallest": 1 / (resamples + 1)}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=RELATIONS)
+
+
+def with_holm(relations: pd.DataFrame) -> pd.DataFrame:
+    """The relations of all datasets and variants with `p_holm` and `p_holm_smallest`, a family for each quantity.
+
+    The three quantities are three questions.
+    """
+    return corrected(relations.reset_index(drop=True), ["quantity"])
+
+
+def _means_by_order(
+    size: Sizes, confidence: Array, correct: NDArray[np.bool_], labels: NDArray[np.int64]
+) -> Callable[[NDArray[np.int64]], Array]:
+    """A function of the order of the images: means over runs of `QUANTITIES` `[3]`, if sizes are in this order.
+
+    Runs in which a quantity is undefined have zeros, in every order.
+    """
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[by_class], prepend=labels[by_class[0]] - 1))
+    counts = np.diff(starts, append=len(labels))
+    ranks, lengths = _standardised(rankdata(size, axis=1))[0], _standardised(size)[1]
+    wrong = (~correct).sum(axis=1, keepdims=True)
+    both = (wrong > 0) & (wrong < correct.shape[1])
+    contrast = np.where(correct, -1 / np.maximum(correct.shape[1] - wrong, 1), 1 / np.maximum(wrong, 1)) * both
+    # Images are the first axis, because taking whole rows is fast; weights are in the order of the classes.
+    weights = np.concatenate([_standardised(rankdata(confidence, axis=1))[0], contrast * lengths]).T[by_class].copy()
+    sizes = np.concatenate([ranks, _standardised(size)[0]]).T.copy()  # [N, 2R]
+
+    def means(order: NDArray[np.int64]) -> Array:
+        permuted = sizes.take(order[by_class], axis=0)
+        rho, difference = np.einsum("nk,nk->k", permuted, weights).reshape(2, -1).sum(axis=1)
+        sums = np.add.reduceat(permuted[:, len(size) :], starts)  # [classes, R]
+        return np.array([rho, difference, ((sums**2).sum(axis=1) / counts).sum()]) / len(size)
+
+    return means
+
+
+def _standardised(values: NDArray[Any]) -> tuple[Array, Array]:
+    """Each run's values `[R, N]` with mean 0 and length 1, zeros if they are all equal; and the lengths before `[R, 1]`."""
+    centred = values - values.mean(axis=1, keepdims=True)
+    length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 0), length

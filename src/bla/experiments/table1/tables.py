@@ -1,12 +1,12 @@
 """Table 1: accuracy and loss of every column on every dataset, with the paper's marks and values.
 
-    table = table_one(runs, tests, kinds, published, alpha=0.05)
+    table = table_one(runs, tests, kinds, published, 0.05, dataset_departures, variant_departures)
     print(markdown(table, alpha=0.05))
 
 `table_one` returns numbers in long form; `layout` and `markdown` return texts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bla.base.paper import COLUMNS, PUBLISHED_AS
-from bla.inference.paired import standard_error
+from bla.inference.paired import smallest_p, standard_error
 
 MEASURES = ("accuracy", "loss", "explanation_size")
 NOTE = (
@@ -23,6 +23,8 @@ NOTE = (
     "(Wilcoxon signed-rank, p ≥ {alpha:g}, uncorrected, as in the paper; tests.csv has Holm's correction). "
     "BL+ (ours) is BL trained on for as long as the variants train; it takes no part in the marks."
 )
+NOT_COMPARED = " Not compared with the paper: {dataset}, {columns}: {departures}."
+NO_MARKS = " No marks for {datasets}: with so few runs no difference can be significant."
 
 
 def title(variant: str) -> str:
@@ -31,12 +33,20 @@ def title(variant: str) -> str:
 
 
 def table_one(
-    runs: pd.DataFrame, tests: pd.DataFrame, kinds: Mapping[str, str], published: pd.DataFrame, alpha: float
+    runs: pd.DataFrame,
+    tests: pd.DataFrame,
+    kinds: Mapping[str, str],
+    published: pd.DataFrame,
+    alpha: float,
+    dataset_departures: Mapping[str, Sequence[str]],
+    variant_departures: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
     """Table 1 in long form, a row per dataset, variant and measure, in the order of `runs`.
 
-    `kinds` gives each dataset's kind. If the paper used that dataset, `paper`, `paper_standard_error` and `z` =
-    (ours - paper) / sqrt(SE^2 + SE^2) are filled. `mark` has † or ∗ if `tests` has p >= alpha.
+    `kinds` gives each dataset's kind. If the paper used that dataset, and the settings are the paper's, `paper`,
+    `paper_standard_error` and `z` = (ours - paper) / sqrt(SE^2 + SE^2) are filled; otherwise `departures` says how the
+    settings differ, of the dataset (`dataset_departures`) and of the variant (`variant_departures`). `mark` has † or ∗ if `tests` has p >= alpha, unless its
+    number of runs allows no p below alpha.
     """
     paper = published[published["where"] == "Table 1"].set_index(["dataset", "method", "quantity"])
     rows = []
@@ -49,18 +59,20 @@ def table_one(
             row |= {"mean": values.mean(), "standard_error": float(standard_error(values))}
             row["mark"] = _mark(tests, str(dataset), str(variant), measure, alpha)
             key = (kinds[str(dataset)], PUBLISHED_AS.get(str(variant), ""), measure)
-            if key in paper.index:
+            departures = [*dataset_departures.get(str(dataset), ()), *variant_departures.get(str(variant), ())]
+            row["departures"] = ", ".join(departures) if key in paper.index else ""
+            if key in paper.index and not departures:
                 row |= {"paper": paper.loc[key, "value"], "paper_standard_error": paper.loc[key, "spread"]}
                 spread = np.hypot(row["standard_error"], row["paper_standard_error"])
                 row["z"] = (row["mean"] - row["paper"]) / spread
             rows.append(row)
     columns = ["dataset", "variant", "measure", "n_runs", "mean", "standard_error", "mark"]
-    return pd.DataFrame(rows, columns=[*columns, "paper", "paper_standard_error", "z"])
+    return pd.DataFrame(rows, columns=[*columns, "paper", "paper_standard_error", "z", "departures"])
 
 
 def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: float) -> str:
     comparisons = tests[(tests["dataset"] == dataset) & (tests["variant"] == variant) & (tests["measure"] == measure)]
-    same = comparisons[comparisons["p"] >= alpha]
+    same = comparisons[(comparisons["p"] >= alpha) & (comparisons["n_runs"].map(smallest_p) < alpha)]
     return "†" * int((same["against"] == "bl").any()) + "∗" * int(same["to_the_left"].any())
 
 
@@ -84,7 +96,18 @@ def layout(table: pd.DataFrame) -> list[pd.DataFrame]:
 def markdown(table: pd.DataFrame, alpha: float) -> str:
     """Table 1 as Markdown, with the note that explains its marks."""
     parts = [frame.to_markdown(index=False, disable_numparse=True) for frame in layout(table)]
-    return "\n\n".join([*parts, fill(NOTE.format(alpha=alpha), 120)]) + "\n"
+    return "\n\n".join([*parts, fill(note(table, alpha), 120)]) + "\n"
+
+
+def note(table: pd.DataFrame, alpha: float) -> str:
+    """The note under Table 1: what the marks mean, which datasets can have none, and what departs from the paper."""
+    few = table["n_runs"].map(smallest_p) >= alpha
+    datasets = ", ".join(dict.fromkeys(f"{row.dataset} (n = {row.n_runs})" for row in table[few].itertuples()))
+    parts = [NOTE.format(alpha=alpha), NO_MARKS.format(datasets=datasets) if datasets else ""]
+    for (dataset, departures), group in table[table["departures"] != ""].groupby(["dataset", "departures"], sort=False):
+        columns = ", ".join(dict.fromkeys(map(title, group["variant"])))
+        parts.append(NOT_COMPARED.format(dataset=dataset, columns=columns, departures=departures))
+    return "".join(parts)
 
 
 def _cell(row: "pd.Series[float]", measure: str) -> str:

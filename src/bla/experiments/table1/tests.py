@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from bla.base.paper import COLUMNS, DATASETS, PUBLISHED_AS
-from bla.experiments.runs import Column, Measure
-from bla.inference.paired import bootstrap, crossed_bootstrap, holm, wilcoxon
-from bla.runtime.seeds import derive_seed
+from bla.experiments.runs import Column, Measure, corrected
+from bla.inference.paired import crossed, smallest_p, student, wilcoxon
 
 MEASURES: tuple[Measure, Measure] = ("accuracy", "loss")
 PAPER_COLUMNS = {key for key, name in COLUMNS.items() if name == PUBLISHED_AS[key]} - {"bl_plus"}
@@ -19,8 +18,6 @@ def column_tests(
     kind: str,
     departures: Sequence[str],
     columns: Mapping[str, Column],
-    resamples: int,
-    seed: int,
 ) -> pd.DataFrame:
     """The paired comparisons on one dataset, without correction: a row per pair of columns and measure.
 
@@ -37,11 +34,10 @@ def column_tests(
     rows = []
     for measure in MEASURES:
         differences = [columns[x].per_image(measure) - columns[y].per_image(measure) for x, y in pairs]
-        bootstrap_seed = derive_seed(seed, "bootstrap", dataset, measure)
-        crossed = crossed_bootstrap(np.stack(differences), resamples, bootstrap_seed)
-        for (variant, against), difference, over_both in zip(pairs, differences, crossed, strict=True):
+        over_runs_and_images = crossed(np.stack(differences))
+        for (variant, against), difference, over_both in zip(pairs, differences, over_runs_and_images, strict=True):
             test = wilcoxon(columns[variant].paired(measure), columns[against].paired(measure))
-            over_runs = bootstrap(difference.mean(axis=1), resamples, bootstrap_seed)
+            over_runs = student(difference.mean(axis=1))
             not_the_papers = "BL+" if against == "bl_plus" else "further columns"
             rows.append(
                 {
@@ -62,11 +58,12 @@ def column_tests(
                     "runs_images_high": over_both.high,
                     "rank_biserial": test.effect_size,
                     "p": test.p,
+                    "p_smallest": smallest_p(len(difference)),
                 }
             )
     return pd.DataFrame(rows)
 
 
 def with_holm(tests: pd.DataFrame) -> pd.DataFrame:
-    """The tests of all datasets with `p_holm`, corrected within each family."""
-    return tests.assign(p_holm=tests.groupby("family")["p"].transform(lambda p: holm(p.to_numpy())))
+    """The tests of all datasets with `p_holm` and `p_holm_smallest`, corrected within each family."""
+    return corrected(tests.reset_index(drop=True), ["family"])

@@ -1,7 +1,7 @@
 """Table 2: rank correlations of the maps of all runs with LIME's, image by image; means, and tests against CAM.
 
 correlations = {"cub20": correlations_with_lime(lime, {"cam": maps, ...})}
-table = table_two(correlations, kinds, published, constant_maps="zero")
+table = table_two(correlations, kinds, published, "zero", dataset_departures, variant_departures)
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bla.inference.paired import crossed_bootstrap, holm, standard_error, wilcoxon
+from bla.experiments.runs import corrected
+from bla.inference.paired import crossed, smallest_p, standard_error, wilcoxon
 from bla.metrics.rank_correlation import scored, spearman
 
 Array = NDArray[np.float64]
@@ -39,13 +40,19 @@ def correlations_with_lime(lime: Array, maps: Mapping[str, Array]) -> dict[str, 
 
 
 def table_two(
-    correlations: Correlations, kinds: Mapping[str, str], published: pd.DataFrame, constant_maps: str
+    correlations: Correlations,
+    kinds: Mapping[str, str],
+    published: pd.DataFrame,
+    constant_maps: str,
+    dataset_departures: Mapping[str, Sequence[str]],
+    variant_departures: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
     """Table 2: mean rank correlation with LIME, a row per dataset and method.
 
     `mean` averages over runs, then over images. `standard_error` is over images, `standard_error_runs` over runs;
-    `constant` is the share of constant maps; `paper` is the published value, if any. The method `lime` is LIME with
-    other random patterns: the ceiling.
+    `constant` is the share of constant maps. `paper` is the published value, if any; then `departures` says how the
+    settings differ from the paper's, those of the dataset and LIME (`dataset_departures`), and those of a variant
+    (`variant_departures`). The method `lime` is LIME with other random patterns: the ceiling.
     """
     paper = published[published["where"] == "Table 2"].set_index(["dataset", "method"])["value"]
     rows = []
@@ -59,7 +66,9 @@ def table_two(
             row |= {"mean": images.mean(), "standard_error": float(standard_error(images))}
             row |= {"standard_error_runs": float(standard_error(runs)) if len(runs) > 1 else np.nan}
             row["constant"] = float(np.isnan(rho).mean())
-            row["paper"] = paper.get((kinds[dataset], PUBLISHED_TWO.get(method, "")), np.nan)
+            key = kinds[dataset], PUBLISHED_TWO.get(method, "")
+            departures = [*dataset_departures.get(dataset, ()), *variant_departures.get(method, ())]
+            row |= {"paper": paper.get(key, np.nan), "departures": ", ".join(departures) if key in paper.index else ""}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -71,10 +80,10 @@ def _means(values: Array, axis: int) -> Array:
 
 
 TESTS = ["dataset", "method", "against", "test", "n_images", "nonzero_pairs", "mean_difference"]
-TESTS += ["runs_images_low", "runs_images_high", "rank_biserial", "p"]
+TESTS += ["runs_images_low", "runs_images_high", "rank_biserial", "p", "p_smallest"]
 
 
-def table_two_tests(correlations: Correlations, constant_maps: str, resamples: int, seed: int) -> pd.DataFrame:
+def table_two_tests(correlations: Correlations, constant_maps: str) -> pd.DataFrame:
     """Every method of Table 2 against CAM: Wilcoxon over images, intervals over runs and images, Holm within a dataset.
 
     A method on fewer images than CAM has no test.
@@ -86,7 +95,7 @@ def table_two_tests(correlations: Correlations, constant_maps: str, resamples: i
             continue
         others = [name for name in values if name != "cam" and values[name].shape == values["cam"].shape]
         differences = np.stack([values[name] - values["cam"] for name in others])
-        lower, upper = _intervals(differences, resamples, seed)
+        lower, upper = _intervals(differences)
         for place, name in enumerate(others):
             x = _means(values[name] - values["cam"], axis=0)
             test = wilcoxon(x, np.zeros_like(x))
@@ -98,18 +107,16 @@ def table_two_tests(correlations: Correlations, constant_maps: str, resamples: i
             }
             row |= {"n_images": len(x), "nonzero_pairs": test.nonzero_pairs, "mean_difference": x.mean()}
             row |= {"runs_images_low": lower[place], "runs_images_high": upper[place]}
-            rows.append(row | {"rank_biserial": test.effect_size, "p": test.p})
-    table = pd.DataFrame(rows, columns=TESTS)
-    table["p_holm"] = table.groupby("dataset")["p"].transform(lambda p: holm(p.to_numpy()))
-    return table
+            rows.append(row | {"rank_biserial": test.effect_size, "p": test.p, "p_smallest": smallest_p(len(x))})
+    return corrected(pd.DataFrame(rows, columns=TESTS), ["dataset"])
 
 
-def _intervals(differences: Array, resamples: int, seed: int) -> tuple[Array, Array]:
-    """Crossed bootstrap intervals over runs and images; NaN for methods that lack a value."""
+def _intervals(differences: Array) -> tuple[Array, Array]:
+    """Intervals over runs and images; NaN for methods that lack a value."""
     low, high = np.full(len(differences), np.nan), np.full(len(differences), np.nan)
     whole = np.array([np.isfinite(values).all() for values in differences])
     if whole.any():
-        intervals = np.array(crossed_bootstrap(differences[whole], resamples, seed))
+        intervals = np.array(crossed(differences[whole]))
         low[whole], high[whole] = intervals[:, 0], intervals[:, 1]
     return low, high
 
@@ -151,5 +158,14 @@ def markdown(table: pd.DataFrame, shown: Mapping[str, str], constant_maps: str) 
     return (
         f"{layout}\n\nSpearman's ρ with LIME's map of the baseline, mean ± standard error over images of the mean over runs. "
         f"LIME again: LIME with other random patterns, the ceiling. Constant maps: {rule} Maps are q before the threshold "
-        "unless it says after. table2_tests.csv has every method against CAM.\n"
+        f"unless it says after. table2_tests.csv has every method against CAM.{departures_note(table, shown)}\n"
+    )
+
+
+def departures_note(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """Sentences that say how settings differ from those of the paper's values in the table; empty if they agree."""
+    departing = table[table["departures"] != ""].groupby(["dataset", "departures"], sort=False)["method"]
+    return "".join(
+        f" Not the paper's settings: {dataset}, {', '.join(titles.get(m, m) for m in methods)}: {departures}."
+        for (dataset, departures), methods in departing
     )

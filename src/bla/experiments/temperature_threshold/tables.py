@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 
 from bla.base.specs import BoundedLogits
-from bla.experiments.runs import PAIRED, means, paired
+from bla.experiments.runs import PAIRED, corrected, means, paired
 from bla.experiments.temperature_threshold.experiment import MEASURES, SETTING
-from bla.inference.paired import holm
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -20,8 +19,12 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def differences(runs: pd.DataFrame, reference: BoundedLogits, resamples: int, seed: int) -> pd.DataFrame:
-    """Every setting against the reference, paired by run, with Holm's p; empty without runs of the reference."""
+def differences(runs: pd.DataFrame, reference: BoundedLogits) -> pd.DataFrame:
+    """Every setting against the reference, paired by run, with Holm's p; empty without runs of the reference.
+
+    A family is the settings of one dataset and measure, since each measure is a question of its own. Eleven settings
+    need nine runs to answer it.
+    """
     rows = []
     reference_setting = [getattr(reference, name) for name in SETTING]
     for dataset, group in runs.groupby("dataset", sort=False):
@@ -34,7 +37,5 @@ def differences(runs: pd.DataFrame, reference: BoundedLogits, resamples: int, se
                 if np.isnan(x - y).any():
                     continue
                 row: dict[str, object] = {"dataset": dataset} | dict(zip(SETTING, keys, strict=True))
-                rows.append(row | {"measure": name} | paired(x, y, resamples, seed))
-    table = pd.DataFrame(rows, columns=["dataset", *SETTING, "measure", *PAIRED])
-    table["p_holm"] = holm(table["p"].to_numpy(float))
-    return table
+                rows.append(row | {"measure": name} | paired(x, y))
+    return corrected(pd.DataFrame(rows, columns=["dataset", *SETTING, "measure", *PAIRED]), ["dataset", "measure"])

@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from bla.experiments.runs import PAIRED, paired
-from bla.inference.paired import holm
+from bla.experiments.runs import PAIRED, corrected, paired
 
 SHOWN = {
     "soft": "soft explanation, as in training",
@@ -22,11 +21,12 @@ RUN += ["n_images", "n_images_left_out", "n_classes", *MEASURES]
 DIGIT_RUN = ["data", "reading", "temperature", "k", "run", "seed", "n_train_images", "n_images", *DIGIT_MEASURES]
 
 
-def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """Accuracies compared run by run, with Holm's p over the table.
+def differences(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies compared run by run, with Holm's p.
 
     Within each reading: hard explanations against soft ones, dimmed ones, and random patches. Between readings: the
-    soft and the hard accuracy against the first reading's.
+    soft and the hard accuracy against the first reading's. Each of these five comparisons is a question of its own, and
+    its tests on one dataset, a test per reading, are a family. Four readings need eight runs to answer it.
     """
     rows = []
     for dataset, group in runs.groupby("dataset", sort=False):
@@ -41,10 +41,9 @@ def differences(runs: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
             )
             row = {"dataset": dataset, "reading": reading, "shown": what}
             row |= {"against_reading": other_reading, "against_shown": other}
-            rows.append(row | paired(x, y, resamples, seed))
+            rows.append(row | paired(x, y))
     table = pd.DataFrame(rows, columns=["dataset", "reading", "shown", "against_reading", "against_shown", *PAIRED])
-    table["p_holm"] = holm(table["p"].to_numpy(float))
-    return table
+    return corrected(table, ["dataset", "shown", "against_shown"])
 
 
 def published_posthoc_accuracy(published: pd.DataFrame) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from bla.base.paper import VARIANTS
-from bla.base.specs import Backbone, BoundedLogits, NoExplanation, Normalisation, Schedule, Variant
+from bla.base.specs import Backbone, NoExplanation, Normalisation, Schedule, Variant
 from bla.experiments.runs import table_of_runs
 from bla.method.evaluation import evaluate
 from bla.method.initialisation import initial_head
@@ -25,14 +25,10 @@ STOCHASTIC_DEPTHS = (0.0, 0.2)
 RUN = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run", "n_images"]
 RUN += ["accuracy", "loss", "explanation_size"]
 
-_bla_t = VARIANTS["bla_t"]
-assert isinstance(_bla_t, BoundedLogits)
 COLUMNS: dict[str, Variant] = {
     "bl": NoExplanation(explanation="none"),
     "bl_plus": NoExplanation(explanation="none"),
     **{key: variant for key, variant in VARIANTS.items() if key != "bla_ph_released"},
-    "bla_t_renormalise": replace(_bla_t, threshold_rule="renormalise"),
-    "bla_t_indicator": replace(_bla_t, threshold_rule="indicator"),
 }
 """The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T, as its head trains too."""
 

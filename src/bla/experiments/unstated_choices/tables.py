@@ -16,9 +16,9 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from bla.inference.paired import holm, standard_error, wilcoxon
+from bla.experiments.runs import corrected
+from bla.inference.paired import smallest_p, standard_error, student, wilcoxon
 
 MEASURES = ("accuracy", "loss", "explanation_size")
 PREPARATION = ["normalisation", "stochastic_depth"]
@@ -66,8 +66,9 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
     """What each choice changes: other - reference over paired runs, with interval, test and effect size.
 
     A row per dataset, choice, column, setting of the other choices, and measure. If `setting` is "all", runs are first
-    averaged over those settings: the main effect. The interval is Student's. Holm corrects the main effects of a
-    dataset as one family and the single settings as another, without rows in which nothing changes.
+    averaged over those settings: the main effect. The interval is Student's. A family is the main effects of one
+    dataset, choice and measure, or its single settings, without rows in which nothing changes: what a choice does to a
+    measure is a question of its own. Eight columns need nine runs to answer it.
     """
     rows = []
     for dataset, group in runs.groupby("dataset", sort=False):
@@ -75,27 +76,31 @@ def effects(runs: pd.DataFrame) -> pd.DataFrame:
             for column, setting, pairs in _pairs(group, choice, measure):
                 difference = (pairs["other"] - pairs["reference"]).to_numpy()
                 test = wilcoxon(difference.round(9), np.zeros(len(difference)))  # so that equal differences are ties
-                error = float(standard_error(difference))
-                reach = (
-                    float(stats.t.ppf(0.975, len(difference) - 1)) * error
-                )  # a bootstrap interval of few runs would be too narrow
+                interval = student(difference)
                 row = {"dataset": dataset, "choice": choice.name, "reference": choice.reference, "other": choice.other}
                 row |= {"column": column, "setting": setting, "measure": measure, "n_runs": len(difference)}
                 row |= {"mean_reference": pairs["reference"].mean(), "mean_other": pairs["other"].mean()}
-                row |= {"difference": difference.mean(), "standard_error": error}
-                row |= {
-                    "low": difference.mean() - reach,
-                    "high": difference.mean() + reach,
-                    "rank_biserial": test.effect_size,
-                }
-                rows.append(row | {"nonzero_pairs": test.nonzero_pairs, "p": test.p})
+                row |= {"difference": difference.mean(), "standard_error": float(standard_error(difference))}
+                row |= {"low": interval.low, "high": interval.high, "rank_biserial": test.effect_size}
+                row |= {"nonzero_pairs": test.nonzero_pairs, "p": test.p}
+                rows.append(row | {"p_smallest": smallest_p(len(difference))})
     names = ["dataset", "choice", "reference", "other", "column", "setting", "measure", "n_runs", "mean_reference"]
-    names += ["mean_other", "difference", "standard_error", "low", "high", "rank_biserial", "nonzero_pairs", "p"]
+    names += [
+        "mean_other",
+        "difference",
+        "standard_error",
+        "low",
+        "high",
+        "rank_biserial",
+        "nonzero_pairs",
+        "p",
+        "p_smallest",
+    ]
     table = pd.DataFrame(rows, columns=names)
     changed = table[table["nonzero_pairs"] > 0]
-    families = changed.groupby(["dataset", changed["setting"] == "all"])["p"]
-    table["p_holm"] = families.transform(lambda p: holm(p.to_numpy())).reindex(table.index, fill_value=1.0)
-    return table
+    holms = corrected(changed.assign(main=changed["setting"] == "all"), ["dataset", "main", "choice", "measure"])
+    table = table.drop(columns="p_smallest").join(holms[["p_holm", "p_holm_smallest"]])
+    return table.assign(p_holm=table["p_holm"].fillna(1.0))
 
 
 def _pairs(runs: pd.DataFrame, choice: Choice, measure: str) -> Iterator[tuple[str, str, pd.DataFrame]]:

@@ -1,6 +1,6 @@
 """A few questions about what the method does on a dataset, each answered by a test.
 
-    rows = answers(questions(columns, cells=49, overlaps), alpha, resamples, seed)
+    rows = answers(questions(columns, cells=49, overlaps), alpha)
 
 The questions and the rule were written before any of their numbers were seen. Yes: Holm's corrected p is below alpha,
 the interval over runs and images excludes 0, and the difference has the direction that the question asks about. No: the
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bla.experiments.runs import Column, Measure
-from bla.inference.paired import crossed_bootstrap, holm, standard_error, wilcoxon
+from bla.inference.paired import crossed, holm, standard_error, wilcoxon
 from bla.metrics.localisation import overlap
 
 Array = NDArray[np.float64]
@@ -61,7 +61,7 @@ def questions(columns: Mapping[str, Column], cells: int, overlaps: tuple[Array, 
     return asked
 
 
-def answers(asked: Sequence[Question], alpha: float, resamples: int, seed: int) -> pd.DataFrame:
+def answers(asked: Sequence[Question], alpha: float) -> pd.DataFrame:
     """A row per question: answer, numbers (mean ± standard error over runs), test over runs, and interval over runs and images.
 
     Holm corrects the questions of a dataset as one family. A question without its columns or masks is not run.
@@ -72,7 +72,7 @@ def answers(asked: Sequence[Question], alpha: float, resamples: int, seed: int) 
         if question.x is not None and question.y is not None:
             difference = question.x - question.y
             test = wilcoxon(difference.mean(axis=1).round(9), np.zeros(len(difference)))  # so that equal ones are ties
-            (interval,) = crossed_bootstrap(difference[None], resamples, seed)
+            (interval,) = crossed(difference[None])
             row |= {"numbers": " against ".join(_mean(values) for values in (question.x, question.y))}
             row |= {"test": "Wilcoxon signed-rank over runs, exact, two-sided", "n_runs": len(difference)}
             row |= {"n_images": difference.shape[1], "difference": difference.mean()}
