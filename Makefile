@@ -51,7 +51,7 @@ dvc-deps: env ## update the lists of source files that each stage depends on, in
 	@.venv/bin/dvc repro code
 
 readme: ## copy Table 1 and the pictures into the README
-	@cat reports/figures/overview_cluttered_digits.png > reports/overview.png
+	@cat reports/figures/overview_painted_birds.png > reports/overview.png
 	@cat reports/figures/figure3.png > reports/figure3.png
 	@sed -e '/<!-- table1:/,/<!-- \/table1 -->/{//!d;}' -e '/<!-- table1:/r reports/tables/table1.md' README.md > README.md.part
 	@mv README.md.part README.md

@@ -230,7 +230,7 @@ def main() -> None:
     if arguments.paper:
         paper_sizes(arguments.runs, device)
         return
-    against_the_loop(arguments.dataset or "cluttered_digits", arguments.runs, arguments.steps, device)
+    against_the_loop(arguments.dataset or "painted_birds", arguments.runs, arguments.steps, device)
     if not arguments.dataset:
         together(device)
         scaling(device)

@@ -31,47 +31,48 @@ CODE = (
     ".gitignore",
 )
 SMALL = {
-    "datasets": ["cluttered_digits"],
+    "datasets": ["painted_birds"],
     "variants": ["bla", "bla_t"],
     "explainers": ["cam", "score_cam", "rise", "random"],
     "runs": 2,
     "explainer.lime.patterns": 100,
     "explainer.rise.masks": 20,
+    "faithfulness.left_out": [],
     "faithfulness.images": 6,
     "faithfulness.slow_images": 4,
     "faithfulness.check_images": 2,
     "faithfulness.retraining_images": 32,
     "statistics.resamples": 99,
-    "unstated_choices.datasets": ["cluttered_digits"],
+    "unstated_choices.datasets": ["painted_birds"],
+    "unstated_choices.images": 40,
     "unstated_choices.runs": 2,
     "unstated_choices.draws": 2,
-    "temperature_threshold.datasets": ["cluttered_digits"],
+    "temperature_threshold.datasets": ["painted_birds"],
     "temperature_threshold.temperatures": [0.1],
     "temperature_threshold.threshold_factors": [0, 0.98],
     "temperature_threshold.runs": 2,
-    "abandoned_modules.datasets": ["cluttered_digits"],
+    "abandoned_modules.datasets": ["painted_birds"],
     "abandoned_modules.runs": 2,
     "small_cnn.images": 100,
     "small_cnn.training.epochs": 1,
     "small_cnn.runs": 2,
-    "two_network_l2x.datasets": ["cluttered_digits"],
+    "two_network_l2x.datasets": ["painted_birds"],
     "two_network_l2x.training.epochs": 1,
     "two_network_l2x.runs": 2,
     "two_network_l2x.train_images": 40,
     "two_network_l2x.test_images": 30,
     "two_network_l2x.digits.runs": 2,
-    "pretraining.epochs": 1,
-    "pretraining.batch_size": 30,
 } | {
     f"dataset.{name}.{setting}": value
-    for name in ("cluttered_digits", "cluttered_3_vs_8")
+    for name in ("painted_birds", "painted_pair")
     for setting, value in {
         "images.train_images": 40,
         "images.test_images": 20,
         "images.image_size": 32,
-        "images.digit_size": 12,
-        "images.fragments": 2,
-        "images.fragment_size": 8,
+        "images.leaves": 2,
+        "images.loose_parts": 1,
+        "backbone.architecture": "test_resnet",
+        "backbone.output_stride": 8,
         "training.epochs": 1,
     }.items()
 }
@@ -97,8 +98,12 @@ def edit_params():
 
 
 @pytest.fixture(scope="session")
-def make_project():
-    """`make_project(folder)` creates a small project in which nothing has run; `copy` copies the code, else it is linked."""
+def make_project(tmp_path_factory, save_random_weights):
+    """`make_project(folder)` creates a small project in which nothing has run; `copy` copies the code, else it is linked.
+
+    Its painted birds have 32 pixels and a random backbone.
+    """
+    weights = save_random_weights(tmp_path_factory.mktemp("weights") / "random.safetensors")
 
     def make(folder, copy=False, changes=()):
         for name in CODE:
@@ -110,7 +115,8 @@ def make_project():
             else:
                 (folder / name).symlink_to(ROOT / name)
         shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
-        _edit(folder, SMALL | dict(changes))
+        random = {f"dataset.{name}.backbone.weights": str(weights) for name in ("painted_birds", "painted_pair")}
+        _edit(folder, SMALL | random | dict(changes))
         return folder
 
     return make
@@ -133,7 +139,7 @@ def here(project, monkeypatch):
 
 @pytest.fixture
 def end_of():
-    """`end_of("prepare", "cluttered_digits")` runs a stage here; returns None, or on failure its message or exit code."""
+    """`end_of("prepare", "painted_birds")` runs a stage here; returns None, or on failure its message or exit code."""
 
     def run(*words):
         try:
@@ -198,7 +204,7 @@ def message_of():
 
 @pytest.fixture(scope="session")
 def save_random_weights():
-    """`save_random_weights(path)` writes a random network of the embedded backbone's architecture.
+    """`save_random_weights(path)` writes a small random network, a test_resnet.
 
     timm initialises the scales of residual branches with zero; here they are random, so that every branch has an effect.
     """
@@ -235,22 +241,22 @@ def save_random_features():
         for split, count in (("train", 40), ("test", 20)):
             shape = (*([1] if split == "train" else []), count, 2, 2, 2000)
             features = (rng.random(shape) * scale).astype(np.float16)
-            save_array(project / f"data/features/cluttered_digits/{split}_features.npy", features)
-            save_array(project / f"data/features/cluttered_digits/{split}_labels.npy", np.arange(count) % 10)
+            save_array(project / f"data/features/painted_birds/{split}_features.npy", features)
+            save_array(project / f"data/features/painted_birds/{split}_labels.npy", np.arange(count) % 10)
 
     return save
 
 
 @pytest.fixture
 def extractable(here, save_random_weights):
-    """The small project as the working directory, with random weights and images for `features cluttered_digits`."""
+    """The small project as the working directory, with random weights and images for `features painted_birds`."""
     rng = np.random.default_rng(0)
-    save_random_weights(here / "models/backbones/cluttered_digits.safetensors")
+    save_random_weights(here / "models/backbones/painted_birds.safetensors")
     for split, count in (("train", 40), ("test", 20)):
         images = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        save_array(here / f"data/images/cluttered_digits/{split}_images.npy", images)
-        save_array(here / f"data/images/cluttered_digits/{split}_labels.npy", np.arange(count) % 10)
-    save_text(here / "data/images/cluttered_digits/manifest.csv", "forty and twenty images\n")
+        save_array(here / f"data/images/painted_birds/{split}_images.npy", images)
+        save_array(here / f"data/images/painted_birds/{split}_labels.npy", np.arange(count) % 10)
+    save_text(here / "data/images/painted_birds/manifest.csv", "forty and twenty images\n")
     return here
 
 
@@ -290,9 +296,8 @@ EXPLAINED = {
     "explainer.rise": {"masks": 10, "presence": 0.5, "grid": 4},
     "faithfulness.images": 10,
     "faithfulness.slow_images": 5,
-    "dataset.cluttered_digits.images.train_images": 80,
-    "dataset.cluttered_digits.images.test_images": 40,
-    "dataset.cluttered_digits.images.fragment_size": 4,
+    "dataset.painted_birds.images.train_images": 80,
+    "dataset.painted_birds.images.test_images": 40,
     "faithfulness.retraining_images": 40,
 }
 """Settings of the project `explained`: several chunks, methods and levels."""
@@ -302,7 +307,7 @@ EXPLAINED = {
 def explained_once(tmp_path_factory, make_project, save_random_weights):
     """A small project with a random backbone, run up to `faithfulness`. Do not modify it."""
     project = make_project(tmp_path_factory.mktemp("explained"), changes=EXPLAINED)
-    save_random_weights(project / "models/backbones/cluttered_digits.safetensors")
+    save_random_weights(project / "models/backbones/painted_birds.safetensors")
     stages = [
         ("prepare",),
         ("features",),
@@ -317,7 +322,7 @@ def explained_once(tmp_path_factory, make_project, save_random_weights):
         patch.delenv("BLA_DATA_ROOT", raising=False)
         patch.setenv("BLA_DEVICE", "cpu")
         for stage, *more in stages:
-            run_by_name([stage, "cluttered_digits", *more])
+            run_by_name([stage, "painted_birds", *more])
     return project
 
 

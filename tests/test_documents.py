@@ -52,7 +52,7 @@ def test_the_table_is_the_output_of_the_pipeline():
     assert shown == (ROOT / "reports/tables/table1.md").read_text(), "run make readme"
 
 
-@pytest.mark.parametrize(("picture", "drawn"), [("overview", "overview_cluttered_digits"), ("figure3", "figure3")])
+@pytest.mark.parametrize(("picture", "drawn"), [("overview", "overview_painted_birds"), ("figure3", "figure3")])
 def test_the_pictures_are_outputs_of_the_pipeline(picture, drawn):
     stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].values()
     hashes = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}

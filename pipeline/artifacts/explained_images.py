@@ -25,7 +25,8 @@ class ExplainedImages:
     `numbers` int64 `[M]` are indices of test images; `images` uint8 `[M, H, W, 3]` and `classifier` are on the device;
     `labels` are int64 `[M]` or multi-hot bool `[M, K]`. `classes` int64 `[M]` are the classes to explain if images have
     several labels; None if the predicted class of each run is explained. Methods with many forward passes explain only
-    the images `slow` bool `[M]`, and noisy images and random classifiers only for the images `checked` bool `[M]`.
+    the images `slow` bool `[M]`, and noisy images and random classifiers only for the images `checked` bool `[M]`. A
+    dataset in `faithfulness.left_out` has none of either.
     """
 
     numbers: NDArray[np.int64]
@@ -46,7 +47,7 @@ def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
     spec, backbone, device = settings.faithfulness, settings.dataset[dataset].backbone, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
-    slow = _spread(np.ones(len(numbers), bool), spec.slow_images)
+    slow = _spread(np.full(len(numbers), dataset not in spec.left_out), spec.slow_images)
     pixels = torch.from_numpy(load_images(dataset, "test")[numbers]).to(device)
     _, height, width, _ = pixels.shape
     extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
@@ -79,7 +80,7 @@ def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     places = np.nonzero(among)[0]
     count = min(count, len(places))
     chosen = np.zeros(len(among), bool)
-    chosen[places[(2 * np.arange(count) + 1) * len(places) // (2 * count)]] = True
+    chosen[places[(2 * np.arange(count) + 1) * len(places) // max(1, 2 * count)]] = True
     return chosen
 
 

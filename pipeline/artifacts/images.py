@@ -12,7 +12,7 @@ from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.tables import load_table
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 IMAGES = Path("data/images")
 CAPTION = 16
@@ -85,10 +85,10 @@ def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8
     return numbers, images[numbers], [names[int(classes[n])] for n in numbers]
 
 
-def training_images(dataset: str, count: int) -> "tuple[NDArray[np.int64], Tensor]":
-    """Numbers and pixels of `count` training images, spread over the classes."""
-    import torch
-
-    labels = load_labels(dataset, "train")
-    chosen = np.sort(spread_over_classes(labels, min(count, len(labels))))
-    return chosen, torch.from_numpy(load_images(dataset, "train")[chosen])
+def some_images(dataset: str, split: str, at_most: int | None) -> tuple[NDArray[np.int64], NDArray[np.uint8], Labels]:
+    """Numbers, pixels and labels of the images of a split; of `at_most` that many, spread over the classes."""
+    images, labels = load_images(dataset, split), load_labels(dataset, split)
+    if at_most is None or at_most >= len(labels):
+        return np.arange(len(labels)), images, labels
+    chosen = np.sort(spread_over_classes(labels, at_most))
+    return chosen, images[chosen], np.asarray(labels[chosen])  # type: ignore[return-value]

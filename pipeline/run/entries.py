@@ -1,7 +1,6 @@
 """The entries of params.yaml used by stages that run on several datasets."""
 
 from bla.base.paper import departures
-from bla.base.specs import ClutteredDigits
 from pipeline.run.settings import Settings
 
 
@@ -12,13 +11,6 @@ def running(settings: Settings, experiment: str) -> list[str]:
         lists = f"{experiment}.datasets and datasets"
         print(f"{experiment}: its tables are empty, since no dataset is in both {lists}; add one to both")
     return datasets
-
-
-def embedded_digits(settings: Settings) -> ClutteredDigits:
-    """The settings of the images on which the embedded backbone is trained."""
-    images = settings.dataset["cluttered_digits"].images
-    assert isinstance(images, ClutteredDigits)  # checked by load_settings
-    return images
 
 
 def dataset_departures(settings: Settings, name: str) -> list[str]:

@@ -28,7 +28,7 @@ from bla.runtime.cache import Arrays, cache_key, cached
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import key_parts, load_explained
 from pipeline.artifacts.features import load_features, load_grid
-from pipeline.artifacts.images import training_images
+from pipeline.artifacts.images import some_images
 from pipeline.artifacts.maps import LIME_MAPS, lime_seeds, load_maps
 from pipeline.artifacts.models import BACKBONES, load_state
 from pipeline.run.environment import WORK
@@ -88,6 +88,7 @@ class MapMaker:
         self.explained = load_explained(dataset, settings)
         self.images, self.numbers = self.explained.images, self.explained.numbers
         self.device, self.grid = self.images.device, load_grid(dataset)
+        self.checks = dataset not in self.spec.left_out
         self.model = self.explained.classifier_of(self.spec.run)
         self.lime = load_maps(LIME_MAPS / f"{dataset}.safetensors", "lime", dataset, self.numbers)
         self.row = self.spec.run if len(self.lime["targets"]) > 1 else 0
@@ -95,7 +96,7 @@ class MapMaker:
         noise_seeds = torch.tensor([derive_seed(settings.seed, dataset, "noise", number) for number in self.numbers])
         noisy = add_noise(self.images, self.spec.noise, noise_seeds)
         self.subjects = Subjects(images=self.images, noisy=noisy, targets=self.targets.to(self.device), slow=self.explained.slow, checked=self.explained.checked)  # fmt: skip
-        self.typical = training_images(dataset, STATISTICS_OF)[1].to(self.device)
+        self.typical = torch.from_numpy(np.array(some_images(dataset, "train", STATISTICS_OF)[1])).to(self.device)
         self.seed = derive_seed(settings.seed, dataset, "randomisation")
         backbone, weights = settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors"
         # Not folded, so that the statistics of batch normalisation can be set.
@@ -105,26 +106,34 @@ class MapMaker:
 
     @cached_property
     def random(self) -> list[Classifier]:
-        """Classifiers with more and more random layers, with batch normalisation folded."""
+        """Classifiers with more and more random layers, with batch normalisation folded; none without checks."""
+        if not self.checks:
+            return []
         return folded_cascade(self.intact, self.seed, self.typical)
 
     @cached_property
     def draws(self) -> list[list[Classifier]]:
         """The first and the last level of further cascades, with other random numbers."""
-        seeds = [derive_seed(self.seed, "draw", draw) for draw in range(1, self.spec.random_draws)]
+        seeds = [
+            derive_seed(self.seed, "draw", draw) for draw in range(1, self.spec.random_draws if self.checks else 1)
+        ]
         return [folded_cascade(self.intact, seed, self.typical, ends=True) for seed in seeds]
 
     def levels(self) -> list[str]:
         """The names of the random classifiers' levels."""
-        return cascade_levels(self.intact)
+        return cascade_levels(self.intact) if self.checks else []
 
     def methods(self) -> Iterator[Method]:
         """LIME, the methods of `explainers`, the learned ones, and the variants.
 
-        A method that cannot explain the dataset's classifier is left out, with a printed reason.
+        A method that cannot explain the dataset's classifier is left out, with a printed reason; and so are slow methods
+        on a dataset in `faithfulness.left_out`.
         """
         for name in ("lime", *self.settings.explainers):
             method = Method(name, self.settings, None)
+            if method.explainer.slow and not self.checks:
+                print(f"{self.dataset}: {name} is left out: see faithfulness.left_out")
+                continue
             try:
                 method.build(self.model)
             except BlaError as error:
@@ -159,7 +168,8 @@ class MapMaker:
     def retrained(self, method: Method) -> Arrays:
         """Maps `[2, M, n]` of a learned method, refitted to the first and to the last random classifier."""
         schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "retrained")  # fmt: skip
-        numbers, images = training_images(self.dataset, self.spec.retraining_images)
+        numbers, pixels, _ = some_images(self.dataset, "train", self.spec.retraining_images)
+        images = torch.from_numpy(np.array(pixels))
         (all_features, all_labels), rows = load_features(self.dataset, "train"), torch.from_numpy(numbers)
         features, labels = all_features[:, rows], all_labels[rows]
         settings, data = self._key_parts(method)
@@ -176,6 +186,8 @@ class MapMaker:
 
     def can_retrain(self, method: Method) -> bool:
         """Whether a random classifier has the head that the method trains on; prints a line if not."""
+        if not self.checks:
+            return False
         try:
             if method.variant:
                 self.model.linear_head()

@@ -30,7 +30,6 @@ from bla.base.specs import (
     Alternative,
     Backbone,
     BoundedLogits,
-    ClutteredDigits,
     ConceptVector,
     Count,
     Epochs,
@@ -43,10 +42,10 @@ from bla.base.specs import (
     NoExplanation,
     Optimiser,
     OxfordPet,
+    PaintedBirds,
     Photographs,
     Pointwise,
     Positive,
-    Pretraining,
     Schedule,
     ThresholdRule,
 )
@@ -61,8 +60,8 @@ LARGEST_FILE = 1_000_000
 OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x")
 """Experiments with their own list of datasets."""
 SPECS = (
-    *(Backbone, BoundedLogits, ClutteredDigits, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
-    *(Mnist, NoExplanation, OxfordPet, Photographs, Pointwise, Pretraining, Schedule),
+    *(Backbone, BoundedLogits, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
+    *(Mnist, NoExplanation, OxfordPet, PaintedBirds, Photographs, Pointwise, Schedule),
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -110,12 +109,14 @@ class DatasetEntry(Strict):
     @model_validator(mode="after")
     def images_and_backbone_are_possible(self) -> Self:
         images = self.images
-        if isinstance(images, ClutteredDigits):
-            if not images.fragment_size <= images.digit_size <= images.image_size:
-                raise ValueError("images: needs fragment_size <= digit_size <= image_size")
-            if len(images.classes) > min(images.train_images, images.test_images):
-                raise ValueError("images: fewer images than classes")
-        if isinstance(images, ClutteredDigits | Mnist):
+        if isinstance(images, PaintedBirds):
+            if images.bird_size[0] > images.bird_size[1]:
+                raise ValueError("images.bird_size: needs the smallest and then the largest length")
+            species = 16 if images.differ_in is None else 2
+            for field in ("train_images", "test_images", "validation_images"):
+                if (count := getattr(images, field)) is not None and count < species:
+                    raise ValueError(f"images.{field}: {count} images are fewer than the {species} species")
+        if isinstance(images, Mnist):
             refuse_repetition("images.classes", images.classes, "a digit")
         noisy, draws = self.backbone.stochastic_depth > 0, self.backbone.draws
         if (noisy and draws < 5) or (not noisy and draws > 1):
@@ -142,14 +143,6 @@ def with_baseline(variants: dict[str, VariantEntry]) -> Entries[VariantEntry]:
     return Entries(variants)
 
 
-def with_embedded(datasets: dict[str, DatasetEntry]) -> Entries[DatasetEntry]:
-    """The entries of `dataset`; ValueError without the one on which the embedded backbone is trained."""
-    embedded = datasets.get("cluttered_digits")
-    if embedded is None or not isinstance(embedded.images, ClutteredDigits):
-        raise ValueError("cluttered_digits: must stay, of kind cluttered_digits: it trains the embedded backbone")
-    return Entries(datasets)
-
-
 class Statistics(Strict):
     alpha: Annotated[float, Ge(ge=0.0001), Le(le=0.5)]
     resamples: Annotated[int, Ge(ge=99), Le(le=100_000)]
@@ -158,6 +151,7 @@ class Statistics(Strict):
 class Faithfulness(Strict):
     """How many images are explained, and how maps are measured."""
 
+    left_out: list[str]
     images: ImageCount
     slow_images: ImageCount
     check_images: ImageCount
@@ -182,6 +176,7 @@ class UnstatedChoices(Strict):
     """Datasets, runs and noise draws of the ablation of unstated choices."""
 
     datasets: list[str]
+    images: ImageCount
     runs: Runs
     draws: Annotated[int, Ge(ge=2), Le(le=1000)]
 
@@ -272,7 +267,7 @@ class Settings(Strict):
     runs: Runs
     seed: Annotated[int, Ge(ge=0), Le(le=2**62)]
     gallery_images: Annotated[int, Ge(ge=1), Le(le=50)]
-    dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(with_embedded)]
+    dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
     variant: Annotated[dict[Name, VariantEntry], AfterValidator(with_baseline)]
     explainer: dict[Name, dict[str, Any]]
     """Checked by the methods themselves (`pipeline.run.methods`)."""
@@ -282,7 +277,6 @@ class Settings(Strict):
     abandoned_modules: AbandonedModules
     small_cnn: SmallNetwork
     two_network_l2x: TwoNetworkL2X
-    pretraining: Pretraining
     statistics: Statistics
 
     @model_validator(mode="after")
@@ -292,6 +286,7 @@ class Settings(Strict):
         reports = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
         places: list[tuple[str, Collection[str], str]] = [
             *((key, self.dataset, "`dataset`") for key in ("datasets", *(f"{key}.datasets" for key in OF_DATASETS))),
+            ("faithfulness.left_out", self.dataset, "`dataset`"),
             ("variants", self.variant, "`variant`"),
             *((key, listed, str(METHODS)) for key in ("explainers", "learned_explainers")),
             ("reports", reports, str(NOTEBOOKS)),

@@ -67,6 +67,6 @@ def _dataset(settings: Settings, name: str) -> Dataset:
         {key: load_column(name, key) for key in keys},
         dataset_departures(settings, name),
         variant_departures(settings.variant),
-        load_arrays(TABLE_TWO / f"{name}.safetensors"),
+        {} if name in settings.faithfulness.left_out else load_arrays(TABLE_TWO / f"{name}.safetensors"),
         lime_departures(asdict(method_settings(settings, "lime", LIME.Settings))),
     )

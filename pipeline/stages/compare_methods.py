@@ -15,7 +15,8 @@ from pipeline.run.settings import load_settings
 
 
 def main() -> None:
-    """Write faithfulness.csv, _tests.csv, _methods.csv and _metrics.csv (descriptions), _randomisation.csv, _per_image.csv.gz."""
+    """Write faithfulness.csv, _tests.csv, _methods.csv and _metrics.csv (descriptions), _randomisation.csv,
+    _parts.csv (effects of painted parts), _per_image.csv.gz."""
     settings = load_settings()
     methods = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
     titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}
@@ -31,4 +32,6 @@ def main() -> None:
     save_table(TABLES / "faithfulness_methods.csv", cards)
     cascade = pd.concat([load_table(FAITHFULNESS / name / "randomisation.csv") for name in settings.datasets])
     save_table(TABLES / "faithfulness_randomisation.csv", with_titles(cascade, titles))
+    parts = pd.concat([load_table(FAITHFULNESS / name / "parts.csv") for name in settings.datasets])
+    save_table(TABLES / "faithfulness_parts.csv", parts)
     save_table(TABLES / "faithfulness_metrics.csv", pd.DataFrame([asdict(metric) for metric in METRICS]))

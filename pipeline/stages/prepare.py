@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from bla.base.errors import BlaError
-from bla.base.specs import ClutteredDigits, Mnist
-from bla.datasets import OBJECT, SPLITS, SplitName
+from bla.base.specs import Mnist, PaintedBirds
+from bla.datasets import SPLITS, SplitName
 from bla.datasets.sources import Files, draw, file_states, fill_images, find
 from bla.runtime.cache import cache_key, resume_store
 from pipeline.artifacts.prepared import save_drawn, save_read, save_tables_of
@@ -22,9 +22,10 @@ def main(dataset: str) -> None:
     settings = load_settings()
     spec = settings.dataset[dataset].images
     try:
-        if isinstance(spec, ClutteredDigits | Mnist):
-            classes, mask_names = [str(c) for c in spec.classes], OBJECT
-            written = [save_drawn(dataset, s, data) for s, data in draw(spec, settings.seed, data_path).items()]
+        if isinstance(spec, PaintedBirds | Mnist):
+            classes, splits = draw(spec, settings.seed, data_path)
+            mask_names = splits["train"].mask_names
+            written = [save_drawn(dataset, split, data) for split, data in splits.items()]
         else:
             classes, mask_names, written = _read(dataset, spec)
     except BlaError as error:

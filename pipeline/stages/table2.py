@@ -22,8 +22,8 @@ from pipeline.run.settings import load_settings
 def main() -> None:
     """Write table2.csv, .md and _tests.csv, and for each dataset the correlation of every run and image, `[R, M]`."""
     settings = load_settings()
-    correlations = {}
-    for dataset in settings.datasets:
+    correlations, datasets = {}, [name for name in settings.datasets if name not in settings.faithfulness.left_out]
+    for dataset in datasets:
         lime = load_arrays(LIME_MAPS / f"{dataset}.safetensors")
         arrays = load_maps(MAPS / f"{dataset}.safetensors", "maps", dataset, lime["images"])
         maps = {name.removeprefix("runs/"): values for name, values in arrays.items() if name.startswith("runs/")}
@@ -32,15 +32,15 @@ def main() -> None:
         correlations[dataset] = correlations_with_lime(lime["maps"], methods)
         with replacing(TABLE_TWO / f"{dataset}.safetensors") as part:
             save_file(correlations[dataset], part)
-    methods_table = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
+    methods_table = pd.concat([load_table(MAPS / f"{name}.csv") for name in datasets])
     shown = titles(dict(zip(methods_table["method"], methods_table["title"], strict=True)), settings.variants)
-    kinds = {name: settings.dataset[name].images.kind for name in settings.datasets}
+    kinds = {name: settings.dataset[name].images.kind for name in datasets}
     rule = settings.faithfulness.constant_maps
     of_lime = lime_departures(asdict(method_settings(settings, "lime", LIME.Settings)))
     departing = {}
     for name, methods in correlations.items():
         images = int(load_runs(name, ["bl"])["n_images"].iloc[0])
-        fewer = image_departures(methods["lime"].shape[1], images)
+        fewer = image_departures(max(rho.shape[1] for rho in methods.values()), images)
         departing[name] = [*dataset_departures(settings, name), *of_lime, *fewer]
     published, of_variants = load_table(PUBLISHED), variant_departures(settings.variant)
     table = table_two(correlations, kinds, published, rule, departing, of_variants)

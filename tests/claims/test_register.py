@@ -29,7 +29,7 @@ def test_a_claim_about_birds_is_not_judged_on_dogs(like_the_paper, judge):
 def test_stand_ins_get_answers_but_no_verdict_and_replace_dataset_a_if_they_have_two_classes(
     classes, text, like_the_paper, judge
 ):
-    table = judge(like_the_paper, "cluttered_digits", classes).query("dataset == 'birds'")
+    table = judge(like_the_paper, "painted_birds", classes).query("dataset == 'birds'")
     tested = table[table["holds_here"] != ""]
     assert set(table["verdict"]) == {"not run"}
     assert set(tested["reason"]) == {"not one of the paper's datasets"}
@@ -143,8 +143,8 @@ def judged(evidence):
         ("cats_vs_dogs", 2, ["A and B"]),
         ("stanford_dogs", 120, ["A and B"]),
         ("caltech_birds", 200, ["C"]),
-        ("cluttered_digits", 2, ["A and B"]),
-        ("cluttered_digits", 10, ["A and B", "C"]),
+        ("painted_birds", 2, ["A and B"]),
+        ("painted_birds", 10, ["A and B", "C"]),
     ],
 )
 def test_claim_10_has_a_case_for_a_and_b_and_one_for_c_and_stand_ins_follow_their_number_of_classes(
@@ -152,7 +152,7 @@ def test_claim_10_has_a_case_for_a_and_b_and_one_for_c_and_stand_ins_follow_thei
 ):
     table = judged(with_lime(kind, classes, 0.4, 0.4)).query("claim == 10")
     assert [text.rpartition(" on ")[2] for text in table["text"]] == rules
-    if kind == "cluttered_digits":
+    if kind == "painted_birds":
         assert set(table["verdict"]) == {"not run"}
         assert set(table["reason"]) == {"not one of the paper's datasets"}
         assert set(table["holds_here"]) <= {"yes", "inconclusive"}
@@ -214,7 +214,7 @@ def test_abandoned_modules_with_other_data_or_settings_get_no_verdict(evidence, 
         table = judge_claims(evidence(datasets, abandoned_modules=modules(dataset=dataset)))
         return table.query("claim in (11, 12)").to_dict("records")
 
-    for found, reason in ((rows(kind="cluttered_digits"), "paper's datasets"), (rows(departures=["x 3"]), "x 3")):
+    for found, reason in ((rows(kind="painted_birds"), "paper's datasets"), (rows(departures=["x 3"]), "x 3")):
         assert [row["claim"] for row in found] == [11, 12]
         assert [(row["holds_here"], row["verdict"]) for row in found] == [("yes", "not run")] * 2
         assert all(reason in row["reason"] for row in found)

@@ -6,8 +6,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from bla.datasets import moved_digits
-from bla.datasets.cluttered_digits import source_split
-from bla.datasets.moved_digits import generate
+from bla.datasets.moved_digits import generate, source_split
 
 
 def test_an_image_depends_on_its_number_but_not_on_the_number_of_images():

@@ -88,21 +88,19 @@ def test_every_promised_output_exists(project):
     }
     assert {path.name for path in (project / "reports/tables").iterdir() if path.name != ".gitignore"} == tables
     figures = project / "reports/figures"
-    assert {path.name for path in (figures / "explanations/cluttered_digits").iterdir()} == {"bla.png", "bla_t.png"}
-    abandoned = {
-        f"cluttered_digits_{name}.png" for name in ("bla", "concept_vector", "concept_vector_relu", "pointwise")
-    }
+    assert {path.name for path in (figures / "explanations/painted_birds").iterdir()} == {"bla.png", "bla_t.png"}
+    abandoned = {f"painted_birds_{name}.png" for name in ("bla", "concept_vector", "concept_vector_relu", "pointwise")}
     assert {path.name for path in (figures / "abandoned_modules").iterdir()} == {"runs.png", *abandoned}
     assert {path.name for path in figures.iterdir() if path.is_file() and path.name != ".gitignore"} == {
         "figure3.svg",
         "figure3.png",
         *(f"{name}.png" for name in ("unstated_choices", "explanation_size", "small_cnn", "two_network_l2x")),
         "temperature_threshold.png",
-        *(f"{name}_cluttered_digits.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade")),
+        *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())
-    assert metrics["cluttered_digits"].keys() == {"bl", "bla", "bla_t", "bl_plus"}
-    assert metrics["cluttered_digits"]["bla"].keys() == {"accuracy", "loss", "explanation_size"}
+    assert metrics["painted_birds"].keys() == {"bl", "bla", "bla_t", "bl_plus"}
+    assert metrics["painted_birds"]["bla"].keys() == {"accuracy", "loss", "explanation_size"}
 
 
 def test_git_tracks_no_dvc_outputs_and_sees_no_changes(project):
@@ -158,7 +156,9 @@ def test_every_method_has_a_row_and_every_value_an_image(project):
     assert cost.loc[["lime", "cam", "rise", "random", "bla"], "mean"].tolist() == [100, 1, 20, 0, 1]
     assert cost.loc[["lime", "cam", "score_cam", "rise"], "n"].tolist() == [6, 6, 4, 4]
     assert set(means.query("metric == 'deletion_black'")["n"]) == {4}
-    assert means.query("method == 'random' and metric == 'randomised_network'")["mean"].item() == pytest.approx(1)
+    assert not set(means.query("method == 'random'")["metric"]) & {"randomised_network", "randomised_head", "stability"}
+    assert {"part_effects", "part_effects_mean"} <= set(means.query("method == 'bla'")["metric"])
+    assert set(means.query("metric == 'own_part_effects'")["method"]) == {"bla", "bla_t"}
     two = pd.read_csv(project / "reports/tables/table2.csv")
     assert list(two["method"]) == ["lime", "cam", "grad_cam", "bla", "bla_t", "bla_t_after_threshold"]
     assert two["title"].str.contains("after").tolist() == [False] * 5 + [True]
@@ -201,8 +201,8 @@ def test_a_fresh_clone_shows_whether_the_lock_matches_code_settings_and_tables(p
 def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected_stages(project):
     output = run(project, "dvc", "exp", "run", "--temp", "-n", "lower", "-S", "variant.bla_t.threshold_factor=0.5")
     assert stages(output) == {
-        "settings", "train_variant@cluttered_digits-bla_t", "gallery@cluttered_digits", "tests", "table1", "table2",
-        "maps@cluttered_digits", "faithfulness@cluttered_digits", "compare_methods", "explanation_size", "claims", "reports",
+        "settings", "train_variant@painted_birds-bla_t", "gallery@painted_birds", "tests", "table1", "table2",
+        "maps@painted_birds", "faithfulness@painted_birds", "compare_methods", "explanation_size", "claims", "reports",
     }  # fmt: skip
     imported = set(re.findall(r"imported (.*)", output))
     assert imported
@@ -211,9 +211,7 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
     shown = pd.read_csv(io.StringIO(run(project, "dvc", "exp", "show", "--csv")))
     lower = shown[shown["Experiment"] == "lower"].iloc[0]
     assert lower["variant.bla_t.threshold_factor"] == 0.5
-    metrics = [
-        f"cluttered_digits.{key}.{m}" for key in ("bla", "bla_t") for m in ("accuracy", "loss", "explanation_size")
-    ]
+    metrics = [f"painted_birds.{key}.{m}" for key in ("bla", "bla_t") for m in ("accuracy", "loss", "explanation_size")]
     assert set(metrics) <= set(shown)
     changed = {name for name in metrics if lower[name] != shown[name].iloc[0]}
     assert changed
@@ -221,11 +219,10 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
 
 
 def test_kills_change_no_byte_of_the_outputs(project, repository, tmp_path):
-    other, target = repository(tmp_path, DIE_AS_PLANNED), ("dvc", "repro", "features@cluttered_digits")
-    # The first file renamed by the training of the backbone is its checkpoint; the second one renamed by the extraction
-    # is the count of chunks.
+    other, target = repository(tmp_path, DIE_AS_PLANNED), ("dvc", "repro", "features@painted_birds")
+    # The first file that each renames is an array; the second one renamed by the extraction is the count of chunks.
     for plan, left in (
-        ("backbone 1", ".work/pretraining-*.safetensors"),
+        ("prepare 1", "data/images/painted_birds/*.npy"),
         ("features 2", ".work/features-*-train-*/done.json"),
     ):
         (other / "kill").write_text(plan)
@@ -237,7 +234,7 @@ def test_kills_change_no_byte_of_the_outputs(project, repository, tmp_path):
     run(other, *target)
     after, undisturbed = outputs(other), outputs(project)
     after = {name: md5 for name, md5 in after.items() if not name.startswith("data/code")}  # their code differs
-    assert {"models/backbones/cluttered_digits.safetensors", "data/features/cluttered_digits"} < set(after)
+    assert {"models/backbones/painted_birds.safetensors", "data/features/painted_birds"} < set(after)
     assert after == {name: undisturbed[name] for name in after}
 
 
@@ -246,8 +243,8 @@ def test_an_edit_deep_in_the_library_recomputes_cached_numbers_and_undoing_it_re
     before, text = table.read_text(), module.read_text()
     module.write_text(text.replace("lr=self.learning_rate", "lr=2 * self.learning_rate"))
     output = run(project, "dvc", "repro", "temperature_threshold")
-    assert {"code", "baseline@cluttered_digits", "temperature_threshold"} <= stages(output)
-    assert not stages(output) & {"prepare@cluttered_digits", "features@cluttered_digits"}
+    assert {"code", "baseline@painted_birds", "temperature_threshold"} <= stages(output)
+    assert not stages(output) & {"prepare@painted_birds", "features@painted_birds"}
     assert table.read_text() != before
     module.write_text(text)
     run(project, "dvc", "repro", "temperature_threshold")

@@ -32,18 +32,17 @@ def step_down(p: np.ndarray) -> np.ndarray:
 
 
 def per_image() -> pd.DataFrame:
-    """Two datasets, four methods, metrics of both directions; the mask lacks costs, and maps of two images, not ranked."""
+    """Two datasets, four methods, metrics of both directions; the mask lacks costs."""
     rng, rows = np.random.default_rng(6), []
     for dataset in ("z", "a"):
         for method, shift in (("cam", 0.2), ("bla_t", 0.5), ("random", 0.0), ("mask", 0.9)):
             for metric in ("forwards", "iou", "loss_image", "lime"):
                 for image in range(9):
-                    if method == "mask" and (image < 2 or metric == "forwards"):
+                    if method == "mask" and metric == "forwards":
                         continue
                     score = 3 if metric == "forwards" else rng.normal(shift, 0.3)
                     rows.append((dataset, method, metric, image, score))
-    table = pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"])
-    return table.assign(ranked=table["image"] >= 2)
+    return pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"])
 
 
 def test_the_summary_has_means_errors_counts_and_directions():
@@ -53,7 +52,7 @@ def test_the_summary_has_means_errors_counts_and_directions():
     assert len(table) == 2 * (4 * 4 - 1)
     for row in table.itertuples():
         own = shown.query("dataset == @row.dataset and method == @row.method and metric == @row.metric")["value"]
-        assert row.n == len(own) == (7 if row.method == "mask" else 9)
+        assert row.n == len(own) == 9
         assert row.mean == pytest.approx(own.to_numpy().mean())
         assert row.standard_error == pytest.approx(stats.sem(own))
         assert row.better == ("lower" if row.metric in ("forwards", "loss_image") else "higher")
@@ -67,7 +66,6 @@ def test_images_without_a_score_do_not_count():
             "metric": "iou",
             "image": range(4),
             "value": [0.25, NAN, 0.5, 0.75],
-            "ranked": True,
         }
     )
     (row,) = summary(shown).to_dict("records")
@@ -94,7 +92,6 @@ def test_rank_1_is_the_best_mean_and_equal_means_share_a_rank():
                 "metric": e,
                 "image": i,
                 "value": v + (-1) ** i / 8 + (d == "b") * (m == "cam"),
-                "ranked": True,
             }
             for d in "ab"
             for m, v in means.items()
@@ -108,35 +105,32 @@ def test_rank_1_is_the_best_mean_and_equal_means_share_a_rank():
     assert ranks["b", "iou"].to_dict() == {"cam": 1, "bla_t": 2, "random": 3, "mask": 4}
 
 
-def table_of(values: dict[str, list[float]], ranked: list[bool], metric: str = "iou") -> pd.DataFrame:
+def table_of(values: dict[str, list[float]], metric: str = "iou") -> pd.DataFrame:
     """A dataset and metric: the values of each method on images 0, 1, ..., NaN where it has none."""
-    rows = [("a", m, metric, i, v, ranked[i]) for m, own in values.items() for i, v in enumerate(own)]
-    return pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value", "ranked"]).dropna()
-
-
-FIRST_THREE = [True] * 3 + [False] * 5
+    rows = [("a", m, metric, i, v) for m, own in values.items() for i, v in enumerate(own)]
+    return pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"]).dropna()
 
 
 @pytest.mark.parametrize(
     ("values", "metric", "ranks"),
     [
-        # The slow method has the three easy images alone: better in the mean over its images, worse on the shared ones.
-        ({"rise": [0.7, 0.8, 0.9], "cam": [0.9, 0.9, 0.9, 0, 0, 0, 0, 0]}, "iou", {"rise": 2, "cam": 1}),
+        # The slow method has the three easy images alone: the best mean, and no rank.
+        ({"rise": [0.7, 0.8, 0.9], "cam": [0.9, 0.9, 0.9, 0, 0, 0]}, "iou", {"rise": None, "cam": 1}),
         # One image decided "rank 1": a method that lacks a shared image has no rank.
         ({"rise": [NAN, 1.0, NAN], "cam": [0.5] * 8, "bla": [0.4] * 8}, "iou", {"rise": None, "cam": 1, "bla": 2}),
-        # A loss: lower is better, and the images that are not shared turn the order around.
-        ({"a": [1.0, 1, 1, 0, 0, 0, 0, 0], "b": [0.5, 0.5, 0.5, 9, 9, 9, 9, 9]}, "loss_image", {"a": 2, "b": 1}),
+        # A loss: lower is better.
+        ({"a": [1.0, 1, 1, 0, 0], "b": [0.5, 0.5, 0.5, 9, 9]}, "loss_image", {"a": 1, "b": 2}),
         # An image of which no method has a value, such as one without an object, is not shared.
-        ({"a": [0.1, NAN, 0.3], "b": [0.3, NAN, 0.2, 0.9]}, "iou", {"a": 2, "b": 1}),
+        ({"a": [0.1, NAN, 0.3], "b": [0.3, NAN, 0.2]}, "iou", {"a": 2, "b": 1}),
         # Constant maps that are left out.
         ({"a": [0.9, 0.9, NAN, 0.9], "b": [0.1] * 8}, "lime", {"a": None, "b": 1}),
     ],
     ids=["easy images", "one image", "loss", "no object", "constant map"],
 )  # fmt: skip
 def test_ranks_are_over_the_images_that_all_methods_share(values, metric, ranks):
-    table = summary(table_of(values, FIRST_THREE, metric)).set_index("method")
+    table = summary(table_of(values, metric)).set_index("method")
     for method, rank in ranks.items():
-        shared = [v for v in values[method][:3] if not np.isnan(v)]
+        shared = [v for v in values[method] if not np.isnan(v)]
         assert table.loc[method, "rank"] == rank if rank else pd.isna(table.loc[method, "rank"])
         assert table.loc[method, "n"] == np.isfinite(values[method]).sum()
         if rank:
@@ -145,7 +139,7 @@ def test_ranks_are_over_the_images_that_all_methods_share(values, metric, ranks)
 
 
 def test_equal_means_share_a_rank_also_if_they_differ_by_rounding():
-    table = summary(table_of({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1], "c": [0, 0, 0]}, FIRST_THREE))
+    table = summary(table_of({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.2, 0.1], "c": [0, 0, 0]}))
     assert table.set_index("method")["rank"].to_dict() == {"a": 1, "b": 1, "c": 3}
 
 
@@ -158,7 +152,7 @@ def test_methods_are_compared_on_the_images_that_all_share():
     assert (table["method"] != table["against"]).all()
     values = shown.set_index(["dataset", "metric", "method", "image"])["value"]
     for row in table.itertuples():
-        images = range(2, 9)
+        images = range(9)
         x, y = (np.array([values[row.dataset, row.metric, m, i] for i in images]) for m in (row.method, row.against))
         assert row.n == row.nonzero_pairs == len(images)
         assert row.mean_difference == pytest.approx(np.mean(x - y))
@@ -173,26 +167,26 @@ def test_holm_corrects_over_the_methods_of_a_dataset_reference_and_metric():
     assert [len(group) for group in families] == [3] * 12
     for group in families:
         np.testing.assert_allclose(group["p_holm"], step_down(group["p"].to_numpy()))
-        np.testing.assert_allclose(group["p_holm_smallest"], 3 * 2 / 2**7)  # 3 tests of 7 images
+        np.testing.assert_allclose(group["p_holm_smallest"], 3 * 2 / 2**9)  # 3 tests of 9 images
 
 
 @pytest.mark.parametrize("images", [3, 5, 12])
 def test_the_smallest_corrected_p_is_that_of_a_method_better_on_every_image(images):
     rng = np.random.default_rng(images)
     values = {"random": rng.random(images), "good": 2 + rng.random(images)}
-    (row,) = compare(table_of(values, [True] * images), ("random",)).itertuples()
+    (row,) = compare(table_of(values), ("random",)).itertuples()
     assert row.p_holm == pytest.approx(row.p_holm_smallest) == pytest.approx(min(1, 2 / 2**images))
 
 
 def test_pairs_that_do_not_differ_are_counted_and_one_pair_is_no_test():
     values = {"cam": [0.25] * 4, "random": [0.25] * 4, "bla": [0.5, 0.25, 0.25, 0.25], "mask": [0.5, NAN, NAN, NAN]}
-    table = compare(table_of(values, [True] * 4), ("random",))
+    table = compare(table_of(values), ("random",))
     assert table["method"].tolist() == ["cam", "bla"]  # the mask lacks images
     assert table[["n", "nonzero_pairs", "mean_difference", "rank_biserial", "p"]].to_numpy().tolist() == [
         [4, 0, 0, 0, 1],
         [4, 1, 0.0625, 1, 1],
     ]
-    assert compare(table_of({"cam": [0.25], "random": [0.5]}, [True]), ("random",)).empty
+    assert compare(table_of({"cam": [0.25], "random": [0.5]}), ("random",)).empty
 
 
 @pytest.mark.parametrize("against", [(), ("rise",)])
@@ -293,7 +287,7 @@ def test_figures_show_images_explained_by_every_method():
     )
     table = pd.DataFrame(
         [
-            {"dataset": "d", "method": m, "metric": e, "image": i, "value": 0.1 * i, "ranked": True}
+            {"dataset": "d", "method": m, "metric": e, "image": i, "value": 0.1 * i}
             for m in methods["method"] for e in ("iou", "lime") for i in range(3)
         ]
     )  # fmt: skip
@@ -385,7 +379,7 @@ def scores(count: int) -> pd.DataFrame:
         for i in range(3 if m == "mask" else 6)
         if (m, e) not in (("lime", "lime"), ("mask", "forwards"))
     ]
-    return summary(pd.DataFrame(rows).assign(ranked=True))
+    return summary(pd.DataFrame(rows))
 
 
 def cascade_points(count: int, fewest: int = 9) -> pd.DataFrame:

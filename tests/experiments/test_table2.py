@@ -38,7 +38,7 @@ CORRELATIONS = {
     },
     "digits": {"cam": np.array([[0.1, 0.3], [0.2, 0.6]]), "bla_t": np.array([[0.0, 0.2], [NAN, NAN]])},
 }
-KINDS = {"dogs": "stanford_dogs", "digits": "cluttered_digits"}
+KINDS = {"dogs": "stanford_dogs", "digits": "painted_birds"}
 
 
 def cell(table: pd.DataFrame, dataset: str, method: str) -> pd.Series:

@@ -11,11 +11,9 @@ import torch
 from scipy import stats
 
 from bla.base import paper
-from bla.base.errors import BlaError
 from bla.base.specs import Backbone, Schedule
 from bla.experiments.unstated_choices.experiment import (
     COLUMNS,
-    NORMALISATIONS,
     RUN,
     STOCHASTIC_DEPTHS,
     measure,
@@ -26,9 +24,11 @@ from bla.experiments.unstated_choices.tables import CHOICES, MEASURES, cells, ef
 from bla.method.evaluation import evaluate
 from bla.method.initialisation import initial_head
 from bla.method.training import train
+from bla.networks.backbones import STATISTICS
 from bla.plotting.style import save_figure
 from bla.runtime.seeds import derive_seed
 
+NORMALISATIONS = ("as_trained", "keras_2021")
 PREPARATIONS = list(product(NORMALISATIONS, STOCHASTIC_DEPTHS))
 KEYS = ["dataset", "choice", "other", "column", "setting", "measure"]
 
@@ -81,8 +81,8 @@ def rows(result, choice, measure="accuracy", **where):
 
 
 SMALL = {  # BL's accuracies; two runs
-    ("bl", "imagenet", 0.0): [0.90, 0.80],
-    ("bl", "imagenet", 0.2): [0.88, 0.79],
+    ("bl", "as_trained", 0.0): [0.90, 0.80],
+    ("bl", "as_trained", 0.2): [0.88, 0.79],
     ("bl", "keras_2021", 0.0): [0.85, 0.77],
     ("bl", "keras_2021", 0.2): [0.83, 0.70],
 }
@@ -152,7 +152,7 @@ def test_columns_of_a_choice_differ_only_in_that_choice():
         ("normalisation", "stochastic_depth 0.0", 0.85, 0.81, -0.04, 0.01),  # differences -0.05 and -0.03
         ("normalisation", "stochastic_depth 0.2", 0.835, 0.765, -0.07, 0.02),  # -0.05 and -0.09
         ("normalisation", "all", 0.8425, 0.7875, -0.055, 0.005),  # 0.84 - 0.89 and 0.735 - 0.795
-        ("stochastic_depth", "normalisation imagenet", 0.85, 0.835, -0.015, 0.005),  # -0.02 and -0.01
+        ("stochastic_depth", "normalisation as_trained", 0.85, 0.835, -0.015, 0.005),  # -0.02 and -0.01
         ("stochastic_depth", "normalisation keras_2021", 0.81, 0.765, -0.045, 0.025),  # -0.02 and -0.07
         ("stochastic_depth", "all", 0.83, 0.80, -0.03, 0.01),  # 0.855 - 0.875 and 0.745 - 0.785
     ],
@@ -185,7 +185,7 @@ def test_wilcoxon_without_ties_agrees_with_scipys_exact_test(measured):
             row = result.query(
                 f"choice == 'normalisation' and setting == 'stochastic_depth {depth}' and measure == 'loss'"
             )
-            p = stats.wilcoxon(own["keras_2021", depth], own["imagenet", depth], method="exact").pvalue
+            p = stats.wilcoxon(own["keras_2021", depth], own["as_trained", depth], method="exact").pvalue
             assert row.loc[row["column"] == column, "p"].item() == pytest.approx(p)
     means = {column: values[column].groupby("run").mean() for column in ("bla_t", "bla_ph_reloaded", "bla_ph")}
     row = result.query("other == 'trained, reloaded' and setting == 'all' and measure == 'loss'")
@@ -197,7 +197,7 @@ def test_equal_differences_of_accuracies_tie_despite_rounding():
     assert 0.2 - 0.1 != 0.3 - 0.2
     assert 0.1 + 0.2 != 0.3
     accuracy = {key: [0.5, 0.5, 0.5] for key in SMALL}
-    accuracy["bl", "imagenet", 0.0], accuracy["bl", "keras_2021", 0.0] = [0.1, 0.3, 0.3], [0.2, 0.2, 0.1 + 0.2]
+    accuracy["bl", "as_trained", 0.0], accuracy["bl", "keras_2021", 0.0] = [0.1, 0.3, 0.3], [0.2, 0.2, 0.1 + 0.2]
     row = rows(effects(table(accuracy)), "normalisation", column="bl").loc["stochastic_depth 0.0"]
     # +0.1 and -0.1 are tied, and the third pair does not differ
     assert (row["nonzero_pairs"], row["rank_biserial"], row["p"]) == (2, 0, 1)
@@ -272,9 +272,14 @@ def test_the_baseline_has_no_explanation_size(measured):
         assert sized == COLUMNS.keys() - {"bl", "bl_plus"}
 
 
-def test_a_backbone_with_another_normalisation_is_refused():
-    with pytest.raises(BlaError, match=r"unstated_choices\.datasets: .*imagenet.*half"):
-        preparations(Backbone(architecture="test_resnet", weights="w", normalisation="half", output_stride=16), 7)
+def test_each_normalisation_is_compared_with_its_own_halved_contrast():
+    for own, halved in (("imagenet", "keras_2021"), ("half", "half_keras_2021")):
+        made = preparations(Backbone(architecture="test_resnet", weights="w", normalisation=own, output_stride=16), 7)
+        assert [backbone.normalisation for backbone in made] == [own, own, halved, halved]
+        assert preparations(replace(made[0], normalisation=halved), 7) == made
+        (mean, divisor), (same, root) = STATISTICS[own], STATISTICS[halved]
+        assert mean == same
+        np.testing.assert_allclose(np.square(root), divisor)
 
 
 def test_measures_that_never_change_do_not_count_for_holm():
@@ -293,7 +298,7 @@ def test_table_cells_have_the_mean_and_standard_error_over_runs():
     runs = table(SMALL, size={key: [3, 6] if key[0] == "bl_plus" else [np.nan] * 2 for key in SMALL})
     result = cells(runs).set_index(["column", "normalisation", "stochastic_depth", "measure"])
     assert len(result) == 8 * 2 + 4  # accuracy and loss of both columns, and one size
-    row = result.loc["bl", "imagenet", 0.2, "accuracy"]
+    row = result.loc["bl", "as_trained", 0.2, "accuracy"]
     assert (row["n_runs"], row["draws"]) == (2, 5)
     assert (row["mean"], row["standard_error"]) == pytest.approx((0.835, 0.045))  # |0.88 - 0.79| / 2
     row = result.loc["bl_plus", "keras_2021", 0.0, "explanation_size"]

@@ -10,7 +10,7 @@ import pytest
 from bla.datasets import image_files
 from bla.networks import extraction
 
-NOISY = {"dataset.cluttered_digits.backbone.stochastic_depth": 0.2, "dataset.cluttered_digits.backbone.draws": 5}
+NOISY = {"dataset.painted_birds.backbone.stochastic_depth": 0.2, "dataset.painted_birds.backbone.draws": 5}
 
 
 def _stopping(monkeypatch, module, name, start_of):
@@ -43,7 +43,7 @@ def extracting(extractable, edit_params, end_of, monkeypatch):
 
     def run(chunks=None):
         starts = watch(chunks)
-        assert end_of("features", "cluttered_digits") == (None if chunks is None else 130)
+        assert end_of("features", "painted_birds") == (None if chunks is None else 130)
         return starts
 
     return run

@@ -42,16 +42,16 @@ def test_bad_images_of_both_splits_give_one_message_and_keep_the_earlier_images(
 @pytest.mark.parametrize(
     ("stage", "missing"),
     [
-        ("lime", "models/heads/cluttered_digits.safetensors"),
-        ("maps", "data/lime/cluttered_digits.safetensors"),
-        ("maps", "models/learned/cluttered_digits/bla_t.safetensors"),
-        ("faithfulness", "data/maps/cluttered_digits.safetensors"),
+        ("lime", "models/heads/painted_birds.safetensors"),
+        ("maps", "data/lime/painted_birds.safetensors"),
+        ("maps", "models/learned/painted_birds/bla_t.safetensors"),
+        ("faithfulness", "data/maps/painted_birds.safetensors"),
     ],
 )
 def test_a_missing_file_is_named(stage, missing, explained, end_of):
     Path(missing).unlink()
-    message = end_of(stage, "cluttered_digits")
-    assert message.startswith(f"error in {stage} cluttered_digits: ")
+    message = end_of(stage, "painted_birds")
+    assert message.startswith(f"error in {stage} painted_birds: ")
     assert missing in message
     assert "run make repro" in message
 
@@ -59,33 +59,20 @@ def test_a_missing_file_is_named(stage, missing, explained, end_of):
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "earlier"), [("maps", "lime"), ("faithfulness", "maps")])
 def test_a_damaged_file_is_named_with_the_stage_that_writes_it(stage, earlier, explained, end_of):
-    file = Path(f"data/{earlier}/cluttered_digits.safetensors")
+    file = Path(f"data/{earlier}/painted_birds.safetensors")
     file.write_bytes(file.read_bytes()[:1000])
-    message = end_of(stage, "cluttered_digits")
-    assert message.startswith(f"error in {stage} cluttered_digits: {file}: damaged ")
-    assert message.endswith(f"delete it and run dvc repro {earlier}@cluttered_digits")
+    message = end_of(stage, "painted_birds")
+    assert message.startswith(f"error in {stage} painted_birds: {file}: damaged ")
+    assert message.endswith(f"delete it and run dvc repro {earlier}@painted_birds")
 
 
 @pytest.mark.slow
 def test_damaged_cached_maps_are_recomputed(explained, end_of, capsys, maps_and_scores):
     before = maps_and_scores()
-    (path,) = Path(".work").glob("maps-cluttered_digits-cam-*")
+    (path,) = Path(".work").glob("maps-painted_birds-cam-*")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert end_of("maps", "cluttered_digits") is None
+    assert end_of("maps", "painted_birds") is None
     assert f"{path}: damaged" in capsys.readouterr().out
     assert path.read_bytes() == whole
     assert maps_and_scores() == before
-
-
-def test_a_damaged_copy_of_the_embedded_backbone_is_trained_again(here, end_of, contents, capsys):
-    assert end_of("backbone", "cluttered_digits") is None
-    before = contents("models")
-    (path,) = Path(".work").glob("pretrained-*")
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    capsys.readouterr()
-    assert end_of("backbone", "cluttered_digits") is None
-    assert f"{path}: damaged" in capsys.readouterr().out
-    assert contents("models") == before
-    assert path.read_bytes() == whole

@@ -9,12 +9,11 @@ from PIL import Image
 
 from bla.datasets.image_files import load_image, load_mask
 from bla.explainers.posthoc.lime import LIME
-from bla.networks import pretraining
 from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.images import IMAGES
 from pipeline.run.stage import run_stage
 
-PHOTOS, FEATURES = IMAGES / "photos", Path("data/features/cluttered_digits")
+PHOTOS, FEATURES = IMAGES / "photos", Path("data/features/painted_birds")
 SIGINT_AS_AN_ARRAY_BEGINS = """
 import os, signal
 import numpy as np
@@ -31,11 +30,11 @@ np.lib.format.write_array_header_1_0 = strike
 def test_an_interrupted_process_has_exit_code_130_and_one_message_and_loses_nothing(
     here, end_of, edit_params, process, message_of, contents
 ):
-    assert end_of("prepare", "cluttered_digits") is None
+    assert end_of("prepare", "painted_birds") is None
     before = contents("data")
-    edit_params(here, {"dataset.cluttered_digits.images.train_images": 80})
-    done = process(here, "prepare", "cluttered_digits", before=SIGINT_AS_AN_ARRAY_BEGINS)
-    assert message_of(done, code=130) == "error in prepare cluttered_digits: interrupted; run again to continue"
+    edit_params(here, {"dataset.painted_birds.images.train_images": 80})
+    done = process(here, "prepare", "painted_birds", before=SIGINT_AS_AN_ARRAY_BEGINS)
+    assert message_of(done, code=130) == "error in prepare painted_birds: interrupted; run again to continue"
     assert contents("data") == before
 
 
@@ -89,39 +88,13 @@ def test_a_file_replaced_after_an_interrupt_is_read_again(changed, reading, phot
 
 def test_extraction_resumes_unless_the_images_have_changed(extracting, contents):
     assert extracting(2) == [0]
-    path = IMAGES / "cluttered_digits/train_images.npy"
+    path = IMAGES / "painted_birds/train_images.npy"
     original = path.read_bytes()
     path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))  # changes a pixel, but not the manifest
     assert extracting() == [0, 0]
     anew = contents(FEATURES)
     assert extracting() == [0, 0]
     assert contents(FEATURES) == anew
-
-
-def test_pretraining_resumes_after_its_last_whole_epoch_and_ends_with_the_same_bytes(
-    here, end_of, edit_params, contents, capsys, monkeypatch
-):
-    edit_params(here, {"pretraining.epochs": 3})
-    assert end_of("backbone", "cluttered_digits") is None
-    undisturbed = contents("models")
-    shutil.rmtree(".work")
-    shutil.rmtree("models")
-    save = pretraining._save
-
-    def interrupt(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "_save", interrupt)
-        assert end_of("backbone", "cluttered_digits") == 130
-    assert not Path("models").exists()
-    capsys.readouterr()
-    assert end_of("backbone", "cluttered_digits") is None
-    printed = capsys.readouterr().out
-    assert [f"epoch {number} of 3" in printed for number in (1, 2, 3)] == [False, True, True]
-    assert contents("models") == undisturbed
-    assert [path.name.split("-")[0] for path in Path(".work").glob("*.safetensors")] == ["pretrained"]
 
 
 @pytest.mark.slow
@@ -134,11 +107,11 @@ def test_lime_resumes_and_ends_with_the_same_bytes(explained, maps_and_scores, e
             raise KeyboardInterrupt
         return explain(self, images, targets, seeds)
 
-    Path("data/lime/cluttered_digits.safetensors").unlink()
+    Path("data/lime/painted_birds.safetensors").unlink()
     monkeypatch.setattr(LIME, "explain_runs", interrupt)  # nothing else shows where LIME resumes
-    assert end_of("lime", "cluttered_digits") == 130
-    assert not Path("data/lime/cluttered_digits.safetensors").exists()
-    assert end_of("lime", "cluttered_digits") is None
+    assert end_of("lime", "painted_birds") == 130
+    assert not Path("data/lime/painted_birds.safetensors").exists()
+    assert end_of("lime", "painted_birds") is None
     assert images_at_once == [4, 4, 4, 4, 4, 4, 2, 2]  # the second chunk again, and the third, twice each
     assert maps_and_scores() == before
     assert not list(Path(".work").glob("lime-*"))
@@ -159,7 +132,7 @@ def failing(*_, **__):
 def test_a_store_that_is_complete_is_used_after_a_fault_before_the_output(
     stage, place, fault, end, extractable, photos, end_of, monkeypatch
 ):
-    dataset = "cluttered_digits" if stage == "features" else "photos"
+    dataset = "painted_birds" if stage == "features" else "photos"
     with monkeypatch.context() as patch:
         patch.setattr(place, fault)
         assert end_of(stage, dataset) == end or end in str(end_of(stage, dataset))
@@ -172,11 +145,11 @@ def test_lime_maps_that_are_complete_are_used_after_a_fault_before_the_output(
     fault, explained, end_of, contents, monkeypatch
 ):
     undisturbed = contents("data/lime")
-    Path("data/lime/cluttered_digits.safetensors").unlink()
+    Path("data/lime/painted_birds.safetensors").unlink()
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.stages.lime.save_file", fault)
-        assert end_of("lime", "cluttered_digits") is not None
+        assert end_of("lime", "painted_birds") is not None
     with monkeypatch.context() as patch:
         patch.setattr(LIME, "explain_runs", interrupted)  # no image is explained again
-        assert end_of("lime", "cluttered_digits") is None
+        assert end_of("lime", "painted_birds") is None
     assert contents("data/lime") == undisturbed

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-FEATURES = Path("data/features/cluttered_digits")
+FEATURES = Path("data/features/painted_birds")
 KILL = "import os, signal\ndef kill(*_, **__):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
 AS_THE_FOURTH_ARRAY_BEGINS = """
 import numpy as np
@@ -34,14 +34,14 @@ AS_RISE_BEGINS = "from bla.explainers.posthoc.rise import RISE\nRISE.explain = k
 
 
 def test_a_partially_written_file_is_ignored(here, end_of, edit_params, process, contents):
-    assert end_of("prepare", "cluttered_digits") is None
-    edit_params(here, {"dataset.cluttered_digits.images.train_images": 80})
-    done = process(here, "prepare", "cluttered_digits", before=KILL + AS_THE_FOURTH_ARRAY_BEGINS)
+    assert end_of("prepare", "painted_birds") is None
+    edit_params(here, {"dataset.painted_birds.images.train_images": 80})
+    done = process(here, "prepare", "painted_birds", before=KILL + AS_THE_FOURTH_ARRAY_BEGINS)
     assert (done.returncode, len(list(Path("data").rglob("*.part")))) == (-9, 1)
-    assert end_of("prepare", "cluttered_digits") is None
+    assert end_of("prepare", "painted_birds") is None
     again = contents("data")
     shutil.rmtree("data/images")
-    assert end_of("prepare", "cluttered_digits") is None
+    assert end_of("prepare", "painted_birds") is None
     assert contents("data") == again
 
 
@@ -50,7 +50,7 @@ def test_extraction_resumes_after_its_last_whole_chunk_and_ends_with_the_same_by
 ):
     extracting()
     undisturbed = contents(FEATURES)
-    done = process(here, "features", "cluttered_digits", before=KILL + AS_THE_THIRD_CHUNK_IS_WRITTEN_BUT_NOT_COUNTED)
+    done = process(here, "features", "painted_birds", before=KILL + AS_THE_THIRD_CHUNK_IS_WRITTEN_BUT_NOT_COUNTED)
     assert done.returncode == -9
     assert [json.loads(path.read_text())["rows"] for path in Path(".work").glob("features-*/done.json")] == [80]
     assert contents(FEATURES) == undisturbed
@@ -66,11 +66,11 @@ def test_finished_methods_are_not_computed_again(explained, end_of, process, map
 
     before = maps_and_scores()
     shutil.rmtree(".work")
-    done = process(explained, "maps", "cluttered_digits", before=KILL + AS_RISE_BEGINS)
+    done = process(explained, "maps", "painted_birds", before=KILL + AS_RISE_BEGINS)
     assert done.returncode == -9
     earlier = cached()
     assert sorted(name.split("-")[2] for name in earlier) == ["cam", "lime"]
     assert maps_and_scores() == before
-    assert end_of("maps", "cluttered_digits") is None
+    assert end_of("maps", "painted_birds") is None
     assert {name: cached()[name] for name in earlier} == earlier
     assert maps_and_scores() == before

@@ -17,7 +17,7 @@ def test_a_name_of_a_dataset_runs_no_command(name, make_project, tmp_path):
     run(project, "git", "init", "-q")
     path = project / "params.yaml"
     params = yaml.safe_load(path.read_text())
-    params["dataset"][name] = params["dataset"]["cluttered_digits"]
+    params["dataset"][name] = params["dataset"]["painted_birds"]
     params["datasets"] = [name]
     path.write_text(yaml.safe_dump(params))
     run(project, "dvc", "repro", "code")

@@ -85,14 +85,3 @@ def test_a_damaged_weight_file_is_named_and_the_earlier_weights_are_kept(
     assert message.startswith("error in backbone photos: params.yaml: dataset.photos.backbone: ")
     assert "data/raw/own.safetensors" in message
     assert WEIGHTS.read_bytes() == before
-
-
-def test_the_embedded_backbone_is_trained_once_for_two_datasets(here, end_of, capsys):
-    for dataset in ("cluttered_digits", "cluttered_3_vs_8"):
-        assert end_of("backbone", dataset) is None
-    assert capsys.readouterr().out.count("pretraining: epoch 1 of 1") == 1
-    one, other = (
-        load_file(f"models/backbones/{name}.safetensors") for name in ("cluttered_digits", "cluttered_3_vs_8")
-    )
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert [path.name.split("-")[0] for path in Path(".work").glob("*.safetensors")] == ["pretrained"]

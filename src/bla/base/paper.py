@@ -29,7 +29,7 @@ RUNS = 20
 LIME = {"patterns": 1000, "presence": 0.5, "output": "probability"}
 """LIME's random occlusion patterns (section 4.3), and LIME's defaults; the paper does not say whether images share them."""
 ALPHA = 0.05
-IMAGES: dict[str, Any] = {"image_size": 224, "resize": "bilinear"}
+IMAGES: dict[str, Any] = {"image_size": 224, "resize": "bilinear", "validation_images": None}
 BACKBONE = Backbone(
     architecture="tf_efficientnet_b0",
     weights="timm/tf_efficientnet_b0.aa_in1k",

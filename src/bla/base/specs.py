@@ -22,7 +22,7 @@ Side = Annotated[int, Ge(ge=32), Le(le=4096)]
 ImageSize = Side | tuple[Side, Side]
 """In pixels: the side of a square, or height and width."""
 
-Normalisation = Literal["imagenet", "keras_2021", "half"]
+Normalisation = Literal["imagenet", "keras_2021", "half", "half_keras_2021"]
 Resize = Literal["bilinear", "bilinear_antialias"]
 MaskFormat = Literal["binary", "trimap", "voc", "alpha"]
 """Which pixels of a mask file are the object: `binary`, those at least half white in the image as it is seen, or 1 in a mask of
@@ -42,26 +42,40 @@ module is evaluated with the baseline's head.
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClutteredDigits:
-    """Images drawn from scikit-learn's handwritten digits; sizes in pixels (see `bla.datasets.cluttered_digits`)."""
+class ImageSource:
+    """What all sources of images have in common.
+
+    With `validation_images` the test images are not touched: that many training images stand for them, and the others
+    are trained on. Settings are chosen this way.
+    """
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    kind: Literal["cluttered_digits"]
-    classes: Annotated[tuple[Annotated[int, Ge(ge=0), Lt(lt=10)], ...], MinLen(min_length=2)]
-    train_images: Count
-    test_images: Count
-    image_size: Side
-    digit_size: Annotated[int, Ge(ge=8)]
-    fragments: Annotated[int, Ge(ge=0)]
-    fragment_size: Annotated[int, Ge(ge=4)]
+    validation_images: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photographs:
-    """One of the paper's datasets, downloaded to the data root, resized to `image_size` pixels, not cropped."""
+class PaintedBirds(ImageSource):
+    """Birds painted by program, 16 species, or a pair that differs in one part (see `bla.datasets.painted_birds`).
 
-    __pydantic_config__: ClassVar = FORBID_EXTRA
+    `bird_size` is the range of their lengths, as shares of the image's side; `leaves` and `loose_parts` are numbers of
+    things around the bird, `noise` the deviation of pixel noise (1 is white).
+    """
+
+    kind: Literal["painted_birds"]
+    differ_in: Literal["beak", "wing", "tail"] | None = None
+    train_images: Count
+    test_images: Count
+    image_size: Side
+    bird_size: tuple[Share, Share]
+    leaves: Annotated[int, Ge(ge=0), Le(le=1000)]
+    loose_parts: Annotated[int, Ge(ge=0), Le(le=1000)]
+    noise: Annotated[float, Ge(ge=0), Le(le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs(ImageSource):
+    """One of the paper's datasets, downloaded to the data root, resized to `image_size` pixels, not cropped."""
 
     kind: Literal["cats_vs_dogs", "stanford_dogs", "caltech_birds"]
     image_size: ImageSize
@@ -69,10 +83,8 @@ class Photographs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OxfordPet:
+class OxfordPet(ImageSource):
     """Oxford-IIIT Pet, downloaded: cat against dog (`species`) or the 37 `breeds`; its trimaps become masks."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["oxford_pet"]
     classes: Literal["species", "breeds"]
@@ -81,10 +93,8 @@ class OxfordPet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnist:
+class Mnist(ImageSource):
     """Handwritten digits of some classes, downloaded; grey repeated to RGB and resized."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["mnist"]
     classes: Annotated[tuple[Annotated[int, Ge(ge=0), Lt(lt=10)], ...], MinLen(min_length=2)]
@@ -93,10 +103,8 @@ class Mnist:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNet:
+class ImageNet(ImageSource):
     """ImageNet on the user's disk: `path` holds the official archives, or `{train,val}/<wnid>/*.JPEG`."""
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["imagenet"]
     path: Annotated[str, MinLen(min_length=1)]
@@ -105,15 +113,13 @@ class ImageNet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFolder:
+class ImageFolder(ImageSource):
     """Images in `path/{train,test}/<class>/*.jpg`, resized to `image_size` pixels, not cropped.
 
     A relative `path` starts at the data root. With a `test_share` the classes lie in `path/<class>` and a hash of the
     file names decides the split. `train_images_per_class` keeps the first images of each class. `masks` is the format
     of `path/masks/{train,test}/<class>/<name>.png`, None if there are no masks.
     """
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["image_folder"]
     path: Annotated[str, MinLen(min_length=1)]
@@ -125,15 +131,13 @@ class ImageFolder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageTable:
+class ImageTable(ImageSource):
     """Images that `path/images.csv` lists, with the columns `file`, `split` (train or test) and `labels`.
 
     `labels`: `one` class per image, or `several`, separated by `|` (an image may then have none). `masks` is the format
     of `path/masks/<name>/<file>.png`, the mask of the class or part <name>; None if there are no masks. A relative
     `path` starts at the data root.
     """
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
 
     kind: Literal["image_table"]
     path: Annotated[str, MinLen(min_length=1)]
@@ -148,17 +152,17 @@ def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
     return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
 
 
-Images = ClutteredDigits | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder | ImageTable
+Images = PaintedBirds | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder | ImageTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A frozen network: its name (see `bla.networks.sources`), its weights and its input normalisation.
 
-    `weights` is the path of a .safetensors file, `pretrained_on_digits`, a name on the timm hub that is pinned in
-    `bla.networks.backbones`, or a package (`bla.networks.packaged`). `output_stride` is pixels per cell, None for the model's default. `tail` turns the feature
-    map into class scores: `pooled` is average pooling and linear heads that are trained here; the others are the
-    network's own layers after the map, whose weights are in the file.
+    `weights` is the path of a .safetensors file, a name on the timm hub that is pinned in `bla.networks.backbones`, or a
+    package (`bla.networks.packaged`). `output_stride` is pixels per cell, None for the model's default. `tail` turns
+    the feature map into class scores: `pooled` is average pooling and linear heads that are trained here; the others
+    are the network's own layers after the map, whose weights are in the file.
 
     With `stochastic_depth` above 0 the *training* features are noisy, as in Keras, whose frozen extractor went on
     dropping residual branches: the last one with about this probability. `draws` noisy versions are stored.
@@ -173,23 +177,6 @@ class Backbone:
     stochastic_depth: Annotated[float, Ge(ge=0), Lt(lt=1)] = 0
     draws: Count = 1
     tail: TailSetting = "pooled"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pretraining:
-    """How the embedded backbone is trained: AdamW with a one-cycle schedule.
-
-    In the second half of the epochs a random share of each image's 7x7 patches is black, between 0 and `occlusion`. A
-    network that has never seen black patches gives the same class for all of LIME's occluded images.
-    """
-
-    __pydantic_config__: ClassVar = FORBID_EXTRA
-
-    epochs: Epochs
-    batch_size: Count
-    learning_rate: LearningRate
-    weight_decay: Annotated[float, Ge(ge=0), Lt(lt=math.inf)]
-    occlusion: Annotated[float, Ge(ge=0), Lt(lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,12 +83,16 @@ class Split:
 
 
 def drawn(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], masks: NDArray[np.bool_] | None, sources: list[str]
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    masks: NDArray[np.bool_] | None,
+    sources: list[str],
+    mask_names: tuple[str, ...] = OBJECT,
 ) -> Split:
-    """A split of images that have no files; `masks` `[N, H, W]` show the object."""
+    """A split of images that have no files; `masks` `[N, S, H, W]` show what `mask_names` says."""
     hashes = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     shapes = np.full((len(images), 2), images.shape[1:3], np.int32)
-    return Split(images, labels, None if masks is None else masks[:, None], shapes, sources, hashes, [""] * len(images))
+    return Split(images, labels, masks, shapes, sources, hashes, [""] * len(images), mask_names)
 
 
 def mixed(files: Sequence[ImageFile]) -> list[ImageFile]:

@@ -53,12 +53,17 @@ CONTENTS = {
 def load(spec: Mnist, folder: Path, split: SplitName) -> Split:
     """The digits of `spec.classes` in the official order, grey repeated to RGB and resized; downloaded if not in `folder`.
 
-    Labels are positions in `spec.classes`, sources are image numbers in the official file. Raises BlaError, naming the
-    file, if the content is not the official digits.
+    Labels are positions in `spec.classes`, sources are image numbers in the official file. With `validation_images` the
+    last training images stand for the test images. Raises BlaError, naming the file, if the content is not the official
+    digits.
     """
-    prefix = {"train": "train", "test": "t10k"}[split]
+    prefix = "t10k" if split == "test" and spec.validation_images is None else "train"
     images, digits = (_read(source, folder) for source in SOURCES if source.name.startswith(prefix))
     chosen = np.flatnonzero(np.isin(digits, spec.classes))
+    if (count := spec.validation_images) is not None:
+        if count >= len(chosen):
+            raise BlaError(f"validation_images: {count:,} of {len(chosen):,} training images leave none to train on")
+        chosen = chosen[:-count] if split == "train" else chosen[-count:]
     labels = np.array([spec.classes.index(digit) for digit in digits[chosen]], np.int64)
     rgb = np.empty((len(chosen), spec.image_size, spec.image_size, 3), np.uint8)
     for start in tqdm(range(0, len(chosen), 256), f"resize {split} images", disable=None):

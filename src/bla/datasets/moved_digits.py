@@ -6,12 +6,18 @@ black and about 20 pixels large. Training and test images come from different ha
     images, labels = generate((3, 8), 4800, "train", seed=0)       # uint8 [4800, 28, 28], int64 [4800]
 """
 
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from bla.datasets import SplitName
-from bla.datasets.cluttered_digits import handwritten, source_split
+
+TEST_SHARE = 0.2
+"""Share of each class's handwritten digits that is reserved for test images."""
 
 SIDE = 28
 LARGEST_TURN = 15
@@ -20,6 +26,33 @@ LARGEST_SHIFT = 3
 """Pixels, along each axis."""
 LARGEST_SCALING = 0.15
 """Of the digit's size, up or down."""
+
+
+@cache
+def handwritten() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The 1,797 handwritten digits, `[1797, 8, 8]` from 0 to 16, and their classes: scikit-learn's `load_digits`.
+
+    Read from scikit-learn's file without importing it, which takes longer than drawing a thousand images.
+    """
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+
+
+@cache
+def source_split() -> dict[str, NDArray[np.int64]]:
+    """The one split of the 1,797 handwritten digits, 80 to 20 in each class: indices into `handwritten`.
+
+    It has no parameters on purpose: a digit used for training is training data in every experiment.
+    """
+    _, labels = handwritten()
+    rng = np.random.default_rng(1797)
+    test = np.concatenate(
+        [(order := rng.permutation(np.flatnonzero(labels == c)))[: round(TEST_SHARE * len(order))] for c in range(10)]
+    )
+    return {"train": np.setdiff1d(np.arange(len(labels)), test), "test": np.sort(test)}
 
 
 def generate(

@@ -10,38 +10,44 @@ from tqdm import tqdm
 
 from bla.base.errors import BlaError
 from bla.base.specs import (
-    ClutteredDigits,
     ImageFolder,
     ImageNet,
     ImageTable,
     Mnist,
     OxfordPet,
+    PaintedBirds,
     Photographs,
     height_and_width,
 )
 from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
 
 Files = Photographs | OxfordPet | ImageNet | ImageFolder | ImageTable
-Drawn = ClutteredDigits | Mnist
+Drawn = PaintedBirds | Mnist
 NEARLY_ALL = 0.95
 """Masks that mark more than this share of most images are taken for wrong ones."""
 
 
-def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> dict[SplitName, Split]:
-    """Both splits of a dataset that has no image files; MNIST's archives are downloaded to `data_path("mnist")`."""
-    if isinstance(spec, ClutteredDigits):
-        from bla.datasets import cluttered_digits
+def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> tuple[list[str], dict[SplitName, Split]]:
+    """Classes and both splits of a dataset that has no image files; MNIST's archives are downloaded to `data_path("mnist")`."""
+    if isinstance(spec, PaintedBirds):
+        from bla.datasets import painted_birds
 
-        return {split: cluttered_digits.generate(spec, split, seed) for split in SPLITS}
+        test = "validation" if spec.validation_images else "test"
+        splits: dict[SplitName, Split] = {
+            "train": painted_birds.generate(spec, "train", seed),
+            "test": painted_birds.generate(spec, test, seed),
+        }
+        return painted_birds.class_names(spec), splits
     from bla.datasets import mnist
 
-    return {split: mnist.load(spec, data_path("mnist"), split) for split in SPLITS}
+    return [str(digit) for digit in spec.classes], {s: mnist.load(spec, data_path("mnist"), s) for s in SPLITS}
 
 
 def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
     """The image files of a dataset, downloaded to the data root if missing.
 
-    Training images are in random order, so that blocks of neighbours are random samples.
+    Training images are in random order, so that blocks of neighbours are random samples. With `validation_images` the
+    first of them are the test images.
     """
     # Imported here, because some of them take seconds to import.
     from bla.datasets import caltech_birds, cats_vs_dogs, image_folder, image_table, imagenet, oxford_pet, stanford_dogs
@@ -58,6 +64,11 @@ def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
         modules = {"cats_vs_dogs": cats_vs_dogs, "stanford_dogs": stanford_dogs, "caltech_birds": caltech_birds}
         listing = modules[spec.kind].find(spec, data_path(spec.kind))
     listing.splits["train"] = mixed(listing.splits["train"])
+    if (count := spec.validation_images) is not None:
+        files = listing.splits["train"]
+        if count >= len(files):
+            raise BlaError(f"validation_images: {count:,} of {len(files):,} training images leave none to train on")
+        listing.splits.update({"train": files[count:], "test": files[:count]})
     return listing
 
 

@@ -120,6 +120,36 @@ METRICS = (
         "Wang et al. 2020 (energy-based pointing game)",
     ),
     Metric(
+        "part_effects", "agreement with parts' effects", "higher", "Spearman's ρ", "ρ(Σ map over part, logit − logit without part)",
+        "A part's effect is the change of the predicted class's logit if a painted bird lacks it: has it more of the map's weight? "
+        "Large parts win sums: compare with the constant map.",
+        "Hesse et al. 2023 (single deletion)",
+    ),
+    Metric(
+        "part_effects_mean", "agreement, mean weights", "higher", "Spearman's ρ", "ρ(mean of map over part, logit − logit without part)",
+        "The same with the mean of the map over a part's pixels, so that large parts have no advantage. "
+        "A small part shares its cells with its neighbours.",
+        "Hesse et al. 2023 (single deletion)",
+    ),
+    Metric(
+        "part_effects_probability", "agreement, probabilities", "higher", "Spearman's ρ", "ρ(Σ map over part, p − p without part)",
+        "The same as the first with probabilities instead of logits. "
+        "A certain classifier's probability hardly changes, whatever is left out.",
+        "Hesse et al. 2023 (single deletion)",
+    ),
+    Metric(
+        "own_part_effects", "agreement with own effects", "higher", "Spearman's ρ", "ρ(Σ map over part, own logit − own logit without part)",
+        "A variant against the classifier that it is part of: its own head on the cells that it chose. "
+        "Only there is it faithful by construction.",
+        "Hesse et al. 2023, for learned explanations",
+    ),
+    Metric(
+        "decisive_part", "weight on the decisive part", "higher", "share", "Σ relu(map) over part / Σ relu(map)",
+        "Two painted species differ in one part alone: what share of the map's positive weight lies on it? "
+        "The object mask shows the part's share of the bird.",
+        "ours",
+    ),
+    Metric(
         "randomised_head", "similarity, random head", "lower", "Spearman's |ρ|", "|ρ(map, map of the classifier with a random head)|",
         "The head's weights are drawn anew and the same class is explained; the mean over several draws, one for slow methods. "
         "A map that stays as it was, or is reversed, does not depend on what decides the class.",

@@ -48,9 +48,11 @@ STATISTICS: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "keras_2021": ((0.485, 0.456, 0.406), (0.229**0.5, 0.224**0.5, 0.225**0.5)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "half_keras_2021": ((0.5, 0.5, 0.5), (0.5**0.5, 0.5**0.5, 0.5**0.5)),
 }
 """Mean and divisor of each channel, for pixels in [0, 1]. Keras 2.3 to 2.8 divided EfficientNet's input by the square
-root of the standard deviation (tensorflow issue 49930): `keras_2021` is what the paper used."""
+root of the standard deviation (tensorflow issue 49930): `keras_2021` is what the paper used, `half_keras_2021` the same
+mistake for weights that were trained with `half`."""
 
 
 class ResidualDrop(nn.Module):

@@ -66,7 +66,7 @@ def pictures(
     `[M, H, W, 3]`; `targets` `[M]` are the explained classes, `classes` captions by label.
     """
     mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
-    with_mask = pd.concat([methods, mask]) if (points["method"] == "mask").any() else methods
+    with_mask = pd.concat([methods, mask]) if (per_image["method"] == "mask").any() else methods
     titles = dict(zip(methods["method"], methods["title"].astype(str), strict=True))
     maps = {title: cells_by_method[method] for method, title in titles.items()}
     whole = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0]
@@ -79,17 +79,33 @@ def pictures(
     outlined = {titles[method]: [of_images[number] for number in shown] for method, of_images in sets.items()}
     heading = f"{title}: how much each method says that places matter for the class at the left, blue little, red much"
 
+    drawings: dict[str, Callable[[], Figure]] = {
+        name: partial(sentence, f"{title}: not drawn, because the dataset is in faithfulness.left_out")
+        for name in ("lime", "curves", "cascade")
+    }
+    drawings |= {
+        "maps": partial(side_by_side, images[shown], drawn, captions, heading, grid, outlined),
+        "ranks": partial(rank_map, summary(per_image), with_mask, title),
+    }
+    if not len(points):
+        return drawings
     few = shown[:SCATTERED]
     lime = maps["LIME"][few]
     others = {name: values[few] for name, values in maps.items() if name != "LIME"}
     agreement = {name: spearman(values, lime) for name, values in others.items()}
-    return {
+    return drawings | {
         "lime": partial(against_lime, lime, others, agreement, captions[:SCATTERED]),
-        "maps": partial(side_by_side, images[shown], drawn, captions, heading, grid, outlined),
-        "ranks": partial(rank_map, summary(per_image), with_mask, title),
         "curves": partial(curves, points, with_mask),
         "cascade": partial(cascade, random, methods, math.prod(grid)),
     }
+
+
+def sentence(text: str) -> Figure:
+    """A picture of one sentence, in the place of a picture that was not drawn."""
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(8, 0.6))
+        figure.text(0.02, 0.5, text, va="center")
+    return figure
 
 
 def looks(methods: pd.DataFrame) -> dict[str, dict[str, Any]]:

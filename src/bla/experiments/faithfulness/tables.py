@@ -3,8 +3,8 @@
     summary(per_image)                    # a row per dataset, method and metric
     tests(per_image, ("random", "bla_t")) # each method against these, paired by image
 
-Ranks and tests use the same images for all methods: the `ranked` ones (setting `slow_images`), without those for which
-no method has a value. A method without a value for one of these images has no rank and no test.
+Ranks and tests use the same images for all methods: all that are explained, of deletion and insertion the `slow_images`,
+without those for which no method has a value. A method without a value for one of them has no rank and no test.
 """
 
 from collections.abc import Iterable
@@ -50,9 +50,9 @@ def summary(per_image: pd.DataFrame) -> pd.DataFrame:
 def shared_values(per_image: pd.DataFrame) -> pd.DataFrame:
     """The values of a dataset and metric on the images that all methods share: a row per image, a column per method.
 
-    These are the `ranked` images for which any method has a value. Methods without a value for one of them are dropped.
+    These are the images for which any method has a value. Methods without a value for one of them are dropped.
     """
-    wide = per_image[per_image["ranked"]].pivot(index="image", columns="method", values="value")
+    wide = per_image.pivot(index="image", columns="method", values="value")
     return wide.dropna(how="all").dropna(axis="columns")
 
 

@@ -27,7 +27,7 @@ def column_tests(
     """
     variants = [key for key in columns if key not in ("bl", "bl_plus")]
     paper = kind in DATASETS and not departures
-    group = "the paper's data" if paper else "embedded" if kind == "cluttered_digits" else "other images"
+    group = "the paper's data" if paper else "painted" if kind == "painted_birds" else "other images"
     left = dict(zip(variants[1:], variants, strict=False))
     pairs = [(v, "bl") for v in variants] + list(left.items())
     pairs += [("bl", "bl_plus")] + [(v, "bl_plus") for v in variants]

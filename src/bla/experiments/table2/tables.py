@@ -27,11 +27,16 @@ PUBLISHED_TWO = {"cam": "CAM", "bla_t": "BLA-T"}
 def correlations_with_lime(lime: Array, maps: Mapping[str, Array]) -> dict[str, Array]:
     """Spearman's correlation `[R, M]` of each method's maps with LIME's, both `[R, M, n]`; NaN for constant maps.
 
-    A classifier that is the same in all runs has maps `[1, M, n]`, which are compared with the maps of every run.
+    A classifier that is the same in all runs has maps `[1, M, n]`, which are compared with the maps of every run. Images
+    that a method did not explain (NaN) are left out.
     """
     runs = max(len(values) for values in (lime, *maps.values()))
-    of_all_runs = {name: np.broadcast_to(values, (runs, *values.shape[1:])) for name, values in maps.items()}
-    return {name: spearman(values, np.broadcast_to(lime, values.shape)) for name, values in of_all_runs.items()}
+    correlations = {}
+    for name, values in maps.items():
+        explained = np.isfinite(values).all(axis=(0, 2))
+        both = (np.broadcast_to(m[:, explained], (runs, explained.sum(), m.shape[2])) for m in (values, lime))
+        correlations[name] = spearman(*both)
+    return correlations
 
 
 def table_two(
@@ -79,13 +84,16 @@ TESTS += ["runs_images_low", "runs_images_high", "rank_biserial", "p", "p_smalle
 
 
 def table_two_tests(correlations: Correlations, constant_maps: str) -> pd.DataFrame:
-    """Every method of Table 2 against CAM: Wilcoxon over images, intervals over runs and images, Holm within a dataset."""
+    """Every method of Table 2 against CAM: Wilcoxon over images, intervals over runs and images, Holm within a dataset.
+
+    A method on fewer images than CAM has no test.
+    """
     rows = []
     for dataset, methods in correlations.items():
         values = {name: scored(rho, constant_maps) for name, rho in methods.items()}
         if "cam" not in values:  # the classifier has no linear head
             continue
-        others = [name for name in values if name != "cam"]
+        others = [name for name in values if name != "cam" and values[name].shape == values["cam"].shape]
         differences = np.stack([values[name] - values["cam"] for name in others])
         lower, upper = _intervals(differences)
         for place, name in enumerate(others):
@@ -124,6 +132,8 @@ def table_two_layout(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataF
             for m in methods
             if m in cells.index
         }
+        fewer = cells["n_images"] < group["n_images"].max()
+        ours = {title: text + (f" (n = {n})" if few else "") for (title, text), n, few in zip(ours.items(), cells["n_images"], fewer, strict=True)}  # fmt: skip
         rows.append({"Rank correlation with LIME": f"{dataset} (n = {group['n_images'].max()})"} | ours)
         if group["paper"].notna().any():
             paper = {

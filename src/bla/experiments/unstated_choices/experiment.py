@@ -11,7 +11,6 @@ from itertools import product
 import pandas as pd
 from torch import Tensor
 
-from bla.base.errors import BlaError
 from bla.base.paper import VARIANTS
 from bla.base.specs import Backbone, NoExplanation, Normalisation, Schedule, Variant
 from bla.experiments.runs import table_of_runs
@@ -20,7 +19,8 @@ from bla.method.initialisation import initial_head
 from bla.method.training import train, train_sweep
 from bla.runtime.seeds import derive_seed
 
-NORMALISATIONS: tuple[Normalisation, Normalisation] = ("imagenet", "keras_2021")
+HALVED: dict[Normalisation, Normalisation] = {"imagenet": "keras_2021", "half": "half_keras_2021"}
+"""Each normalisation with the mistake of Keras 2.3 to 2.8, which halved the contrast."""
 STOCHASTIC_DEPTHS = (0.0, 0.2)
 RUN = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run", "n_images"]
 RUN += ["accuracy", "loss", "explanation_size"]
@@ -34,17 +34,11 @@ COLUMNS: dict[str, Variant] = {
 
 
 def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
-    """Every combination of input normalisation and stochastic depth for a backbone.
-
-    Raises BlaError unless the backbone's own normalisation is one of `NORMALISATIONS`.
-    """
-    if backbone.normalisation not in NORMALISATIONS:
-        raise BlaError(
-            f"unstated_choices.datasets: needs backbones with normalisation imagenet, not {backbone.normalisation}"
-        )
+    """Every combination of input normalisation (as the weights were trained, and with halved contrast) and stochastic depth."""
+    as_trained = {halved: name for name, halved in HALVED.items()}.get(backbone.normalisation, backbone.normalisation)
     return [
         replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws if depth else 1)
-        for normalisation, depth in product(NORMALISATIONS, STOCHASTIC_DEPTHS)
+        for normalisation, depth in product((as_trained, HALVED[as_trained]), STOCHASTIC_DEPTHS)
     ]
 
 

@@ -35,7 +35,7 @@ class Choice:
 
 
 CHOICES = (
-    Choice("normalisation", "imagenet", "keras_2021"),
+    Choice("normalisation", "as_trained", "keras_2021"),
     Choice("stochastic_depth", "0.0", "0.2"),
     Choice("threshold rule", "subtract", "renormalise", ("bla_t", "bla_t_renormalise")),
     Choice("threshold rule", "subtract", "indicator", ("bla_t", "bla_t_indicator")),

@@ -1,0 +1,60 @@
+"""All metrics of a dataset's maps but those of interventions."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from bla.experiments.faithfulness.experiment import (
+    best_sets,
+    hard_explanations,
+    mean_cascade,
+    means_over_images,
+    similarities,
+)
+from bla.metrics.measure import Subject, measure
+from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.explained_images import ExplainedImages
+from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.maps import MAPS, cell_maps, load_sets
+from pipeline.artifacts.models import load_variant
+from pipeline.artifacts.tables import load_table
+from pipeline.run.settings import Settings
+
+POINTS = ["method", "curve", "cells", "share"]
+
+
+def all_metrics(
+    dataset: str,
+    settings: Settings,
+    explained: ExplainedImages,
+    arrays: dict[str, Any],
+    masks: NDArray[np.bool_] | None,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Scores, a row per method, metric and image; the curves' means over images; the cascade's means."""
+    spec, numbers, device = settings.faithfulness, explained.numbers, explained.images.device
+    with safe_open(MAPS / f"{dataset}.safetensors", "np") as file:
+        levels = file.metadata()["levels"].splitlines()
+    grid, targets = load_grid(dataset), arrays["targets"]
+    features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
+    seeds = [derive_seed(settings.seed, dataset, "orders", number) for number in numbers]
+    model = explained.classifier_of(spec.run)
+    subject = Subject(model, explained.images, explained.labels, targets, seeds, features, grid, masks)
+    maps = cell_maps(arrays, grid) | ({} if masks is None else {"mask": subject.coverage()})
+    order = ["lime", *settings.explainers, *settings.learned_explainers, *settings.variants, "mask"]
+    maps = {name: maps[name] for name in order if name in maps}
+    loaded = {key: load_variant(dataset, key, settings) for key in settings.variants}
+    modules = {key: (variant, module.run(spec.run).to(device)) for key, (variant, _, module) in loaded.items()}
+
+    hard = hard_explanations(features, modules) | best_sets(load_sets(dataset), features.shape[1])
+    rows, points = measure(subject, maps, hard, explained.slow, spec.cells_at_once, spec.orders, spec.tied_pixels)
+    methods = load_table(MAPS / f"{dataset}.csv")
+    random_controls = set(methods.loc[methods["control"] & methods["seeded"], "method"])
+    similar, random = similarities(arrays, maps, levels, spec.constant_maps, random_controls)
+    passes = methods.melt("method", ["forwards", "backwards"], "metric")
+    explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for all images
+    rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")
+    return rows, means_over_images(points, POINTS), mean_cascade(random)

@@ -1,0 +1,1 @@
+"""What the method does on a dataset, in a few questions with a test each."""
