@@ -40,7 +40,7 @@ def main() -> None:
     departing = {}
     for name, methods in correlations.items():
         images = int(load_runs(name, ["bl"])["n_images"].iloc[0])
-        fewer = image_departures(methods["lime"].shape[1], images)
+        fewer = image_departures(max(rho.shape[1] for rho in methods.values()), images)
         departing[name] = [*dataset_departures(settings, name), *of_lime, *fewer]
     published, of_variants = load_table(PUBLISHED), variant_departures(settings.variant)
     table = table_two(correlations, kinds, published, rule, departing, of_variants)
