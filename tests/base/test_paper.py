@@ -67,6 +67,7 @@ def test_departures_are_defined_only_for_the_papers_images(settings):
 CHANGED = {
     "image_size": 112,
     "resize": "bilinear_antialias",
+    "validation_images": 500,
     "architecture": "efficientnet_b0",
     "weights": "own.safetensors",
     "normalisation": "half",

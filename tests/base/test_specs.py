@@ -11,6 +11,8 @@ DEFAULTS = {
     "resize": "bilinear",
     "test_share": None,
     "train_images_per_class": None,
+    "validation_images": None,
+    "differ_in": None,
     "masks": None,
     "output_stride": None,
     "stochastic_depth": 0,

@@ -16,7 +16,19 @@ def test_figures_have_a_row_per_map_and_colour_bars_for_logits_and_weights():
     assert len(figure.axes) == 5 * 3 + 2
     sizes = [axis.get_xlabel() for axis in figure.axes if "cells" in axis.get_xlabel()]
     assert sizes == [f"{int(mask.sum())} of 49 cells" for mask in hard]
-    assert len(overview(images, {"bla": hard, "own": hard}, ["x", "y", "z"]).axes) == 3 * 3
+
+
+def test_the_overview_says_what_each_column_keeps_and_predicts():
+    images, hard = RNG.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8), np.zeros((2, 7, 7))
+    hard[0, 0, :3], hard[1, 2, 2] = 1, 1
+    likely, right = np.array([0.5, 0.987]), np.array([True, False])
+    predictions = {key: (["owl", "jay"], likely, right) for key in ("bl", "bla", "own")}
+    axes = overview(images, {"bla": hard, "own": hard}, predictions, ["owl", "tit"]).axes
+    assert len(axes) == 3 * 2
+    assert [axis.get_title() for axis in axes[:2]] == ["owl", "tit"]
+    labels = [axis.get_xlabel() for axis in axes]
+    assert labels[:4] == ["owl, 50%", "jay, 99%", "3 of 49 cells\nowl, 50%", "1 of 49 cells\njay, 99%"]
+    assert [axis.xaxis.label.get_fontweight() for axis in axes[:2]] == ["bold", "normal"]
 
 
 def test_with_separate_scales_every_image_has_its_own_colour_bars():

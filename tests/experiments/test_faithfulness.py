@@ -295,9 +295,13 @@ def test_figures_show_images_explained_by_every_method():
     maps = {name.removeprefix("maps/"): values for name, values in arrays.items() if name.startswith("maps/")}
     grid = (math.isqrt(maps["lime"].shape[1]),) * 2
     own = {name: values.reshape(-1, *grid) for name, values in maps.items()}
-    tables = methods, table, points, cascade_points(1)
+    parts = pd.DataFrame(
+        [{"classifier": "explained", "part": part, "n": 3, "effect_logit": 0.1, "standard_error_logit": 0.1} for part in ("beak", "wing")]
+    )  # fmt: skip
+    tables = methods, table, points, cascade_points(1), parts
     draw = pictures.pictures("a title", own, maps, {}, grid, *tables, images, arrays["targets"], ["cat", "dog"])
-    assert set(draw) == {"lime", "maps", "ranks", "curves", "cascade"}
+    assert set(draw) == {"lime", "maps", "ranks", "curves", "cascade", "parts"}
+    assert draw["parts"]().axes[0].get_yticklabels()[1].get_text() == "wing"
     figure = draw["maps"]()
     assert "a title" in figure.get_suptitle()
     count = pictures.PICTURED

@@ -1,4 +1,4 @@
-"""The front page: tables, claims, the embedded figure, and links to the reports."""
+"""The front page: the answers, tables, claims, embedded pictures, and links to the reports."""
 
 import base64
 
@@ -6,34 +6,57 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bla.report.front_page import REPORTS, front_page
+from bla.report.front_page import front_page, summary
+from bla.report.page import short
 
-PNG = b"\x89PNG of Figure 3"
+PNG = b"\x89PNG of "
+CLAIMS = pd.DataFrame(
+    {
+        "claim": [1, 1, 2, 3, 18],
+        "text": [
+            "BLA beats <L2X-F>: accuracy",
+            "BLA beats <L2X-F>: loss",
+            "it is small",
+            "it is fast",
+            "people prefer",
+        ],
+        "dataset": ["d", "d", "d", "d", ""],
+        "ours": ["0.8", "0.3", "7 cells", "1 s", ""],
+        "test": "Wilcoxon",
+        "holds_here": ["yes", "no", "no", "inconclusive", ""],
+        "verdict": "not run",
+        "reason": "not one of the paper's datasets",
+        "p": [0.01, 0.02, 0.03, 0.5, np.nan],
+    }
+)
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(tmp_path_factory):
     rows = [
         {"dataset": "d", "variant": v, "measure": m, "n_runs": 2, "mean": 0.8125, "standard_error": 0.01, "mark": mark}
         for v, mark in (("bl", np.nan), ("bla", "†"))  # an empty mark, as pandas reads it from the CSV
         for m in ("accuracy", "loss", "explanation_size")
     ]
-    table1 = pd.DataFrame(rows).assign(paper=np.nan, paper_standard_error=np.nan, z=np.nan, departures=np.nan)
+    empty = {"paper": np.nan, "paper_standard_error": np.nan, "z": np.nan, "departures": np.nan}
+    table1 = pd.DataFrame(rows).assign(**empty)
     table2 = pd.DataFrame(
-        [{"dataset": "d", "method": "cam", "title": "CAM", "n_images": 9, "mean": 0.5, "standard_error": 0.1, "paper": np.nan, "departures": np.nan}]
-    )  # fmt: skip
-    claims = pd.DataFrame(
-        {
-            "claim": [1, 18],
-            "text": ["BLA beats <L2X-F>", "people prefer"],
-            "dataset": ["d", ""],
-            "ours": ["0.8", ""],
-            "holds_here": ["yes", ""],
-            "verdict": ["reproduced", "not run"],
-            "p": [0.01, np.nan],
-        }
+        [{"dataset": "d", "method": "cam", "title": "CAM", "n_images": 9, "mean": 0.5, "standard_error": 0.1} | empty]
     )
-    return front_page(table1, table2, claims, PNG, ["table1", "my_own"], 0.05)
+    shared = {"dataset": "d", "numbers": "7.1 ± 0.1 against 24.5 ± 0", "difference": -17.4, "low": -18, "high": -17}
+    shared |= {"p_holm": 0.001, "n_runs": 20.0, "n_images": 480.0}
+    answers = pd.DataFrame(
+        [
+            {"question": "Is it small?", "answer": "yes", **shared},
+            {"question": "Is it <good>?", "answer": "no", **shared},
+            {"question": "Are there masks?", "answer": "not run", "dataset": "d"},
+        ]
+    )
+    folder, pictures = tmp_path_factory.mktemp("pictures"), {}
+    for name in ("overview", "table1", "figure3"):
+        pictures[name] = folder / f"{name}.png"
+        pictures[name].write_bytes(PNG + name.encode())
+    return front_page(table1, table2, CLAIMS, answers, pictures, ["table1", "my_own"], 0.05)
 
 
 def test_the_page_has_the_tables_with_marks_and_without_nan(page):
@@ -42,18 +65,42 @@ def test_the_page_has_the_tables_with_marks_and_without_nan(page):
     assert "nan" not in page.lower()
 
 
-def test_only_claims_that_were_tested_are_shown_and_their_text_is_escaped(page):
-    assert "BLA beats &lt;L2X-F&gt;" in page
-    assert "people prefer" not in page
+def test_a_no_is_printed_like_a_yes(page):
+    assert '<td class="yes">✓ yes</td>' in page
+    assert '<td class="no">✗ no</td>' in page
+    assert '<td class="open">– not run</td>' in page
+    assert "Is it &lt;good&gt;?" in page
+    assert "-17.400 [-18.000, -17.000]" in page
 
 
-def test_the_figure_is_embedded_and_nothing_is_downloaded(page):
-    assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in page
+def test_claims_are_a_matrix_whose_cells_open_to_their_tests(page):
+    assert '<tr id="claim-1"><td>1</td><td>BLA beats &lt;L2X-F&gt;</td><td class="open"><details><summary>✓ ✗' in page
+    assert "Wilcoxon, p = 0.01 Verdict: not run (not one of the paper&#x27;s datasets)." in page
+    assert "people prefer" in page
+
+
+def test_the_summary_names_claims_by_their_answers():
+    text = summary(CLAIMS, ["d"])
+    assert "On d, of the paper's claims, do not hold: 2; get different answers from different tests: 1; cannot be told: 3." in text  # fmt: skip
+    assert "no claim is reproduced or refuted here" in text
+    judged = summary(
+        CLAIMS.assign(verdict=["reproduced", "not reproduced", "reproduced", "inconclusive", "not run"]), ["d"]
+    )
+    assert judged.endswith("Verdicts: 2 reproduced, 1 not reproduced, 1 inconclusive.")
+
+
+@pytest.mark.parametrize("name", ["overview", "table1", "figure3"])
+def test_pictures_are_embedded(name, page):
+    assert f"data:image/png;base64,{base64.b64encode(PNG + name.encode()).decode()}" in page
+
+
+def test_nothing_is_downloaded(page):
     assert "http" not in page
     assert "<script" not in page
 
 
-def test_the_page_links_the_reports_that_ran_by_title_or_name(page):
-    assert f'<a href="table1.html">{REPORTS["table1"]}</a>' in page
+def test_every_page_links_the_reports_that_ran_by_title_or_name(page):
+    assert f'<a href="table1.html">{short("table1")}</a>' in page
     assert '<a href="my_own.html">my_own</a>' in page
+    assert '<a href="index.html" aria-current=page>Front page</a>' in page
     assert "unstated_choices.html" not in page

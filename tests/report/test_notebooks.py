@@ -36,7 +36,7 @@ def notebook(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_page_shows_results_without_code_scripts_or_links_to_the_net(notebook, tmp_path):
     path = notebook("datasets = []\nvariants = []", SHOWS_THE_LAST)
-    once, again = (render(path, GIVEN, tmp_path / "work") for _ in range(2))
+    once, again = (render(path, GIVEN, tmp_path / "work", ["n", "table1"]) for _ in range(2))
     assert "<b>bla_ph</b>" in once
     assert "IPython" not in once
     assert "<script" not in once
@@ -54,17 +54,28 @@ def page_with(html):
 
 
 def test_code_times_ids_scripts_and_style_imports_are_removed():
-    html = to_html(page_with("<p>shown</p><script>alert(1)</script><style>@import url(https://x.org/a);</style>"), "n")
+    html = to_html(
+        page_with("<p>shown</p><script>alert(1)</script><style>@import url(https://x.org/a);</style>"),
+        "n",
+        ["n", "table1"],
+    )
     assert "<p>shown</p>" in html
     for gone in ("the_code", "alert(1)", "<script", "https://x.org", "2026-01-01", "3.21", "random-id"):
         assert gone not in html
     assert "<title>n</title>" in html
+    assert '<a href="n.html" aria-current=page>n</a><a href="table1.html">Table 1 and Figure 3</a>' in html
+
+
+def test_tables_scroll_in_a_frame_of_their_own():
+    html = to_html(page_with("<table><tr><td>1</td></tr></table><p>x</p><table><tr><td>2</td></tr></table>"), "n", [])
+    assert html.count('<div class="scroll"><table>') == 2
+    assert html.count("</table></div>") == 2
 
 
 def test_a_notebook_without_the_parameters_is_refused(notebook, tmp_path):
     path = notebook("datasets = []", "1")
     with pytest.raises(BlaError, match=r"n\.ipynb: .*variants; add it"):
-        render(path, GIVEN, tmp_path / "work")
+        render(path, GIVEN, tmp_path / "work", ["n", "table1"])
 
 
 @pytest.mark.slow

@@ -114,7 +114,10 @@ def effects_of_parts(parts: pd.DataFrame, table: pd.DataFrame, methods: pd.DataF
     scores = [name for name in ("part_effects", "part_effects_mean", "own_part_effects", "decisive_part") if name in set(table["metric"])]  # fmt: skip
     look, height = looks(methods), 0.24 * len(methods) + 1.3
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(1, 1 + len(scores), figsize=(3.4 + 2.6 * len(scores), height), layout="constrained")
+        figure, grid = plt.subplots(
+            1, 1 + len(scores), figsize=(3.4 + 2.6 * len(scores), height), layout="constrained", squeeze=False
+        )
+        axes = grid[0]
         order = list(dict.fromkeys(parts["part"]))
         for classifier, rows in parts.groupby("classifier", sort=False):
             of_part = rows.set_index("part").loc[order]

@@ -1,1 +1,0 @@
-"""What the method does on a dataset, in a few questions with a test each."""
