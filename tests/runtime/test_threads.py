@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bla.base.errors import BlaError
-from bla.runtime.threads import side_by_side
+from bla.runtime.threads import in_parts, side_by_side
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -49,3 +49,32 @@ def test_no_item_starts_after_an_error():
     with pytest.raises(BlaError, match="stop"):
         list(side_by_side(work, range(100), 1))
     assert len(begun) < 100
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_batch_is_computed_in_as_many_parts_as_threads(count, two_threads):
+    batch, seen = torch.arange(3.0 * count).view(count, 3), []
+
+    def work(part):
+        seen.append((len(part), torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+        return 2 * part
+
+    for mode, inference in ((torch.no_grad(), False), (torch.inference_mode(), True)):
+        seen.clear()
+        with mode:
+            assert torch.equal(in_parts(work, batch), 2 * batch)
+        assert sorted(seen) == sorted([(n, False, inference) for n in {1: [1], 2: [1, 1], 5: [2, 3]}[count]])
+
+
+def test_a_batch_with_gradients_is_computed_in_one_part(two_threads):
+    batch = torch.ones(4, 2, requires_grad=True)
+    in_parts(lambda part: part * len(part), batch).sum().backward()
+    assert batch.grad.tolist() == [[4, 4]] * 4

@@ -29,6 +29,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import Backbone, Normalisation, height_and_width
 from bla.networks.patches import batch_size_for
 from bla.networks.sources import Network, build_network, last_layer, no_map
+from bla.runtime.threads import in_parts
 
 _B0 = "https://huggingface.co/timm/tf_efficientnet_b0.aa_in1k/resolve/{}/model.safetensors"
 HUB = {
@@ -283,7 +284,11 @@ def extract(
             batch = torch.from_numpy(np.array(images[rows]))  # `images` may be a memory map
             batch = batch.pin_memory() if device.type == "cuda" else batch
             with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                features = extractor(batch.to(device, non_blocking=True), None if factors is None else factors[rows])
+                images_of_batch = batch.to(device, non_blocking=True)
+                if factors is None:
+                    features = in_parts(extractor, images_of_batch)
+                else:  # the factors are set in the network, which all threads share
+                    features = extractor(images_of_batch, factors[rows])
             if pending:  # meanwhile a GPU computes the next batch
                 yield _checked(*pending)
             pending = first, features.half()

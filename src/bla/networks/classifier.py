@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bla.base.errors import BlaError
 from bla.method.modules import Head
 from bla.method.scores import Scores, probabilities
+from bla.runtime.threads import in_parts
 
 if TYPE_CHECKING:
     from bla.networks.sources import Network
@@ -119,7 +120,7 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
-        features: Tensor = self.extractor.feature_map(images)  # type: ignore[operator]
+        features = in_parts(self.extractor.feature_map, images)  # type: ignore[arg-type]
         self.forwards += len(images)
         return features
 

@@ -1,10 +1,11 @@
-"""Many small trainings in parallel, one per thread: operations this small gain little from several threads."""
+"""Work in parallel, one item per thread: small operations gain little from several threads, and wait for busy cores."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,3 +24,22 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers:
             yield from pool.map(work, items)
     finally:
         torch.set_num_threads(threads)
+
+
+def in_parts(work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    """`work(batch)` of a batch `[B, ...]`, on a CPU in as many parts as threads; with gradients in one part.
+
+    Convolutions of a small batch on one thread are up to twice as fast as on two threads that wait for each other, and
+    more if other programs run.
+    """
+    threads = min(torch.get_num_threads(), len(batch))
+    if batch.device.type != "cpu" or threads < 2 or torch.is_grad_enabled():
+        return work(batch)
+
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad
+
+    def part(images: Tensor) -> Tensor:
+        with mode():  # a new thread does not inherit it
+            return work(images)
+
+    return torch.cat(list(side_by_side(part, batch.chunk(threads), threads)))
