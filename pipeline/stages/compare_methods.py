@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from bla.base.atomic import replacing
-from bla.experiments.faithfulness.tables import AGAINST, summary, tests
+from bla.experiments.faithfulness.tables import AGAINST, beaten_by_controls, summary, tests
 from bla.experiments.runs import with_titles
 from bla.metrics import METRICS
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS
@@ -15,8 +15,8 @@ from pipeline.run.settings import load_settings
 
 
 def main() -> None:
-    """Write faithfulness.csv, _tests.csv, _methods.csv and _metrics.csv (descriptions), _randomisation.csv,
-    _parts.csv (effects of painted parts), _per_image.csv.gz."""
+    """Write faithfulness.csv and more tables of that name: _tests, _methods and _metrics (descriptions), _randomisation,
+    _parts (effects of painted parts), _controls (which methods are worse than a control), _per_image (compressed)."""
     settings = load_settings()
     methods = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
     titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}
@@ -28,7 +28,10 @@ def main() -> None:
     with replacing(TABLES / "faithfulness_per_image.csv.gz") as part:
         part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables have equal bytes
     save_table(TABLES / "faithfulness.csv", with_titles(summary(per_image), titles))
-    save_table(TABLES / "faithfulness_tests.csv", with_titles(tests(per_image, AGAINST), titles))
+    compared = tests(per_image, AGAINST)
+    beaten = beaten_by_controls(compared, titles, settings.statistics.alpha)
+    save_table(TABLES / "faithfulness_controls.csv", beaten)
+    save_table(TABLES / "faithfulness_tests.csv", with_titles(compared, titles))
     save_table(TABLES / "faithfulness_methods.csv", cards)
     cascade = pd.concat([load_table(FAITHFULNESS / name / "randomisation.csv") for name in settings.datasets])
     save_table(TABLES / "faithfulness_randomisation.csv", with_titles(cascade, titles))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from bla.experiments.faithfulness import figures as pictures
 from bla.experiments.faithfulness.experiment import best_sets, mean_cascade, means_over_images, similarities
-from bla.experiments.faithfulness.tables import summary
+from bla.experiments.faithfulness.tables import beaten_by_controls, summary
 from bla.experiments.faithfulness.tables import tests as compare
 from bla.experiments.runs import with_titles
 from bla.metrics import METRICS
@@ -560,3 +560,21 @@ def test_a_method_has_the_same_style_in_every_figure_and_controls_are_grey():
 def test_the_first_set_of_an_image_is_its_hard_explanation():
     found = best_sets({"sag": [[[0, 2], [1]], [], [[3]]]}, 4)
     assert found["sag"].tolist() == [[True, False, True, False], [False] * 4, [False, False, False, True]]
+
+
+def test_methods_that_are_worse_than_a_control_are_listed_by_metric_and_control():
+    rows = [
+        {"dataset": "d", "metric": metric, "method": method, "against": against, "n": 24, "mean_difference": difference, "p_holm": p}
+        for metric, method, against, difference, p in (
+            ("iou", "cam", "centre", -0.2, 0.01), ("iou", "rise", "centre", -0.1, 0.3), ("iou", "bla", "centre", 0.2, 0.01),
+            ("loss_image", "cam", "centre", 0.2, 0.04), ("loss_image", "rise", "centre", -0.2, 0.01),
+            ("iou", "edges", "centre", -0.9, 0.01), ("iou", "mask", "random", -0.1, 0.01), ("iou", "cam", "bla_t", -1, 0.01),
+            ("iou", "cam", "random", 0.3, 0.01),
+        )
+    ]  # fmt: skip
+    titles = {"cam": "CAM", "rise": "RISE", "bla": "BLA", "centre": "centre", "random": "random"}
+    table = beaten_by_controls(pd.DataFrame(rows), titles, 0.05)
+    assert table.to_dict("records") == [
+        {"dataset": "d", "metric": "iou", "control": "centre", "n": 24, "methods": 3, "worse": "CAM, RISE", "significantly": "CAM"},
+        {"dataset": "d", "metric": "loss_image", "control": "centre", "n": 24, "methods": 2, "worse": "CAM", "significantly": "CAM"},
+    ]  # fmt: skip

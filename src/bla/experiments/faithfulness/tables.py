@@ -7,7 +7,7 @@ Ranks and tests use the same images for all methods: all that are explained, of 
 without those for which no method has a value. A method without a value for one of them has no rank and no test.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,10 @@ from bla.metrics import BY_NAME, METRICS
 
 Array = NDArray[np.float64]
 
-AGAINST = ("random", "bla_t")
-"""The control that every method must beat, and the paper's method."""
+CONTROLS = ("random", "constant", "centre", "edges")
+"""Methods that do not look at the classifier."""
+AGAINST = (*CONTROLS, "bla_t")
+"""The controls that every method must beat, and the paper's method."""
 UNTESTED = ("forwards", "backwards", "self_agreement")
 """Metrics that say what a map costs, or how far chance decides it."""
 
@@ -102,3 +104,23 @@ def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
         "p_smallest",
     ]
     return corrected(pd.DataFrame(rows, columns=columns), ["dataset", "against", "metric"])
+
+
+def beaten_by_controls(tests: pd.DataFrame, titles: Mapping[str, str], alpha: float) -> pd.DataFrame:
+    """Which methods are worse than a control: a row per dataset, metric and control that any method is worse than.
+
+    `tests` is the table of `tests`. `worse` lists the methods with a worse mean over the shared images, `significantly`
+    those of them with a corrected p below alpha.
+    """
+    rows = []
+    of_controls = tests[tests["against"].isin(CONTROLS) & ~tests["method"].isin([*CONTROLS, "mask"])]
+    for (dataset, metric, control), group in of_controls.groupby(["dataset", "metric", "against"], sort=False):
+        sign = 1 if BY_NAME[str(metric)].better == "higher" else -1
+        worse = group[sign * group["mean_difference"] < 0]
+        if len(worse):
+            row = {"dataset": dataset, "metric": metric, "control": titles[str(control)], "n": worse["n"].iloc[0]}
+            row |= {"methods": len(group), "worse": ", ".join(titles[name] for name in worse["method"])}
+            clearly = worse.loc[worse["p_holm"] < alpha, "method"]
+            rows.append(row | {"significantly": ", ".join(titles[name] for name in clearly)})
+    columns = ["dataset", "metric", "control", "n", "methods", "worse", "significantly"]
+    return pd.DataFrame(rows, columns=columns)
