@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import threading
 import zipfile
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -397,6 +398,16 @@ def test_mnist_keeps_the_digits_of_the_classes(digits, tmp_path):
     assert mnist.load(spec, tmp_path / "raw", "test").sources == ["0", "2", "3"]
     mnist.load(spec, tmp_path / "raw", "train")
     assert len(requests) == 4
+
+
+def test_validation_images_of_mnist_are_the_last_training_images(digits, tmp_path):
+    spec = Mnist(kind="mnist", classes=(8, 3), image_size=28)
+    whole = mnist.load(spec, tmp_path / "raw", "train").sources
+    held_out = replace(spec, validation_images=1)
+    assert mnist.load(held_out, tmp_path / "raw", "train").sources == whole[:-1]
+    assert mnist.load(held_out, tmp_path / "raw", "test").sources == whole[-1:]
+    with pytest.raises(BlaError, match="validation_images: .* leave none to train on"):
+        mnist.load(replace(spec, validation_images=len(whole)), tmp_path / "raw", "train")
 
 
 @pytest.mark.parametrize("resize", ["bilinear", "bilinear_antialias"])

@@ -84,6 +84,10 @@ def test_every_promised_output_exists(project):
         "faithfulness_methods.csv",
         "faithfulness_metrics.csv",
         "faithfulness_randomisation.csv",
+        "faithfulness_parts.csv",
+        "faithfulness_controls.csv",
+        "what_the_method_does.csv",
+        "what_the_method_does.md",
         "faithfulness_per_image.csv.gz",
     }
     assert {path.name for path in (project / "reports/tables").iterdir() if path.name != ".gitignore"} == tables
@@ -94,9 +98,10 @@ def test_every_promised_output_exists(project):
     assert {path.name for path in figures.iterdir() if path.is_file() and path.name != ".gitignore"} == {
         "figure3.svg",
         "figure3.png",
+        "table1.png",
         *(f"{name}.png" for name in ("unstated_choices", "explanation_size", "small_cnn", "two_network_l2x")),
         "temperature_threshold.png",
-        *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade")),
+        *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade", "parts")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["painted_birds"].keys() == {"bl", "bla", "bla_t", "bl_plus"}

@@ -80,3 +80,31 @@ def test_boxes_are_in_pixels_of_the_resized_images(photos, end_of, monkeypatch):
     assert (OUTPUT / "boxes.csv").read_text().splitlines() == lines
     assert end_of("prepare", "photos") is None
     assert not (OUTPUT / "boxes.csv").exists()
+
+
+def test_validation_images_stand_for_the_test_images_which_are_not_opened(photos, here, end_of, edit_params):
+    for path in photos.glob("test/*/*.png"):
+        path.write_bytes(b"not an image")
+    edit_params(here, {"dataset.photos.images.validation_images": 2})
+    assert end_of("prepare", "photos") is None
+    manifest = pd.read_csv(OUTPUT / "manifest.csv")
+    assert manifest.loc[manifest["split"] == "test", "source"].tolist() == SOURCES["train"][:2]
+    assert manifest.loc[manifest["split"] == "train", "source"].tolist() == SOURCES["train"][2:]
+
+
+def test_more_validation_images_than_training_images_are_refused(photos, here, end_of, edit_params):
+    edit_params(here, {"dataset.photos.images.validation_images": 6})
+    assert "dataset.photos.images: validation_images: 6 of 6 training images leave none" in end_of("prepare", "photos")
+
+
+def test_validation_birds_are_painted_for_themselves(here, end_of, edit_params):
+    hashes = {}
+    for count in (None, 24):
+        edit_params(here, {"dataset.painted_birds.images.validation_images": count})
+        assert end_of("prepare", "painted_birds") is None
+        manifest = pd.read_csv("data/images/painted_birds/manifest.csv")
+        hashes[count] = [set(manifest.loc[manifest["split"] == split, "sha256"]) for split in ("train", "test")]
+    (train, test), (same, validation) = hashes.values()
+    assert same == train
+    assert len(validation) == 24
+    assert not validation & (train | test)
