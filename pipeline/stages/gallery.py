@@ -1,4 +1,4 @@
-"""Stage `gallery@DATASET`: pictures of the columns' and the methods' explanations, in reports/figures/."""
+"""Stage `gallery@DATASET`: pictures of what the columns of Table 1 keep, in reports/figures/."""
 
 from functools import partial
 
@@ -7,14 +7,9 @@ import numpy as np
 from bla.base.paper import COLUMNS
 from bla.base.specs import L2XF
 from bla.experiments.explanations.figures import explanations, overview
-from bla.experiments.faithfulness.figures import pictures
-from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.evaluation import load_variant_maps
-from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
-from pipeline.artifacts.images import captions, chosen_images, load_images
-from pipeline.artifacts.maps import FAITHFULNESS, MAPS, cell_maps, load_sets, own_maps
-from pipeline.artifacts.tables import load_table
+from pipeline.artifacts.images import chosen_images
 from pipeline.run.predictions import predictions_of
 from pipeline.run.settings import Settings, load_settings
 
@@ -22,11 +17,10 @@ OVERVIEW_IMAGES = 6
 
 
 def main(dataset: str) -> None:
-    """Draw the columns' explanations, in explanations/DATASET/ and an overview, and the methods side by side."""
-    settings, place = load_settings(), FIGURES / "explanations" / dataset
-    columns = _columns(dataset, settings)
-    save_pictures(_methods(dataset, settings) | columns)  # the slowest first
-    remove_others(place, columns)
+    """Draw the columns' explanations, in explanations/DATASET/ and an overview."""
+    columns = _columns(dataset, load_settings())
+    save_pictures(columns)
+    remove_others(FIGURES / "explanations" / dataset, columns)
 
 
 def _columns(dataset: str, settings: Settings) -> Pictures:
@@ -48,14 +42,3 @@ def _columns(dataset: str, settings: Settings) -> Pictures:
     explained = {variant: values[2][numbers] for variant, values in maps.items()}
     predicted = predictions_of(dataset, settings, np.array(numbers))
     return drawn | {FIGURES / f"overview_{dataset}.png": partial(overview, images, explained, predicted, classes)}
-
-
-def _methods(dataset: str, settings: Settings) -> Pictures:
-    """Every method's maps, their agreement with LIME, curves, ranks and the random cascade."""
-    arrays, methods = load_arrays(MAPS / f"{dataset}.safetensors"), load_table(MAPS / f"{dataset}.csv")
-    per_image, points, random, parts = (load_table(FAITHFULNESS / dataset / f"{name}.csv") for name in ("per_image", "curves", "randomisation", "parts"))  # fmt: skip
-    images, run, grid = load_images(dataset, "test")[arrays["images"]], settings.faithfulness.run, load_grid(dataset)
-    best = {name: [of_image[0] if of_image else [] for of_image in sets] for name, sets in load_sets(dataset).items()}
-    maps, tables = (own_maps(arrays), cell_maps(arrays, grid)), (methods, per_image, points, random, parts)
-    drawn = pictures(f"{dataset}, run {run}", *maps, best, grid, *tables, images, arrays["targets"], captions(dataset))
-    return {FIGURES / f"{name}_{dataset}.png": draw for name, draw in drawn.items()}

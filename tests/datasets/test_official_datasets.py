@@ -406,7 +406,7 @@ def test_validation_images_of_mnist_are_the_last_training_images(digits, tmp_pat
     held_out = replace(spec, validation_images=1)
     assert mnist.load(held_out, tmp_path / "raw", "train").sources == whole[:-1]
     assert mnist.load(held_out, tmp_path / "raw", "test").sources == whole[-1:]
-    with pytest.raises(BlaError, match="validation_images: .* leave none to train on"):
+    with pytest.raises(BlaError, match=r"validation_images: .* leave none to train on"):
         mnist.load(replace(spec, validation_images=len(whole)), tmp_path / "raw", "train")
 
 
