@@ -72,9 +72,19 @@ def class_names(dataset: str) -> list[str]:
 
 
 def captions(dataset: str) -> list[str]:
-    """The classes by label, as captions: at most two short lines."""
-    lines = [fill(n.replace("_", " "), CAPTION, max_lines=2, placeholder=" …") for n in class_names(dataset)]
+    """The classes by label, as captions of pictures: at most two short lines.
+
+    A name with letters that the pictures' font lacks becomes `class LABEL`; classes.csv has the name.
+    """
+    lines = [fill(n.replace("_", " "), CAPTION, max_lines=2, placeholder=" …") for n in drawable_names(dataset)]
     return [line.replace("$", r"\$") for line in lines]
+
+
+def drawable_names(dataset: str) -> list[str]:
+    """The classes by label; `class LABEL` for a name with letters that the pictures' font lacks."""
+    from bla.plotting.style import can_draw
+
+    return [name if can_draw(name) else f"class {label}" for label, name in enumerate(class_names(dataset))]
 
 
 def chosen_images(dataset: str, count: int) -> tuple[list[int], NDArray[np.uint8], list[str]]:

@@ -54,12 +54,16 @@ def save_tables_of(dataset: str, classes: list[str], mask_names: Sequence[str], 
     else:  # of an earlier dataset of this name, with masks
         (IMAGES / dataset / "masks.csv").unlink(missing_ok=True)
     save_table(IMAGES / dataset / "classes.csv", pd.DataFrame({"label": range(len(classes)), "name": classes}))
-    save_table(IMAGES / dataset / "manifest.csv", pd.concat(manifest for manifest, _ in written))
+    manifest = pd.concat(manifest for manifest, _ in written)
+    manifest["in_both_splits"] = manifest.groupby("sha256")["split"].transform("nunique") > 1
+    save_table(IMAGES / dataset / "manifest.csv", manifest)
     boxes = pd.concat(boxes for _, boxes in written)
     if len(boxes):
         save_table(IMAGES / dataset / "boxes.csv", boxes)
     else:  # of an earlier dataset of this name, with boxes
         (IMAGES / dataset / "boxes.csv").unlink(missing_ok=True)
+    if shared := manifest.loc[manifest["in_both_splits"], "sha256"].nunique():
+        print(f"{dataset}: {shared} photographs are in both splits (column in_both_splits of manifest.csv)")
     for manifest, _ in written:
         treated = Counter(treatment for treatment in manifest["treatment"] if treatment)
         done = "".join(f"; {count} {treatment}" for treatment, count in sorted(treated.items()))

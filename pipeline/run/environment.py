@@ -31,6 +31,17 @@ def wanted_device() -> str:
     return setting
 
 
+def hint_for_temporary_copy(message: str) -> str:
+    """What to add to an error message in an experiment with `--temp`, which runs in a copy of the files that git tracks."""
+    if ".dvc/tmp/exps" not in Path.cwd().as_posix():
+        return ""
+    if "BLA_DATA_ROOT" not in os.environ and data_path(".").as_posix() in message:
+        return "; --temp runs in a copy without data/raw: set BLA_DATA_ROOT to the absolute path of the raw data first"
+    if "there is no " in message and " under " in message:
+        return "; --temp runs in a copy of the files that git tracks: `git add` a new file first"
+    return ""
+
+
 def data_path(path: str) -> Path:
     """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw)."""
     return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()

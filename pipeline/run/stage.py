@@ -20,7 +20,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from bla.base.errors import BlaError
-from pipeline.run.environment import WORK, choose_device, wanted_device
+from pipeline.run.environment import WORK, choose_device, hint_for_temporary_copy, wanted_device
 
 STAGES = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glob("[!_]*.py"))
 
@@ -99,7 +99,7 @@ def keep_freed_memory() -> None:
 
 
 def _message(name: str, words: list[str], text: str) -> str:
-    return f"error in {' '.join([name, *words])}: {text}"
+    return f"error in {' '.join([name, *words])}: {text}{hint_for_temporary_copy(text)}"
 
 
 def _record(name: str, words: list[str], seconds: float) -> None:

@@ -28,7 +28,14 @@ def main(dataset: str) -> None:
                 f"weights that can be downloaded ({', '.join(backbones.HUB)}) or are installed ({', '.join(PACKAGED)})"
             )
         extractor = backbones.load_backbone(entry.backbone, source, entry.images.image_size)
+        used, trained = backbones.statistics_of(entry.backbone), backbones.trained_with(entry.backbone)
     except BlaError as error:
         raise BlaError(f"params.yaml: dataset.{dataset}.backbone: {error}") from error
+    if trained and trained != used:
+        print(
+            f"warning: params.yaml: dataset.{dataset}.backbone.normalisation: {entry.backbone.normalisation} has mean and "
+            f"divisor {used[0]} and {used[1]}, but the model was trained with {trained[0]} and {trained[1]}; "
+            "`normalisation: model` takes these"
+        )
     with replacing(BACKBONES / f"{dataset}.safetensors") as part:
         save_file({name: value.contiguous() for name, value in extractor.network.weights().items()}, part)

@@ -32,7 +32,9 @@ def main() -> None:
     settings = load_settings()
     spec, parts = settings.unstated_choices, []
     for dataset in running(settings, "unstated_choices"):
-        for backbone in preparations(settings.dataset[dataset].backbone, spec.draws):
+        made, skipped = preparations(settings.dataset[dataset].backbone, spec.draws, settings.dataset[dataset].images.image_size)  # fmt: skip
+        print(f"{dataset}: {skipped}" if skipped else "", end="\n" if skipped else "")
+        for backbone in made:
             used = [
                 backbone,
                 settings.dataset[dataset].training,

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from bla.experiments.explanations.figures import explanations, overview
+from bla.plotting.style import save_figure
 from pipeline.artifacts.images import captions, class_names
 
 RNG = np.random.default_rng(0)
@@ -45,3 +47,16 @@ def test_long_class_names_become_two_short_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert class_names("birds") == names
     assert captions("birds") == ["091.American\nThree toed …", "3", r"\$ and £"]
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [("$1_to_$5", r"\$1 to \$5"), ("中文类别名", "class 0"), ("<b>&", "<b>&"), ("Ωmega", "Ωmega"), ("ไทย", "class 0")],
+)
+def test_any_class_name_can_be_drawn_without_a_warning(name, caption, tmp_path, monkeypatch, recwarn):
+    (tmp_path / "data/images/odd").mkdir(parents=True)
+    pd.DataFrame({"label": [0], "name": [name]}).to_csv(tmp_path / "data/images/odd/classes.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    assert captions("odd") == [caption]
+    save_figure(overview(np.zeros((1, 28, 28, 3), np.uint8), {}, {"bl": (captions("odd"), np.ones(1), np.ones(1, bool))}, captions("odd")), tmp_path / "x.png", "png")  # fmt: skip
+    assert not recwarn.list

@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 
 from bla.base import paper
+from bla.base.errors import BlaError
 from bla.base.specs import Backbone, Schedule
 from bla.experiments.unstated_choices.experiment import (
     COLUMNS,
@@ -91,44 +92,33 @@ SMALL |= {("bl_plus", *key[1:]): [values[0] + 0.01, values[1] - 0.03] for key, v
 
 def test_the_four_preparations_are_all_combinations_and_only_noisy_ones_have_draws():
     backbone = Backbone(architecture="test_resnet", weights="w", normalisation="imagenet", output_stride=16)
-    assert preparations(backbone, 7) == [
-        Backbone(
-            architecture="test_resnet",
-            weights="w",
-            normalisation="imagenet",
-            output_stride=16,
-            stochastic_depth=0.0,
-            draws=1,
-        ),
-        Backbone(
-            architecture="test_resnet",
-            weights="w",
-            normalisation="imagenet",
-            output_stride=16,
-            stochastic_depth=0.2,
-            draws=7,
-        ),
-        Backbone(
-            architecture="test_resnet",
-            weights="w",
-            normalisation="keras_2021",
-            output_stride=16,
-            stochastic_depth=0.0,
-            draws=1,
-        ),
-        Backbone(
-            architecture="test_resnet",
-            weights="w",
-            normalisation="keras_2021",
-            output_stride=16,
-            stochastic_depth=0.2,
-            draws=7,
-        ),
+    made, skipped = preparations(backbone, 7, 32)
+    assert made == [
+        replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws)
+        for normalisation in ("imagenet", "keras_2021")
+        for depth, draws in ((0.0, 1), (0.2, 7))
     ]
+    assert not skipped
 
 
 def test_the_papers_preparation_is_included():
-    assert paper.BACKBONE in preparations(paper.BACKBONE, paper.BACKBONE.draws)
+    assert paper.BACKBONE in preparations(paper.BACKBONE, paper.BACKBONE.draws, 224)[0]
+
+
+@pytest.mark.parametrize("architecture", ["mobilevit_xxs", "torchvision/vgg11", "resnet18d.ra2_in1k"])
+def test_stochastic_depth_is_skipped_and_named_on_a_backbone_without(architecture):
+    backbone = Backbone(architecture=architecture, weights="w", normalisation="half")
+    made, skipped = preparations(backbone, 7, 64)
+    if architecture.startswith("resnet"):  # has it
+        assert len(made) == 4
+        return
+    assert [(b.normalisation, b.stochastic_depth) for b in made] == [("half", 0), ("half_keras_2021", 0)]
+    assert skipped.startswith("the choice of stochastic depth is skipped: stochastic_depth: ")
+
+
+def test_effects_without_stochastic_depth_have_every_other_choice():
+    runs = table({key: values for key, values in SMALL.items() if key[2] == 0})
+    assert set(effects(runs)["choice"]) == {"normalisation", "training time of BL"}
 
 
 def test_every_column_that_a_choice_names_is_trained_and_has_a_title():
@@ -274,12 +264,20 @@ def test_the_baseline_has_no_explanation_size(measured):
 
 def test_each_normalisation_is_compared_with_its_own_halved_contrast():
     for own, halved in (("imagenet", "keras_2021"), ("half", "half_keras_2021")):
-        made = preparations(Backbone(architecture="test_resnet", weights="w", normalisation=own, output_stride=16), 7)
+        backbone = Backbone(architecture="test_resnet", weights="w", normalisation=own, output_stride=16)
+        made, _ = preparations(backbone, 7, 32)
         assert [backbone.normalisation for backbone in made] == [own, own, halved, halved]
-        assert preparations(replace(made[0], normalisation=halved), 7) == made
+        assert preparations(replace(made[0], normalisation=halved), 7, 32)[0] == made
         (mean, divisor), (same, root) = STATISTICS[own], STATISTICS[halved]
         assert mean == same
         np.testing.assert_allclose(np.square(root), divisor)
+
+
+def test_a_normalisation_without_a_name_is_refused():
+    with pytest.raises(
+        BlaError, match=r"unstated_choices\.datasets: needs a normalisation of imagenet, half, not model"
+    ):
+        preparations(Backbone(architecture="test_resnet", weights="w", normalisation="model", output_stride=16), 7, 32)
 
 
 def test_measures_that_never_change_do_not_count_for_holm():

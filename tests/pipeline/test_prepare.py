@@ -108,3 +108,12 @@ def test_validation_birds_are_painted_for_themselves(here, end_of, edit_params):
     assert same == train
     assert len(validation) == 24
     assert not validation & (train | test)
+
+
+def test_a_photograph_in_both_splits_is_counted_and_marked(photos, here, end_of, capsys):
+    for name in ("test/cat/0.png", "test/dog/0.png"):
+        (photos / name).write_bytes((photos / "train/dog/1.png").read_bytes())
+    assert end_of("prepare", "photos") is None
+    assert "photos: 1 photographs are in both splits" in capsys.readouterr().out
+    manifest = pd.read_csv(OUTPUT / "manifest.csv")
+    assert manifest.loc[manifest["in_both_splits"], "source"].tolist() == ["train/dog/1.png", *SOURCES["test"]]

@@ -22,7 +22,7 @@ Side = Annotated[int, Ge(ge=32), Le(le=4096)]
 ImageSize = Side | tuple[Side, Side]
 """In pixels: the side of a square, or height and width."""
 
-Normalisation = Literal["imagenet", "keras_2021", "half", "half_keras_2021"]
+Normalisation = Literal["imagenet", "keras_2021", "half", "half_keras_2021", "model"]
 Resize = Literal["bilinear", "bilinear_antialias"]
 MaskFormat = Literal["binary", "trimap", "voc", "alpha"]
 """Which pixels of a mask file are the object: `binary`, those at least half white in the image as it is seen, or 1 in a mask of

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -45,13 +46,15 @@ HUB = {
 DEFAULT_CLASSES = 1000
 """ImageNet's; for networks that are built only to list their layers."""
 
-STATISTICS: dict[Normalisation, tuple[tuple[float, ...], tuple[float, ...]]] = {
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and divisor of each channel, for pixels in [0, 1]."""
+STATISTICS: dict[Normalisation, Statistics] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "keras_2021": ((0.485, 0.456, 0.406), (0.229**0.5, 0.224**0.5, 0.225**0.5)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "half_keras_2021": ((0.5, 0.5, 0.5), (0.5**0.5, 0.5**0.5, 0.5**0.5)),
 }
-"""Mean and divisor of each channel, for pixels in [0, 1]. Keras 2.3 to 2.8 divided EfficientNet's input by the square
+"""The named normalisations. Keras 2.3 to 2.8 divided EfficientNet's input by the square
 root of the standard deviation (tensorflow issue 49930): `keras_2021` is what the paper used, `half_keras_2021` the same
 mistake for weights that were trained with `half`."""
 
@@ -75,9 +78,9 @@ class Extractor(nn.Module):
     mean: Tensor
     divisor: Tensor
 
-    def __init__(self, network: Network, normalisation: Normalisation) -> None:
+    def __init__(self, network: Network, statistics: Statistics) -> None:
         super().__init__()
-        mean, divisor = STATISTICS[normalisation]
+        mean, divisor = statistics
         self.network = network
         self.drops: list[ResidualDrop] = []
         for parent in list(network.modules()):
@@ -119,6 +122,24 @@ class Extractor(nn.Module):
         return (uniform < keep_probability) / keep_probability
 
 
+def trained_with(spec: Backbone) -> Statistics | None:
+    """The statistics with which timm says that the weights, or else the architecture, were trained; None if it does not."""
+    for name in (spec.weights.removeprefix("timm/"), spec.architecture):
+        if (config := timm.get_pretrained_cfg(name)) is not None:
+            return tuple(map(float, config.mean)), tuple(map(float, config.std))
+    return None
+
+
+def statistics_of(spec: Backbone) -> Statistics:
+    """The statistics of a backbone's normalisation; BlaError if it is `model` and timm does not know the model's."""
+    if spec.normalisation != "model":
+        return STATISTICS[spec.normalisation]
+    if (found := trained_with(spec)) is None:
+        known = ", ".join(STATISTICS)
+        raise BlaError(f"normalisation: timm does not say how {spec.architecture} was trained; name one of {known}")
+    return found
+
+
 def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: int | None = None) -> Extractor:
     """The architecture with random weights, in training mode; with `classes` it includes its own tail.
 
@@ -141,7 +162,7 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)
-    extractor = Extractor(network, spec.normalisation).eval()
+    extractor = Extractor(network, statistics_of(spec)).eval()
     if spec.stochastic_depth and not extractor.drops:
         raise BlaError(f"stochastic_depth: {spec.architecture} has none; set it to 0")
     if spec.stochastic_depth and not _drops_whole_images(extractor, size):

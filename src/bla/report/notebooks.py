@@ -1,5 +1,6 @@
 """Notebooks as HTML pages for offline reading: executed by papermill, without code, times, random ids and remote files."""
 
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ def render(notebook: Path, parameters: dict[str, Any], work: Path, names: Sequen
         )
     work.mkdir(exist_ok=True)
     executed = work / notebook.name
+    os.environ |= _without_settings_of_the_user(work)
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -40,6 +42,13 @@ def render(notebook: Path, parameters: dict[str, Any], work: Path, names: Sequen
     except papermill.PapermillExecutionError as error:
         raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error
     return to_html(nbformat.read(executed, as_version=4), notebook.stem, names)
+
+
+def _without_settings_of_the_user(work: Path) -> dict[str, str]:
+    """Environment variables with which Jupyter and IPython read no kernels, profiles and start-up files of the user."""
+    empty = str((work / "jupyter").resolve())
+    names = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_PATH", "JUPYTER_PATH")
+    return dict.fromkeys(names, empty) | {"JUPYTER_PREFER_ENV_PATH": "1", "PYTHONSTARTUP": ""}
 
 
 def to_html(executed: nbformat.NotebookNode, name: str, names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bla.base.paper import COLUMNS
-from bla.plotting.style import STYLE
+from bla.plotting.style import STYLE, can_draw
 
 
 def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
@@ -41,7 +41,7 @@ def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
             shares.set(xlabel="explanation size (cells)", ylabel="share of images", ylim=(0, None), title=dataset)
             by_class.set(xlabel="class", ylabel="mean size (cells)", ylim=(0, None))
             few = len(names) <= 20
-            by_class.set_xticks(range(len(names)) if few else [], [_short(n) for n in names] if few else [], rotation=45 if max(map(len, names)) > 3 else 0)  # fmt: skip
+            by_class.set_xticks(range(len(names)) if few else [], [_short(n, place) for place, n in enumerate(names)] if few else [], rotation=45 if max(map(len, names)) > 3 else 0)  # fmt: skip
             by_class.set_title(
                 f"n = {_counts(of_class['n_images'])} images a class, {_counts(of_class['n_runs'])} runs"
             )
@@ -57,8 +57,12 @@ def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else f"{name[:17]}…"
+def _short(name: str, place: int) -> str:
+    """A name of at most 18 letters; its place in the table if the font lacks a letter."""
+    if not can_draw(name):
+        return f"class {place}"
+    short = name if len(name) <= 18 else f"{name[:17]}…"
+    return short.replace("$", r"\$")
 
 
 def _counts(counts: pd.Series) -> str:

@@ -11,17 +11,19 @@ from itertools import product
 import pandas as pd
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.paper import VARIANTS
 from bla.base.specs import Backbone, NoExplanation, Normalisation, Schedule, Variant
 from bla.experiments.runs import table_of_runs
 from bla.method.evaluation import evaluate
 from bla.method.initialisation import initial_head
 from bla.method.training import train, train_sweep
+from bla.networks.backbones import build_backbone
 from bla.runtime.seeds import derive_seed
 
 HALVED: dict[Normalisation, Normalisation] = {"imagenet": "keras_2021", "half": "half_keras_2021"}
 """Each normalisation with the mistake of Keras 2.3 to 2.8, which halved the contrast."""
-STOCHASTIC_DEPTHS = (0.0, 0.2)
+STOCHASTIC_DEPTHS: tuple[float, ...] = (0.0, 0.2)
 RUN = ["dataset", "normalisation", "stochastic_depth", "draws", "column", "run", "n_images"]
 RUN += ["accuracy", "loss", "explanation_size"]
 
@@ -33,13 +35,25 @@ COLUMNS: dict[str, Variant] = {
 """The columns that are trained on every preparation, by key. BLA-PH as released is BLA-T, as its head trains too."""
 
 
-def preparations(backbone: Backbone, draws: int) -> list[Backbone]:
-    """Every combination of input normalisation (as the weights were trained, and with halved contrast) and stochastic depth."""
+def preparations(backbone: Backbone, draws: int, image_size: int | tuple[int, int]) -> tuple[list[Backbone], str]:
+    """Every combination of input normalisation (as the weights were trained, and with halved contrast) and stochastic depth.
+
+    A backbone that cannot drop whole branches has no stochastic depth; then that choice is skipped, and the text says
+    why. It is empty otherwise.
+    """
     as_trained = {halved: name for name, halved in HALVED.items()}.get(backbone.normalisation, backbone.normalisation)
-    return [
+    if as_trained not in HALVED:
+        raise BlaError(f"unstated_choices.datasets: needs a normalisation of {', '.join(HALVED)}, not {as_trained}")
+    depths, skipped = STOCHASTIC_DEPTHS, ""
+    try:
+        build_backbone(replace(backbone, stochastic_depth=depths[-1]), image_size)
+    except BlaError as error:
+        depths, skipped = depths[:1], f"the choice of stochastic depth is skipped: {error}"
+    made = [
         replace(backbone, normalisation=normalisation, stochastic_depth=depth, draws=draws if depth else 1)
-        for normalisation, depth in product((as_trained, HALVED[as_trained]), STOCHASTIC_DEPTHS)
+        for normalisation, depth in product((as_trained, HALVED[as_trained]), depths)
     ]
+    return made, skipped
 
 
 def measure(

@@ -113,6 +113,8 @@ def _pairs(runs: pd.DataFrame, choice: Choice, measure: str) -> Iterator[tuple[s
         others = PREPARATION
     else:
         levels = {choice.reference: "reference", choice.other: "other"}
+        if not set(levels) <= set(runs[choice.name].astype(str)):
+            return  # skipped: the backbone has no stochastic depth
         chosen = runs.assign(level=runs[choice.name].astype(str).map(levels))
         others = [name for name in PREPARATION if name != choice.name]
     for column, group in chosen.dropna(subset=[measure]).groupby("column", sort=False):
