@@ -37,7 +37,11 @@ def test_a_folder_of_images_becomes_arrays_and_a_manifest(photos, end_of, capsys
         "label": ["/dog/" in name for name in sources],
         "source": sources,
     }
-    expected |= {"sha256": hashes, "treatment": ["grey" if name == "train/cat/0.png" else "" for name in sources]}
+    expected |= {
+        "sha256": hashes,
+        "treatment": ["grey" if name == "train/cat/0.png" else "" for name in sources],
+        "in_both_splits": [False] * 8,
+    }
     manifest = pd.read_csv(OUTPUT / "manifest.csv", keep_default_na=False)
     assert manifest.columns.tolist() == [*expected]
     assert manifest.to_dict("list") == expected
