@@ -112,6 +112,17 @@ class MapMaker:
         return folded_cascade(self.intact, self.seed, self.typical)
 
     @cached_property
+    def random_features(self) -> Tensor:
+        """The features `[1, N, n, C]` that the completely random network gives for the images of retraining."""
+        return features_of(self.random[-1], self.retraining_images[1])
+
+    @cached_property
+    def retraining_images(self) -> tuple[Tensor, Tensor]:
+        """Numbers and pixels of the training images to which learned methods are fitted again."""
+        numbers, pixels, _ = some_images(self.dataset, "train", self.spec.retraining_images)
+        return torch.from_numpy(numbers), torch.from_numpy(np.array(pixels))
+
+    @cached_property
     def draws(self) -> list[list[Classifier]]:
         """The first and the last level of further cascades, with other random numbers."""
         seeds = [
@@ -168,15 +179,14 @@ class MapMaker:
     def retrained(self, method: Method) -> Arrays:
         """Maps `[2, M, n]` of a learned method, refitted to the first and to the last random classifier."""
         schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "retrained")  # fmt: skip
-        numbers, pixels, _ = some_images(self.dataset, "train", self.spec.retraining_images)
-        images = torch.from_numpy(np.array(pixels))
-        (all_features, all_labels), rows = load_features(self.dataset, "train"), torch.from_numpy(numbers)
+        rows, images = self.retraining_images
+        all_features, all_labels = load_features(self.dataset, "train")
         features, labels = all_features[:, rows], all_labels[rows]
         settings, data = self._key_parts(method)
 
         def work() -> Arrays:
             head, *_, network = self.random
-            both = [features.to(self.device), features_of(network, images)]
+            both = [features.to(self.device), self.random_features]
             sets = [TrainingData(of_classifier, self.grid, images.numpy(), labels.to(self.device), schedule, self.device, schedule.epochs) for of_classifier in both]  # fmt: skip
             seeds = self._seeds(method.name)
             return {"maps": retrained_maps(method.unfitted, [head, network], sets, seed, self.images, self.subjects.targets, seeds)}  # fmt: skip

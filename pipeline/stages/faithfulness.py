@@ -39,7 +39,8 @@ def main(dataset: str) -> None:
         maps = own_maps(arrays) | {"mask": masks.astype(np.float64)}
         rows = pd.concat([rows, found.metrics(maps, spec.constant_maps)])
         parts = found.table()
-    rows = rows.assign(dataset=dataset, image=numbers[rows["image"]], explained_class=targets[rows["image"]])
+    images = rows["image"].to_numpy(np.int64)
+    rows = rows.assign(dataset=dataset, image=numbers[images], explained_class=targets[images])
     save_table(FAITHFULNESS / dataset / "per_image.csv", rows[["dataset", *COLUMNS]])
     for name, table in (("curves", curves), ("randomisation", cascade), ("parts", parts)):
         table.insert(0, "dataset", dataset)

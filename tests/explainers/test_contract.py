@@ -262,7 +262,12 @@ def test_a_method_makes_as_many_passes_as_its_card_says(label, method, classifie
     explainer.explain(images[:2], targets[:2], seeds[:2])
     hook.remove()
     passes = PASSES.get(name, 0)
-    assert run.forwards == 2 * passes
+    expected = 2 * passes
+    if name == "score_cam":  # one pass for the features, and one for each channel that is not constant
+        features = run.extractor.feature_map(images[:2])
+        expected = 2 + int((features.amax(dim=(2, 3)) > features.amin(dim=(2, 3))).sum())
+        assert expected < 2 * passes
+    assert run.forwards == expected
     assert sum(seen) == run.forwards + (name in LOOKS)
     assert len(backwards) == explainer.backwards == BACKWARDS.get(name, 0)
     assert explainer.control == (name in CONTROLS) == (passes == 0)

@@ -2,7 +2,7 @@
 
 Wang et al. 2020, as in its authors' code: channel k, scaled to [0, 1] and upsampled, masks the image (hidden pixels get
 the mean colour); its weight s_k is the class's probability, without baseline or softmax over channels; constant
-channels are skipped; the map is relu(sum_k s_k A_k). One forward pass per channel.
+channels are skipped; the map is relu(sum_k s_k A_k). One forward pass per channel that is not constant.
 """
 
 import torch
@@ -20,7 +20,7 @@ class ScoreCAM(Explainer):
         sentence="The channels of the feature map, weighted by the probability of the class when only they are seen.",
         source="Wang et al. 2020",
         needs="features and class scores",
-        cost="1 forward pass per channel",
+        cost="1 forward pass per channel that varies over the map",
         proof="tests/explainers/test_posthoc.py: a plain loop over channels",
     )
     slow = True
@@ -31,11 +31,12 @@ class ScoreCAM(Explainer):
         features = self.classifier.features(images).float()
         low, high = features.amin(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True)
         scaled = torch.where(high > low, (features - low) / (high - low), 0)
-        masks = smooth_masks(scaled, images.shape[1:3])
         grey = self.classifier.extractor.mean.flatten()  # type: ignore[operator]
-        every = occluded_logits(self.classifier, images, masks, features.shape[1], grey)
-        scores = torch.cat(
-            [target_scores(self.classifier, logits, targets[i : i + 1]) for i, logits in enumerate(every)]
-        )  # [B, C]
-        weights = torch.where((high > low)[..., 0, 0], scores, 0)
+        weights = torch.zeros(features.shape[:2], device=features.device)
+        for image, varies in enumerate((high > low)[..., 0, 0]):
+            channels = varies.nonzero()[:, 0]
+            masks = smooth_masks(scaled[image : image + 1, channels], images.shape[1:3])
+            one = slice(image, image + 1)
+            for logits in occluded_logits(self.classifier, images[one], masks, len(channels), grey):
+                weights[image, channels] = target_scores(self.classifier, logits, targets[one])[0]
         return (weights[..., None, None] * features).sum(dim=1).relu()
