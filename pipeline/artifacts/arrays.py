@@ -1,6 +1,7 @@
 """Arrays in .npy files, which may be larger than memory, and in .safetensors files."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ def load_array(path: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (EOFError, ValueError) as error:
         raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
+    if not isinstance(array, np.ndarray):
+        raise BlaError(f"{path}: holds several arrays (.npz), not one; delete it and run make repro")
     return array
 
 
@@ -39,3 +42,12 @@ def load_arrays(path: Path, remedy: str = "make repro") -> dict[str, NDArray[Any
         return load_file(path)
     except SafetensorError as error:
         raise BlaError(f"{path}: damaged ({error}); delete it and run {remedy}") from error
+
+
+def refuse_nan(path: Path, arrays: Mapping[str, NDArray[Any]], remedy: str) -> None:
+    """Raise BlaError, naming file and array, if a number is NaN or infinite."""
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and (bad := int((~np.isfinite(values)).sum())):
+            raise BlaError(
+                f"{path}: {name}: {bad:,} of {values.size:,} numbers are NaN or infinite; delete it and run {remedy}"
+            )

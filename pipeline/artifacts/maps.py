@@ -1,6 +1,7 @@
 """Maps of every method on some test images: LIME's of all runs in data/lime/, all methods' in data/maps/."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,19 @@ FAITHFULNESS = Path("data/faithfulness")
 
 
 def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """The output of an earlier stage for these images; BlaError if it is for other images."""
+    """The output of an earlier stage for these images; BlaError if it is for other images, or damaged.
+
+    A map that is all NaN was not made; one with some NaN is damaged.
+    """
     remedy = f"dvc repro {stage}@{dataset}"
     arrays = load_arrays(path, remedy)
     if not np.array_equal(arrays["images"], numbers):
         raise BlaError(f"{path}: made for other images than `faithfulness` selects; run {remedy}")
+    for name, values in arrays.items():
+        if values.dtype.kind == "f":
+            missing = np.isnan(values).reshape(-1, math.prod(values.shape[-2 if name.startswith("maps/") else -1 :]))
+            if np.isinf(values).any() or (missing.any(axis=1) != missing.all(axis=1)).any():
+                raise BlaError(f"{path}: {name}: NaN or infinite numbers within a map; delete it and run {remedy}")
     return arrays
 
 

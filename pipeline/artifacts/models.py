@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from bla.base.atomic import replacing
 from bla.base.errors import BlaError
 from bla.base.specs import Explaining, NoExplanation
-from pipeline.artifacts.arrays import load_arrays
+from pipeline.artifacts.arrays import load_arrays, refuse_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,7 @@ def load_head(dataset: str, runs: int | None = None) -> "Head":
 
     path = HEADS / f"{dataset}.safetensors"
     arrays = load_arrays(path)
+    refuse_nan(path, arrays, f"dvc repro baseline@{dataset}")
     if runs is not None and len(arrays["head.weight"]) != runs:
         raise BlaError(f"{path}: not {runs} heads; run dvc repro baseline@{dataset}")
     return Head(torch.from_numpy(arrays["head.weight"]), torch.from_numpy(arrays["head.bias"]))
@@ -58,7 +59,9 @@ def load_state(dataset: str, name: str) -> "dict[str, Tensor]":
     """Read the state that `save_state` wrote."""
     import torch
 
-    arrays = load_arrays(LEARNED / dataset / f"{name}.safetensors")
+    path = LEARNED / dataset / f"{name}.safetensors"
+    arrays = load_arrays(path)
+    refuse_nan(path, arrays, "make repro")
     return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 

@@ -10,7 +10,9 @@ import inspect
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -54,6 +56,7 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
     """
     started = time.perf_counter()
     keep_freed_memory()
+    end_with_dvc()
     try:
         main = load()
         gc.freeze()  # keeps imported objects out of garbage collection, which would take one or two seconds at exit
@@ -80,9 +83,44 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
     except SafetensorError as error:  # a full disk included
         text = f"a .safetensors file cannot be read or written ({error}); free some space, or delete a damaged file"
         sys.exit(_message(name, words, f"{text}, and run again"))
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "allocate memory" in str(error)):
+            raise
+        remedy = "close other programs, or set `images_in_memory` in the dataset's `training`, and run again"
+        sys.exit(_message(name, words, f"too little memory ({str(error).splitlines()[0] if str(error) else 'none left'}); {remedy}"))  # fmt: skip
     except KeyboardInterrupt:
         print(_message(name, words, "interrupted; run again to continue"), file=sys.stderr)
         sys.exit(130)
+
+
+def end_with_dvc() -> None:
+    """End this process within seconds of the `dvc` that started it, which may be killed and cannot tell it (Linux)."""
+    chain, pid = [], os.getpid()
+    for _ in range(3):  # dvc starts a shell, which may start the stage
+        pid = _parent_of(pid)
+        chain.append(pid)
+        if b"dvc" in _read(Path(f"/proc/{pid}/cmdline")):
+            threading.Thread(target=_watch, args=(chain,), daemon=True).start()
+            return
+
+
+def _watch(chain: list[int]) -> None:
+    while [_parent_of(pid) for pid in (os.getpid(), *chain[:-1])] == chain:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _parent_of(pid: int) -> int:
+    """The parent of a process; 0 if there is none, or no /proc."""
+    words = _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+    return int(words[1]) if len(words) > 1 else 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def keep_freed_memory() -> None:

@@ -1,10 +1,15 @@
 """SIGKILL: no partial file counts as a result, and finished work is not repeated."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from commands import ENV, run
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +79,56 @@ def test_finished_methods_are_not_computed_again(explained, end_of, process, map
     assert end_of("maps", "painted_birds") is None
     assert {name: cached()[name] for name in earlier} == earlier
     assert maps_and_scores() == before
+
+
+WAIT = """
+import os, sys, time
+from pathlib import Path
+if sys.argv[1:2] == ["settings"]:
+    from bla.runtime.processes import in_processes
+    Path("pid").write_text(str(os.getpid()))
+    list(in_processes(time.sleep, [100, 100]))
+"""
+"""Appended to the module that reads params.yaml: the stage `settings` waits, with two more processes."""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stages_and_their_processes_end_within_seconds_of_a_killed_dvc(number, tmp_path, make_project):
+    project = make_project(tmp_path / "killed", copy=True)
+    path = project / "pipeline/run/settings.py"
+    path.write_text(f"{path.read_text()}\n\n{WAIT}")
+    run(project, "git", "init", "-q")
+    dvc = subprocess.Popen(["dvc", "repro", "settings"], cwd=project, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    until(lambda: (project / "pid").is_file() and len(children(int((project / "pid").read_text()))) == 2, 60)
+    stage = int((project / "pid").read_text())
+    processes = [stage, *children(stage)]
+    os.kill(dvc.pid, number)
+    dvc.wait()
+    until(lambda: not any(alive(pid) for pid in processes), 10)
+
+
+def children(pid):
+    """The processes that a process has started."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [other for other in pids if state(other)[1:2] == [str(pid)]]
+
+
+def state(pid):
+    """State and parent of a process, then more; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def alive(pid):
+    return state(pid)[:1] not in ([], ["Z"])
+
+
+def until(condition, seconds):
+    """Wait until the condition holds; AssertionError after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.2)

@@ -56,7 +56,7 @@ def test_an_estimate_counts_images_draws_and_bytes(here, estimated, edit_params,
     line, total = capsys.readouterr().out.splitlines()
     images, passes = 18_609 + 4_653, 18_609 * 5 + 4_653
     pixels, numbers = images * 224 * 224 * 3, passes * 49 * 1280 * 2
-    lime, slow, curves = 100 * PATTERNS, MASKS + 1280, 2 * 2 * 14 * METHODS * 3
+    lime, slow, curves = 100 * PATTERNS, MASKS + 1280, 2 * 2 * 9 * METHODS * 2
     explained = lime + 40 * (slow + curves) + 5 * (4 * PATTERNS + 3 * slow)
     seconds = images * 0.01, passes * 0.1, 6 * 3 * 18_609 * 0.001, explained * 0.1
     assert line.startswith(f"cats_vs_dogs: {images:,} images; download 0.82 GB; ")
@@ -72,7 +72,7 @@ def test_an_estimate_counts_images_draws_and_bytes(here, estimated, edit_params,
 def test_the_pets_are_explained_and_trained_as_params_yaml_says(estimated, capsys):
     assert estimated("oxford_pet") is None
     line, total = capsys.readouterr().out.splitlines()
-    slow, curves = MASKS + 1280, 2 * 2 * 14 * (4 + 2 + 1) * 3  # the small project has two variants
+    slow, curves = MASKS + 1280, 2 * 2 * 9 * (4 + 2 + 1) * 2  # the small project has two variants
     explained = 6 * PATTERNS + 4 * (slow + curves) + 2 * (4 * PATTERNS + 3 * slow)
     assert line.startswith("oxford_pet: 7,349 images; download 0.81 GB; ")
     assert f"2 runs of 2 variants {2 * 5 * 3_680 * 0.001:.0f} s" in line

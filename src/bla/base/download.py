@@ -31,6 +31,8 @@ from tqdm import tqdm
 
 from bla.base.errors import BlaError
 
+LARGEST_RATIO = 20
+"""An archive whose files are more than this many times as large is refused (archives of images: up to three times)."""
 ATTEMPTS = 5
 """Attempts per address before the next address is tried."""
 BACKOFF = 1.0
@@ -42,7 +44,10 @@ HEADERS = {"User-Agent": "bla", "Accept-Encoding": "identity"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CHUNK = 1 << 18
 
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError)
+DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError),
+    *(RecursionError, OverflowError),  # names chained thousandfold, times beyond all dates
+)
 """What the archive modules raise for damaged bytes; they also raise some OSErrors that are not disk errors."""
 
 
@@ -231,24 +236,55 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _extract_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive, "r:*") as tar:
-        members = tar.getmembers()
+        members = _members(archive, tar)
         # a tar ends with two blocks of zeros; tarfile also stops, without an error, at a damaged header or a cut
         if tar.fileobj is None or tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError("it breaks off")
-        for member in members:
-            _check(archive, member.name, member.isreg() or member.isdir())
+        _check_all(archive, [(m.name, m.isdir(), m.isreg() and not m.issparse(), m.size) for m in members])
         for member in tqdm(members, f"unpacking {archive.name}", disable=None):
             tar.extract(member, folder, filter="data")
 
 
 def _extract_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as zipped:
+        members = []
         for member in zipped.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if packed on Windows
-            encrypted = member.flag_bits & 1
-            _check(archive, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR) and not encrypted)
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR) and not member.flag_bits & 1  # 1: encrypted
+            members.append((member.filename, member.is_dir(), plain, member.file_size))
+        _check_all(archive, members)
         for member in tqdm(zipped.infolist(), f"unpacking {archive.name}", disable=None):
             zipped.extract(member, folder)
+
+
+def _members(archive: Path, tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """The members of a tar, as far as they are not too large together."""
+    members, total = [], 0
+    for member in tar:
+        members.append(member)
+        total += member.size
+        _check_size(archive, total)
+    return members
+
+
+def _check_all(archive: Path, members: list[tuple[str, bool, bool, int]]) -> None:
+    """Raise BlaError unless all members (name, is a folder, is a plain file, size) are files and folders inside, each once."""
+    names: dict[str, str] = {}
+    _check_size(archive, sum(size for *_, size in members))
+    for name, is_folder, plain, _ in members:
+        _check(archive, name, plain or is_folder)
+        other = names.setdefault(name.rstrip("/").casefold(), name)
+        if not is_folder and (other is not name):
+            raise BlaError(f"{archive}: {name!r} is refused, because {other!r} has the same name on some systems")
+
+
+def _check_size(archive: Path, total: int) -> None:
+    """Raise BlaError if the unpacked files are larger than any archive of images."""
+    largest = LARGEST_RATIO * archive.stat().st_size + 10_000_000
+    if total > largest:
+        raise BlaError(
+            f"{archive}: more than {largest:,} bytes unpacked, {LARGEST_RATIO} times the archive; it is refused"
+        )
 
 
 def _check(archive: Path, name: str, plain: bool) -> None:

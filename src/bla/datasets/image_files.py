@@ -69,6 +69,7 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
     """The RGB pixels `[H, W, 3]` of a file, the SHA-256 of its bytes, and its treatment."""
     treatment = []
     try:
+        _refuse_pipe(path)
         data = path.read_bytes()
         if not data:
             raise ValueError("an empty file")
@@ -98,6 +99,12 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
         raise BlaError(f"{path}: not a readable image ({reason}); replace or remove the file") from error
 
 
+def _refuse_pipe(path: Path) -> None:
+    """Raise ValueError for a pipe, socket or device, of which reading might never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError("a pipe, socket or device")
+
+
 def resize_image(rgb: NDArray[np.uint8], size: int | tuple[int, int], resize: Resize) -> NDArray[np.uint8]:
     """Resize uint8 `[H, W, C]` to this size (a side, or height and width), computed in float and rounded to the nearest integer.
 
@@ -119,6 +126,7 @@ def load_mask(path: Path, size: int | tuple[int, int], masks: MaskFormat, of: tu
     or marks no object.
     """
     try:
+        _refuse_pipe(path)
         with Image.open(path, formats=["PNG"]) as image:
             whole = _marked(image, masks)
     except BlaError as error:

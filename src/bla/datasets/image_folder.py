@@ -8,6 +8,9 @@ lie in the folder itself and a hash of `<class>/<file>` decides the split, so it
 `masks`, the mask of `train/cat/1.jpg` is `masks/train/cat/1.png`, and that of `cat/1.jpg` is `masks/cat/1.png`.
 """
 
+import os
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bla.base.errors import BlaError
@@ -63,15 +66,31 @@ def class_names(folder: Path, splits: tuple[str, ...], others: tuple[str, ...] =
             raise BlaError(f"{place}: no such folder; images belong in {layout}")
         folders = [path for path in place.iterdir() if path.is_dir() and path.name not in others]
         classes_by_split.append(sorted(path.name for path in folders if path.name[0] != "."))
+        refuse_unreadable_names(place, classes_by_split[-1])
     if len(classes_by_split[0]) < 2:
         raise BlaError(f"{places[0]}: {len(classes_by_split[0])} class folders; a classifier needs at least two")
     only_in_one = sorted(set(classes_by_split[0]) ^ set(classes_by_split[-1]))
     if only_in_one:
+        refuse_unreadable_names(folder, only_in_one)
         names = ", ".join(only_in_one[:10]) + (", ..." if only_in_one[10:] else "")
         raise BlaError(
             f"{folder}: {' and '.join(splits)} must have the same class folders; only one of them has {names}"
         )
     return classes_by_split[0]
+
+
+def refuse_unreadable_names(place: Path, names: Sequence[str]) -> None:
+    """Raise BlaError for a name that is not UTF-8, and for two that look the same but are spelt with other code points."""
+    seen: dict[str, str] = {}
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise BlaError(f"{place}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from error
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            spelt = " and ".join(" ".join(f"U+{ord(letter):04X}" for letter in text) for text in (other, name))
+            raise BlaError(f"{place}: two names look the same, {name}, but are spelt {spelt}; rename one of them")
 
 
 def _images(folder: Path, place: str, classes: list[str]) -> Named:
@@ -83,6 +102,7 @@ def _images(folder: Path, place: str, classes: list[str]) -> Named:
     for label, name in enumerate(classes):
         class_folder = folder / place / name
         present = sorted(path.name for path in class_folder.iterdir() if path.name[0] != ".")
+        refuse_unreadable_names(class_folder, present)
         images = [file for file in present if PurePosixPath(file).suffix.lower() in FORMATS]
         if len(images) < len(present):
             others = ", ".join(sorted(set(present) - set(images)))

@@ -1,5 +1,7 @@
 """Work on many items in one process per core, for Python code that holds the GIL."""
 
+import contextlib
+import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,13 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     if workers <= 1:
         yield from map(work, items)
         return
-    # Ctrl-C reaches every process; one message is enough
-    with ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(workers, initializer=_begin) as pool:
         yield from pool.map(work, items)
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the parent, whose message is enough, and end when the parent ends (Linux)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent = 1  # PR_SET_PDEATHSIG
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").prctl(end_with_parent, signal.SIGTERM)

@@ -1,0 +1,113 @@
+"""Archives that would fill the disk, overwrite their own files or confuse the reader: refused, with nothing written."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+
+import pytest
+
+from bla.base.download import LARGEST_RATIO, unpack
+from bla.base.errors import BlaError
+
+ZEROS = 60_000_000
+
+
+def tar_of(path, members, mode="w:gz", **options):
+    """A tar of (name, content) members."""
+    with tarfile.open(path, mode, **options) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def zip_of(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in members:
+            zipped.writestr(name, content)
+    return path
+
+
+def claimed(path, size):
+    """A tar whose header claims a size that its data do not have."""
+    info = tarfile.TarInfo("large.bin")
+    info.size = size
+    path.write_bytes(gzip.compress(info.tobuf() + bytes(10240)))
+    return path
+
+
+def sparse(path):
+    """A GNU sparse member: a file of a terabyte with no data."""
+    info = tarfile.TarInfo("sparse.bin")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 0
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"%011o\0" % 2**32
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(bytes(header) + bytes(10240))
+    return path
+
+
+def chained(path):
+    """A thousand long-name headers, one after the other."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 5
+    path.write_bytes((name.tobuf(tarfile.GNU_FORMAT) + b"a.txt".ljust(512, b"\0")) * 3000 + bytes(10240))
+    return path
+
+
+def of_another_time(path, when):
+    info = tarfile.TarInfo("a.txt")
+    info.pax_headers = {"mtime": when}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info, io.BytesIO())
+    return path
+
+
+SAME, CASES = [("a.txt", b"1"), ("a.txt", b"2")], [("A/b.txt", b"1"), ("a/B.TXT", b"2")]
+CASES_OF = {
+    "tar bomb": (lambda folder: tar_of(folder / "x.tar.gz", [("zeros", bytes(ZEROS))]), f"{LARGEST_RATIO} times the archive"),
+    "zip bomb": (lambda folder: zip_of(folder / "x.zip", [("zeros", bytes(ZEROS))]), f"{LARGEST_RATIO} times the archive"),
+    "many small bombs": (
+        lambda folder: zip_of(folder / "x.zip", [(f"{n}", bytes(ZEROS // 20)) for n in range(20)]),
+        f"{LARGEST_RATIO} times the archive",
+    ),
+    "claimed size": (lambda folder: claimed(folder / "x.tar.gz", 10**9), f"{LARGEST_RATIO} times the archive"),
+    "sparse": (lambda folder: sparse(folder / "x.tar"), "refused"),
+    "same name, tar": (lambda folder: tar_of(folder / "x.tar", SAME, "w"), "'a.txt' is refused, because 'a.txt' has the same"),
+    "same name, zip": (lambda folder: zip_of(folder / "x.zip", SAME), "'a.txt' is refused, because 'a.txt' has the same"),
+    "same letters, tar": (lambda folder: tar_of(folder / "x.tar", CASES, "w"), "'a/B.TXT' is refused"),
+    "same letters, zip": (lambda folder: zip_of(folder / "x.zip", CASES), "'a/B.TXT' is refused"),
+    "chained names": (lambda folder: chained(folder / "x.tar"), "damaged archive"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(("make", "reason"), CASES_OF.values(), ids=CASES_OF.keys())
+def test_an_archive_that_would_do_harm_is_refused_and_nothing_is_written(make, reason, tmp_path):
+    archive = make(tmp_path)
+    with pytest.raises(BlaError) as error:
+        unpack(archive, tmp_path / "pets")
+    assert str(archive) in str(error.value)
+    assert reason in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]
+
+
+@pytest.mark.parametrize("when", ["1e300", "-1e300", "nan", "inf"])
+def test_a_time_beyond_all_dates_is_one_message_or_no_matter(when, tmp_path):
+    archive = of_another_time(tmp_path / "x.tar", when)
+    message = ""
+    try:
+        unpack(archive, tmp_path / "pets")
+    except BlaError as error:
+        message = str(error)
+    assert (tmp_path / "pets/a.txt").is_file() == (message == "")
+    assert not message or message.startswith(f"{archive}: damaged archive")
+
+
+def test_an_archive_of_text_that_compresses_well_is_unpacked(tmp_path):
+    members = [(f"{n}.txt", b"label,1\n" * 10_000) for n in range(50)]
+    unpack(tar_of(tmp_path / "x.tar.gz", members), tmp_path / "pets")
+    assert len(list((tmp_path / "pets").iterdir())) == 50

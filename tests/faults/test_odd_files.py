@@ -1,0 +1,129 @@
+"""Files that are none, names that cannot be read, numbers that are none, and tables that a spreadsheet would run."""
+
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bla.base.errors import BlaError
+from pipeline.artifacts.arrays import load_array
+from pipeline.artifacts.models import load_head, load_state
+from pipeline.artifacts.tables import load_table, save_table
+
+
+def socket_at(path):
+    with socket.socket(socket.AF_UNIX) as own:
+        here = Path.cwd()
+        os.chdir(path.parent)  # the address of a socket may be short only
+        own.bind(path.name)
+        os.chdir(here)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(os.mkfifo, "a pipe, socket or device"), (socket_at, "a pipe, socket or device"), (os.mkdir, "Is a directory")],
+    ids=["pipe", "socket", "folder"],
+)
+@pytest.mark.parametrize("place", ["train/dog/z.png", "masks/test/cat/0.png"])
+def test_something_that_is_no_file_is_named_and_nothing_waits_for_it(place, make, reason, photos, end_of):
+    (photos / place).unlink(missing_ok=True)
+    make(photos / place)
+    message = end_of("prepare", "photos")
+    if place.startswith("train"):  # the new image has no mask either
+        assert "1 of 9 masks are missing: masks/train/dog/z.png" in message
+        (photos / "masks" / place).write_bytes((photos / "masks/train/dog/0.png").read_bytes())
+        message = end_of("prepare", "photos")
+    missing = "1 of 8 masks are missing: masks/test/cat/0.png"
+    assert missing in message if place.startswith("masks") else f"{place}: " in message and reason in message
+    assert not list(Path("data/images").glob("photos/*.npy"))
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"caf\xe9"])
+def test_a_name_that_is_not_utf_8_is_shown_by_its_bytes(name, photos, end_of):
+    folder = Path(os.fsdecode(os.fsencode(photos / "train") + b"/" + name))
+    folder.mkdir()
+    assert f"the name {name!r} is not UTF-8; rename it" in end_of("prepare", "photos")
+    folder.rmdir()
+    Path(os.fsdecode(os.fsencode(photos / "train/cat") + b"/" + name + b".png")).write_bytes(b"x")
+    assert f"the name {name + b'.png'!r} is not UTF-8" in end_of("prepare", "photos")
+
+
+@pytest.mark.parametrize(("one", "other"), [("é", "e\u0301"), ("Å", "A\u030a"), ("ñu", "n\u0303u")])
+def test_names_that_look_the_same_are_shown_with_their_code_points(one, other, photos, end_of):
+    (photos / "train" / one).mkdir()
+    (photos / "test" / other).mkdir()
+    message = end_of("prepare", "photos")
+    assert "two names look the same" in message
+    assert f"U+{ord(one[0]):04X}" in message
+    assert f"U+{ord(other[1]):04X}" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_no_number_stops_the_stage_and_names_file_and_array(value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path, name, load in (
+        ("models/heads/d.safetensors", "head.bias", lambda: load_head("d")),
+        ("models/learned/d/bla.safetensors", "module.weight", lambda: load_state("d", "bla")),
+    ):
+        Path(path).parent.mkdir(parents=True)
+        arrays = {"head.weight": np.ones((2, 3, 4), np.float32), name: np.ones((2, 3), np.float32)}
+        arrays[name][1, 2] = value
+        save_file(arrays, path)
+        with pytest.raises(BlaError) as error:
+            load()
+        assert str(error.value).startswith(f"{path}: {name}: 1 of 6 numbers are NaN or infinite; delete it and run ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "file"), [("maps", "data/lime"), ("faithfulness", "data/maps")])
+def test_a_map_with_some_nan_is_damaged(stage, file, explained, end_of):
+    path = Path(file) / "painted_birds.safetensors"
+    arrays = load_file(path)
+    name = "maps" if stage == "maps" else "maps/bla_t"
+    arrays[name].reshape(-1)[3] = np.nan
+    save_file(arrays, path, {"levels": "a\nb"})
+    assert f"{path}: {name}: NaN or infinite numbers within a map; delete it" in end_of(stage, "painted_birds")
+
+
+def test_several_arrays_in_place_of_one_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", np.ones(3))
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    with pytest.raises(BlaError, match=r"a\.npy: holds several arrays"):
+        load_array(tmp_path / "a.npy")
+
+
+@pytest.mark.slow
+def test_too_little_memory_is_one_message(photos, here, process, message_of):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (2_500_000_000, 2_500_000_000))"
+    eat = f"{limit}\nimport pipeline.stages.prepare as p\np.load_settings = lambda: bytearray(10**10)"
+    message = message_of(process(here, "prepare", "photos", before=eat))
+    assert message.startswith("error in prepare photos: too little memory (")
+    assert message.endswith("and run again")
+
+
+FORMULAS = ["=cmd|' /C calc'!A0", "@SUM(1+1)", "+1+cmd", "-2+3", "\tx", "\r=1", "'=1", "''@x", "=", "-"]
+TEXTS = ["cat", "-1.5", "+2e-3", "'quoted", "a=b", "1", ""]
+
+
+def test_no_text_of_a_table_is_a_formula_and_all_are_read_back(tmp_path):
+    table = pd.DataFrame({"name": [*FORMULAS, *TEXTS], "value": np.arange(len(FORMULAS) + len(TEXTS)) - 3.5})
+    save_table(tmp_path / "t.csv", table)
+    raw = pd.read_csv(tmp_path / "t.csv", keep_default_na=False, dtype={"name": str}, lineterminator="\n")["name"]
+    assert all(text.startswith("'") for text in raw[: len(FORMULAS)])
+    assert raw[len(FORMULAS) :].tolist() == TEXTS
+    found = load_table(tmp_path / "t.csv", keep_default_na=False, dtype={"name": str})
+    assert found["name"].tolist() == table["name"].tolist()
+    assert found["value"].tolist() == table["value"].tolist()
+
+
+def test_class_folders_like_formulas_are_classes_like_any_other(photos, end_of):
+    for split in ("train", "test", "masks/train", "masks/test"):
+        (photos / split / "cat").rename(photos / split / "=cmd|x")
+        (photos / split / "dog").rename(photos / split / "@SUM(1)")
+    assert end_of("prepare", "photos") is None
+    assert load_table(Path("data/images/photos/classes.csv"))["name"].tolist() == ["=cmd|x", "@SUM(1)"]
+    assert "\n0,'=cmd|x\n1,'@SUM(1)\n" in Path("data/images/photos/classes.csv").read_text()
