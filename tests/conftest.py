@@ -53,6 +53,21 @@ SMALL = {
     "temperature_threshold.runs": 2,
     "abandoned_modules.datasets": ["painted_birds"],
     "abandoned_modules.runs": 2,
+    "abandoned_modules.variants": {
+        "concept_vector": {
+            "explanation": "concept_vector",
+            "head": "trained",
+            "temperature": 0.1,
+            "activation": "linear",
+        },
+        "concept_vector_relu": {
+            "explanation": "concept_vector",
+            "head": "trained",
+            "temperature": 0.1,
+            "activation": "relu",
+        },
+        "pointwise": {"explanation": "pointwise", "head": "trained", "temperature": 0.1},
+    },
     "small_cnn.images": 100,
     "small_cnn.training.epochs": 1,
     "small_cnn.runs": 2,

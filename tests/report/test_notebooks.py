@@ -1,5 +1,8 @@
 """Notebooks become self-contained pages, or one clear message."""
 
+import json
+import os
+import subprocess
 import sys
 
 import nbformat
@@ -90,3 +93,43 @@ def test_an_error_in_a_notebook_is_one_message_and_keeps_the_old_page(notebook, 
     with pytest.raises(BlaError, match=r"n\.ipynb: ZeroDivisionError in cell \d"):
         reports.main()
     assert (tmp_path / "reports/html/n.html").read_text() == "old"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trap", ["profile", "startup file", "kernel", "PYTHONSTARTUP"])
+def test_settings_of_the_user_s_jupyter_change_no_page(trap, notebook, tmp_path, monkeypatch):
+    """A profile and a start-up file that change pandas' digits, and a kernel that does not start."""
+    path = notebook("datasets = []\nvariants = []", "import pandas as pd\npd.Series([1 / 3, 2.0])")
+    home, precision = tmp_path / "home", "import pandas\npandas.set_option('display.precision', 1)\n"
+    (home / "profile_default/startup").mkdir(parents=True)
+    (home / "kernels/python3").mkdir(parents=True)
+    if trap == "profile":
+        (home / "profile_default/ipython_config.py").write_text(f"c = get_config()\nc.InteractiveShellApp.exec_lines = {precision.splitlines()!r}")  # fmt: skip
+        monkeypatch.setenv("IPYTHONDIR", str(home))
+    elif trap == "startup file":
+        (home / "profile_default/startup/00.py").write_text(precision)
+        monkeypatch.setenv("IPYTHONDIR", str(home))
+    elif trap == "kernel":
+        (home / "kernels/python3/kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))  # fmt: skip
+        monkeypatch.setenv("JUPYTER_PATH", str(home))
+    else:
+        (home / "start.py").write_text(precision)
+        monkeypatch.setenv("PYTHONSTARTUP", str(home / "start.py"))
+    assert "0.333333" in render(path, GIVEN, tmp_path / "work", [])
+
+
+@pytest.mark.parametrize("line", ["text.usetex: True", "axes.facecolor: black", "font.size: 40", "not a setting"])
+def test_a_matplotlibrc_of_the_user_changes_no_picture(line, tmp_path):
+    draw = (
+        "import sys, pathlib; from bla.plotting.style import save_figure; import matplotlib.pyplot as plt\n"
+        "figure, axis = plt.subplots(figsize=(1, 1)); axis.plot([1, 2]); axis.set_title('a_b')\n"
+        "save_figure(figure, pathlib.Path(sys.argv[1]), 'png')"
+    )
+    (tmp_path / "matplotlibrc").write_text(line)
+    pictures = []
+    for place in (tmp_path, None):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | ({"MATPLOTLIBRC": str(place)} if place else {})  # fmt: skip
+        target = tmp_path / f"{len(pictures)}.png"
+        subprocess.run([sys.executable, "-c", draw, target], env=environment, check=True, capture_output=True)
+        pictures.append(target.read_bytes())
+    assert pictures[0] == pictures[1]
