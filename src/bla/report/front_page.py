@@ -41,7 +41,7 @@ def front_page(
     titles = dict(zip(table2["method"], table2["title"], strict=True))
     two, departing = table_two_layout(table2, titles), departures_note(table2, titles)
     links = "".join(f'<li><a href="{name}.html">{html.escape(REPORTS.get(name, name))}</a></li>' for name in reports)
-    first = f"What each column keeps of four test images of {datasets[0]}, and what it predicts from that"
+    first = f"What each column keeps of some test images of {datasets[0]}, and what it predicts from that"
     body = f"""<h1>Bounded logit attention, reproduced</h1>
 <p>{html.escape(METHOD)}</p>
 <div class="large">{_picture(pictures["overview"], first)}</div>
