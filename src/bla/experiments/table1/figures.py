@@ -60,7 +60,7 @@ def figure_three(runs: pd.DataFrame) -> Figure:
                 axis.annotate("BL", (1, median), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points", va="center", color="0.25")  # fmt: skip
                 count = runs_of_dataset.groupby("column").size().min()
                 axis.set(xlabel="", ylabel=label, title=f"{dataset} (n = {count} runs)")
-                axis.set_xticks(range(len(order)), [fill(name, 8) for name in order])
+                axis.set_xticks(range(len(order)), [fill(name, 8, break_long_words=False) for name in order])
     return figure
 
 
