@@ -31,11 +31,12 @@ def main() -> None:
         parts.append(answers(asked, settings.statistics.alpha).assign(dataset=dataset))
     table = pd.concat(parts)[["dataset", *ANSWERS]]
     save_table(TABLES / "what_the_method_does.csv", table)
-    shown = table[SHOWN].astype({"n_runs": "Int64", "n_images": "Int64"})
+    shown = table[SHOWN].fillna({"numbers": ""}).astype({"n_runs": "Int64", "n_images": "Int64"})
     shown["difference"] = [
         "" if np.isnan(mean) else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         for mean, low, high in table[["difference", "low", "high"]].to_numpy(float)
     ]
+    shown = shown.astype({"n_runs": "str", "n_images": "str"}).replace("<NA>", "")
     shown["p_holm"] = ["" if pd.isna(p) else f"{p:.2g}" for p in shown["p_holm"]]
     save_text(TABLES / "what_the_method_does.md", shown.to_markdown(index=False, disable_numparse=True) + "\n")
     print(table[["dataset", "question", "answer"]].to_string(index=False))
