@@ -239,7 +239,8 @@ def test_the_paper_explains_all_test_images_by_lime():
 
 
 def test_the_settings_of_the_abandoned_modules_are_compared(settings):
-    shipped = settings.abandoned_modules.variants
+    vector = ConceptVector(explanation="concept_vector", head="trained", temperature=0.1, activation="linear")
+    shipped = settings.abandoned_modules.variants | {"concept_vector": vector}
     assert abandoned_departures(shipped) == {key: [] for key in shipped}
     hot = {
         "hot": replace(shipped["pointwise"], temperature=3.7),
