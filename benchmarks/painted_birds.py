@@ -26,8 +26,8 @@ from bla.networks.backbones import extract, fold_batch_norm, load_backbone
 from bla.networks.packaged import packaged_weights
 from pipeline.run.environment import WORK, choose_device
 
-DIFFICULTIES = [((0.20, 0.34), 6), ((0.26, 0.42), 6), ((0.32, 0.50), 6), ((0.32, 0.50), 3), ((0.40, 0.60), 3)]
-LEARNING_RATES = (0.001, 0.003, 0.01)
+DIFFICULTIES = [((0.32, 0.50), 3), ((0.36, 0.54), 3), ((0.40, 0.60), 3), ((0.40, 0.60), 1)]
+LEARNING_RATES = (0.003, 0.01, 0.03)
 ENOUGH = 0.8
 SEEDS = range(5)
 LITE0 = Backbone(

@@ -187,7 +187,10 @@ def _bird_in_place(scene: Scene) -> dict[str, list[Shape]]:
     rng, side = scene.draws("pose"), scene.spec.image_size * FINE
     length = side * rng.uniform(*scene.spec.bird_size) / 0.8  # most birds are 0.8 of their nominal length
     turn, mirrored = rng.uniform(-20, 20), rng.random() < 0.5
-    at = tuple(rng.uniform(0.55 * length, side - 0.55 * length, 2))
+    margin = length * np.array([0.55, 0.42])
+    at = rng.uniform(margin, side - margin)
+    axis = rng.integers(2)  # next to one of the four sides, so that a map of the centre does not find the bird
+    at[axis] = (margin[axis], side - margin[axis])[rng.integers(2)]
     placed: dict[str, list[Shape]] = {}
     for part, shapes in bird(scene.kinds).items():
         rng = scene.draws(part)
@@ -195,7 +198,7 @@ def _bird_in_place(scene: Scene) -> dict[str, list[Shape]]:
         placed[part] = []
         for colour, points in shapes:
             rng.bit_generator.state = shade
-            placed[part].append((_shaded(colour, rng), _placed(points, length, turn, mirrored, at)))
+            placed[part].append((_shaded(colour, rng), _placed(points, length, turn, mirrored, (at[0], at[1]))))
     return placed
 
 
