@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 
 from bla.base.errors import BlaError
 from pipeline.run.environment import WORK, choose_device, hint_for_temporary_copy, wanted_device
+from pipeline.run.progress import PROVENANCE, progress
 
 STAGES = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glob("[!_]*.py"))
 
@@ -68,6 +69,8 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
             expected = " ".join(map(str, signature.parameters)).upper()
             raise BlaError(f"usage: python -m pipeline {name} {expected}") from error
         wanted_device()
+        if place := progress(name, words):
+            print(place, flush=True)
         main(*words)
         _record(name, words, time.perf_counter() - started)
     except BlaError as error:
@@ -151,5 +154,5 @@ def _record(name: str, words: list[str], seconds: float) -> None:
         precision = "float16" if device.type == "cuda" else "float32"
         record |= {"device": str(device), "threads": torch.get_num_threads(), "forward_passes": precision}
     WORK.mkdir(exist_ok=True)
-    with (WORK / "provenance.jsonl").open("a") as file:
+    with PROVENANCE.open("a") as file:
         file.write(json.dumps(record) + "\n")
