@@ -1,5 +1,6 @@
 """Writing of images, labels, masks, manifest and boxes in data/images/DATASET/ by the stage `prepare`."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from bla.base.atomic import save_array
 from bla.datasets import Listing, Split, SplitName, label_array, scale_boxes
 from bla.runtime.cache import settle_store
-from pipeline.artifacts.images import IMAGES
+from pipeline.artifacts.images import IMAGES, load_images
 from pipeline.artifacts.tables import save_table
 
 EDGES = ["left", "top", "right", "bottom"]
@@ -26,7 +27,8 @@ def save_drawn(dataset: str, split: SplitName, data: Split) -> Written:
     (IMAGES / dataset / f"{split}_masks.npy").unlink(missing_ok=True)  # of an earlier dataset of this name
     if data.masks is not None:
         save_array(IMAGES / dataset / f"{split}_masks.npy", data.masks)
-    return _manifest(split, data.labels.tolist(), data.sources, data.sha256, data.treatment), pd.DataFrame()
+    manifest = _manifest(dataset, split, data.labels.tolist(), data.sources, data.sha256, data.treatment)
+    return manifest, pd.DataFrame()
 
 
 def save_read(
@@ -43,7 +45,7 @@ def save_read(
     boxes = pd.DataFrame(scale_boxes(files, np.array(shapes, np.int32), size), columns=["image", *EDGES])
     boxes.insert(0, "split", split)
     shown = [" ".join(map(str, f.label)) if isinstance(f.label, tuple) else f.label for f in files]
-    manifest = _manifest(split, shown, [f.name for f in files], hashes, treatments)
+    manifest = _manifest(dataset, split, shown, [f.name for f in files], hashes, treatments)
     return manifest, boxes
 
 
@@ -55,14 +57,14 @@ def save_tables_of(dataset: str, classes: list[str], mask_names: Sequence[str], 
         (IMAGES / dataset / "masks.csv").unlink(missing_ok=True)
     save_table(IMAGES / dataset / "classes.csv", pd.DataFrame({"label": range(len(classes)), "name": classes}))
     manifest = pd.concat(manifest for manifest, _ in written)
-    manifest["in_both_splits"] = manifest.groupby("sha256")["split"].transform("nunique") > 1
+    manifest["in_both_splits"] = manifest.groupby("pixels_sha256")["split"].transform("nunique") > 1
     save_table(IMAGES / dataset / "manifest.csv", manifest)
     boxes = pd.concat(boxes for _, boxes in written)
     if len(boxes):
         save_table(IMAGES / dataset / "boxes.csv", boxes)
     else:  # of an earlier dataset of this name, with boxes
         (IMAGES / dataset / "boxes.csv").unlink(missing_ok=True)
-    if shared := manifest.loc[manifest["in_both_splits"], "sha256"].nunique():
+    if shared := manifest.loc[manifest["in_both_splits"], "pixels_sha256"].nunique():
         print(f"{dataset}: {shared} photographs are in both splits (column in_both_splits of manifest.csv)")
     for manifest, _ in written:
         treated = Counter(treatment for treatment in manifest["treatment"] if treatment)
@@ -71,6 +73,15 @@ def save_tables_of(dataset: str, classes: list[str], mask_names: Sequence[str], 
 
 
 def _manifest(
-    split: str, labels: Sequence[int | str], sources: Sequence[str], hashes: Sequence[str], treatments: Sequence[str]
+    dataset: str,
+    split: str,
+    labels: Sequence[int | str],
+    sources: Sequence[str],
+    hashes: Sequence[str],
+    treatments: Sequence[str],
 ) -> pd.DataFrame:
-    return pd.DataFrame({"split": split, "label": labels, "source": sources, "sha256": hashes, "treatment": treatments})
+    """A row per image. `pixels_sha256` is the hash of its prepared pixels, which a file that was saved again shares."""
+    images = load_images(dataset, split)
+    pixels = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    columns = {"label": labels, "source": sources, "sha256": hashes, "pixels_sha256": pixels, "treatment": treatments}
+    return pd.DataFrame({"split": split, **columns})

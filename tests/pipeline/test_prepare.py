@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from bla.datasets import ImageFile, Listing, image_folder
 from bla.datasets.image_files import load_image, load_mask
@@ -39,6 +42,9 @@ def test_a_folder_of_images_becomes_arrays_and_a_manifest(photos, end_of, capsys
     }
     expected |= {
         "sha256": hashes,
+        "pixels_sha256": [
+            hashlib.sha256(load_image(photos / name, 32, "bilinear").tobytes()).hexdigest() for name in sources
+        ],
         "treatment": ["grey" if name == "train/cat/0.png" else "" for name in sources],
         "in_both_splits": [False] * 8,
     }
@@ -114,10 +120,45 @@ def test_validation_birds_are_painted_for_themselves(here, end_of, edit_params):
     assert not validation & (train | test)
 
 
-def test_a_photograph_in_both_splits_is_counted_and_marked(photos, here, end_of, capsys):
+def _copied(source, target):
+    target.write_bytes(source.read_bytes())
+
+
+def _compressed_otherwise(source, target):
+    Image.open(source).save(target, compress_level=0)
+
+
+def _with_a_comment(source, target):
+    text = PngInfo()
+    text.add_text("Comment", "saved again")
+    Image.open(source).save(target, pnginfo=text)
+
+
+def _with_an_opaque_alpha(source, target):
+    Image.open(source).convert("RGBA").save(target)
+
+
+def _in_another_format(source, target):
+    Image.open(source).save(target, "BMP")
+
+
+def _with_a_changed_corner(source, target):
+    pixels = np.array(Image.open(source))
+    pixels[:4, :4] ^= 128
+    Image.fromarray(pixels).save(target)
+
+
+@pytest.mark.parametrize("again", [_copied, _compressed_otherwise, _with_a_comment, _with_an_opaque_alpha, _in_another_format])  # fmt: skip
+def test_a_photograph_in_both_splits_is_counted_and_marked(again, photos, here, end_of, capsys):
     for name in ("test/cat/0.png", "test/dog/0.png"):
-        (photos / name).write_bytes((photos / "train/dog/1.png").read_bytes())
+        again(photos / "train/dog/1.png", photos / name)
     assert end_of("prepare", "photos") is None
     assert "photos: 1 photographs are in both splits" in capsys.readouterr().out
     manifest = pd.read_csv(OUTPUT / "manifest.csv")
     assert manifest.loc[manifest["in_both_splits"], "source"].tolist() == ["train/dog/1.png", *SOURCES["test"]]
+
+
+def test_a_photograph_that_was_changed_is_another_one(photos, here, end_of):
+    _with_a_changed_corner(photos / "train/dog/1.png", photos / "test/cat/0.png")
+    assert end_of("prepare", "photos") is None
+    assert not pd.read_csv(OUTPUT / "manifest.csv")["in_both_splits"].any()
