@@ -304,16 +304,18 @@ def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
 
     `points` is the table of `mean_cascade`; `cells` is the number of cells of a map. Thick bars are the standard
     deviation over random classifiers, where there are several. Levels that were not measured, of slow methods or with
-    only constant maps, interrupt a line.
+    only constant maps, interrupt a line. The legend says which methods have fewer images.
     """
     look = looks(methods)
     layers = points.drop_duplicates("level").sort_values("level")
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         figure, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
         for method, line in points.groupby("method", sort=False):
-            line = line.set_index("level").reindex(layers["level"])
-            axis.errorbar(line.index, line["mean"], yerr=line["standard_error"], marker="o", markersize=4, elinewidth=0.7, **look[str(method)])  # fmt: skip
-            axis.errorbar(line.index, line["mean"], yerr=line["deviation_draws"], fmt="none", elinewidth=4, alpha=0.35, ecolor=look[str(method)]["color"])  # fmt: skip
+            line, of_method = line.set_index("level").reindex(layers["level"]), look[str(method)]
+            if (images := line["n"].max()) < points["n"].max():
+                of_method = of_method | {"label": f"{of_method['label']} ({images:.0f} images)"}
+            axis.errorbar(line.index, line["mean"], yerr=line["standard_error"], marker="o", markersize=4, elinewidth=0.7, **of_method)  # fmt: skip
+            axis.errorbar(line.index, line["mean"], yerr=line["deviation_draws"], fmt="none", elinewidth=4, alpha=0.35, ecolor=of_method["color"])  # fmt: skip
         axis.set_xticks(layers["level"], layers["layer"], rotation=30, ha="right")
         by_chance = (2 / np.pi / (cells - 1)) ** 0.5  # mean of |N(0, 1 / (n - 1))|
         axis.axhline(by_chance, color="0.25", linewidth=1, linestyle=(0, (1, 2)), label="unrelated maps, expected")
@@ -321,7 +323,7 @@ def cascade(points: pd.DataFrame, methods: pd.DataFrame, cells: int) -> Figure:
             ylim=(0, None),
             xlabel="random from the head down to this layer",
             ylabel="Spearman's |ρ| with the original map",
-            title=f"mean ± standard error over images (n = {_range(points['n'])}); thick: deviation over {points['draws'].max()} random classifiers; lower is better",
+            title=f"mean ± standard error over {points['n'].max()} images; thick: deviation over {points['draws'].max()} random classifiers; lower is better",
         )
         figure.legend(loc="outside right center")
     return figure
