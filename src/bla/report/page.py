@@ -42,8 +42,10 @@ pre { white-space: pre-wrap } details summary { cursor: pointer }
 td.yes { background: var(--yes) } td.no { background: var(--no) } td.inconclusive, td.open { background: var(--open) }
 @media (max-width: 700px) { .scroll::before { display: block } .scroll table { min-width: 45rem } .scroll.narrow table {
   min-width: 30rem } h1 { font-size: 1.5rem } }
-@media print { nav, .scroll::before { display: none } .scroll { overflow: visible; border: 0 } table { font-size: 8pt }
-  body { max-width: none; background: #fff; color: #000 } img { break-inside: avoid } }
+@media print { :root { --ink: #000; --paper: #fff; --line: #d8d8d4; --soft: #f3f3ef; --yes: #d3e5f5; --no: #f9dcc4; --open: #eee }
+  nav, .scroll::before { display: none } .scroll { overflow: visible; border: 0 } table { font-size: 8pt }
+  body { max-width: none } img, tr { break-inside: avoid } h1, h2, h3 { break-after: avoid }
+  .large img { width: auto; max-height: 65vh } }
 """
 
 
