@@ -1,11 +1,10 @@
-"""Results of all runs on the test images: tables, values per run and image, loss curves, and maps of run 0."""
+"""Results of all runs on the test images: tables, values per run and image, and loss curves."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from bla.base.atomic import replacing
@@ -13,7 +12,6 @@ from bla.base.specs import BoundedLogits, NoExplanation, Variant
 from bla.experiments.runs import SIZE_QUANTILES, Column, table_of_runs
 from bla.inference.paired import standard_error
 from pipeline.artifacts.arrays import load_arrays
-from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.tables import load_table, save_table
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 EVALUATION = Path("data/evaluation")
 CURVES = Path("reports/curves")
 FRONT = ["dataset", "variant", "run", "seed", "n_images", "n_classes", "correct", "accuracy", "loss"]
-EXPLAINED = ["soft_accuracy", "soft_loss", "explanation_size"]
+EXPLAINED = ["soft_accuracy", "soft_loss", "n_cells", "explanation_size"]
 EXPLAINED += [f"explanation_size_q{round(100 * q):02d}" for q in SIZE_QUANTILES]
 EXPLAINED += ["effective_cells", "share_without_weight"]
 
@@ -30,17 +28,13 @@ EXPLAINED += ["effective_cells", "share_without_weight"]
 def save_results(
     dataset: str, variant: str, spec: Variant, seeds: list[int], trained: "Trained", result: "Evaluation"
 ) -> None:
-    """Write a column's results: a table with a row per run, arrays with a value per run and image, and the loss curve.
-
-    Maps `[N, n]` are saved for run 0 only, to draw them.
-    """
+    """Write a column's results: a table with a row per run, arrays with a value per run and image, and the loss curve."""
     runs = table_of_runs(result).assign(dataset=dataset, variant=variant, seed=seeds)
     runs["n_classes"] = trained.head.weight.shape[1]
     arrays = {"correct": result.correct.numpy(), "loss": result.loss.numpy()}
     if explained := result.explained:
+        runs["n_cells"] = explained.hard.shape[2]
         arrays["size"] = explained.hard.sum(dim=2).numpy().astype(np.int16)
-        maps = {"logits": explained.logits, "soft": explained.soft, "hard": explained.hard}
-        arrays |= {name: values[0].numpy() for name, values in maps.items()}
     columns = FRONT if isinstance(spec, NoExplanation) else FRONT + EXPLAINED
     columns = columns + ["share_never_at_bound"] * isinstance(spec, BoundedLogits)  # only these logits have a bound
     save_table(EVALUATION / dataset / f"{variant}.csv", runs[columns])
@@ -63,9 +57,3 @@ def load_column(dataset: str, variant: str) -> Column:
     """The per-image results of a column, all runs."""
     arrays = load_arrays(EVALUATION / dataset / f"{variant}.safetensors")
     return Column(arrays["correct"], arrays["loss"].astype(np.float64), arrays.get("size"))
-
-
-def load_variant_maps(dataset: str, variant: str) -> list[NDArray[np.float64]]:
-    """Logits, soft weights and hard explanation (0 or 1) of run 0 on the test images, `[N, h, w]` each."""
-    arrays, grid = load_arrays(EVALUATION / dataset / f"{variant}.safetensors"), load_grid(dataset)
-    return [arrays[name].reshape(-1, *grid).astype(np.float64) for name in ("logits", "soft", "hard")]

@@ -1,4 +1,6 @@
-"""What each column of Table 1 predicts for some test images, in run 0."""
+"""What each column of Table 1 keeps of some test images, and predicts from it, in the run `faithfulness.run`."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -6,30 +8,53 @@ from numpy.typing import NDArray
 
 from bla.base.specs import NoExplanation, Variant
 from bla.experiments.explanations.figures import Predictions
-from bla.method.evaluation import scores_on_hard_explanation
-from bla.method.modules import Head, Module
+from bla.method.evaluation import evaluate, scores_on_hard_explanation
+from bla.method.modules import Head, Module, Trained
 from bla.method.scores import correct, probabilities, scores_of
-from pipeline.artifacts.features import load_features
+from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import captions
 from pipeline.artifacts.models import load_head, load_variant
 from pipeline.run.settings import Settings
 
+Maps = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Logits, soft weights and hard explanation (0 or 1), `[M, h, w]` each."""
 
-def predictions_of(dataset: str, settings: Settings, numbers: NDArray[np.int64]) -> dict[str, Predictions]:
+
+def maps_of(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[str, Maps]:
+    """By variant, the explanations of these test images."""
+    features, labels = (values[torch.as_tensor(numbers)] for values in load_features(dataset, "test"))
+    run, grid, found = settings.faithfulness.run, load_grid(dataset), dict[str, Maps]()
+    for key in settings.variants:
+        variant, head, module = load_variant(dataset, key, settings)
+        trained = Trained(_of_run(head, run), module.run(run), torch.zeros(1, 1))
+        explained = evaluate(
+            features, labels, variant, trained, [derive_seed(settings.seed, dataset, key, run)]
+        ).explained
+        assert explained is not None
+        values = (explained.logits, explained.soft, explained.hard)
+        logits, soft, hard = (of_runs[0].double().numpy().reshape(-1, *grid) for of_runs in values)
+        found[key] = logits, soft, hard
+    return found
+
+
+def predictions_of(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[str, Predictions]:
     """By column, BL first: the most probable class of each image as a caption, its probability, and whether it is right."""
-    features, labels = load_features(dataset, "test")
-    chosen = torch.from_numpy(np.asarray(numbers))
-    features, labels = features[chosen].float(), labels[chosen]
+    features, labels = (values[torch.as_tensor(numbers)] for values in load_features(dataset, "test"))
     columns: dict[str, tuple[Variant, Head, Module | None]] = {
         "bl": (NoExplanation(explanation="none"), load_head(dataset), None),
         **{key: load_variant(dataset, key, settings) for key in settings.variants},
     }
-    names = [name.replace("\n", " ") for name in captions(dataset)]
+    names, run = [name.replace("\n", " ") for name in captions(dataset)], settings.faithfulness.run
     found: dict[str, Predictions] = {}
     for key, (variant, head, module) in columns.items():
-        of_run = Head(head.weight[:1], head.bias[:1]), None if module is None else module.run(0)
-        scores = scores_on_hard_explanation(features, variant, *of_run)
+        of_run = _of_run(head, run), None if module is None else module.run(run)
+        scores = scores_on_hard_explanation(features.float(), variant, *of_run)
         probable, classes = probabilities(scores[0], scores_of(labels)).max(dim=1)
         right = correct(scores, labels)[0].numpy()
         found[key] = [names[number] for number in classes.tolist()], probable.double().numpy(), right
     return found
+
+
+def _of_run(head: Head, run: int) -> Head:
+    return Head(head.weight[run : run + 1], head.bias[run : run + 1])

@@ -36,7 +36,7 @@ def main() -> None:
     claims = load_table(TABLES / "claims.csv", dtype=texts).fillna(dict.fromkeys(texts, ""))
     pictures = {"overview": FIGURES / f"overview_{settings.datasets[0]}.png"}
     pictures |= {name: FIGURES / f"{name}.png" for name in ("table1", "figure3")}
-    parts = table1, table2, claims, answers, pictures, settings.reports, settings.statistics.alpha
-    save_text(HTML / "index.html", front_page(*parts))
+    parts = table1, table2, claims, answers, pictures, settings.reports
+    save_text(HTML / "index.html", front_page(*parts, settings.statistics.alpha, settings.faithfulness.run))
     for path in set(HTML.glob("*.html")) - {HTML / f"{name}.html" for name in (*settings.reports, "index")}:
         path.unlink()  # of reports that are no longer rendered

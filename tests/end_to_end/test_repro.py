@@ -125,6 +125,7 @@ def test_runs_csv_has_one_row_per_run_and_table_one_averages_them(project):
         "loss",
         "soft_accuracy",
         "soft_loss",
+        "n_cells",
         "explanation_size",
     }
     assert expected <= set(runs)

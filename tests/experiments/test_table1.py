@@ -14,7 +14,15 @@ from bla.plotting.style import save_figure
 PUBLISHED = pd.read_csv(Path(__file__).parents[2] / "data/published_values.csv")
 RUNS = pd.DataFrame(
     [
-        {"dataset": "d", "variant": v, "run": r, "accuracy": a + r / 100, "loss": 1 - a, "explanation_size": s}
+        {
+            "dataset": "d",
+            "variant": v,
+            "run": r,
+            "accuracy": a + r / 100,
+            "loss": 1 - a,
+            "n_cells": 49,
+            "explanation_size": s,
+        }
         for v, a, s in (("bl", 0.9, None), ("bla", 0.8, 7.0), ("bla_hot", 0.7, 8.0))
         for r in (0, 2)
     ]
@@ -63,6 +71,26 @@ TESTS = pd.DataFrame(
 
 def rows(kind: str = "image_folder") -> pd.DataFrame:
     return table_one(RUNS, TESTS, {"d": kind}, PUBLISHED, 0.05, {}, {}).set_index(["variant", "measure"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "text"),
+    [
+        ([7.0, 9.0], 0, None),
+        ([49.0, 9.0], 1, "explain nothing: 1 of 2 runs of BLA on d."),
+        ([49.0, 49.0], 2, "explain nothing: 2 of 2 runs of BLA on d."),
+        ([48.998, 9.0], 0, None),  # one image of 500 lacks a cell
+    ],
+)
+def test_runs_whose_module_keeps_every_cell_are_counted(sizes, count, text):
+    runs = RUNS.copy()
+    runs.loc[runs["variant"] == "bla", "explanation_size"] = sizes
+    table = table_one(runs, TESTS, {"d": "image_folder"}, PUBLISHED, 0.05, {}, {})
+    found = table.set_index(["variant", "measure"])["runs_that_keep_all"]
+    assert found["bla", "explanation_size"] == count
+    assert np.isnan(found["bla", "accuracy"])
+    assert ("explain nothing" in note(table, 0.05)) == bool(text)
+    assert (text or "") in note(table, 0.05)
 
 
 def test_means_and_standard_errors_by_hand():

@@ -1,6 +1,7 @@
 """The front page: the answers, tables, claims, embedded pictures, and links to the reports."""
 
 import base64
+import re
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,13 @@ def page(tmp_path_factory):
         for v, mark in (("bl", np.nan), ("bla", "†"))  # an empty mark, as pandas reads it from the CSV
         for m in ("accuracy", "loss", "explanation_size")
     ]
-    empty = {"paper": np.nan, "paper_standard_error": np.nan, "z": np.nan, "departures": np.nan}
+    empty = {
+        "runs_that_keep_all": np.nan,
+        "paper": np.nan,
+        "paper_standard_error": np.nan,
+        "z": np.nan,
+        "departures": np.nan,
+    }
     table1 = pd.DataFrame(rows).assign(**empty)
     table2 = pd.DataFrame(
         [{"dataset": "d", "method": "cam", "title": "CAM", "n_images": 9, "mean": 0.5, "standard_error": 0.1} | empty]
@@ -56,7 +63,7 @@ def page(tmp_path_factory):
     for name in ("overview", "table1", "figure3"):
         pictures[name] = folder / f"{name}.png"
         pictures[name].write_bytes(PNG + name.encode())
-    return front_page(table1, table2, CLAIMS, answers, pictures, ["table1", "my_own"], 0.05)
+    return front_page(table1, table2, CLAIMS, answers, pictures, ["table1", "my_own"], 0.05, 3)
 
 
 def test_the_page_has_the_tables_with_marks_and_without_nan(page):
@@ -80,7 +87,9 @@ def test_claims_are_a_matrix_whose_cells_open_to_their_tests(page):
 
 
 def test_the_summary_names_claims_by_their_answers():
-    text = summary(CLAIMS, ["d"])
+    linked = summary(CLAIMS, ["d"])
+    assert '<a href="#claim-1" title="BLA beats &lt;L2X-F&gt;">1</a>' in linked
+    text = re.sub("<[^>]*>", "", linked)
     assert "On d, of the paper's claims, do not hold: 2; get different answers from different tests: 1; cannot be told: 3." in text  # fmt: skip
     assert "no claim is reproduced or refuted here" in text
     judged = summary(

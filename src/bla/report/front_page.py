@@ -29,10 +29,11 @@ def front_page(
     pictures: Mapping[str, Path],
     reports: Sequence[str],
     alpha: float,
+    run: int,
 ) -> str:
     """The page as HTML, self-contained except for the linked reports.
 
-    `answers` is the table of the stage `what_the_method_does`; `pictures` are PNG files: `overview`, `table1` and
+    `run` is the run of the pictures; `answers` is the table of the stage `what_the_method_does`; `pictures` are PNG files: `overview`, `table1` and
     `figure3`.
     """
     datasets = list(dict.fromkeys(table1["dataset"]))
@@ -45,11 +46,11 @@ def front_page(
     body = f"""<h1>Bounded logit attention, reproduced</h1>
 <p>{html.escape(METHOD)}</p>
 <div class="large">{_picture(pictures["overview"], first)}</div>
-<p><small>{html.escape(first)} (run 0): predicted class and its probability, in bold where it is right. Baumhauer,
+<p><small>{html.escape(first)} (run {run}): predicted class and its probability, in bold where it is right. Baumhauer,
 Slijepcevic and Zeppelzauer, <em>Bounded logit attention: Learning to explain image classifiers</em>, arXiv 2105.14824.
 Every number on this page was written by <code>dvc repro</code>.</small></p>
 <h2>What the method does here</h2>
-<p>{html.escape(summary(claims, datasets))}</p>
+<p>{summary(claims, datasets)}</p>
 {with_scrolling(_answers(answers))}
 <p><small>Yes or no: Holm's corrected p of a Wilcoxon signed-rank test over runs is below {alpha:g}, and the 95 %
 interval of the difference over runs and images excludes 0; otherwise inconclusive. Numbers are means ± standard errors
@@ -72,14 +73,16 @@ patterns, is the ceiling.{html.escape(departing)}</small></p>
 
 
 def summary(claims: pd.DataFrame, datasets: Sequence[str]) -> str:
-    """In words, which claims hold, which do not, and which cannot be told, on each dataset and with a verdict."""
+    """As HTML, which claims hold, which do not, and which cannot be told, on each dataset; numbers lead to their rows."""
+    texts = claims.groupby("claim")["text"].first().str.partition(":")[0]
     sentences = []
     for dataset in datasets:
         by_answer: dict[str, list[str]] = {"yes": [], "no": [], "mixed": [], "inconclusive": []}
         for number, rows in claims[claims["dataset"] == dataset].groupby("claim"):
             told = set(rows["holds_here"]) - {""}
             if told:
-                by_answer[told.pop() if len(told) == 1 else "mixed"].append(str(number))
+                link = f'<a href="#claim-{number}" title="{html.escape(texts[number])}">{number}</a>'
+                by_answer[told.pop() if len(told) == 1 else "mixed"].append(link)
         parts = [
             f"{words} {', '.join(by_answer[answer])}"
             for answer, words in (
@@ -91,7 +94,7 @@ def summary(claims: pd.DataFrame, datasets: Sequence[str]) -> str:
             if by_answer[answer]
         ]
         if parts:
-            sentences.append(f"On {dataset}, of the paper's claims, {'; '.join(parts)}.")
+            sentences.append(f"On {html.escape(dataset)}, of the paper's claims, {'; '.join(parts)}.")
     judged = claims[claims["verdict"].isin(["reproduced", "not reproduced", "inconclusive"])]
     if len(judged):
         counts = judged["verdict"].value_counts()

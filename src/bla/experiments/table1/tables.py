@@ -24,6 +24,7 @@ NOTE = (
     "BL+ (ours) is BL trained on for as long as the variants train; it takes no part in the marks."
 )
 NOT_COMPARED = " Not compared with the paper: {dataset}, {columns}: {departures}."
+KEEP_ALL = " Modules that keep every cell of every image, so that they explain nothing: {modules}."
 NO_MARKS = " No marks for {datasets}: with so few runs no difference can be significant."
 
 
@@ -43,7 +44,7 @@ def table_one(
 ) -> pd.DataFrame:
     """Table 1 in long form, a row per dataset, variant and measure, in the order of `runs`.
 
-    `kinds` gives each dataset's kind. If the paper used that dataset, and the settings are the paper's, `paper`,
+    `kinds` gives each dataset's kind. `runs_that_keep_all` counts the runs that keep all `n_cells` in every image. If the paper used that dataset, and the settings are the paper's, `paper`,
     `paper_standard_error` and `z` = (ours - paper) / sqrt(SE^2 + SE^2) are filled; otherwise `departures` says how the
     settings differ, of the dataset (`dataset_departures`) and of the variant (`variant_departures`). `mark` has † or ∗ if `tests` has p >= alpha, unless its
     number of runs allows no p below alpha.
@@ -57,6 +58,8 @@ def table_one(
                 continue
             row: dict[str, Any] = {"dataset": dataset, "variant": variant, "measure": measure, "n_runs": len(values)}
             row |= {"mean": values.mean(), "standard_error": float(standard_error(values))}
+            if measure == "explanation_size":
+                row["runs_that_keep_all"] = int((group[measure] == group["n_cells"]).sum())
             row["mark"] = _mark(tests, str(dataset), str(variant), measure, alpha)
             key = (kinds[str(dataset)], PUBLISHED_AS.get(str(variant), ""), measure)
             departures = [*dataset_departures.get(str(dataset), ()), *variant_departures.get(str(variant), ())]
@@ -67,7 +70,9 @@ def table_one(
                 row["z"] = (row["mean"] - row["paper"]) / spread
             rows.append(row)
     columns = ["dataset", "variant", "measure", "n_runs", "mean", "standard_error", "mark"]
-    return pd.DataFrame(rows, columns=[*columns, "paper", "paper_standard_error", "z", "departures"])
+    return pd.DataFrame(
+        rows, columns=[*columns, "runs_that_keep_all", "paper", "paper_standard_error", "z", "departures"]
+    )
 
 
 def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: float) -> str:
@@ -100,10 +105,18 @@ def markdown(table: pd.DataFrame, alpha: float) -> str:
 
 
 def note(table: pd.DataFrame, alpha: float) -> str:
-    """The note under Table 1: what the marks mean, which datasets can have none, and what departs from the paper."""
+    """The note under Table 1: what the marks mean, which modules explain nothing, which datasets can have no marks, and what departs from the paper."""
     few = table["n_runs"].map(smallest_p) >= alpha
     datasets = ", ".join(dict.fromkeys(f"{row.dataset} (n = {row.n_runs})" for row in table[few].itertuples()))
-    parts = [NOTE.format(alpha=alpha), NO_MARKS.format(datasets=datasets) if datasets else ""]
+    modules = ", ".join(
+        f"{row.runs_that_keep_all:.0f} of {row.n_runs} runs of {title(str(row.variant))} on {row.dataset}"
+        for row in table[table["runs_that_keep_all"] > 0].itertuples()
+    )
+    parts = [
+        NOTE.format(alpha=alpha),
+        KEEP_ALL.format(modules=modules) if modules else "",
+        NO_MARKS.format(datasets=datasets) if datasets else "",
+    ]
     for (dataset, departures), group in table[table["departures"] != ""].groupby(["dataset", "departures"], sort=False):
         columns = ", ".join(dict.fromkeys(map(title, group["variant"])))
         parts.append(NOT_COMPARED.format(dataset=dataset, columns=columns, departures=departures))
