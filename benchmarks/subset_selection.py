@@ -50,7 +50,8 @@ def accuracy(job: tuple[Setting, str, str]) -> float:
     seeds = [derive_seed(SEED, "subset_selection", name, run) for run in range(RUNS)]
     test = generate(name, VALIDATION_SAMPLES, torch.Generator().manual_seed(derive_seed(SEED, "test", name)))
     networks = train(name, variant, samples, seeds, schedule, torch.device("cpu"))
-    return float(evaluate(name, variant, networks, test, SEED)["accuracy"].mean())
+    table, _ = evaluate(name, variant, networks, test, SEED)
+    return float(table["accuracy"].mean())
 
 
 def measured(settings: list[Setting], methods: tuple[str, ...]) -> pd.DataFrame:

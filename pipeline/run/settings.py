@@ -212,7 +212,7 @@ class AbandonedModules(Strict):
 
 
 class SmallModule(Strict):
-    """BLA-T's settings in the small CNN."""
+    """BLA-T's settings outside Table 1."""
 
     temperature: Positive
     threshold_factor: Annotated[float, Ge(ge=0), Le(le=1000)]
@@ -256,6 +256,17 @@ class TwoNetworkL2X(Strict):
     digits: L2XDigits
 
 
+class SubsetSelection(Strict):
+    """BLA-T and L2X on synthetic samples whose relevant features are known."""
+
+    train_samples: Annotated[int, Ge(ge=2), Le(le=1_000_000)]
+    test_samples: Annotated[int, Ge(ge=20), Le(le=10_000)]
+    runs: Runs
+    l2x_temperature: Positive
+    module: SmallModule
+    training: Optimiser
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -277,6 +288,7 @@ class Settings(Strict):
     abandoned_modules: AbandonedModules
     small_cnn: SmallNetwork
     two_network_l2x: TwoNetworkL2X
+    subset_selection: SubsetSelection
     statistics: Statistics
 
     @model_validator(mode="after")

@@ -106,7 +106,7 @@ def _selection(bla_t=2.6, l2x=2.6, spread=0.1, runs=20, data="orange_skin"):
         for name, mean, sign in (("bla_t", bla_t, 1), ("l2x", l2x, -1))
         for run, value in enumerate(values)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["data", "method", "run", "n_samples", "median_rank"])
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +127,7 @@ def evidence():
             "abandoned_departures": {"vector": (), "sigmoid": ()},
             "two_network_l2x": _two_network(),
             "two_network_l2x_departures": {"cats": ()},
+            "subset_selection": _selection(runs=0),
             "kinds": {"cats": "cats_vs_dogs"},
             "published": PUBLISHED,
             "alpha": 0.05,

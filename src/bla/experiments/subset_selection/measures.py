@@ -38,3 +38,13 @@ def recovery(selected: Mask, relevant: Mask) -> dict[str, Array]:
         "explanation_size": size,
     }
     return {name: of_samples.mean(axis=1) for name, of_samples in values.items()}
+
+
+def selected_shares(selected: Mask, relevant: Mask) -> tuple[Mask, Array]:
+    """The different sets of relevant features, bool `[C, n]`, and how often each run selects each feature in them.
+
+    `selected` `[R, M, n]`, `relevant` `[M, n]`; the shares are of the samples with these relevant features, `[R, C, n]`.
+    """
+    cases = np.unique(relevant, axis=0)
+    of_case = [(relevant == case).all(axis=1) for case in cases]
+    return cases, np.stack([selected[:, rows].mean(axis=1) for rows in of_case], axis=1)
