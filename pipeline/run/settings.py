@@ -67,7 +67,6 @@ SPECS = (
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 """Names are used in file and stage names: lower-case letters, digits and underscores."""
 
-
 Runs = Annotated[int, Ge(ge=2), Le(le=1000)]
 ImageCount = Annotated[int, Ge(ge=2), Le(le=10_000_000)]
 Repeats = Annotated[int, Ge(ge=1), Le(le=1000)]
@@ -396,6 +395,6 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
 def _field_names() -> set[str]:
     models = (
         *(Settings, DatasetEntry, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
-        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, Statistics),
+        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}

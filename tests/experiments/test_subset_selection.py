@@ -300,8 +300,9 @@ def test_selected_shares_are_averaged_over_runs(features):
 
 def test_the_picture_shows_every_run_and_frames_the_relevant_features(runs, features):
     figure = picture(runs, by_feature(features))
-    titles = [axis.get_title() for axis in figure.axes[:2]]
-    assert titles == ["orange_skin: n = 8 runs, 100 samples", "xor: n = 8 runs, 100 samples"]
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["orange_skin", "xor"]
+    assert figure.subfigs[0].get_suptitle().startswith("8 runs of each method")
+    assert figure.subfigs[0].get_suptitle().endswith("100 test samples")
     shown = np.concatenate([dots.get_offsets()[:, 1] for dots in figure.axes[1].collections[:1]])
     expected = runs.query("data == 'xor' and method == 'bla_t'")["median_rank"]
     assert sorted(shown) == pytest.approx(sorted(expected))

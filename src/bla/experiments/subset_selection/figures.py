@@ -33,8 +33,11 @@ def picture(runs: pd.DataFrame, features: pd.DataFrame) -> Figure:
                 axis.axhline(height, color="0.5", linestyle="--", linewidth=0.8)
                 axis.text(0.5, height, text, va="bottom", ha="center", color="0.35", fontsize=7)
             axis.set_xticks(range(len(METHODS)), list(METHODS.values()))
-            axis.set(xlim=(-0.5, len(METHODS) - 0.4), title=f"{data}: n = {len(values)} runs, {group['n_samples'].iloc[0]} samples")  # fmt: skip
+            axis.set(xlim=(-0.5, len(METHODS) - 0.4), title=data)
         parts[0].axes[0].set_ylabel("median rank of the relevant features")
+        parts[0].suptitle(
+            f"{len(values)} runs of each method, with mean ± standard error; {runs['n_samples'].iloc[0]} test samples"
+        )
         _heat_map(parts[1].subplots(), features)
     return figure
 
