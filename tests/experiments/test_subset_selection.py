@@ -230,7 +230,7 @@ def test_the_tables_have_a_row_per_run_and_a_row_per_feature(variant):
 def test_a_feature_that_decides_nearly_alone_is_found(variant):
     """In `additive`, x1 has a hundred times the weight of the others."""
     test = generate("additive", 500, generator(1))
-    schedule = replace(SCHEDULE, batch_size=50, epochs=10)
+    schedule = replace(SCHEDULE, batch_size=50, epochs=30)
     _, features = evaluate("additive", variant, train("additive", variant, 2000, [1, 2], schedule, CPU), test, 0)
     shares = features.groupby("feature")["selected"].mean()
     assert shares[1] > 0.8
