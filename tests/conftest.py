@@ -77,6 +77,11 @@ SMALL = {
     "two_network_l2x.train_images": 40,
     "two_network_l2x.test_images": 30,
     "two_network_l2x.digits.runs": 2,
+    "subset_selection.train_samples": 60,
+    "subset_selection.test_samples": 30,
+    "subset_selection.runs": 2,
+    "subset_selection.training.epochs": 1,
+    "subset_selection.training.batch_size": 20,
 } | {
     f"dataset.{name}.{setting}": value
     for name in ("painted_birds", "painted_pair")

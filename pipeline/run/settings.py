@@ -67,7 +67,6 @@ SPECS = (
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 """Names are used in file and stage names: lower-case letters, digits and underscores."""
 
-
 Runs = Annotated[int, Ge(ge=2), Le(le=1000)]
 ImageCount = Annotated[int, Ge(ge=2), Le(le=10_000_000)]
 Repeats = Annotated[int, Ge(ge=1), Le(le=1000)]
@@ -212,7 +211,7 @@ class AbandonedModules(Strict):
 
 
 class SmallModule(Strict):
-    """BLA-T's settings in the small CNN."""
+    """BLA-T's settings outside Table 1."""
 
     temperature: Positive
     threshold_factor: Annotated[float, Ge(ge=0), Le(le=1000)]
@@ -256,6 +255,17 @@ class TwoNetworkL2X(Strict):
     digits: L2XDigits
 
 
+class SubsetSelection(Strict):
+    """BLA-T and L2X on synthetic samples whose relevant features are known."""
+
+    train_samples: Annotated[int, Ge(ge=2), Le(le=1_000_000)]
+    test_samples: Annotated[int, Ge(ge=20), Le(le=10_000)]
+    runs: Runs
+    l2x_temperature: Positive
+    module: SmallModule
+    training: Optimiser
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -277,6 +287,7 @@ class Settings(Strict):
     abandoned_modules: AbandonedModules
     small_cnn: SmallNetwork
     two_network_l2x: TwoNetworkL2X
+    subset_selection: SubsetSelection
     statistics: Statistics
 
     @model_validator(mode="after")
@@ -384,6 +395,6 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
 def _field_names() -> set[str]:
     models = (
         *(Settings, DatasetEntry, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
-        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, Statistics),
+        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}

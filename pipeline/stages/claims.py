@@ -1,4 +1,4 @@
-"""Stage `claims`: every claim of the paper with its answer, in reports/tables/."""
+"""Stage `claims`: every claim of the paper, and ours, with its answer, in reports/tables/."""
 
 from dataclasses import asdict
 
@@ -45,6 +45,7 @@ def main() -> None:
             name: two_network_l2x_departures(entry.images, entry.backbone, l2x_settings)
             for name, entry in entries.items()
         },
+        load_table(TABLES / "subset_selection_runs.csv"),
         {name: entry.images.kind for name, entry in settings.dataset.items()},
         load_table(PUBLISHED),
         statistics.alpha,

@@ -99,6 +99,22 @@ def two_network():
     return _two_network
 
 
+def _selection(bla_t=2.6, l2x=2.6, spread=0.1, runs=20, data="orange_skin"):
+    values = spread * stats.norm.ppf((np.arange(runs) + 0.5) / runs)
+    rows = [
+        {"data": data, "method": name, "run": run, "n_samples": 1000, "median_rank": mean + sign * value}
+        for name, mean, sign in (("bla_t", bla_t, 1), ("l2x", l2x, -1))
+        for run, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=["data", "method", "run", "n_samples", "median_rank"])
+
+
+@pytest.fixture(scope="session")
+def selection():
+    """`selection(bla_t, l2x, spread)`: 20 runs of BLA-T and L2X on a synthetic set with exactly these mean median ranks."""
+    return _selection
+
+
 @pytest.fixture(scope="session")
 def evidence():
     """`evidence(datasets, small_cnn=..., ...)`: the evidence for claims, by default with the paper's settings."""
@@ -111,6 +127,7 @@ def evidence():
             "abandoned_departures": {"vector": (), "sigmoid": ()},
             "two_network_l2x": _two_network(),
             "two_network_l2x_departures": {"cats": ()},
+            "subset_selection": _selection(runs=0),
             "kinds": {"cats": "cats_vs_dogs"},
             "published": PUBLISHED,
             "alpha": 0.05,

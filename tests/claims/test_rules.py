@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from bla.claims.judge import judge_claims
-from bla.claims.rules import COMPARABLE, Dataset
+from bla.claims.rules import COMPARABLE, Dataset, finds_as_well
 from bla.experiments.runs import Column
 
 RUNS, IMAGES = 20, 1000
@@ -313,3 +313,31 @@ def test_an_empty_explanation_is_not_a_focused_one(empty, size, holds, evidence,
     dataset = Dataset("birds", "caltech_birds", 200, like_the_paper)
     judged = judge_claims(evidence([dataset], abandoned_modules=table))
     assert answers(judged, 12) == [holds]
+
+
+# Our own claim
+
+
+@pytest.mark.parametrize(
+    ("numbers", "holds"),
+    [
+        ({}, "yes"),
+        ({"bla_t": 1.6, "l2x": 2.6}, "yes"),  # better
+        ({"bla_t": 2.7, "l2x": 2.6}, "yes"),  # worse, but by less than the margin
+        ({"bla_t": 3.6, "l2x": 2.6}, "no"),
+        ({"bla_t": 2.85, "l2x": 2.6}, "inconclusive"),  # at the margin
+        ({"spread": 1.0}, "inconclusive"),
+        ({"bla_t": 5.5, "l2x": 5.5}, "inconclusive"),  # as well as L2X, and both like random features
+        ({"bla_t": 5.7, "l2x": 5.7}, "no"),
+    ],
+    ids=str,
+)
+def test_median_ranks_are_judged_by_the_interval_of_the_paired_difference(numbers, holds, selection):
+    runs = selection(**numbers)
+    found = finds_as_well(runs.sample(frac=1, random_state=0))
+    assert found.holds_here == holds
+    bla_t, l2x = (runs.loc[runs["method"] == name, "median_rank"].to_numpy() for name in ("bla_t", "l2x"))
+    assert found.p == pytest.approx(stats.wilcoxon((bla_t - l2x).round(9)).pvalue)
+    low, high = stats.t.interval(0.95, 19, (bla_t - l2x).mean(), stats.sem(bla_t - l2x))
+    assert f"[{low:.4f}, {high:.4f}] below 0.25" in found.test
+    assert found.ours.endswith("(n = 20 runs, 1000 samples)")

@@ -77,6 +77,7 @@ def test_every_promised_output_exists(project):
     tables |= {f"two_network_l2x{ending}.csv" for ending in ("", "_runs", "_tests", "_digits", "_digits_runs")}
     for name in ("small_cnn", "abandoned_modules", "temperature_threshold"):
         tables |= {f"{name}{ending}.csv" for ending in ("", "_runs", "_tests")}
+    tables |= {f"subset_selection{ending}.csv" for ending in ("", "_features", "_runs", "_tests")}
     tables |= {f"explanation_size{ending}.csv" for ending in ("", "_runs", "_classes", "_bins")}
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
@@ -101,6 +102,7 @@ def test_every_promised_output_exists(project):
         "table1.png",
         *(f"{name}.png" for name in ("unstated_choices", "explanation_size", "small_cnn", "two_network_l2x")),
         "temperature_threshold.png",
+        "subset_selection.png",
         *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade", "parts")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())

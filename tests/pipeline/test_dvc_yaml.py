@@ -141,7 +141,7 @@ def upstream(stage):
 
 
 EXPERIMENTS = {"small_cnn", "two_network_l2x", "two_network_l2x_digits", "abandoned_modules", "unstated_choices"} | {
-    "temperature_threshold", "explanation_size", "faithfulness", "compare_methods", "claims", "gallery",
+    "subset_selection", "temperature_threshold", "explanation_size", "faithfulness", "compare_methods", "claims", "gallery",
 }  # fmt: skip
 
 

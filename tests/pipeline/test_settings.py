@@ -158,6 +158,8 @@ UNKNOWN = {
     "two_network_l2x.reading": "readings",
     "two_network_l2x.readings.divided.back_ground": "background",
     "two_network_l2x.digits.run": "runs",
+    "subset_selection.test_sample": "test_samples",
+    "subset_selection.module.threshold": "threshold_rule",
     "dataset.photos.images.testshare": "test_share",
     "dataset.photos.images.mask": "masks",
     "dataset.cats_vs_dogs.images.imagesize": "image_size",
@@ -174,6 +176,8 @@ MISSING += [
     "two_network_l2x",
     "two_network_l2x.k",
     "two_network_l2x.digits.k",
+    "subset_selection",
+    "subset_selection.l2x_temperature",
     "two_network_l2x.readings.multiplied.temperature",
 ]
 MISSING += [
@@ -266,6 +270,10 @@ LIMITS = [
     ("two_network_l2x.digits.k", 49, "less than or equal to 48"),
     ("two_network_l2x.digits.epochs", 0, "greater than or equal to 1"),
     ("temperature_threshold.runs", 1, "greater than or equal to 2"),
+    ("subset_selection.runs", 1, "greater than or equal to 2"),
+    ("subset_selection.l2x_temperature", 0, "greater than 0"),
+    ("subset_selection.test_samples", 10**5, "less than or equal to 10000"),
+    ("subset_selection.train_samples", 10**7, "less than or equal to 1000000"),
 ]
 """A value of the wrong type or size, and the requirement in the message, which ends with the value."""
 REFUSED = [

@@ -15,6 +15,7 @@ REPORTS = {
     "temperature_threshold": "Temperature and threshold: what they do, and where learning dies",
     "small_cnn": "Small network: section 4.1, 3 and 8, trained whole with and without bounded logits",
     "two_network_l2x": "L2X: section 4.1 with two networks, and why its hard explanations fall to chance",
+    "subset_selection": "Subset selection: BLA-T and L2X on synthetic data whose relevant features are known",
     "abandoned_modules": "Abandoned modules: section 3.3, a concept vector and pointwise attention (Figure 24)",
     "unstated_choices": "Unstated choices: what the paper does not say, made both ways and tested",
 }
