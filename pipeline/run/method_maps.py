@@ -27,13 +27,13 @@ from bla.networks.classifier import Classifier
 from bla.runtime.cache import Arrays, cache_key, cached
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import key_parts, load_explained
-from pipeline.artifacts.features import load_features, load_grid
-from pipeline.artifacts.images import some_images
+from pipeline.artifacts.features import feature_files, load_features, load_grid
+from pipeline.artifacts.images import load_images, prepared_files, some_images
 from pipeline.artifacts.maps import LIME_MAPS, lime_seeds, load_maps
 from pipeline.artifacts.models import BACKBONES, load_state
 from pipeline.run.environment import WORK
 from pipeline.run.methods import method_settings
-from pipeline.run.settings import Settings
+from pipeline.run.settings import PARAMS, Settings
 
 STATISTICS_OF = 64
 """Number of training images for the statistics of a random network's batch normalisation."""
@@ -153,8 +153,12 @@ class MapMaker:
             yield method
         for name in (*self.settings.learned_explainers, *self.settings.variants):
             state = load_state(self.dataset, name)
-            runs = len(next(iter(state.values())))
-            run = self.spec.run if runs > 1 else 0
+            runs, run = len(next(iter(state.values()))), self.spec.run if self.explained.classifier.runs > 1 else 0
+            if run >= runs:
+                raise BlaError(
+                    f"{PARAMS}: faithfulness.run: {name} has only {runs} runs on {self.dataset}, so run {run} cannot be "
+                    f"measured; raise explainer.{name}.runs, or measure an earlier run"
+                )
             yield Method(name, self.settings, {key: values[run : run + 1] for key, values in state.items()})
 
     def maps(self, method: Method) -> MethodMaps:
@@ -175,6 +179,24 @@ class MapMaker:
         arrays = cached(WORK, f"maps-{self.dataset}-{method.name}", key, work)
         parts = {name: arrays[name] for name in PARTS} | {"forwards": arrays["forwards"].item()}
         return MethodMaps(sets=json.loads(arrays["sets"].tobytes()), **parts)
+
+    def objective(self, method: Method) -> tuple[float, float]:
+        """A learned method's own objective on all test images, and that of the best constant mask; NaN if it has none."""
+        learned = method.build(self.model)
+        if not isinstance(learned, LearnedExplainer):
+            return np.nan, np.nan
+        features, labels = load_features(self.dataset, "test")
+        schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "objective")  # fmt: skip
+        data = TrainingData(features[None], self.grid, load_images(self.dataset, "test"), labels, schedule, self.device)
+
+        def work() -> Arrays:
+            values = learned.objective(data, [seed])
+            return {"values": np.full(2, np.nan) if values is None else values[0].double().numpy()}
+
+        settings, known = self._key_parts(method)
+        key = cache_key([Path(__file__), method.file], [*settings, seed], [*known, *feature_files(self.dataset), *prepared_files(self.dataset)])  # fmt: skip
+        value, constant = cached(WORK, f"objective-{self.dataset}-{method.name}", key, work)["values"].tolist()
+        return value, constant
 
     def retrained(self, method: Method) -> Arrays:
         """Maps `[2, M, n]` of a learned method, refitted to the first and to the last random classifier."""

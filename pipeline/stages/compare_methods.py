@@ -6,28 +6,35 @@ from dataclasses import asdict
 import pandas as pd
 
 from bla.base.atomic import replacing
-from bla.experiments.faithfulness.tables import AGAINST, beaten_by_controls, summary, tests
+from bla.experiments.faithfulness.tables import AGAINST, DID_NOT_TRAIN, beaten_by_controls, objectives, summary, tests
 from bla.experiments.runs import with_titles
 from bla.metrics import METRICS
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS
 from pipeline.artifacts.tables import TABLES, load_table, save_table
 from pipeline.run.settings import load_settings
 
+CARD = ("sentence", "source", "needs", "cost", "proof")
+"""The fields of a method's card."""
+
 
 def main() -> None:
     """Write faithfulness.csv and more tables of that name: _tests, _methods and _metrics (descriptions), _randomisation,
-    _parts (effects of painted parts), _controls (which methods are worse than a control), _per_image (compressed)."""
+    _parts (effects of painted parts), _controls (which methods are worse than a control), _objectives (of learned
+    methods, and whether they trained), _per_image (compressed)."""
     settings = load_settings()
-    methods = pd.concat([load_table(MAPS / f"{name}.csv") for name in settings.datasets])
+    methods = pd.concat([load_table(MAPS / f"{name}.csv").assign(dataset=name) for name in settings.datasets])
     titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}
-    cards = methods.drop_duplicates("method").drop(
-        columns=["learned", "control", "slow", "seeded", "forwards", "backwards"]
-    )
+    cards = methods.drop_duplicates("method")[["method", "title", *CARD]]
     per_image = pd.concat([load_table(FAITHFULNESS / name / "per_image.csv") for name in settings.datasets])
     text = per_image.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     with replacing(TABLES / "faithfulness_per_image.csv.gz") as part:
         part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables have equal bytes
-    save_table(TABLES / "faithfulness.csv", with_titles(summary(per_image), titles))
+    trained = objectives(methods)
+    save_table(TABLES / "faithfulness_objectives.csv", trained)
+    untrained = set(trained.loc[~trained["trained"], ["dataset", "method"]].itertuples(index=False, name=None))
+    means = with_titles(summary(per_image, untrained), titles)
+    means["title"] += [DID_NOT_TRAIN * (pair in untrained) for pair in zip(means["dataset"], means["method"], strict=True)]  # fmt: skip
+    save_table(TABLES / "faithfulness.csv", means)
     compared = tests(per_image, AGAINST)
     beaten = beaten_by_controls(compared, titles, settings.statistics.alpha)
     save_table(TABLES / "faithfulness_controls.csv", beaten)

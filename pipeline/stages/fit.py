@@ -18,7 +18,7 @@ from pipeline.run.settings import load_settings
 
 
 def main(dataset: str, explainer: str) -> None:
-    """Fit run r of the method to run r of the classifier."""
+    """Fit run r of the method to run r of the classifier, for the runs that the method wants (`fitted_runs`)."""
     settings, device = load_settings(), choose_device()
     images, (features, labels) = load_images(dataset, "train"), load_features(dataset, "train")
     _, height, width, _ = images.shape
@@ -27,7 +27,7 @@ def main(dataset: str, explainer: str) -> None:
     classifier = load_classifier(dataset, settings, extractor).to(device).eval()
     kind = explainer_class(explainer)
     method = kind(classifier, method_settings(settings, explainer, kind.Settings))
-    seeds = [derive_seed(settings.seed, dataset, explainer, run) for run in range(classifier.runs)]
+    seeds = [derive_seed(settings.seed, dataset, explainer, run) for run in range(method.fitted_runs)]
     data = TrainingData(features, load_grid(dataset), images, labels, schedule, device, schedule.epochs)
     with tqdm(total=len(seeds), desc=f"{dataset} {explainer}", unit="run", disable=None) as bar:
         try:

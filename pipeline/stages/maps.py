@@ -40,14 +40,14 @@ def main(dataset: str) -> None:
     sets: dict[str, Sets] = {}
     for method in (bar := tqdm(list(maker.methods()), unit="method", disable=None)):
         bar.set_description(f"{dataset} maps, {method.name}")
-        made, kind = maker.maps(method), method.explainer
+        made, kind, (value, constant) = maker.maps(method), method.explainer, maker.objective(method)
         if method.state and maker.can_retrain(method):
             arrays[f"retrained/{method.name}"] = maker.retrained(method)["maps"]
         arrays |= {
             f"{name}/{method.name}": getattr(made, name) for name in ("maps", "again", "noise", "random", "draws")
         }
         sets |= {method.name: made.sets} if made.sets else {}
-        rows.append({"method": method.name, "title": method.title, **method.properties(), "forwards": made.forwards, "backwards": kind.backwards} | asdict(kind.card))  # fmt: skip
+        rows.append({"method": method.name, "title": method.title, **method.properties(), "forwards": made.forwards, "backwards": kind.backwards, "objective": value, "objective_of_constant": constant} | asdict(kind.card))  # fmt: skip
     runs = _runs(maker, dataset)
     arrays |= {f"runs/{name}": np.ascontiguousarray(values) for name, values in runs.items()}
     with replacing(MAPS / f"{dataset}.safetensors") as part:

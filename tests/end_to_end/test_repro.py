@@ -87,6 +87,7 @@ def test_every_promised_output_exists(project):
         "faithfulness_randomisation.csv",
         "faithfulness_parts.csv",
         "faithfulness_controls.csv",
+        "faithfulness_objectives.csv",
         "what_the_method_does.csv",
         "what_the_method_does.md",
         "faithfulness_per_image.csv.gz",

@@ -11,7 +11,7 @@ from scipy import stats
 
 from bla.experiments.faithfulness import figures as pictures
 from bla.experiments.faithfulness.experiment import best_sets, mean_cascade, means_over_images, similarities
-from bla.experiments.faithfulness.tables import beaten_by_controls, summary
+from bla.experiments.faithfulness.tables import beaten_by_controls, did_not_train, objectives, summary
 from bla.experiments.faithfulness.tables import tests as compare
 from bla.experiments.runs import with_titles
 from bla.metrics import METRICS
@@ -136,6 +136,51 @@ def test_ranks_are_over_the_images_that_all_methods_share(values, metric, ranks)
         if rank:
             assert table.loc[method, "ranked_mean"] == pytest.approx(np.mean(shared))
             assert table.loc[method, "ranked_n"] == len(shared)
+
+
+@pytest.mark.parametrize(
+    ("untrained", "ranks"),
+    [
+        ([], {"a": 1, "b": 2, "c": 3}),
+        ([("a", "a")], {"a": None, "b": 1, "c": 2}),
+        ([("a", "a"), ("a", "c")], {"a": None, "b": 1, "c": None}),
+        ([("z", "a")], {"a": 1, "b": 2, "c": 3}),  # on another dataset
+        ([("a", "a"), ("a", "b"), ("a", "c")], {"a": None, "b": None, "c": None}),
+    ],
+)
+def test_a_method_that_did_not_train_has_its_mean_and_no_rank(untrained, ranks):
+    values = {"a": [0.9, 0.9, 0.9], "b": [0.5, 0.6, 0.7], "c": [0, 0.1, 0.2]}
+    table = summary(table_of(values), untrained).set_index("method")
+    for method, rank in ranks.items():
+        assert table.loc[method, "rank"] == rank if rank else pd.isna(table.loc[method, "rank"])
+        assert pd.isna(table.loc[method, "ranked_mean"]) == (rank is None)
+        assert table.loc[method, "mean"] == pytest.approx(np.mean(values[method]))
+
+
+def test_a_method_did_not_train_unless_its_objective_is_lower_than_that_of_a_constant_mask():
+    methods = pd.DataFrame({"dataset": "a", "method": list("abcde"), "title": list("ABCDE")})
+    methods = methods.assign(
+        objective=[1.0, 2.0 - 1e-8, 3.0, NAN, NAN], objective_of_constant=[2.0, 2.0, 2.0, 2.0, NAN]
+    )
+    assert did_not_train(methods).tolist() == [False, True, True, True, False]
+    table = objectives(methods).set_index("method")
+    assert table["trained"].to_dict() == {"a": True, "b": False, "c": False, "d": False}
+
+
+def test_pictures_name_methods_that_did_not_train_and_do_not_rank_them():
+    methods = METHODS[METHODS["method"] != "mask"].assign(objective=NAN, objective_of_constant=NAN)
+    methods.loc[methods["method"] == "bla_t", ["objective", "objective_of_constant"]] = 3.0, 2.0
+    rows = [("d", m, "iou", i, v) for m, v in (("lime", 0.1), ("cam", 0.3), ("bla_t", 0.9), ("random", 0.2)) for i in range(3)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["dataset", "method", "metric", "image", "value"])
+    maps = {name: np.ones((3, 2, 2)) for name in methods["method"]}
+    cells = {name: values.reshape(3, 4) for name, values in maps.items()}
+    empty, images = pd.DataFrame(), np.zeros((3, 8, 8, 3), np.uint8)
+    draw = pictures.pictures("t", maps, cells, {}, (2, 2), methods, table, empty, empty, empty, images, np.zeros(3, int), ["cat"])  # fmt: skip
+    (axis,) = draw["ranks"]().axes
+    names = [text.get_text() for text in axis.get_yticklabels()]
+    assert [name for name in names if name.endswith(", did not train")] == ["BLA-T, did not train"]
+    row = names.index("BLA-T, did not train")
+    assert {text.get_position()[1]: text.get_text() for text in axis.texts}[row + 0.5] == "(0.90)"
 
 
 def test_equal_means_share_a_rank_also_if_they_differ_by_rounding():
@@ -284,7 +329,7 @@ def test_figures_show_images_explained_by_every_method():
             {"method": m, "title": t, "learned": m == "bla_t", "control": False}
             for m, t in (("lime", "LIME"), ("cam", "CAM"), ("bla_t", "BLA-T"), ("rise", "RISE"))
         ]
-    )
+    ).assign(objective=[NAN, NAN, 1.2, NAN], objective_of_constant=[NAN, NAN, 1.5, NAN])
     table = pd.DataFrame(
         [
             {"dataset": "d", "method": m, "metric": e, "image": i, "value": 0.1 * i}

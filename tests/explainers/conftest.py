@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_networks import SIDE, Small, random_backbone, random_head
+from small_networks import CLASSES, SIDE, Small, random_backbone, random_head
 from torch import nn
 
 from bla.base.paper import VARIANTS
@@ -73,6 +73,11 @@ def method():
             trained = Trained(random_head(1, CHANNELS), Module(weight, torch.tensor([-40.4])), torch.zeros(1, 1))
             return Attention(classifier, VARIANTS[variant]).load(trained.state())
         explainer = explainer_class(name)
-        return explainer(classifier, explainer.Settings(**OPTIONS.get(name, {})))
+        found = explainer(classifier, explainer.Settings(**OPTIONS.get(name, {})))
+        if name.startswith("l_cam"):
+            generator = torch.Generator().manual_seed(8)
+            shapes = {"weight": (1, CLASSES, CHANNELS), "bias": (1, CLASSES)}
+            found.load({key: torch.randn(shape, generator=generator) for key, shape in shapes.items()})
+        return found
 
     return make

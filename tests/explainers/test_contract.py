@@ -27,7 +27,9 @@ from bla.explainers.registry import explainer_class, explainer_files, explainer_
 SIDE, CHANNELS = 64, 96
 MODULES = ["l2x_f", "bla", "bla_t"]
 METHODS = [*(name for name in explainer_names() if name != "attention"), *(f"attention {name}" for name in MODULES)]
-PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "attention": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20}
+LEARNED = {"attention", "l_cam_fm", "l_cam_img"}
+PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20}
+PASSES |= dict.fromkeys(LEARNED, 1)
 LOOKS = {"lime", "random"}
 """Methods that make one uncounted forward pass to get the size of the feature map."""
 BACKWARDS = {"grad_cam": 1, "grad_cam_pp": 1}
@@ -226,7 +228,7 @@ def test_the_battery_needs_three_images(classifier, images, targets):
 
 def test_a_method_needs_the_classifier_of_one_run(classifier):
     for name in explainer_names():
-        if name not in ("lime", "attention"):
+        if name not in ("lime", *LEARNED):
             with pytest.raises(AssertionError, match="one run"):
                 explainer_class(name)(classifier)
 
@@ -272,7 +274,7 @@ def test_a_method_makes_as_many_passes_as_its_card_says(label, method, classifie
     assert len(backwards) == explainer.backwards == BACKWARDS.get(name, 0)
     assert explainer.control == (name in CONTROLS) == (passes == 0)
     assert explainer.slow == (passes > 1)
-    assert explainer.learned == (name == "attention")
+    assert explainer.learned == (name in LEARNED)
 
 
 @pytest.mark.parametrize("size", [1, 2, 16])

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from bla.base.paper import VARIANTS
 from bla.base.specs import Schedule
 from bla.explainers.all_maps import features_of
 from bla.explainers.contract import check_explainer, check_learned
-from bla.explainers.interface import TrainingData
+from bla.explainers.interface import CONSTANTS, TrainingData
 from bla.explainers.learned.attention import Attention
 
 
@@ -36,3 +37,28 @@ def test_attention_keeps_the_promises_of_learned_methods(variant, classifier, im
     check_learned(method, data, [5, 6])
     assert method.state["losses"].shape == (2, 2)
     check_explainer(method.run(1), images, targets)
+
+
+@pytest.mark.parametrize("variant", ["bla", "bla_t", "bla_ph"])
+def test_the_objective_is_the_loss_beside_the_best_constant_weights_under_both_heads(variant, classifier, images):
+    schedule = Schedule(batch_size=2, epochs=3, learning_rate=0.01, dropout=0, adam_epsilon=1e-7)
+    labels = torch.tensor([0, 1, 2])
+    data = TrainingData(features_of(classifier, images), (4, 4), None, labels, schedule, torch.device("cpu"))
+    method = Attention(classifier, VARIANTS[variant])
+    method.load(method.fit(data, [5, 6]))
+    found = method.objective(data, [7, 8])
+    features, state, settings = data.features[0], method.state, method.settings
+    own = torch.einsum("bnc,rc->rbn", features, state["module.weight"]) + state["module.bias"][:, None, None]
+    weights = (settings.temperature * own.clamp(max=0)).softmax(dim=2)
+    weights = (weights - settings.threshold_factor / 16).clamp(min=0) if settings.threshold_factor else weights
+    heads = [(state["head.weight"], state["head.bias"]), (classifier.tail.weight, classifier.tail.bias)]
+    for run in range(2):
+        weight, bias = (tensor[run] for tensor in heads[0])
+        scores = torch.einsum("bn,bnc->bc", weights[run], features) @ weight.T + bias
+        assert found[run, 0].item() == pytest.approx(cross_entropy(scores, labels).item(), rel=1e-3, abs=1e-4)
+        constant = [
+            cross_entropy(features.mean(dim=1) * scale @ w[run].T + b[run], labels).item()
+            for w, b in heads
+            for scale in CONSTANTS
+        ]
+        assert found[run, 1].item() == pytest.approx(min(constant), rel=1e-4)

@@ -189,3 +189,42 @@ def test_a_dataset_that_is_left_out_has_fast_maps_pictures_and_the_effects_of_pa
     assert len(pd.read_csv("data/faithfulness/painted_birds/curves.csv")) == 0
     for name in ("maps", "lime", "curves", "ranks", "cascade", "parts"):
         assert Path(f"reports/figures/{name}_painted_birds.png").is_file()
+
+
+def test_learned_methods_are_fitted_measured_and_told_whether_they_trained(explained, edit_params, end_of):
+    training = {"epochs": 2, "batch_size": 8}
+    methods = {"l_cam_fm": training, "l_cam_img": training | {"images": 10, "runs": 1}}
+    edit_params(explained, {"learned_explainers": list(methods)} | {f"explainer.{n}": s for n, s in methods.items()})
+    for name, runs in (("l_cam_fm", 2), ("l_cam_img", 1)):
+        assert end_of("fit", DIGITS, name) is None
+        assert load_file(f"models/learned/{DIGITS}/{name}.safetensors")["weight"].shape == (runs, 16, 96)
+    assert end_of("maps", DIGITS) is None
+    arrays = load_file(MAPS)
+    assert arrays["maps/l_cam_fm"].shape == arrays["maps/l_cam_img"].shape == (10, 4, 4)
+    assert arrays["retrained/l_cam_img"].isfinite().all()
+    table = pd.read_csv(MAPS.with_suffix(".csv")).set_index("method")
+    for column in ("objective", "objective_of_constant"):
+        assert set(table.index[table[column].notna()]) == {"l_cam_fm", "l_cam_img", "bla_t"}
+    table.loc["l_cam_fm", "objective"] = table.loc["l_cam_fm", "objective_of_constant"]
+    table.loc["l_cam_img", "objective"] = table.loc["l_cam_img", "objective_of_constant"] - 1
+    table.to_csv(MAPS.with_suffix(".csv"))
+    assert end_of("faithfulness", DIGITS) is None
+    assert end_of("compare_methods") is None
+    means = pd.read_csv("reports/tables/faithfulness.csv").set_index("method")
+    assert set(means.loc["l_cam_fm", "title"]) == {"L-CAM-Fm, did not train"}
+    assert means.loc["l_cam_fm", "rank"].isna().all()
+    assert set(means.loc["l_cam_img", "title"]) == {"L-CAM-Img (short training)"}
+    assert means.loc["l_cam_img", "rank"].notna().any()
+    trained = pd.read_csv("reports/tables/faithfulness_objectives.csv").set_index("method")["trained"]
+    assert not trained["l_cam_fm"]
+    assert trained["l_cam_img"]
+
+
+def test_a_run_that_a_learned_method_was_not_fitted_to_cannot_be_measured(explained, edit_params, end_of):
+    short = {"epochs": 1, "images": 4, "runs": 1}
+    changes = {"learned_explainers": ["l_cam_img"], "explainer.l_cam_img": short, "faithfulness.run": 1}
+    edit_params(explained, changes)
+    assert end_of("fit", DIGITS, "l_cam_img") is None
+    message = end_of("maps", DIGITS)
+    assert "faithfulness.run: l_cam_img has only 1 runs" in message
+    assert "raise explainer.l_cam_img.runs" in message

@@ -71,7 +71,7 @@ def check_learned(explainer: LearnedExplainer, data: TrainingData, seeds: Sequen
     Every tensor of the state has a leading run dimension. The same seeds give the same state, other seeds another one.
     The state survives saving and loading. The classifier and the global random state are unchanged.
     """
-    runs, model = explainer.classifier.runs, explainer.classifier
+    runs, model = explainer.fitted_runs, explainer.classifier
     assert len(seeds) == runs, f"{len(seeds)} seeds for {runs} runs"
     before = _state(model), torch.get_rng_state()
     state = explainer.fit(data, seeds)

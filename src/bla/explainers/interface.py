@@ -30,6 +30,9 @@ State = dict[str, Tensor]
 Sets = list[list[list[int]]]
 """For each image its sets of cells, best first; a set is a sorted list of cell numbers, counted row by row."""
 
+CONSTANTS = [(step / 10) ** 2 for step in range(11)]
+"""The values of the constant masks of `LearnedExplainer.objective`: 0 to 1, denser towards 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -131,6 +134,11 @@ class LearnedExplainer(Explainer):
     all_runs: ClassVar[bool] = True
     state: State
 
+    @property
+    def fitted_runs(self) -> int:
+        """How many runs are fitted, the classifier's first ones (default: all); `fit` gets a seed for each."""
+        return self.classifier.runs
+
     @abstractmethod
     def fit(
         self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
@@ -140,6 +148,13 @@ class LearnedExplainer(Explainer):
         Returns the state, on the CPU; the same seeds give the same state. Training losses, if any, are its `losses`
         `[R, epochs]`. The classifier does not change. Raises BlaError if a loss is not finite.
         """
+
+    def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor | None:
+        """Its own objective on held-out data, `[R, 2]`: of its masks, and of the best constant mask; lower is better.
+
+        None if it has none (the default). A method that is not lower than the constant mask did not train.
+        """
+        return None
 
     def load(self, state: Mapping[str, Tensor]) -> Self:
         """Use a state that `fit` returned or that was read from a file; returns the method itself."""

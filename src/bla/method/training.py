@@ -80,7 +80,7 @@ def train_sweep(
                 f"{variant.k} cells cannot be chosen from {features.shape[2]}; lower k, or enlarge the images"
             )
     if not schedule.images_in_memory:
-        features, labels = _resident(features, device), labels.to(device)
+        features, labels = resident(features, device), labels.to(device)
         features = pooled(features) if isinstance(first, NoExplanation) and features.shape[2] > 1 else features
     workers = min(torch.get_num_threads(), len(seeds)) if device.type == "cpu" else 1
     if schedule.images_in_memory:
@@ -103,7 +103,7 @@ def train_sweep(
     return [_joined(of_variant) for of_variant in zip(*parts, strict=True)]
 
 
-def _resident(features: Tensor, device: torch.device) -> Tensor:
+def resident(features: Tensor, device: torch.device) -> Tensor:
     """The features on the device; BlaError if they do not fit."""
     try:
         return features.to(device)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from bla.experiments.faithfulness.tables import summary
+from bla.experiments.faithfulness.tables import DID_NOT_TRAIN, did_not_train, summary
 from bla.metrics import BY_NAME
 from bla.metrics.rank_correlation import spearman
 from bla.plotting.overlay import overlay
@@ -66,6 +66,10 @@ def pictures(
     stage `maps`; `per_image`, `points`, `random` and `parts` are the tables of the stage `faithfulness`. `images` uint8
     `[M, H, W, 3]`; `targets` `[M]` are the explained classes, `classes` captions by label.
     """
+    failed = did_not_train(methods)
+    untrained = [(name, method) for name in per_image["dataset"].unique() for method in methods.loc[failed, "method"]]
+    methods = methods.assign(title=methods["title"].astype(str) + failed.map({True: DID_NOT_TRAIN, False: ""}))
+    ranks = summary(per_image, untrained)
     mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
     with_mask = pd.concat([methods, mask]) if (per_image["method"] == "mask").any() else methods
     titles = dict(zip(methods["method"], methods["title"].astype(str), strict=True))
@@ -86,11 +90,11 @@ def pictures(
     }
     drawings |= {
         "maps": partial(side_by_side, images[shown], drawn, captions, heading, grid, outlined),
-        "ranks": partial(rank_map, summary(per_image), with_mask, title),
+        "ranks": partial(rank_map, ranks, with_mask, title),
         "parts": partial(sentence, f"{title}: not drawn, because only painted birds can lack a part"),
     }
     if len(parts):
-        drawings["parts"] = partial(effects_of_parts, parts, summary(per_image), with_mask, title)
+        drawings["parts"] = partial(effects_of_parts, parts, ranks, with_mask, title)
     if not len(points):
         return drawings
     few = shown[:SCATTERED]

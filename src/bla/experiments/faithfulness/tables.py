@@ -7,7 +7,7 @@ Ranks and tests use the same images for all methods: all that are explained, of 
 without those for which no method has a value. A method without a value for one of them has no rank and no test.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -27,12 +27,31 @@ UNTESTED = ("forwards", "backwards", "self_agreement")
 """Metrics that say what a map costs, or how far chance decides it."""
 
 
-def summary(per_image: pd.DataFrame) -> pd.DataFrame:
+DID_NOT_TRAIN = ", did not train"
+"""What follows the title of a learned method that is not better than a constant mask."""
+
+
+def did_not_train(methods: pd.DataFrame) -> "pd.Series[bool]":
+    """Which learned methods do not reach a lower value of their own objective than the best constant mask.
+
+    A module that died gives constant weights: the values are then equal up to rounding.
+    """
+    has_one = methods["objective_of_constant"].notna()
+    return has_one & ~(methods["objective_of_constant"] - methods["objective"] > 1e-6)
+
+
+def objectives(methods: pd.DataFrame) -> pd.DataFrame:
+    """The learned methods that have an objective: its values on held-out images, and whether they trained."""
+    table = methods[methods["objective_of_constant"].notna()].assign(trained=~did_not_train(methods))
+    return table[["dataset", "method", "title", "objective", "objective_of_constant", "trained"]]
+
+
+def summary(per_image: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
     """A row per dataset, method and metric, sorted by dataset and metric.
 
     `mean`, `standard_error` and `n` are over all images of the method. `ranked_mean`, `ranked_n` and `rank` are over
-    the images that all methods share; a method without a value for one of these has neither `ranked_mean` nor `rank`.
-    `better` is the metric's direction.
+    the images that all methods share; a method without a value for one of these has neither `ranked_mean` nor `rank`,
+    and neither have the `untrained` pairs of dataset and method. `better` is the metric's direction.
     """
     groups = per_image.groupby(["dataset", "method", "metric"], sort=False)["value"]
     table = groups.agg(mean="mean", standard_error="sem", n="count").reset_index()
@@ -41,10 +60,12 @@ def summary(per_image: pd.DataFrame) -> pd.DataFrame:
     places = {name: place for place, name in enumerate(dict.fromkeys(per_image["dataset"]))}
     table = table.sort_values("dataset", key=lambda names: names.map(places), kind="stable", ignore_index=True)
     table["better"] = [BY_NAME[name].better for name in table["metric"]]
-    shared = {key: shared_values(group) for key, group in per_image.groupby(["dataset", "metric"], sort=False)}
-    ranked = [shared[row.dataset, row.metric].get(row.method) for row in table.itertuples()]
+    trained = per_image[[pair not in untrained for pair in zip(per_image["dataset"], per_image["method"], strict=True)]]
+    shared = {key: shared_values(group) for key, group in trained.groupby(["dataset", "metric"], sort=False)}
+    of_rows = [shared.get((row.dataset, row.metric), pd.DataFrame()) for row in table.itertuples()]
+    ranked = [values.get(method) for values, method in zip(of_rows, table["method"], strict=True)]
     table["ranked_mean"] = [np.nan if values is None else values.mean() for values in ranked]
-    table["ranked_n"] = [len(shared[row.dataset, row.metric]) for row in table.itertuples()]
+    table["ranked_n"] = [len(values) for values in of_rows]
     table["rank"] = _ranks(table)
     return table
 

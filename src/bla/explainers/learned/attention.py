@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from bla.base.specs import Explaining
-from bla.explainers.interface import Card, LearnedExplainer, State, TrainingData
+from bla.explainers.interface import CONSTANTS, Card, LearnedExplainer, State, TrainingData
 from bla.method.equations import logits_of, soft_weights
-from bla.method.modules import Module, Trained
+from bla.method.evaluation import evaluate
+from bla.method.modules import Module, Trained, pooled
+from bla.method.scores import losses
 from bla.method.training import train
 
 
@@ -46,12 +48,32 @@ class Attention(LearnedExplainer):
         return trained.state()
 
     @property
+    def trained(self) -> Trained:
+        """The heads and modules of all runs."""
+        return Trained.from_state(self.state, getattr(self.settings, "activation", "linear") == "relu")
+
+    @property
     def module(self) -> Module:
         """The modules of all runs."""
-        rectified = getattr(self.settings, "activation", "linear") == "relu"
-        module = Trained.from_state(self.state, rectified).module
+        module = self.trained.module
         assert module is not None
         return module
+
+    def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor:
+        """The loss with soft explanations, and with the best constant weights under the trained or the classifier's heads.
+
+        The trained heads expect the module's weights; the classifier's were trained with constant ones.
+        """
+        features, labels = data.features[0], data.labels
+        result = evaluate(features, labels, self.settings, self.trained, seeds, data.device)
+        assert result.explained is not None
+        means = pooled(features)[None, :, 0].to(data.device)
+        constant = [
+            losses(head(scale * means.expand(len(head.weight), -1, -1)), labels.to(data.device)).mean(dim=1)
+            for head in (self.trained.head, self.classifier.linear_head())
+            for scale in CONSTANTS
+        ]
+        return torch.stack([result.explained.loss.mean(dim=1), torch.stack(constant).amin(dim=0).cpu()], dim=1)
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Soft weights `[B, h, w]` of the first run, which sum to 1."""

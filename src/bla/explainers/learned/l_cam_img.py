@@ -1,0 +1,83 @@
+"""L-CAM-Img: a mask for each class, learned by masking the images; every training step passes through the whole network.
+
+Gkartzonika, Gkalelis and Mezaris 2022. Objective, training and maps: `bla.explainers.l_cam`. The mask is computed from
+the cached features, so that a step takes one pass forward and one backward, where the authors' code takes two forward.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bla.base.specs import Count
+from bla.explainers.interface import Card, TrainingData
+from bla.explainers.l_cam import LCamSettings, Masked
+from bla.explainers.learned.l_cam_fm import LCamFm
+
+
+@dataclass(frozen=True, kw_only=True)
+class LCamImgSettings(LCamSettings):
+    """As L-CAM-Fm; `background` shows through where the mask is 0; it trains the first `runs` on at most `images` images.
+
+    `black` is the authors' choice; `mean`, the mean colour of the network's normalisation, that of T-TAME.
+    """
+
+    background: Literal["black", "mean"] = "black"
+    runs: Count = 2
+    images: Count = 200
+    batch_size: Count = 16
+    epochs: Count = 5
+
+
+class LCamImg(LCamFm):
+    """L-CAM-Fm, but masks are enlarged and weigh the pixels of the image. It is trained for a short time, on few images."""
+
+    title = "L-CAM-Img (short training)"
+    card = Card(
+        sentence="Which parts of the image must be shown for the class to be predicted.",
+        source="Gkartzonika, Gkalelis and Mezaris 2022; mean colour: Ntrougkas et al. 2024 (T-TAME)",
+        needs="features; to train, gradients with respect to pixels",
+        cost="1 forward pass, after training",
+        proof="as L-CAM-Fm, and masked images computed by hand",
+    )
+    Settings: ClassVar = LCamImgSettings
+    settings: LCamImgSettings
+
+    @property
+    def fitted_runs(self) -> int:
+        """The number of runs in the settings, or all if there are fewer."""
+        return min(self.settings.runs, self.classifier.runs)
+
+    def used(self, data: TrainingData) -> TrainingData:
+        """At most as many images as the settings say, evenly spread over the data, in memory."""
+        assert data.images is not None
+        count, total = min(self.settings.images, len(data.images)), len(data.images)
+        rows = torch.arange(count) * total // count
+        return replace(
+            data,
+            features=data.features[:, rows.to(data.features.device)],
+            images=data.images[rows.numpy()],
+            labels=data.labels[rows.to(data.labels.device)],
+            schedule=replace(data.schedule, images_in_memory=None),
+        )
+
+    def masked(self, run: int, data: TrainingData) -> Masked:
+        """Class scores of images over which a mask is laid."""
+        classifier, pixels = self.classifier.run(run), data.images
+        assert pixels is not None
+
+        def scores(features: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+            images = torch.from_numpy(pixels[rows.cpu().numpy()]).to(masks.device)
+            logits: Tensor = classifier(self.shown(images, masks))
+            return logits[0]
+
+        return scores
+
+    def shown(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Images `[B, H, W, 3]` in [0, 255] where the mask `[B, h, w]`, enlarged bilinearly, is 1; the background where it is 0."""
+        share = interpolate(masks[:, None], images.shape[1:3], mode="bilinear", align_corners=False)[:, 0, ..., None]
+        extractor: Any = self.classifier.extractor
+        behind = extractor.mean.flatten() if self.settings.background == "mean" else 0
+        return images * share + behind * (1 - share)
