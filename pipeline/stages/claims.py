@@ -46,6 +46,7 @@ def main() -> None:
             for name, entry in entries.items()
         },
         load_table(TABLES / "subset_selection_runs.csv"),
+        load_table(TABLES / "agreement.csv"),
         {name: entry.images.kind for name, entry in settings.dataset.items()},
         load_table(PUBLISHED),
         statistics.alpha,

@@ -128,6 +128,7 @@ def evidence():
             "two_network_l2x": _two_network(),
             "two_network_l2x_departures": {"cats": ()},
             "subset_selection": _selection(runs=0),
+            "agreement": pd.DataFrame(columns=["p"]),
             "kinds": {"cats": "cats_vs_dogs"},
             "published": PUBLISHED,
             "alpha": 0.05,

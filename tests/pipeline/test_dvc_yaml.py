@@ -49,7 +49,7 @@ def depending_on(path):
         ("src/bla/experiments/table1/tests.py", {"tests"}),
         ("src/bla/claims/rules.py", {"claims"}),
         ("src/bla/metrics/curves.py", {"faithfulness"}),
-        ("src/bla/explainers/posthoc/rise.py", {"fit", "maps", "settings"}),
+        ("src/bla/explainers/posthoc/rise.py", {"agreement", "fit", "maps", "settings"}),
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
@@ -77,6 +77,7 @@ def test_imports_inside_functions_and_new_imports_are_noticed(copied):
     late = "\n\ndef late():\n    import bla.runtime.adam\n"
     assert "tests" in copied("src/bla/inference/paired.py", late)
     assert copied("src/bla/explainers/posthoc/new.py", "import bla.datasets.moved_digits\n") == {
+        "agreement",
         "fit",
         "maps",
         "settings",
@@ -166,4 +167,4 @@ def test_table_2_does_not_depend_on_other_experiments():
 def test_the_lock_has_no_removed_stages():
     """DVC keeps removed stages, and reads and writes the whole file after every stage."""
     locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
-    assert {name.partition("@")[0] for name in locked} == set(STAGES) - {"fit"}  # which no listed method needs
+    assert {name.partition("@")[0] for name in locked} == set(STAGES)

@@ -90,7 +90,7 @@ def test_the_summary_names_claims_by_their_answers():
     linked = summary(CLAIMS, ["d"])
     assert '<a href="#claim-1" title="BLA beats &lt;L2X-F&gt;">1</a>' in linked
     text = re.sub("<[^>]*>", "", linked)
-    assert "On d, of the paper's claims, do not hold: 2; get different answers from different tests: 1; cannot be told: 3." in text  # fmt: skip
+    assert "On d, of the claims, do not hold: 2; get different answers from different tests: 1; cannot be told: 3." in text  # fmt: skip
     assert "no claim is reproduced or refuted here" in text
     judged = summary(
         CLAIMS.assign(verdict=["reproduced", "not reproduced", "reproduced", "inconclusive", "not run"]), ["d"]

@@ -17,6 +17,7 @@ from bla.claims.rules import (
     Dataset,
     Finding,
     Judge,
+    agrees_over_runs,
     chance_when_hard,
     collapsed,
     finds_as_well,
@@ -43,6 +44,7 @@ class Evidence:
     two_network_l2x: pd.DataFrame
     two_network_l2x_departures: Mapping[str, Sequence[str]]
     subset_selection: pd.DataFrame
+    agreement: pd.DataFrame
     kinds: Mapping[str, str]
     published: pd.DataFrame
     alpha: float
@@ -235,6 +237,17 @@ def subset_selection(text: str) -> Cases:
     return cases
 
 
+def agreement(text: str) -> Cases:
+    """Claim 22, ours: a case for each dataset and method that was trained or fitted several times."""
+
+    def cases(evidence: Evidence) -> Iterator[Case]:
+        for _, row in evidence.agreement.dropna(subset="p").iterrows():
+            finding = agrees_over_runs(row, evidence.alpha)
+            yield Case(f"{text}: {row['title']}", str(row["dataset"]), "", finding, OURS)
+
+    return cases
+
+
 def not_here(text: str, reason: str, unless: Sequence[Cases] = ()) -> Cases:
     """A claim that cannot be tested here; there is no case if one of `unless` gives a case."""
 
@@ -305,5 +318,6 @@ CLAIMS: tuple[tuple[int, Cases], ...] = (
     (19, not_here("people prefer BLA-T to L2X-F", "needs participants")),
     (20, not_here("people prefer BLA-T to a random explanation", "needs participants")),
     (21, subset_selection("BLA-T finds the relevant features of synthetic sets at least as well as L2X (our claim)")),
+    (22, agreement("two runs agree more on an image than one run on two images of a class (our claim)")),
 )  # fmt: skip
 """The number of each claim, and the function that returns its cases; from 21 on the claims are ours and get no verdict."""

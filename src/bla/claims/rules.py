@@ -333,3 +333,20 @@ def finds_as_well(runs: pd.DataFrame) -> Finding:
     ours = f"{', '.join(means)} (n = {len(by_run)} runs, {runs['n_samples'].iloc[0]} samples)"
     holds = "yes" if yes else "no" if no else "inconclusive"
     return Finding(ours, how, wilcoxon((bla_t - l2x).round(9), np.zeros(len(bla_t))).p, holds)
+
+
+def agrees_over_runs(row: "pd.Series[float]", alpha: float) -> Finding:
+    """Claim 22, ours: two runs agree more on an image than one run on two images of the same predicted class.
+
+    `row` is one of agreement.csv. It holds if the mean difference of the overlaps is positive, Wilcoxon's p over images
+    is below alpha, and the interval over runs and images excludes 0; it does not hold with a negative difference.
+    """
+    low, high, p = row["difference_low"], row["difference_high"], float(row["p"])
+    clear = p < alpha and (low > 0 or high < 0)
+    holds = "inconclusive" if not clear else "yes" if row["difference"] > 0 else "no"
+    ours = (
+        f"overlap of two runs on an image {row['same']:.3f}, of one run on two images {row['other_image']:.3f}, difference "
+        f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] (n = {row['n_runs']:.0f} runs, {row['n_images_compared']:.0f} images)"
+    )
+    test = "Wilcoxon signed-rank over images, two-sided; 95 % interval over runs and images"
+    return judged_by_p(ours, test, p, holds, float(row["p_smallest"]), alpha)

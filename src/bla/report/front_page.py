@@ -58,8 +58,8 @@ over runs.</small></p>
 <h2>Table 1</h2>
 {_picture(pictures["table1"], "Accuracy, loss and explanation size of every column, with intervals; numbers are in the table below")}
 {with_scrolling(one)} <p><small>{html.escape(note(table1, alpha))}</small></p>
-<h2>The paper's claims</h2>
-<p>One row per claim, one column per dataset; open a cell to see its tests. ✓ yes, ✗ no, ? inconclusive, – not run. Only
+<h2>Claims</h2>
+<p>Up to 20 the paper's claims, from 21 on ours. One row per claim, one column per dataset; open a cell to see its tests. ✓ yes, ✗ no, ? inconclusive, – not run. Only
 the paper's own datasets can reproduce or refute a claim; elsewhere the answer is about that dataset.</p>
 {with_scrolling(_matrix(claims, datasets))}
 <h2>Table 2</h2>
@@ -94,7 +94,7 @@ def summary(claims: pd.DataFrame, datasets: Sequence[str]) -> str:
             if by_answer[answer]
         ]
         if parts:
-            sentences.append(f"On {html.escape(dataset)}, of the paper's claims, {'; '.join(parts)}.")
+            sentences.append(f"On {html.escape(dataset)}, of the claims, {'; '.join(parts)}.")
     judged = claims[claims["verdict"].isin(["reproduced", "not reproduced", "inconclusive"])]
     if len(judged):
         counts = judged["verdict"].value_counts()

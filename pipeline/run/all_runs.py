@@ -1,0 +1,75 @@
+"""What the runs of variants and learned methods keep of test images."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bla.base.paper import COLUMNS
+from bla.explainers.registry import explainer_class
+from bla.method.equations import hard_explanation, logits_of, soft_weights
+from bla.method.evaluation import scores_on_hard_explanation
+from bla.networks.classifier import Classifier
+from bla.networks.patches import batch_size_for, cell_means
+from pipeline.artifacts.explained_images import load_explained
+from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.images import load_images
+from pipeline.artifacts.models import load_state, load_variant
+from pipeline.run.environment import choose_device
+from pipeline.run.methods import method_settings
+from pipeline.run.settings import Settings
+
+Maps = NDArray[np.float64]
+
+
+class Explained(NamedTuple):
+    """Soft weights and hard explanations `[R, N, n]` of all runs, and the class `[R, N]` that each predicts."""
+
+    title: str
+    soft: Maps
+    hard: NDArray[np.bool_]
+    classes: NDArray[np.int64]
+
+
+def explained_by(dataset: str, settings: Settings) -> Mapping[str, Callable[[NDArray[np.int64]], Explained]]:
+    """For each variant and learned method, a function that explains test images, given their numbers."""
+    classifier = load_explained(dataset, settings).classifier
+    variants = {name: partial(_variant, dataset, name, settings) for name in settings.variants}
+    return variants | {
+        name: partial(_learned, dataset, name, settings, classifier) for name in settings.learned_explainers
+    }
+
+
+@torch.no_grad()
+def _variant(dataset: str, name: str, settings: Settings, numbers: NDArray[np.int64]) -> Explained:
+    device = choose_device()
+    features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
+    spec, head, module = load_variant(dataset, name, settings)
+    head, module = head.to(device), module.moved(lambda t: t.to(device))
+    logits = logits_of(spec, module(features))
+    soft = soft_weights(logits.double(), spec.temperature)
+    classes = scores_on_hard_explanation(features, spec, head, module).argmax(dim=2)
+    values = (soft.cpu().numpy(), hard_explanation(spec, logits).cpu().numpy(), classes.cpu().numpy())
+    return Explained(COLUMNS.get(name, name), *values)
+
+
+@torch.no_grad()
+def _learned(
+    dataset: str, name: str, settings: Settings, classifier: Classifier, numbers: NDArray[np.int64]
+) -> Explained:
+    """Maps for the class that each run predicts; kept are the cells above the middle of a map's values."""
+    kind, device = explainer_class(name), choose_device()
+    method = kind(classifier, method_settings(settings, name, kind.Settings)).load(load_state(dataset, name))
+    pixels, grid, parts = load_images(dataset, "test"), load_grid(dataset), []
+    for rows in np.array_split(numbers, -(-len(numbers) // batch_size_for(device, pixels.shape[1:3]))):
+        images = torch.from_numpy(np.array(pixels[rows])).to(device)
+        targets = classifier(images).argmax(dim=2)[: method.fitted_runs]
+        of_runs = method.explain_runs(images, targets, torch.zeros(len(rows), dtype=torch.int64)).double()
+        cells = cell_means(of_runs.flatten(0, 1), grid).flatten(1).unflatten(0, of_runs.shape[:2])
+        parts.append((cells.cpu(), targets.cpu()))
+    soft, classes = (torch.cat(values, dim=1).numpy() for values in zip(*parts, strict=True))
+    low, high = soft.min(axis=2, keepdims=True), soft.max(axis=2, keepdims=True)
+    return Explained(kind.title, soft, soft > (low + high) / 2, classes)
