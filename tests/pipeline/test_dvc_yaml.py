@@ -49,7 +49,7 @@ def depending_on(path):
         ("src/bla/experiments/table1/tests.py", {"tests"}),
         ("src/bla/claims/rules.py", {"claims"}),
         ("src/bla/metrics/curves.py", {"faithfulness"}),
-        ("src/bla/explainers/posthoc/rise.py", {"agreement", "fit", "maps", "settings"}),
+        ("src/bla/explainers/posthoc/rise.py", {"agreement", "errors", "fit", "maps", "settings"}),
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
@@ -78,6 +78,7 @@ def test_imports_inside_functions_and_new_imports_are_noticed(copied):
     assert "tests" in copied("src/bla/inference/paired.py", late)
     assert copied("src/bla/explainers/posthoc/new.py", "import bla.datasets.moved_digits\n") == {
         "agreement",
+        "errors",
         "fit",
         "maps",
         "settings",
