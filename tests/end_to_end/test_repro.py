@@ -80,6 +80,7 @@ def test_every_promised_output_exists(project):
     tables |= {f"subset_selection{ending}.csv" for ending in ("", "_features", "_runs", "_tests")}
     tables |= {f"explanation_size{ending}.csv" for ending in ("", "_runs", "_classes", "_bins")}
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
+    tables |= {"agreement.csv", "errors.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
         "faithfulness_methods.csv",
@@ -104,6 +105,7 @@ def test_every_promised_output_exists(project):
         *(f"{name}.png" for name in ("unstated_choices", "explanation_size", "small_cnn", "two_network_l2x")),
         "temperature_threshold.png",
         "subset_selection.png",
+        "agreement.png",
         *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade", "parts")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())
@@ -155,7 +157,7 @@ def test_unstated_choices_are_crossed_and_tested(project):
 def test_every_method_has_a_row_and_every_value_an_image(project):
     means = pd.read_csv(project / "reports/tables/faithfulness.csv")
     values = pd.read_csv(project / "reports/tables/faithfulness_per_image.csv.gz")
-    assert set(means["method"]) == {"lime", "cam", "score_cam", "rise", "random", "bla", "bla_t", "mask"}
+    assert set(means["method"]) == {"lime", "cam", "score_cam", "rise", "random", "l_cam_fm", "l_cam_img", "bla", "bla_t", "mask"}
     again = values.groupby(["method", "metric"])["value"].agg(["mean", "count"])
     for row in means.itertuples():
         mean, count = again.loc[(row.method, row.metric)]

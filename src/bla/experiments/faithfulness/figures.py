@@ -7,22 +7,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from textwrap import fill
-from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from bla.experiments.faithfulness.tables import DID_NOT_TRAIN, did_not_train, summary
 from bla.metrics import BY_NAME
 from bla.metrics.rank_correlation import spearman
-from bla.plotting.overlay import overlay
+from bla.plotting.maps import sentence, side_by_side
 from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]
@@ -143,14 +140,6 @@ def effects_of_parts(parts: pd.DataFrame, table: pd.DataFrame, methods: pd.DataF
     return figure
 
 
-def sentence(text: str) -> Figure:
-    """A picture of one sentence, in the place of a picture that was not drawn."""
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(8, 0.6))
-        figure.text(0.02, 0.5, text, va="center")
-    return figure
-
-
 def looks(methods: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Colour, line and width of each method; `methods` has a row per method with `title`, `learned`, `control`."""
     colours = [
@@ -167,50 +156,6 @@ def looks(methods: pd.DataFrame) -> dict[str, dict[str, Any]]:
         places[control] += 1
         result[str(row.method)] = look | {"label": row.title}
     return result
-
-
-def side_by_side(
-    images: NDArray[np.uint8],
-    maps: Mapping[str, Array],
-    captions: list[str],
-    heading: str,
-    grid: Sequence[int],
-    sets: Mapping[str, Sequence[Sequence[int]]] = MappingProxyType({}),
-) -> Figure:
-    """A row per image, a column per method: half the image, half the map, from its smallest (blue) to its largest value (red).
-
-    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, for each image the
-    cells of the `grid` to outline in white.
-    """
-    count, height = len(maps) + 1, 0.13 + 1.12 * images.shape[1] / images.shape[2]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(len(images), count, figsize=(1.12 * count, height * len(images) + 0.6), squeeze=False, layout="constrained")  # fmt: skip
-        figure.suptitle(fill(heading, 14 * count))
-        for row, image in enumerate(images):
-            axes[row, 0].imshow(image)
-            axes[row, 0].set_ylabel(captions[row])
-            for column, values in enumerate(maps.values(), start=1):
-                low, high = values[row].min(), values[row].max()
-                scaled = (values[row] - low) / (high - low) if high > low else np.ones_like(values[row])
-                axes[row, column].imshow(overlay(image, scaled))
-                axes[row, column].set_xlabel("" if high > low else "constant")
-        for column, title in enumerate(maps, start=1):
-            for row, chosen in enumerate(sets.get(title, [])):
-                outline(axes[row, column], chosen, grid, images.shape[1:3])
-        for column, title in enumerate(("input", *maps)):
-            axes[0, column].set_title(fill(title, 15))
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
-    return figure
-
-
-def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequence[int]) -> None:
-    """Draw white frames around some cells of a grid over an image of this height and width."""
-    height, width = (pixels / count for pixels, count in zip(size, grid, strict=True))
-    for cell in cells:
-        row, column = divmod(cell, grid[1])
-        corner = (column * width - 0.5, row * height - 0.5)
-        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))
 
 
 def against_lime(
