@@ -157,7 +157,18 @@ def test_unstated_choices_are_crossed_and_tested(project):
 def test_every_method_has_a_row_and_every_value_an_image(project):
     means = pd.read_csv(project / "reports/tables/faithfulness.csv")
     values = pd.read_csv(project / "reports/tables/faithfulness_per_image.csv.gz")
-    assert set(means["method"]) == {"lime", "cam", "score_cam", "rise", "random", "l_cam_fm", "l_cam_img", "bla", "bla_t", "mask"}
+    assert set(means["method"]) == {
+        "lime",
+        "cam",
+        "score_cam",
+        "rise",
+        "random",
+        "l_cam_fm",
+        "l_cam_img",
+        "bla",
+        "bla_t",
+        "mask",
+    }
     again = values.groupby(["method", "metric"])["value"].agg(["mean", "count"])
     for row in means.itertuples():
         mean, count = again.loc[(row.method, row.metric)]

@@ -79,7 +79,8 @@ def rows(kind: str = "image_folder") -> pd.DataFrame:
         ([7.0, 9.0], 0, None),
         ([49.0, 9.0], 1, "explain nothing: 1 of 2 runs of BLA on d."),
         ([49.0, 49.0], 2, "explain nothing: 2 of 2 runs of BLA on d."),
-        ([48.998, 9.0], 0, None),  # one image of 500 lacks a cell
+        ([48.998, 9.0], 1, "explain nothing: 1 of 2 runs of BLA on d."),  # one image of 500 lacks a cell
+        ([48.5, 9.0], 0, None),
     ],
 )
 def test_runs_whose_module_keeps_every_cell_are_counted(sizes, count, text):
