@@ -42,7 +42,8 @@ def did_not_train(methods: pd.DataFrame) -> "pd.Series[bool]":
 
 def objectives(methods: pd.DataFrame) -> pd.DataFrame:
     """The learned methods that have an objective: its values on held-out images, and whether they trained."""
-    table = methods[methods["objective_of_constant"].notna()].assign(trained=~did_not_train(methods))
+    table = methods.assign(trained=~did_not_train(methods).to_numpy())
+    table = table[table["objective_of_constant"].notna()]
     return table[["dataset", "method", "title", "objective", "objective_of_constant", "trained"]]
 
 
