@@ -32,7 +32,7 @@ def progress(name: str, words: list[str]) -> str | None:
 
 
 def last_times() -> dict[Key, float]:
-    """The seconds that each stage took on this machine when it last ran, in the order of those runs."""
+    """The seconds that each stage took on this machine when it last ran, in the order in which they first ran."""
     times: dict[Key, float] = {}
     if PROVENANCE.exists():
         for line in PROVENANCE.read_text().splitlines():
@@ -41,7 +41,6 @@ def last_times() -> dict[Key, float]:
             except ValueError:  # of a stage that was killed while it wrote this line
                 continue
             key = record["stage"], " ".join(record["arguments"])
-            times.pop(key, None)
             times[key] = float(record["seconds"])
     return times
 
