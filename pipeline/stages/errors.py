@@ -36,8 +36,9 @@ def main() -> None:
             f"{dataset}, run {settings.faithfulness.run}: {found.wrong.sum()} of {len(labels)} test images are wrong"
         )
         names = [name.replace("\n", " ") for name in captions(dataset)]
-        shown = np.flatnonzero(found.wrong[found.numbers])[:DRAWN]
-        texts = [f"predicted: {names[first]}\ntrue: {names[second]}" for first, second in found.classes[:, shown].T.tolist()]  # fmt: skip
+        wrong = np.flatnonzero(found.wrong[found.numbers])
+        shown = wrong[np.unique(np.linspace(0, len(wrong), DRAWN, endpoint=False, dtype=int))] if len(wrong) else wrong
+        texts = [f"predicted\n{names[first]}\ntrue\n{names[second]}" for first, second in found.classes[:, shown].T.tolist()]  # fmt: skip
         drawn = {found.titles[name]: maps[:, shown].numpy() for name, maps in found.maps.items()}
         pictures[path] = partial(both_classes, found.images[shown], drawn, texts, heading, grid)
         print(heading)

@@ -165,7 +165,9 @@ def test_a_method_did_not_train_unless_its_objective_is_lower_than_that_of_a_con
     assert did_not_train(methods).tolist() == [False, True, True, True, False]
     table = objectives(methods).set_index("method")
     assert table["trained"].to_dict() == {"a": True, "b": False, "c": False, "d": False}
-    both = pd.concat([methods, methods.assign(dataset="b", objective=methods["objective"] + 9)])  # each file counts from 0
+    both = pd.concat(
+        [methods, methods.assign(dataset="b", objective=methods["objective"] + 9)]
+    )  # each file counts from 0
     assert objectives(both).groupby("dataset")["trained"].sum().to_dict() == {"a": 1, "b": 0}
 
 

@@ -1,6 +1,7 @@
 """Pictures of the agreement over runs: every method's agreement, and cell by cell what the runs do."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -56,7 +57,7 @@ def cell_by_cell(
                 maps = scaled[:, i].mean(axis=0), scaled[:, i].std(axis=0), hard[key][:, i].mean(axis=0)
                 for panel, values in enumerate(maps):
                     drawn = axes[row, 3 * i + panel].imshow(values, cmap="viridis", vmin=0, vmax=1)
-            axes[row, 0].set_ylabel(f"{titles[key]}\n{len(scaled)} runs", fontsize=8)
+            axes[row, 0].set_ylabel(f"{fill(titles[key], 14)}\n{len(scaled)} runs", fontsize=7)
         if len(soft):
             figure.colorbar(drawn, ax=axes[1:, -1].tolist(), shrink=0.6)
     return figure
