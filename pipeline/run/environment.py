@@ -44,4 +44,9 @@ def hint_for_temporary_copy(message: str) -> str:
 
 def data_path(path: str) -> Path:
     """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw)."""
-    return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()
+    try:
+        return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()
+    except RuntimeError as error:
+        raise BlaError(
+            f"~ in {path} or in BLA_DATA_ROOT names no user of this machine; write the whole path"
+        ) from error

@@ -6,13 +6,13 @@ check raises ValueError with the setting's name within its section; `load_settin
 
 import difflib
 import re
+import reprlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
-import yaml
 from annotated_types import Ge, Le, MinLen
 from pydantic import (
     AfterValidator,
@@ -49,14 +49,16 @@ from bla.base.specs import (
     Schedule,
     ThresholdRule,
 )
+from pipeline.run.params_file import read_params
 
 PARAMS = Path("params.yaml")
 DATASETS, METRICS = Path("data/datasets.json"), Path("reports/metrics.json")
 METHODS, NOTEBOOKS = Path("src/bla/explainers"), Path("reports/notebooks")
 ALWAYS = ("lime", "attention")
 """Methods that may not be listed under `explainers`: LIME and the variants' modules are always included."""
-LARGEST_FILE = 1_000_000
-"""Largest size of params.yaml in bytes."""
+SHORT = reprlib.Repr()
+"""How values are shown in messages: nested or long ones cut, since aliases of a few lines can make gigabytes."""
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 3, 20, 20, 200, 200, 200
 OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x")
 """Experiments with their own list of datasets."""
 SPECS = (
@@ -326,16 +328,7 @@ class Settings(Strict):
 
 def load_settings(path: Path = PARAMS) -> Settings:
     """Read and check params.yaml; BlaError lists every wrong setting by its full name, one line each."""
-    try:
-        if (size := path.stat().st_size) > LARGEST_FILE:
-            raise BlaError(f"{path}: {size:,} bytes are more than {LARGEST_FILE:,}; it must hold settings alone")
-        raw = yaml.safe_load(path.read_text())
-    except RecursionError as error:
-        raise BlaError(f"{path}: not valid YAML: brackets or lists are nested too deeply") from error
-    except FileNotFoundError as error:
-        raise BlaError(f"{path}: no such file; run this in the root of the repository") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BlaError(f"{path}: not valid YAML: {error}") from error
+    raw = read_params(path)
     if not isinstance(raw, dict):
         raise BlaError(f"{path}: must hold settings by name")
     try:
@@ -385,11 +378,11 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
         expected = error["ctx"].get("expected_tags")
         if not expected:
             return f"{tag}: this setting is missing"
-        value = str(error["ctx"]["tag"])
+        value = str(error["ctx"]["tag"])[:200]
         return (
             f"{tag}: must be one of {expected}, not {value}{did_you_mean(value, re.findall(r'[a-z_0-9]+', expected))}"
         )
-    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
+    return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {SHORT.repr(error['input'])}"
 
 
 def _field_names() -> set[str]:

@@ -66,6 +66,26 @@ def of_another_time(path, when):
     return path
 
 
+def many(path, count):
+    """A tar of empty files, of which the unpacked headers alone are large."""
+    info = tarfile.TarInfo()
+    with gzip.open(path, "wb") as file:
+        for number in range(count):
+            info.name = str(number)
+            file.write(info.tobuf())
+        file.write(bytes(10240))
+    return path
+
+
+def with_a_large_header(path, kind):
+    """A tar with a name, or with attributes, of 60 MB, which tarfile would read at once."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, ZEROS
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(ZEROS + 10240), 1))
+    return path
+
+
+BELOW = [("a", b"1"), ("a/b.txt", b"2")]
 SAME, CASES = [("a.txt", b"1"), ("a.txt", b"2")], [("A/b.txt", b"1"), ("a/B.TXT", b"2")]
 CASES_OF = {
     "tar bomb": (lambda folder: tar_of(folder / "x.tar.gz", [("zeros", bytes(ZEROS))]), f"{LARGEST_RATIO} times the archive"),
@@ -80,6 +100,19 @@ CASES_OF = {
     "same name, zip": (lambda folder: zip_of(folder / "x.zip", SAME), "'a.txt' is refused, because 'a.txt' has the same"),
     "same letters, tar": (lambda folder: tar_of(folder / "x.tar", CASES, "w"), "'a/B.TXT' is refused"),
     "same letters, zip": (lambda folder: zip_of(folder / "x.zip", CASES), "'a/B.TXT' is refused"),
+    "a file as a folder, tar": (lambda folder: tar_of(folder / "x.tar", BELOW, "w"), "'a/b.txt' is refused, because 'a' is a file"),
+    "a file as a folder, zip": (lambda folder: zip_of(folder / "x.zip", BELOW), "'a/b.txt' is refused, because 'a' is a file"),
+    "a folder, then a file": (lambda folder: tar_of(folder / "x.tar", BELOW[::-1], "w"), "because 'a' is a file, not a folder"),
+    "same path, tar": (lambda folder: tar_of(folder / "x.tar", [("a/b", b"1"), ("a/./b", b"2")], "w"), "'a/./b' is refused"),
+    "same path, zip": (lambda folder: zip_of(folder / "x.zip", [("a/b", b"1"), ("a//b", b"2")]), "'a//b' is refused"),
+    "same look": (lambda folder: tar_of(folder / "x.tar", [("\u00e9", b"1"), ("e\u0301", b"2")], "w"), "has the same name on some"),
+    "no name": (lambda folder: tar_of(folder / "x.tar", [("", b"1")], "w"), "'' is refused"),
+    "the folder itself": (lambda folder: zip_of(folder / "x.zip", [(".", b"1")]), "'.' is refused"),
+    "long name, tar": (lambda folder: tar_of(folder / "x.tar", [("a" * 300, b"1")], "w"), "no disk takes a name of 300 letters"),
+    "long name, zip": (lambda folder: zip_of(folder / "x.zip", [("é" * 150, b"1")]), "no disk takes a name of 150 letters"),
+    "many empty files": (lambda folder: many(folder / "x.tar.gz", 50_000), f"{LARGEST_RATIO} times the archive"),
+    "long-name bomb": (lambda folder: with_a_large_header(folder / "x.tar.gz", tarfile.GNUTYPE_LONGNAME), "a header of 60,000,000 bytes is refused"),
+    "attribute bomb": (lambda folder: with_a_large_header(folder / "x.tar.gz", tarfile.XHDTYPE), "a header of 60,000,000 bytes is refused"),
     "chained names": (lambda folder: chained(folder / "x.tar"), "damaged archive"),
 }  # fmt: skip
 

@@ -10,6 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bla.base.errors import BlaError
+from bla.base.specs import ImageTable
+from bla.datasets import image_table
 from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.models import load_head, load_state
 from pipeline.artifacts.tables import load_table, save_table
@@ -127,3 +129,77 @@ def test_class_folders_like_formulas_are_classes_like_any_other(photos, end_of):
     assert end_of("prepare", "photos") is None
     assert load_table(Path("data/images/photos/classes.csv"))["name"].tolist() == ["=cmd|x", "@SUM(1)"]
     assert "\n0,'=cmd|x\n1,'@SUM(1)\n" in Path("data/images/photos/classes.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("cat", "cat\u200b"), ("cat", "c\u00adat"), ("cat", "cat "), (" ", "\u3000")]
+)
+def test_names_that_differ_only_in_what_cannot_be_seen_are_refused(one, other, photos, end_of):
+    for split in ("train", "test", "masks/train", "masks/test"):
+        (photos / split / "cat").rename(photos / split / one)
+        (photos / split / "dog").rename(photos / split / other)
+    message = end_of("prepare", "photos")
+    assert "two names look the same" in message
+    assert f"U+{ord(other[-1]):04X}" in message
+
+
+@pytest.mark.parametrize("target", ["gone", "zz"], ids=["missing", "itself"])
+def test_a_class_that_is_a_link_to_nothing_is_named(target, photos, end_of):
+    for split in ("train", "test"):
+        (photos / split / "zz").symlink_to(target)
+    assert "train/zz: a link to nothing; remove it" in end_of("prepare", "photos")
+
+
+@pytest.mark.parametrize(("root", "path"), [("~no_such_user/x", "photos"), ("data/raw", "~no_such_user/x")])
+def test_a_home_folder_of_nobody_is_one_message(root, path, photos, here, end_of, edit_params, monkeypatch):
+    monkeypatch.setenv("BLA_DATA_ROOT", root)
+    edit_params(here, {"dataset.photos.images.path": path})
+    assert "names no user of this machine; write the whole path" in end_of("prepare", "photos")
+
+
+@pytest.fixture
+def table(tmp_path, save_png):
+    """A folder with a table of four images and masks of an ear."""
+    for number in range(4):
+        save_png(tmp_path / f"{number}.png", np.full((8, 8, 3), number, np.uint8))
+        save_png(tmp_path / f"masks/ear/{number}.png", np.eye(8, dtype=np.uint8) * 255)
+    rows = ["0.png,train,cat", "1.png,train,dog", "2.png,test,cat", "3.png,test,dog"]
+    (tmp_path / "images.csv").write_text("\n".join(["file,split,labels", *rows, ""]))
+    return tmp_path
+
+
+def listed(folder):
+    spec = ImageTable(kind="image_table", path="x", labels="one", image_size=32, masks="binary")
+    return image_table.find(spec, folder)
+
+
+def looped(path):
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, socket_at, os.mkdir, looped], ids=["pipe", "socket", "folder", "loop"])
+@pytest.mark.parametrize("place", ["images.csv", "masks/ear/2.png"])
+def test_something_that_is_no_file_is_refused_in_a_table_too(place, make, table):
+    (table / place).unlink()
+    make(table / place)
+    with pytest.raises(BlaError, match=rf"{place}: .*(not a file|Too many levels)"):
+        listed(table)
+
+
+@pytest.mark.parametrize("other", ["e\u0301", "é\u200b"])
+def test_labels_and_masks_of_a_table_that_look_the_same_are_refused(other, table):
+    text = (table / "images.csv").read_text()
+    (table / "images.csv").write_text(text.replace("cat", "é").replace("dog", other))
+    with pytest.raises(BlaError, match=r"images\.csv: two names look the same"):
+        listed(table)
+    (table / "images.csv").write_text(text)
+    for name in ("é", other):
+        (table / "masks" / name).mkdir()
+    with pytest.raises(BlaError, match="masks: two names look the same"):
+        listed(table)
+
+
+def test_masks_of_a_name_that_is_not_utf_8_are_refused(table):
+    (table / "masks/ear").rename(os.fsdecode(os.fsencode(table / "masks") + b"/\xff\xfe"))
+    with pytest.raises(BlaError, match="is not UTF-8; rename it"):
+        listed(table)

@@ -175,11 +175,10 @@ def test_features_do_not_depend_on_the_batch_or_the_order(weights):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_non_finite_features_are_refused(value, weights):
-    state = load_file(weights)
-    name = next(k for k in reversed(state) if k.endswith("weight") and state[k].ndim == 4)
-    save_file(state | {name: torch.full_like(state[name], value)}, weights)
+    extractor = load_backbone(RESNET, weights, 64)
+    [last for last in extractor.modules() if isinstance(last, nn.Conv2d)][-1].weight.fill_(value)
     with pytest.raises(BlaError, match=r"images 0 to 3 .*half precision.*normalisation"):
-        list(extract(load_backbone(RESNET, weights, 64), IMAGES, CPU, batch_size=4))
+        list(extract(extractor, IMAGES, CPU, batch_size=4))
 
 
 class Pixels(nn.Module):
@@ -429,7 +428,7 @@ def test_a_classifier_with_batch_norms_in_the_file_is_left_out(architecture, tmp
     assert extractor.feature_map(torch.zeros(1, 224, 224, 3, dtype=torch.uint8)).shape[2] > 1
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model.", "backbone.", "state_dict.model.", "model._orig_mod."])  # fmt: skip
 def test_prefixes_of_data_parallel_and_compiled_models_are_left_out(prefix, tmp_path):
     plain = load_backbone(imagenet("test_resnet"), saved("test_resnet", tmp_path / "a.safetensors"), 64)
     path = tmp_path / "b.safetensors"
@@ -518,3 +517,38 @@ def test_a_model_that_timm_does_not_know_has_no_normalisation_of_its_own():
         BlaError, match="normalisation: timm does not say how torchvision/vgg11 was trained; name one of"
     ):
         statistics_of(backbone)
+
+
+@pytest.mark.parametrize("weights", ["resnet18.a1_in1k.safetensors", "timm/resnet18.a1_in1k", "a/b/resnet18.a1_in1k.safetensors"])  # fmt: skip
+def test_a_file_with_timms_own_name_has_timms_normalisation(weights):
+    backbone = Backbone(architecture="own/mine", weights=weights, normalisation="model")
+    assert trained_with(backbone) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("weights", ["resnet18.mine.safetensors", "resnet18.a1_in1k.v2.safetensors"])
+def test_a_file_with_a_tag_that_timm_does_not_know_is_no_error(weights):
+    assert trained_with(Backbone(architecture="own/mine", weights=weights, normalisation="imagenet")) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value * float("nan"), "NaN or infinite numbers"),
+        (lambda value: value.double() * 1e300 + 1e300, "NaN or infinite numbers"),
+        (lambda value: value.to(torch.int8), "of another shape or type"),
+        (lambda value: value.to(torch.complex64), "of another shape or type"),
+    ],
+)
+def test_weights_that_are_no_real_numbers_are_refused(change, message, tmp_path):
+    path = saved("test_resnet", tmp_path / "w.safetensors")
+    state = load_file(path)
+    name = next(name for name, value in state.items() if value.ndim == 4)
+    save_file(state | {name: change(state[name])}, path)
+    with pytest.raises(BlaError, match=message):
+        load_backbone(imagenet("test_resnet"), path, 64)
+
+
+@pytest.mark.parametrize("architecture", ["halonet26t", "botnet26t_256", "bat_resnext26ts"])
+def test_stochastic_depth_on_images_of_a_size_that_is_refused_is_one_message(architecture):
+    with pytest.raises(BlaError, match=f"{architecture} cannot take images of 224 pixels|cannot be built"):
+        build_backbone(imagenet(architecture, stochastic_depth=0.2, draws=5), 224)

@@ -522,9 +522,7 @@ def test_a_learned_method_listed_under_explainers_is_refused(monkeypatch):
         check_methods(load_settings())
 
 
-@pytest.mark.parametrize(
-    "text", ["a: " + "[" * 5000 + "]" * 5000, "[" * 20000, "a:\n" + "".join(" " * n + "- \n" for n in range(1200))]
-)
+@pytest.mark.parametrize("text", ["a: " + "[" * 5000 + "]" * 5000, "[" * 20000, "a:\n" + "- " * 1200 + "x"])
 def test_brackets_nested_too_deeply_are_refused(text, complaints):
     first = complaints(text)[0]
     assert first.startswith("params.yaml: not valid YAML: ")
@@ -533,5 +531,5 @@ def test_brackets_nested_too_deeply_are_refused(text, complaints):
 @pytest.mark.parametrize("text", ["x: 1\n" * 2_500_000, "# " + "x" * 1_000_001, "a: '" + "b" * 10_000_000 + "'"])
 def test_a_file_of_megabytes_is_refused_without_reading_it(text, tmp_path):
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(BlaError, match=r"params\.yaml: [\d,]+ bytes are more than 1,000,000"):
+    with pytest.raises(BlaError, match=r"params\.yaml: [\d,]+ bytes are more than 100,000"):
         load_settings(tmp_path / "params.yaml")

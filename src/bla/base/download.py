@@ -15,6 +15,7 @@ import shutil
 import stat
 import tarfile
 import time
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,10 @@ TIMEOUT = 30.0
 HEADERS = {"User-Agent": "bla", "Accept-Encoding": "identity"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CHUNK = 1 << 18
+LONGEST_NAME = 255
+"""Bytes of a file's name on common disks."""
+LONGEST_HEADER = 1_000_000
+"""Bytes of a tar's extra header, which tarfile reads at once; it holds a name, a link or a few attributes."""
 
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError),
@@ -234,8 +239,20 @@ def unpack(archive: Path, folder: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a tar whose extra header is refused if it would fill the memory."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size > LONGEST_HEADER and self.type in b"LKxgX":
+            raise BlaError(
+                f"{tar.name!s}: a header of {self.size:,} bytes is refused; delete the archive and run again"
+            )
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
 def _extract_tar(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive, "r:*") as tar:
+    with tarfile.open(archive, "r:*", tarinfo=_Member) as tar:
         members = _members(archive, tar)
         # a tar ends with two blocks of zeros; tarfile also stops, without an error, at a damaged header or a cut
         if tar.fileobj is None or tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -262,20 +279,32 @@ def _members(archive: Path, tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
     members, total = [], 0
     for member in tar:
         members.append(member)
-        total += member.size
+        total += tarfile.BLOCKSIZE + member.size
         _check_size(archive, total)
     return members
 
 
 def _check_all(archive: Path, members: list[tuple[str, bool, bool, int]]) -> None:
     """Raise BlaError unless all members (name, is a folder, is a plain file, size) are files and folders inside, each once."""
-    names: dict[str, str] = {}
+    names: dict[tuple[str, ...], str] = {}
+    files = set()
     _check_size(archive, sum(size for *_, size in members))
     for name, is_folder, plain, _ in members:
         _check(archive, name, plain or is_folder)
-        other = names.setdefault(name.rstrip("/").casefold(), name)
-        if not is_folder and (other is not name):
-            raise BlaError(f"{archive}: {name!r} is refused, because {other!r} has the same name on some systems")
+        place = _place(name)
+        other = names.setdefault(place, name)
+        if not is_folder:
+            files.add(place)
+            if other is not name or not place:
+                raise BlaError(f"{archive}: {name!r} is refused, because {other!r} has the same name on some systems")
+    for place, name in names.items():
+        if above := next((place[:end] for end in range(1, len(place)) if place[:end] in files), None):
+            raise BlaError(f"{archive}: {name!r} is refused, because {names[above]!r} is a file, not a folder")
+
+
+def _place(name: str) -> tuple[str, ...]:
+    """The parts of a member's path; equal for names that are one file on some systems."""
+    return PureWindowsPath(unicodedata.normalize("NFC", name).casefold()).parts
 
 
 def _check_size(archive: Path, total: int) -> None:
@@ -293,3 +322,5 @@ def _check(archive: Path, name: str, plain: bool) -> None:
         raise BlaError(f"{archive}: {name!r} is refused, because it is not a regular file or folder")
     if path.anchor or ".." in path.parts:
         raise BlaError(f"{archive}: {name!r} is refused, because it points outside the folder")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise BlaError(f"{archive}: {name[:50]!r}... is refused, because no disk takes a name of {len(name)} letters")

@@ -64,6 +64,8 @@ def class_names(folder: Path, splits: tuple[str, ...], others: tuple[str, ...] =
     for place in places:
         if not place.is_dir():
             raise BlaError(f"{place}: no such folder; images belong in {layout}")
+        if broken := [path for path in place.iterdir() if path.is_symlink() and not path.exists()]:
+            raise BlaError(f"{broken[0]}: a link to nothing; remove it, or create its target")
         folders = [path for path in place.iterdir() if path.is_dir() and path.name not in others]
         classes_by_split.append(sorted(path.name for path in folders if path.name[0] != "."))
         refuse_unreadable_names(place, classes_by_split[-1])
@@ -80,14 +82,15 @@ def class_names(folder: Path, splits: tuple[str, ...], others: tuple[str, ...] =
 
 
 def refuse_unreadable_names(place: Path, names: Sequence[str]) -> None:
-    """Raise BlaError for a name that is not UTF-8, and for two that look the same but are spelt with other code points."""
+    """Raise BlaError for a name that is not UTF-8, and for two that look the same but are spelt otherwise."""
     seen: dict[str, str] = {}
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError as error:
             raise BlaError(f"{place}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from error
-        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+        other = seen.setdefault(unicodedata.normalize("NFC", visible).strip(), name)
         if other != name:
             spelt = " and ".join(" ".join(f"U+{ord(letter):04X}" for letter in text) for text in (other, name))
             raise BlaError(f"{place}: two names look the same, {name}, but are spelt {spelt}; rename one of them")

@@ -10,6 +10,7 @@ listing = find(spec, Path("living_rooms"))
 listing.splits["train"][0]     # ImageFile(name="img/1.jpg", label=(0, 3), masks=("masks/cat/img/1.png", ...))
 """
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -18,6 +19,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import ImageTable
 from bla.datasets import OBJECT, SPLITS, ImageFile, Listing, SplitName
 from bla.datasets.image_files import FORMATS
+from bla.datasets.image_folder import refuse_unreadable_names
 
 COLUMNS = ["file", "split", "labels"]
 
@@ -34,6 +36,7 @@ def find(spec: ImageTable, folder: Path) -> Listing:
     if spec.labels == "one":
         _check(folder, table, [len(names) == 1 for names in labels], "must have one label; or set labels to several")
     classes = sorted({name for names in labels for name in names})
+    refuse_unreadable_names(folder / "images.csv", classes)
     if len(classes) < 2:
         raise BlaError(f"{folder / 'images.csv'}: {len(classes)} classes; a classifier needs at least two")
     trained = {name for names, split in zip(labels, table["split"], strict=True) for name in names if split == "train"}
@@ -55,6 +58,8 @@ def find(spec: ImageTable, folder: Path) -> Listing:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    if path.exists() and not path.is_file():  # reading a pipe might never end
+        raise BlaError(f"{path}: not a readable table (not a file); replace it")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError as error:
@@ -92,9 +97,14 @@ def _mask_names(folder: Path) -> tuple[str, ...]:
         raise BlaError(
             f"{folder / 'masks'}: no folder of masks; masks lie in masks/<name>/<file>.png, or set masks to null"
         )
+    refuse_unreadable_names(folder / "masks", names)
     return tuple(names)
 
 
 def _mask(folder: Path, name: str, file: str) -> str | None:
     mask = f"masks/{name}/{PurePosixPath(file).with_suffix('.png')}"
+    if os.path.lexists(folder / mask) and not (folder / mask).is_file():
+        raise BlaError(
+            f"{folder / mask}: not a file; replace it by a mask, or remove it if the image does not show {name}"
+        )
     return mask if (folder / mask).is_file() else None

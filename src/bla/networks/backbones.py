@@ -9,6 +9,7 @@ branches at random. In Keras it stayed on while the authors' heads trained on a 
 features are noisy: `drop_factors` draws this noise for each image from a seed. Batch normalisation is always frozen.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Iterator, Sequence
@@ -45,6 +46,11 @@ HUB = {
 
 DEFAULT_CLASSES = 1000
 """ImageNet's; for networks that are built only to list their layers."""
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""What torch.nn.DataParallel, AveragedModel and torch.compile put before the names of weights."""
+TRAINERS = ("state_dict.", "model.", "backbone.", "net.")
+"""What training programs such as Lightning put there; the user's own network may have such a part."""
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and divisor of each channel, for pixels in [0, 1]."""
@@ -124,9 +130,10 @@ class Extractor(nn.Module):
 
 def trained_with(spec: Backbone) -> Statistics | None:
     """The statistics with which timm says that the weights, or else the architecture, were trained; None if it does not."""
-    for name in (spec.weights.removeprefix("timm/"), spec.architecture):
-        if (config := timm.get_pretrained_cfg(name)) is not None:
-            return tuple(map(float, config.mean)), tuple(map(float, config.std))
+    for name in (spec.weights.rpartition("/")[2].removesuffix(".safetensors"), spec.architecture):
+        with contextlib.suppress(RuntimeError):  # timm knows the model, but not what follows its first dot
+            if (config := timm.get_pretrained_cfg(name)) is not None:
+                return tuple(map(float, config.mean)), tuple(map(float, config.std))
     return None
 
 
@@ -165,8 +172,6 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
     extractor = Extractor(network, statistics_of(spec)).eval()
     if spec.stochastic_depth and not extractor.drops:
         raise BlaError(f"stochastic_depth: {spec.architecture} has none; set it to 0")
-    if spec.stochastic_depth and not _drops_whole_images(extractor, size):
-        raise BlaError(f"stochastic_depth: {spec.architecture} applies it to parts of images; set it to 0")
     try:
         with torch.inference_mode():
             cells = extractor.feature_map(torch.zeros(1, *size, 3, dtype=torch.uint8)).shape[2:]
@@ -175,6 +180,8 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
         raise BlaError(f"{spec.architecture} cannot take images of {shown} pixels ({error})") from error
     if cells.numel() < 2:
         raise BlaError(f"image_size: {spec.architecture} makes one cell of {size[0]} x {size[1]} pixels; enlarge it")
+    if spec.stochastic_depth and not _drops_whole_images(extractor, size):
+        raise BlaError(f"stochastic_depth: {spec.architecture} applies it to parts of images; set it to 0")
     stride = spec.output_stride
     for pixels, side in zip(size, cells, strict=True):
         if stride and side not in (pixels // stride, math.ceil(pixels / stride)):  # timm rounds some without a warning
@@ -207,7 +214,7 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
         raise BlaError(
             f"{weights}: not a readable .safetensors file ({error}); name another, or delete it and run make repro"
         ) from error
-    loaded = _plain_names(loaded)
+    loaded = _plain_names(loaded, () if spec.architecture.startswith("own/") else TRAINERS)
     classes = None if spec.tail == "pooled" else _classes(spec, loaded, image_size)
     network = (extractor := build_backbone(spec, image_size, classes)).network
     ignored, expected = network.ignored(), network.weights()
@@ -217,29 +224,35 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
     misfits = sorted(
         name
         for name in loaded.keys() | expected.keys()
-        if name not in loaded or name not in expected or loaded[name].shape != expected[name].shape
+        if name not in loaded
+        or name not in expected
+        or loaded[name].shape != expected[name].shape
+        or loaded[name].is_floating_point() != expected[name].is_floating_point()
     )
     if misfits:
         raise BlaError(
             f"{weights}: does not fit {spec.architecture}: {len(misfits)} of {len(expected)} tensors are missing, unknown or "
-            f"of another shape ({', '.join(misfits[:3])}, ...); name the architecture that these weights belong to"
+            f"of another shape or type ({', '.join(misfits[:3])}, ...); name the architecture that these weights belong to"
         )
+    for name, value in loaded.items():
+        if not value.float().isfinite().all():
+            raise BlaError(f"{weights}: {name}: NaN or infinite numbers; name another file, or save this one again")
     network.load_weights(loaded)
     return extractor.eval().requires_grad_(False)
 
 
-def _plain_names(loaded: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the prefixes that torch.nn.DataParallel and torch.compile put before all names."""
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if loaded and all(name.startswith(prefix) for name in loaded):
-            loaded = {name.removeprefix(prefix): value for name, value in loaded.items()}
+def _plain_names(loaded: dict[str, Tensor], others: Sequence[str]) -> dict[str, Tensor]:
+    """The weights without the prefixes that torch's wrappers, or `others`, put before all names, and their count of averages."""
+    loaded = {name: value for name, value in loaded.items() if name != "n_averaged"}
+    while prefix := next((p for p in (*WRAPPERS, *others) if loaded and all(n.startswith(p) for n in loaded)), ""):
+        loaded = {name.removeprefix(prefix): value for name, value in loaded.items()}
     return loaded
 
 
 def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[int, int]) -> int:
     """The number of classes of the tail whose weights were loaded; BlaError if its last layer is missing."""
     name = last_layer(build_network(spec.architecture, height_and_width(image_size), DEFAULT_CLASSES))
-    if name not in loaded:
+    if name not in loaded or loaded[name].ndim == 0:
         raise BlaError(
             f"tail: {spec.tail} needs the weights of the network's own tail, but the file has no {name}; "
             "set tail to pooled, or name a file with them"

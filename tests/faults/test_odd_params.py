@@ -1,0 +1,67 @@
+"""A params.yaml that PyYAML reads without an error, with a traceback, or not within minutes: one short message."""
+
+import itertools
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from bla.base.errors import BlaError
+from pipeline.run.settings import load_settings
+
+TEXT = (Path(__file__).parents[2] / "params.yaml").read_text()
+
+
+def message_for(text, folder):
+    (folder / "params.yaml").write_text(text)
+    with pytest.raises(BlaError) as error:
+        load_settings(folder / "params.yaml")
+    return str(error.value)
+
+
+def with_seed(value):
+    return TEXT.replace("\nseed: 0", f"\nseed: {value}", 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        *[("9" * 5000, "int"), ("0x" + "f" * 5000, "int"), ("1:" * 40_000 + "1", "int"), ("1" * 4000 + ".5", "float")],
+        *[("2024-13-45", "timestamp"), ("2024-02-30", "timestamp")],
+        *[(f"!!{kind} abc", kind) for kind in ("int", "float", "bool", "timestamp")],
+    ],
+)
+def test_a_value_that_is_none_of_its_kind_is_named_with_its_line(value, kind, tmp_path):
+    message = message_for(with_seed(value), tmp_path)
+    line = TEXT[: TEXT.index("\nseed: 0")].count("\n") + 2
+    assert f"params.yaml: not valid YAML: {value.removeprefix(f'!!{kind} ')[:50]!r} is no {kind}\n" in message
+    assert f"line {line}, " in message
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (TEXT + "\nruns: 3\n", "runs"),
+        (re.sub(r"^dataset:.*$", r"\g<0>\n  photos: {}", TEXT, count=1, flags=re.MULTILINE), "photos"),
+        (with_seed("{a: 1, b: 2, a: 1}"), "a"),
+    ],
+)
+def test_a_setting_that_is_set_twice_is_refused(text, key, tmp_path):
+    assert f"params.yaml: not valid YAML: {key} is set twice" in message_for(text, tmp_path)
+
+
+@pytest.mark.parametrize("place", ["seed", "runs", "gallery_images"])
+def test_aliases_that_stand_for_gigabytes_are_one_short_message(place, tmp_path):
+    lists = "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    for before, name in itertools.pairwise("abcdefghijklmn"):
+        lists += f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    text = re.sub(rf"^{place}: \d+", f"{place}: *n", TEXT, count=1, flags=re.MULTILINE)
+    assert len(message_for(lists + text, tmp_path)) < 20_000
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_something_that_is_no_file_is_refused(make, tmp_path):
+    make(tmp_path / "params.yaml")
+    with pytest.raises(BlaError, match=r"params\.yaml: not a file"):
+        load_settings(tmp_path / "params.yaml")
