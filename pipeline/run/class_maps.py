@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from bla.base.errors import BlaError
 from bla.datasets import spread_over_classes
 from bla.experiments.errors.tables import two_classes
 from bla.explainers.interface import explain_in_batches
@@ -54,7 +55,11 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
     seeds = torch.tensor([derive_seed(settings.seed, dataset, "errors", number) for number in numbers])
     maps, titles = {}, {}
     for method in tqdm(_methods(dataset, settings), f"{dataset} errors", disable=None):
-        explainer, targets = method.build(model), torch.from_numpy(classes).to(device)
+        try:
+            explainer, targets = method.build(model), torch.from_numpy(classes).to(device)
+        except BlaError as error:
+            print(f"{dataset}: {method.name} is left out: {error}")
+            continue
         both = [explain_in_batches(explainer, images, of_one, seeds)[0] for of_one in targets]
         maps[method.name], titles[method.name] = torch.stack(both).double(), method.title
     return ClassMaps(numbers, images.cpu().numpy(), classes, wrong, maps, titles)

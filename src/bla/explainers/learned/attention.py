@@ -4,11 +4,13 @@ Baumhauer et al. 2021, section 3: the soft explanation q = softmax(theta l) befo
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.specs import Explaining
 from bla.explainers.interface import CONSTANTS, Card, LearnedExplainer, State, TrainingData
 from bla.method.equations import logits_of, soft_weights
@@ -62,15 +64,19 @@ class Attention(LearnedExplainer):
     def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor:
         """The loss with soft explanations, and with the best constant weights under the trained or the classifier's heads.
 
-        The trained heads expect the module's weights; the classifier's were trained with constant ones.
+        The trained heads expect the module's weights; the classifier's, if it has linear ones, were trained with
+        constant weights.
         """
         features, labels = data.features[0], data.labels
         result = evaluate(features, labels, self.settings, self.trained, seeds, data.device)
         assert result.explained is not None
+        heads = [self.trained.head]
+        with suppress(BlaError):  # a network's own tail
+            heads.append(self.classifier.linear_head())
         means = pooled(features)[None, :, 0].to(data.device)
         constant = [
             losses(head(scale * means.expand(len(head.weight), -1, -1)), labels.to(data.device)).mean(dim=1)
-            for head in (self.trained.head, self.classifier.linear_head())
+            for head in heads
             for scale in CONSTANTS
         ]
         return torch.stack([result.explained.loss.mean(dim=1), torch.stack(constant).amin(dim=0).cpu()], dim=1)
