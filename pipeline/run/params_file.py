@@ -14,6 +14,9 @@ LARGEST_FILE = 100_000
 LONGEST_NUMBER = 100
 """Characters of a number, which Python could take minutes to read."""
 
+MOST_VALUES = 100_000
+"""Values of the file with its aliases written out, which a few lines can make millions."""
+
 
 class Loader(yaml.SafeLoader):
     """YAML that refuses what PyYAML lets pass or reports without its line: repeated keys, and values that do not fit their tag."""
@@ -44,10 +47,23 @@ def read_params(path: Path) -> Any:
             raise BlaError(f"{path}: not a file; replace it by one that holds the settings")
         if (size := path.stat().st_size) > LARGEST_FILE:
             raise BlaError(f"{path}: {size:,} bytes are more than {LARGEST_FILE:,}; it must hold settings alone")
-        return yaml.load(path.read_text(), Loader)  # noqa: S506  a SafeLoader
+        values = yaml.load(path.read_text(), Loader)  # noqa: S506  a SafeLoader
+        if (count := _count(values, {})) > MOST_VALUES:
+            raise BlaError(f"{path}: {count:,} values with all aliases are more than {MOST_VALUES:,}; write them without aliases")  # fmt: skip
+        return values
     except RecursionError as error:
         raise BlaError(f"{path}: not valid YAML: brackets or lists are nested too deeply") from error
     except FileNotFoundError as error:
         raise BlaError(f"{path}: no such file; run this in the root of the repository") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BlaError(f"{path}: not valid YAML: {error}") from error
+
+
+def _count(value: Any, known: dict[int, int]) -> int:
+    """The number of values in nested lists and dictionaries, counting what an alias repeats each time."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        parts = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(value)]

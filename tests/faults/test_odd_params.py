@@ -51,13 +51,20 @@ def test_a_setting_that_is_set_twice_is_refused(text, key, tmp_path):
     assert f"params.yaml: not valid YAML: {key} is set twice" in message_for(text, tmp_path)
 
 
-@pytest.mark.parametrize("place", ["seed", "runs", "gallery_images"])
+@pytest.mark.parametrize("place", ["seed", "runs", "gallery_images", "      kind"])
 def test_aliases_that_stand_for_gigabytes_are_one_short_message(place, tmp_path):
     lists = "a: &a [x, x, x, x, x, x, x, x, x]\n"
     for before, name in itertools.pairwise("abcdefghijklmn"):
         lists += f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-    text = re.sub(rf"^{place}: \d+", f"{place}: *n", TEXT, count=1, flags=re.MULTILINE)
-    assert len(message_for(lists + text, tmp_path)) < 20_000
+    text = re.sub(rf"^{place}: \w+", f"{place}: *n", TEXT, count=1, flags=re.MULTILINE)
+    message = message_for(lists + text, tmp_path)
+    assert "values with all aliases are more than 100,000" in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", "&a {b: *a}", "&a [1, &b [*a, *b]]"])
+def test_an_alias_of_itself_is_refused(value, tmp_path):
+    assert "nested too deeply" in message_for(with_seed(value), tmp_path)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
