@@ -182,6 +182,18 @@ def test_missing_masks_are_counted_and_the_first_is_named(folder):
     assert str(error.value).endswith(f": {named}, ...")
 
 
+@pytest.mark.parametrize("names", [("1.jpg", "1.png"), ("b.JPG", "b.jpeg"), ("x.y.jpeg", "x.y.png")])
+def test_two_images_never_share_a_mask(names, tmp_path):
+    stem = names[0].rpartition(".")[0]
+    touch(tmp_path, "train/cat/a.jpg", "train/dog/a.jpg", "test/dog/a.jpg", *(f"test/cat/{name}" for name in names))
+    touch(
+        tmp_path, "masks/train/cat/a.png", "masks/train/dog/a.png", "masks/test/dog/a.png", f"masks/test/cat/{stem}.png"
+    )
+    with pytest.raises(BlaError, match=f"masks/test/cat/{stem}.png would be the mask of two images"):
+        find(ImageFolder(kind="image_folder", path="photos", image_size=32, masks="binary"), tmp_path)
+    assert find(ImageFolder(kind="image_folder", path="photos", image_size=32), tmp_path).masks is None
+
+
 def test_only_images_in_use_need_masks(folder):
     touch(folder, *(f"masks/{name}.png" for name in ("train/cat/C", "train/dog/x", "test/cat/1", "test/dog/1")))
     listing = find(

@@ -25,3 +25,23 @@ def test_inverted_masks_are_refused(shares):
 @pytest.mark.parametrize("shares", [[0.5] * 3, [1, 0.2], [0.95] * 4, [0, 0, 0, 0.3], [1.0, 0, 0.4, 0.1]])
 def test_some_large_objects_are_accepted(shares):
     _check_masks(masks(*shares), "binary", "train")
+
+
+def framed(*sizes, inverted=True):
+    """Masks `[N, 1, 20, 20]` of a square object of these sizes in the middle, inverted or not."""
+    result = np.full((len(sizes), 1, 20, 20), inverted)
+    for mask, size in zip(result, sizes, strict=True):
+        mask[0, 10 - size // 2 : 10 + size // 2, 10 - size // 2 : 10 + size // 2] = not inverted
+    return result
+
+
+@pytest.mark.parametrize("sizes", [[8] * 3, [6, 10, 12], [8, 12, 20]])
+def test_inverted_masks_of_small_objects_are_refused(sizes):
+    with pytest.raises(BlaError, match="train masks mark the four corners and more than half"):
+        _check_masks(framed(*sizes), "trimap", "train")
+    _check_masks(framed(*sizes, inverted=False), "trimap", "train")
+
+
+@pytest.mark.parametrize("sizes", [[20, 8, 8], [18, 18, 18], [20, 20, 4, 4]])
+def test_objects_that_fill_the_image_are_accepted_unless_most_do(sizes):
+    _check_masks(framed(*sizes, inverted=False), "binary", "train")

@@ -10,6 +10,7 @@ lie in the folder itself and a hash of `<class>/<file>` decides the split, so it
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -46,6 +47,11 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
 
     splits = {split: [image(*row) for row in rows] for split, rows in named.items()}
     masks = [mask for files in splits.values() for file in files for mask in file.masks if mask]
+    shared = [mask for mask, count in Counter(masks).items() if count > 1]
+    if shared:
+        raise BlaError(
+            f"{folder}: {shared[0]} would be the mask of two images with one name and two endings; rename one of them"
+        )
     missing = [mask for mask in masks if not (folder / mask).is_file()]
     if missing:
         names = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")

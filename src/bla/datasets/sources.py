@@ -24,7 +24,7 @@ from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
 Files = Photographs | OxfordPet | ImageNet | ImageFolder | ImageTable
 Drawn = PaintedBirds | Mnist
 NEARLY_ALL = 0.95
-"""Masks that mark more than this share of most images are taken for wrong ones."""
+"""Masks that mark more than this share of most images are refused."""
 
 
 def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> tuple[list[str], dict[SplitName, Split]]:
@@ -102,14 +102,21 @@ def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) ->
 
 
 def _check_masks(masks: NDArray[np.bool_], kind: str, split: SplitName) -> None:
-    """Raise BlaError if most masks `[N, S, H, W]` mark nearly the whole image, as inverted ones do."""
-    shares = np.concatenate([part.mean(axis=(2, 3)).ravel() for part in np.array_split(masks, -(-len(masks) // 256))])
-    shares = shares[shares > 0]
-    if (full := int((shares > NEARLY_ALL).sum())) > len(shares) / 2:
-        raise BlaError(
-            f"masks: {full:,} of {len(shares):,} {split} masks mark more than {NEARLY_ALL:.0%} of their image; they may be "
-            f"inverted, or of another kind than {kind} (binary, trimap, voc, alpha)"
-        )
+    """Raise BlaError if most masks `[N, S, H, W]` mark nearly the whole image, or half of it with all corners, as inverted ones do."""
+    parts = np.array_split(masks, -(-len(masks) // 256))
+    shares = np.concatenate([part.mean(axis=(2, 3)).ravel() for part in parts])
+    corners = masks[..., [0, 0, -1, -1], [0, -1, 0, -1]].all(axis=-1).ravel()
+    marked = shares > 0
+    wrong = {
+        f"more than {NEARLY_ALL:.0%} of their image": shares > NEARLY_ALL,
+        "the four corners and more than half of their image": corners & (shares > 0.5),
+    }
+    for what, which in wrong.items():
+        if which.sum() > marked.sum() / 2:
+            raise BlaError(
+                f"masks: {which.sum():,} of {marked.sum():,} {split} masks mark {what}; they may be "
+                f"inverted, or of another kind than {kind} (binary, trimap, voc, alpha)"
+            )
 
 
 def file_states(listing: Listing, split: SplitName) -> list[object]:
