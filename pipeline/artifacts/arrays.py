@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from bla.base.errors import BlaError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Value = TypeVar("Value")
 
 
 def load_array(path: Path) -> NDArray[Any]:
@@ -36,10 +38,21 @@ def load_tensor(path: Path) -> "Tensor":
         return torch.from_numpy(load_array(path))
 
 
-def load_arrays(path: Path, remedy: str = "make repro") -> dict[str, NDArray[Any]]:
+class ByName(dict[str, Value], Generic[Value]):
+    """What a file holds, by name; BlaError, with the command that rebuilds the file, for a name that it lacks."""
+
+    def __init__(self, values: Mapping[str, Value], path: Path, remedy: str) -> None:
+        super().__init__(values)
+        self.path, self.remedy = path, remedy
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise BlaError(f"{self.path}: has no {name}; delete it and run {self.remedy}")
+
+
+def load_arrays(path: Path, remedy: str = "make repro") -> ByName[NDArray[Any]]:
     """The arrays of a .safetensors file by name; BlaError, with the command that rebuilds it, if it is damaged."""
     try:
-        return load_file(path)
+        return ByName(load_file(path), path, remedy)
     except SafetensorError as error:
         raise BlaError(f"{path}: damaged ({error}); delete it and run {remedy}") from error
 

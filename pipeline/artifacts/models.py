@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from bla.base.atomic import replacing
 from bla.base.errors import BlaError
 from bla.base.specs import Explaining, NoExplanation
-from pipeline.artifacts.arrays import load_arrays, refuse_nan
+from pipeline.artifacts.arrays import ByName, load_arrays, refuse_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,7 @@ def load_state(dataset: str, name: str) -> "dict[str, Tensor]":
     path = LEARNED / dataset / f"{name}.safetensors"
     arrays = load_arrays(path)
     refuse_nan(path, arrays, "make repro")
-    return {key: torch.from_numpy(value) for key, value in arrays.items()}
+    return ByName({key: torch.from_numpy(value) for key, value in arrays.items()}, path, arrays.remedy)
 
 
 def load_variant(dataset: str, variant: str, settings: "Settings") -> "tuple[Explaining, Head, Module]":

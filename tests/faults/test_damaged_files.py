@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 IMAGES = Path("data/images/photos")
 
@@ -54,6 +55,25 @@ def test_a_missing_file_is_named(stage, missing, explained, end_of):
     assert message.startswith(f"error in {stage} painted_birds: ")
     assert missing in message
     assert "run make repro" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "path", "name"),
+    [
+        ("gallery", "models/heads/painted_birds.safetensors", "head.bias"),
+        ("gallery", "models/learned/painted_birds/bla_t.safetensors", "module.bias"),
+        ("maps", "data/lime/painted_birds.safetensors", "maps"),
+        ("faithfulness", "data/maps/painted_birds.safetensors", "targets"),
+    ],
+)
+def test_a_file_that_lacks_an_array_is_named_with_the_array(stage, path, name, explained, end_of):
+    arrays = load_file(path)
+    del arrays[name]
+    save_file(arrays, path)
+    message = end_of(stage, "painted_birds")
+    assert message.startswith(f"error in {stage} painted_birds: {path}: has no {name}; ")
+    assert "delete it and run" in message
 
 
 @pytest.mark.slow
