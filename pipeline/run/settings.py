@@ -157,6 +157,7 @@ class Faithfulness(Strict):
     slow_images: ImageCount
     check_images: ImageCount
     run: Annotated[int, Ge(ge=0)]
+    occluded_runs: Annotated[int, Ge(ge=1), Le(le=10_000)]
     constant_maps: Literal["zero", "leave_out"]
     cells_at_once: Repeats
     orders: Repeats

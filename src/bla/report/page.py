@@ -17,6 +17,7 @@ REPORTS = {
     "two_network_l2x": "L2X: section 4.1 with two networks, and why its hard explanations fall to chance",
     "subset_selection": "Subset selection: BLA-T and L2X on synthetic data whose relevant features are known",
     "abandoned_modules": "Abandoned modules: section 3.3, a concept vector and pointwise attention (Figure 24)",
+    "learned_methods": "Learned methods: the variants beside related trained methods, by every metric, with their cost",
     "agreement": "Agreement over runs: whether the runs of a method keep the same cells",
     "unstated_choices": "Unstated choices: what the paper does not say, made both ways and tested",
 }
