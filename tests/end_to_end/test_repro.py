@@ -165,6 +165,7 @@ def test_every_method_has_a_row_and_every_value_an_image(project):
         "random",
         "l_cam_fm",
         "l_cam_img",
+        "explainer_network",
         "bla",
         "bla_t",
         "mask",
