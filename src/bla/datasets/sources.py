@@ -16,28 +16,34 @@ from bla.base.specs import (
     Mnist,
     OxfordPet,
     PaintedBirds,
+    PaintedFlock,
     Photographs,
     height_and_width,
 )
 from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
 
 Files = Photographs | OxfordPet | ImageNet | ImageFolder | ImageTable
-Drawn = PaintedBirds | Mnist
+Drawn = PaintedBirds | PaintedFlock | Mnist
 NEARLY_ALL = 0.95
 """Masks that mark more than this share of most images are refused."""
 
 
 def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> tuple[list[str], dict[SplitName, Split]]:
     """Classes and both splits of a dataset that has no image files; MNIST's archives are downloaded to `data_path("mnist")`."""
+    test = "validation" if spec.validation_images else "test"
     if isinstance(spec, PaintedBirds):
         from bla.datasets import painted_birds
 
-        test = "validation" if spec.validation_images else "test"
         splits: dict[SplitName, Split] = {
             "train": painted_birds.generate(spec, "train", seed),
             "test": painted_birds.generate(spec, test, seed),
         }
-        return painted_birds.class_names(spec), splits
+        return painted_birds.class_names(spec.differ_in), splits
+    if isinstance(spec, PaintedFlock):
+        from bla.datasets import painted_flock
+
+        flocks = [painted_flock.generate(spec, split, seed) for split in ("train", test)]
+        return list(painted_flock.flock_species(spec)), dict(zip(SPLITS, flocks, strict=True))
     from bla.datasets import mnist
 
     return [str(digit) for digit in spec.classes], {s: mnist.load(spec, data_path("mnist"), s) for s in SPLITS}
