@@ -191,7 +191,16 @@ def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 Images = (
-    PaintedBirds | PaintedFlock | Photographs | OxfordPet | PascalVoc | Coco | Mnist | ImageNet | ImageFolder | ImageTable
+    PaintedBirds
+    | PaintedFlock
+    | Photographs
+    | OxfordPet
+    | PascalVoc
+    | Coco
+    | Mnist
+    | ImageNet
+    | ImageFolder
+    | ImageTable
 )
 
 

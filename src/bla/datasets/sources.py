@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from bla.base.errors import BlaError
 from bla.base.specs import (
+    Coco,
     ImageFolder,
     ImageNet,
     ImageTable,
@@ -17,12 +18,13 @@ from bla.base.specs import (
     OxfordPet,
     PaintedBirds,
     PaintedFlock,
+    PascalVoc,
     Photographs,
     height_and_width,
 )
 from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
 
-Files = Photographs | OxfordPet | ImageNet | ImageFolder | ImageTable
+Files = Photographs | OxfordPet | PascalVoc | Coco | ImageNet | ImageFolder | ImageTable
 Drawn = PaintedBirds | PaintedFlock | Mnist
 NEARLY_ALL = 0.95
 """Masks that mark more than this share of most images are refused."""
@@ -56,7 +58,17 @@ def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
     first of them are the test images.
     """
     # Imported here, because some of them take seconds to import.
-    from bla.datasets import caltech_birds, cats_vs_dogs, image_folder, image_table, imagenet, oxford_pet, stanford_dogs
+    from bla.datasets import (
+        caltech_birds,
+        cats_vs_dogs,
+        coco_2014,
+        image_folder,
+        image_table,
+        imagenet,
+        oxford_pet,
+        stanford_dogs,
+        voc_2007,
+    )
 
     if isinstance(spec, ImageFolder):
         listing = image_folder.find(spec, data_path(spec.path))
@@ -66,6 +78,10 @@ def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
         listing = imagenet.find(spec, data_path(spec.path))
     elif isinstance(spec, OxfordPet):
         listing = oxford_pet.find(spec, data_path(spec.kind))
+    elif isinstance(spec, PascalVoc):
+        listing = voc_2007.find(spec, data_path(spec.kind))
+    elif isinstance(spec, Coco):
+        listing = coco_2014.find(spec, data_path(spec.kind))
     else:
         modules = {"cats_vs_dogs": cats_vs_dogs, "stanford_dogs": stanford_dogs, "caltech_birds": caltech_birds}
         listing = modules[spec.kind].find(spec, data_path(spec.kind))

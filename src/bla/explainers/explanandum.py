@@ -53,9 +53,9 @@ class ExplainerSettings:
     network: NetworkName = "small"
     runs: Count = 2
     images: Count = 200
-    learning_rate: LearningRate = 0.003
+    learning_rate: LearningRate = 0.001
     batch_size: Count = 8
-    epochs: Epochs = 3
+    epochs: Epochs = 2
 
     def __post_init__(self) -> None:
         if self.smallest_area > self.largest_area:

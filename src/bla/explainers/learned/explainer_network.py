@@ -37,6 +37,7 @@ class ExplainerNetwork(LearnedExplainer):
         proof="terms of the objective, computed by hand",
     )
     Settings: ClassVar = ExplainerSettings
+    makes_masks: ClassVar[bool] = True
     settings: ExplainerSettings
 
     @property
