@@ -49,7 +49,10 @@ def depending_on(path):
         ("src/bla/experiments/table1/tests.py", {"tests"}),
         ("src/bla/claims/rules.py", {"claims"}),
         ("src/bla/metrics/curves.py", {"faithfulness"}),
-        ("src/bla/explainers/posthoc/rise.py", {"agreement", "errors", "fit", "maps", "settings"}),
+        (
+            "src/bla/explainers/posthoc/rise.py",
+            {"agreement", "errors", "fit", "maps", "multi_label_faithfulness", "multi_label_fit", "settings"},
+        ),
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
@@ -81,6 +84,8 @@ def test_imports_inside_functions_and_new_imports_are_noticed(copied):
         "errors",
         "fit",
         "maps",
+        "multi_label_faithfulness",
+        "multi_label_fit",
         "settings",
     }
 

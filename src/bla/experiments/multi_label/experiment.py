@@ -51,8 +51,8 @@ def class_masks(explainer: Explainer, images: Tensor, classes: int, seeds: Tenso
         of_class = explain_in_batches(explainer, images, targets, seeds)[0].double()
         size = list(images.shape[1:3])
         maps.append(interpolate(of_class[:, None], size, mode="bilinear", align_corners=False)[:, 0].numpy())
-    found = np.stack(maps, axis=1)
-    return scaled(found) if not explainer.makes_masks else np.asarray(found, np.float64)
+    found: Array = np.stack(maps, axis=1)
+    return found if explainer.makes_masks else scaled(found)
 
 
 def scaled(maps: Array) -> Array:
