@@ -63,4 +63,7 @@ def find(spec: PascalVoc, folder: Path) -> Listing:
             masks = (f"{place}/SegmentationClass/{image}.png" if mask.is_file() else None,)
             file = f"{place}/JPEGImages/{image}.jpg"
             splits[split].append(ImageFile(file, labels, masks, object_boxes(annotation)))
-    return complete(Listing(folder, CLASSES, splits, "voc"), COUNTS, unpacked[-1].parent)
+    listing = Listing(folder, CLASSES, splits, "voc")
+    for archive, split in zip(unpacked, LISTS, strict=True):
+        complete(listing, {split: COUNTS[split]}, archive)
+    return listing

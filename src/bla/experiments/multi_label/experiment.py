@@ -58,12 +58,12 @@ def class_masks(explainer: Explainer, images: Tensor, classes: int, seeds: Tenso
 def scaled(maps: Array) -> Array:
     """Maps `[..., H, W]` scaled to [0, 1] by their least and largest value; 0 where they are equal."""
     low, high = maps.min(axis=(-2, -1), keepdims=True), maps.max(axis=(-2, -1), keepdims=True)
-    return np.where(high > low, (maps - low) / np.where(high > low, high - low, 1), 0)
+    return np.asarray(np.where(high > low, (maps - low) / np.where(high > low, high - low, 1), 0))
 
 
 def merged(masks: Array, present: NDArray[np.bool_]) -> Array:
     """The largest of the masks `[N, K, H, W]` of the classes that are present, `[N, H, W]`; 0 where none is."""
-    return np.where(present[..., None, None], masks, 0).max(axis=1)
+    return np.asarray(np.where(present[..., None, None], masks, 0).max(axis=1))
 
 
 def control_masks(subjects: Subjects) -> dict[str, Array]:
