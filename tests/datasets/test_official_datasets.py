@@ -390,7 +390,7 @@ def test_oxford_pet_is_labelled_by_species_or_breed(finder, classes, names, trai
 
 
 def test_voc_images_have_all_their_classes_once_and_the_union_of_their_objects(finder):
-    find, folder, _ = finder("voc_2007")
+    find, _, _ = finder("voc_2007")
     listing = find()
     assert len(listing.classes) == 20
     assert [file.label for file in listing.splits["train"]] == [(8, 14), (6,), ()]  # difficult objects count

@@ -43,6 +43,8 @@ def test_the_stages_give_tables_and_pictures_of_every_method_and_control(here, e
         ({"multi_label.datasets": ["painted_birds"]}, "multi_label.datasets: images of painted_birds have one class each"),
         ({"multi_label.datasets": ["flock"]}, "multi_label.datasets: there is no flock under `dataset`"),
         ({"multi_label.explainers": ["gradcam"]}, "multi_label.explainers: there is no gradcam under"),
+        ({"multi_label.explainers": ["explainer_network"]}, "multi_label.explainers: explainer_network must be fitted; list it under multi_label.learned"),
+        ({"multi_label.learned_explainers": ["grad_cam"]}, "multi_label.learned_explainers: grad_cam does not learn"),
         ({f"dataset.{FLOCK}.images.birds": [3, 1]}, "images.birds: needs the smallest and then the largest number"),
         ({f"dataset.{FLOCK}.images.species": 2}, "images.birds: 3 birds of different species need more than 2 species"),
         ({f"dataset.{FLOCK}.images.bird_size": [0.5, 0.3]}, "images.bird_size: needs the smallest"),
