@@ -234,7 +234,7 @@ class SubsetSelection(Strict):
 class MultiLabel(Strict):
     """Datasets with several classes an image: methods, runs, and how many test images are measured."""
 
-    datasets: list[str]
+    datasets: Annotated[list[str], MinLen(min_length=1)]
     explainers: list[str]
     learned_explainers: list[str]
     runs: Runs

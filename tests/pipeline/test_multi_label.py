@@ -41,6 +41,7 @@ def test_the_stages_give_tables_and_pictures_of_every_method_and_control(here, e
     ("changes", "message"),
     [
         ({"multi_label.datasets": ["painted_birds"]}, "multi_label.datasets: images of painted_birds have one class each"),
+        ({"multi_label.datasets": []}, "multi_label.datasets: list should have at least 1 item"),
         ({"multi_label.datasets": ["flock"]}, "multi_label.datasets: there is no flock under `dataset`"),
         ({"multi_label.explainers": ["gradcam"]}, "multi_label.explainers: there is no gradcam under"),
         ({"multi_label.explainers": ["explainer_network"]}, "multi_label.explainers: explainer_network must be fitted; list it under multi_label.learned"),

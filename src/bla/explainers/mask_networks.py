@@ -26,7 +26,7 @@ def _block(channels_in: int, channels: int, kernel: int, stride: int = 1, dilati
 
 
 class SmallNetwork(nn.Module):
-    """An encoder and a decoder with 0.2 million weights; sides of images have at least 16 pixels."""
+    """An encoder and a decoder with 0.1 million weights; sides of images have at least 16 pixels."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def specificity_matrices(matrices: Mapping[str, Array], names: Sequence[str], he
     largest = 20  # names on the axes
     size = max(2.6, 0.45 * (len(names) + 1))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(matrices), figsize=(size * len(matrices) + 1, size + 1.2), squeeze=False, layout="constrained")  # fmt: skip
+        figure, axes = plt.subplots(1, len(matrices), figsize=(size * len(matrices) + 1, size + 2.2), squeeze=False, layout="constrained")  # fmt: skip
         figure.suptitle(fill(heading, 35 * len(matrices)))
         for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
             axis.imshow(matrix, cmap="viridis", vmin=0, vmax=100)
