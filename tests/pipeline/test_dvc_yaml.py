@@ -51,7 +51,17 @@ def depending_on(path):
         ("src/bla/metrics/curves.py", {"faithfulness", "learned_methods"}),
         (
             "src/bla/explainers/posthoc/rise.py",
-            {"agreement", "errors", "faithfulness", "fit", "learned_methods", "maps", "settings"},
+            {
+                "agreement",
+                "errors",
+                "faithfulness",
+                "fit",
+                "learned_methods",
+                "maps",
+                "multi_label_faithfulness",
+                "multi_label_fit",
+                "settings",
+            },
         ),
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
@@ -86,6 +96,8 @@ def test_imports_inside_functions_and_new_imports_are_noticed(copied):
         "fit",
         "learned_methods",
         "maps",
+        "multi_label_faithfulness",
+        "multi_label_fit",
         "settings",
     }
 
