@@ -78,6 +78,13 @@ def method():
             generator = torch.Generator().manual_seed(8)
             shapes = {"weight": (1, CLASSES, CHANNELS), "bias": (1, CLASSES)}
             found.load({key: torch.randn(shape, generator=generator) for key, shape in shapes.items()})
+        if name == "xnn":
+            generator = torch.Generator().manual_seed(8)
+            widths = [CHANNELS, 12, 8, 5]
+            shapes = {f"encoder.{i}.weight": (1, CLASSES, widths[i + 1], widths[i]) for i in range(3)}
+            shapes |= {f"encoder.{i}.bias": (1, CLASSES, widths[i + 1]) for i in range(3)}
+            shapes |= {"head.weight": (1, CLASSES, 5), "head.bias": (1, CLASSES)}
+            found.load({key: torch.randn(shape, generator=generator) for key, shape in shapes.items()})
         return found
 
     return make
