@@ -80,7 +80,7 @@ def test_every_promised_output_exists(project):
     tables |= {f"subset_selection{ending}.csv" for ending in ("", "_features", "_runs", "_tests")}
     tables |= {f"explanation_size{ending}.csv" for ending in ("", "_runs", "_classes", "_bins")}
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
-    tables |= {"agreement.csv", "errors.csv"}
+    tables |= {"agreement.csv", "errors.csv", "x_features.csv", "x_features_contributions.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
         "faithfulness_methods.csv",
@@ -165,6 +165,7 @@ def test_every_method_has_a_row_and_every_value_an_image(project):
         "random",
         "l_cam_fm",
         "l_cam_img",
+        "xnn",
         "bla",
         "bla_t",
         "mask",
