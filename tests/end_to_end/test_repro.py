@@ -82,6 +82,7 @@ def test_every_promised_output_exists(project):
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
     tables |= {"agreement.csv", "errors.csv", *(f"learned_methods{ending}.csv" for ending in ("", "_cost", "_tests"))}
     tables |= {f"multi_label{ending}.csv" for ending in ("", "_classes", "_metrics", "_objectives", "_specificity")}
+    tables |= {"x_features.csv", "x_features_contributions.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
         "faithfulness_methods.csv",
@@ -167,6 +168,7 @@ def test_every_method_has_a_row_and_every_value_an_image(project):
         "l_cam_fm",
         "l_cam_img",
         "explainer_network",
+        "xnn",
         "bla",
         "bla_t",
         "mask",

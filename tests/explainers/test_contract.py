@@ -27,7 +27,7 @@ from bla.explainers.registry import explainer_class, explainer_files, explainer_
 SIDE, CHANNELS = 64, 96
 MODULES = ["l2x_f", "bla", "bla_t"]
 METHODS = [*(name for name in explainer_names() if name != "attention"), *(f"attention {name}" for name in MODULES)]
-LEARNED = {"attention", "explainer_network", "l_cam_fm", "l_cam_img"}
+LEARNED = {"attention", "explainer_network", "l_cam_fm", "l_cam_img", "xnn"}
 PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20}
 PASSES |= dict.fromkeys(LEARNED, 1) | {"explainer_network": 0}
 LOOKS = {"lime", "random"}
