@@ -59,7 +59,7 @@ ALWAYS = ("lime", "attention")
 SHORT = reprlib.Repr()
 """How values are shown in messages: nested or long ones cut, since aliases of a few lines can make gigabytes."""
 SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 3, 20, 20, 200, 200, 200
-OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x")
+OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x", "planted_bias")
 """Experiments with their own list of datasets."""
 SPECS = (
     *(Backbone, BoundedLogits, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
@@ -268,6 +268,16 @@ class SubsetSelection(Strict):
     training: Optimiser
 
 
+class PlantedBias(Strict):
+    """A cue that goes with one class in training: its size, and the methods that must show it."""
+
+    datasets: list[str]
+    methods: list[str]
+    cue_size: Annotated[float, Ge(ge=0.02), Le(le=0.5)]
+    images: ImageCount
+    runs: Runs
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -290,6 +300,7 @@ class Settings(Strict):
     small_cnn: SmallNetwork
     two_network_l2x: TwoNetworkL2X
     subset_selection: SubsetSelection
+    planted_bias: PlantedBias
     statistics: Statistics
 
     @model_validator(mode="after")
@@ -302,6 +313,7 @@ class Settings(Strict):
             ("faithfulness.left_out", self.dataset, "`dataset`"),
             ("variants", self.variant, "`variant`"),
             *((key, listed, str(METHODS)) for key in ("explainers", "learned_explainers")),
+            ("planted_bias.methods", [*listed, *self.variant], f"{METHODS} or `variant`"),
             ("reports", reports, str(NOTEBOOKS)),
         ]
         for key, known, place in places:
@@ -316,6 +328,15 @@ class Settings(Strict):
         for name in self.variant:
             if name in (*methods, "mask"):
                 raise ValueError(f"variant.{name}: the name is taken: it is an explanation method (`explainers`)")
+        return self
+
+    @model_validator(mode="after")
+    def the_cue_can_be_planted(self) -> Self:
+        for name in self.planted_bias.datasets:
+            entry = self.dataset[name]
+            if entry.backbone.tail != "pooled" or entry.backbone.stochastic_depth or entry.training.images_in_memory:
+                reason = "needs tail pooled, stochastic_depth 0 and images_in_memory null"
+                raise ValueError(f"planted_bias.datasets: {name} {reason}; remove it from the list")
         return self
 
     @model_validator(mode="after")
