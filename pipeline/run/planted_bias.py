@@ -17,6 +17,7 @@ from bla.method.scores import class_count
 from bla.method.training import train
 from bla.networks.backbones import extract, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.patches import batch_size_for
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images, load_labels
@@ -53,9 +54,9 @@ class BiasedTraining:
         weights = BACKBONES / f"{dataset}.safetensors"
         self.extractor = fold_batch_norm(load_backbone(backbone, weights, (pixels.shape[1], pixels.shape[2])))
         self.numbers = spread_over_classes(labels, min(settings.planted_bias.images, len(labels)))
-        self.cued, masks = self.paint("test", np.arange(len(labels)))
-        self.images, self.masks = torch.from_numpy(self.cued[self.numbers]).to(self.device), masks[self.numbers]
-        self.others = np.asarray(labels) != CUED
+        self.cued, self.masks = self.paint("test", self.numbers)
+        self.images = torch.from_numpy(self.cued).to(self.device)
+        self.others = np.asarray(labels)[self.numbers] != CUED
         self.data = self._training_data()
         self.biased, self.unbiased = self._classifiers()
 
@@ -69,8 +70,8 @@ class BiasedTraining:
         return torch.from_numpy(np.concatenate(list(extract(self.extractor, images, self.device))))
 
     def predicted(self) -> dict[str, NDArray[np.bool_]]:
-        """Whether test images of other classes are predicted as `CUED`, `[R, N]` (see `use_of_the_cue`)."""
-        clean, cued = load_features(self.dataset, "test")[0], self.features(self.cued)
+        """Whether the explained images of other classes are predicted as `CUED`, `[R, N]` (see `use_of_the_cue`)."""
+        clean, cued = load_features(self.dataset, "test")[0][torch.from_numpy(self.numbers)], self.features(self.cued)
         pairs = {"biased": (self.biased, cued), "without_cue": (self.biased, clean), "unbiased": (self.unbiased, cued)}
         return {name: self._predicts_cued(*pair)[:, self.others] for name, pair in pairs.items()}
 
@@ -91,12 +92,15 @@ class BiasedTraining:
     def _maps(self, name: str, classifier: Classifier, state: State | None) -> Array:
         targets = torch.full((len(self.images),), CUED, device=self.device)
         seeds = torch.tensor([derive_seed(self.settings.seed, self.dataset, "cue", name, n) for n in self.numbers])
-        of_runs = []
-        for run in range(self.runs):
-            part = None if state is None else {key: values[run : run + 1] for key, values in state.items()}
-            method = Method(name, self.settings, part).build(classifier.run(run))
-            of_runs.append(explain_in_batches(method, self.images, targets, seeds)[0].double())
-        return np.asarray(torch.stack(of_runs).numpy())
+        if state is None:
+            alone = [Method(name, self.settings, None).build(classifier.run(run)) for run in range(self.runs)]
+            maps = torch.stack([explain_in_batches(method, self.images, targets, seeds)[0] for method in alone])
+        else:  # one pass over the images serves all runs
+            used = {key: values[: self.runs] for key, values in state.items()}
+            learned, size = Method(name, self.settings, used).build(classifier), batch_size_for(self.device, self.cued.shape[1:3])  # fmt: skip
+            parts = zip(self.images.split(size), targets.expand(self.runs, -1).split(size, dim=1), seeds.split(size), strict=True)  # fmt: skip
+            maps = torch.cat([learned.explain_runs(*part).cpu() for part in parts], dim=1)
+        return np.asarray(maps.double().numpy())
 
     def _training_data(self) -> TrainingData:
         features, labels = load_features(self.dataset, "train")

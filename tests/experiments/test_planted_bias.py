@@ -99,7 +99,9 @@ def test_runs_are_averaged_within_an_image_and_tested_over_images():
 
 def test_images_without_a_mass_do_not_count():
     nan = np.nan
-    row = comparison(MASS, "x", np.array([[0.2, nan, 0.4, nan], [0.4, 0.6, nan, nan]]), np.array([[0.1, 0.1, nan, 0.1]]))
+    row = comparison(
+        MASS, "x", np.array([[0.2, nan, 0.4, nan], [0.4, 0.6, nan, nan]]), np.array([[0.1, 0.1, nan, 0.1]])
+    )
     assert row["n_images"] == 2
     assert row["value"] == pytest.approx((0.3 + 0.6) / 2)
     assert row["other"] == pytest.approx(0.1)

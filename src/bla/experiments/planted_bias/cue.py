@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 COLOUR = (235, 30, 180)
 """Magenta, which no painted bird has."""
-FINE = 4
-"""The disc's edge is averaged over so many points a side of each pixel."""
 
 
 def paint_cue(
@@ -19,17 +17,19 @@ def paint_cue(
     `size` is its diameter as share of the shorter side. Place and shade depend on the image's seed alone. A pixel that
     the disc does not touch does not change.
     """
-    covered = np.stack([_disc(images.shape[1:3], size, np.random.default_rng(seed)) for seed in seeds])
-    shades = np.stack([np.random.default_rng([seed, 1]).uniform(0.85, 1.05) * np.array(COLOUR) for seed in seeds])
-    painted = images + covered[..., None] * (shades[:, None, None] - images)
-    return np.clip(painted + 0.5, 0, 255).astype(np.uint8), covered >= 0.5
+    painted, masks = np.empty_like(images), np.empty(images.shape[:3], np.bool_)
+    for number, (image, seed) in enumerate(zip(images, seeds, strict=True)):
+        rng = np.random.default_rng(seed)
+        covered = _disc(image.shape, size, rng)
+        shade = rng.uniform(0.85, 1.05) * np.array(COLOUR)
+        painted[number] = np.clip(image + covered[..., None] * (shade - image) + 0.5, 0, 255)
+        masks[number] = covered >= 0.5
+    return painted, masks
 
 
 def _disc(sides: Sequence[int], size: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The share of each pixel `[H, W]` that a disc covers; it lies wholly inside the image."""
-    radius = size * min(sides) / 2
-    centre = [rng.uniform(radius, side - radius) for side in sides]
-    y, x = ((np.arange(side * FINE) + 0.5) / FINE - at for side, at in zip(sides, centre, strict=True))
-    inside = y[:, None] ** 2 + x**2 <= radius**2
-    shares: NDArray[np.float64] = inside.reshape(sides[0], FINE, sides[1], FINE).mean(axis=(1, 3))
+    """Nearly the share of each pixel `[H, W]` that a disc covers; the disc lies wholly inside the image."""
+    radius = size * min(sides[:2]) / 2
+    y, x = (np.arange(side) + 0.5 - rng.uniform(radius, side - radius) for side in sides[:2])
+    shares: NDArray[np.float64] = np.clip(radius - np.hypot(y[:, None], x) + 0.5, 0, 1)
     return shares
