@@ -14,15 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from bla.base.errors import BlaError
 from bla.base.specs import (
@@ -328,15 +320,6 @@ class Settings(Strict):
         for name in self.variant:
             if name in (*methods, "mask"):
                 raise ValueError(f"variant.{name}: the name is taken: it is an explanation method (`explainers`)")
-        return self
-
-    @model_validator(mode="after")
-    def the_cue_can_be_planted(self) -> Self:
-        for name in self.planted_bias.datasets:
-            entry = self.dataset[name]
-            if entry.backbone.tail != "pooled" or entry.backbone.stochastic_depth or entry.training.images_in_memory:
-                reason = "needs tail pooled, stochastic_depth 0 and images_in_memory null"
-                raise ValueError(f"planted_bias.datasets: {name} {reason}; remove it from the list")
         return self
 
     @model_validator(mode="after")

@@ -80,7 +80,7 @@ def test_every_promised_output_exists(project):
     tables |= {f"subset_selection{ending}.csv" for ending in ("", "_features", "_runs", "_tests")}
     tables |= {f"explanation_size{ending}.csv" for ending in ("", "_runs", "_classes", "_bins")}
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
-    tables |= {"agreement.csv", "errors.csv"}
+    tables |= {"agreement.csv", "errors.csv", "planted_bias.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
         "faithfulness_methods.csv",
@@ -106,6 +106,7 @@ def test_every_promised_output_exists(project):
         "temperature_threshold.png",
         "subset_selection.png",
         "agreement.png",
+        "planted_bias.png",
         *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade", "parts")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())
@@ -225,7 +226,7 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
     assert stages(output) == {
         "settings", "train_variant@painted_birds-bla_t", "gallery@painted_birds", "method_gallery@painted_birds", "what_the_method_does", "tests", "table1", "table2",
         "maps@painted_birds", "faithfulness@painted_birds", "compare_methods", "explanation_size", "claims", "reports",
-        "agreement", "errors",
+        "agreement", "errors", "planted_bias",
     }  # fmt: skip
     imported = set(re.findall(r"imported (.*)", output))
     assert imported

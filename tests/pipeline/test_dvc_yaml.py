@@ -49,7 +49,7 @@ def depending_on(path):
         ("src/bla/experiments/table1/tests.py", {"tests"}),
         ("src/bla/claims/rules.py", {"claims"}),
         ("src/bla/metrics/curves.py", {"faithfulness"}),
-        ("src/bla/explainers/posthoc/rise.py", {"agreement", "errors", "fit", "maps", "settings"}),
+        ("src/bla/explainers/posthoc/rise.py", {"agreement", "errors", "fit", "maps", "planted_bias", "settings"}),
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
@@ -81,6 +81,7 @@ def test_imports_inside_functions_and_new_imports_are_noticed(copied):
         "errors",
         "fit",
         "maps",
+        "planted_bias",
         "settings",
     }
 
@@ -143,7 +144,7 @@ def upstream(stage):
 
 
 EXPERIMENTS = {"small_cnn", "two_network_l2x", "two_network_l2x_digits", "abandoned_modules", "unstated_choices"} | {
-    "subset_selection", "temperature_threshold", "explanation_size", "faithfulness", "compare_methods", "claims", "gallery",
+    "planted_bias", "subset_selection", "temperature_threshold", "explanation_size", "faithfulness", "compare_methods", "claims", "gallery",
 }  # fmt: skip
 
 
