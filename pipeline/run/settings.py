@@ -392,6 +392,6 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
 def _field_names() -> set[str]:
     models = (
         *(Settings, DatasetEntry, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
-        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, Statistics),
+        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, PlantedBias, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}

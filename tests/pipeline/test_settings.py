@@ -80,7 +80,7 @@ def test_the_shipped_file_is_valid():
     paper = ("cats_vs_dogs", "stanford_dogs", "caltech_birds")
     assert kinds == {"painted_birds": PaintedBirds, "painted_pair": PaintedBirds, "photos": ImageFolder} | {
         name: Photographs for kind in paper for name in (kind, f"{kind}_clean")
-    } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist, "imagenet": ImageNet}  # fmt: skip
+    } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist} | dict.fromkeys(("imagenet", "imagenet_vgg16", "imagenet_resnet50"), ImageNet)  # fmt: skip
     assert all(
         settings.dataset[name].images.kind == name.removesuffix("_clean")
         for kind in paper
