@@ -18,12 +18,13 @@ from pipeline.run.entries import running
 from pipeline.run.planted_bias import CUED, BiasedTraining
 from pipeline.run.settings import Settings, load_settings
 
+PICTURES = FIGURES / "planted_bias"
 DRAWN = 4
 """Images in the picture of maps."""
 
 
 def main() -> None:
-    """Write planted_bias.csv, and the pictures planted_bias.png and planted_bias/DATASET.png."""
+    """Write planted_bias.csv, and the pictures planted_bias/chart.png and planted_bias/DATASET.png."""
     settings, rows, pictures = load_settings(), list[dict[str, object]](), Pictures()
     for dataset in running(settings, "planted_bias"):
         try:
@@ -32,8 +33,9 @@ def main() -> None:
             raise BlaError(f"params.yaml: planted_bias: {dataset}: {error}") from error
     table = bias_table(rows)
     save_tables("planted_bias", {"": table})
-    save_pictures(pictures | {FIGURES / "planted_bias.png": partial(chart, table)})
-    remove_others(FIGURES / "planted_bias", pictures)
+    pictures[PICTURES / "chart.png"] = partial(chart, table)
+    save_pictures(pictures)
+    remove_others(PICTURES, pictures)
     print(table[["dataset", "method", "against", "value", "other", "p_holm"]].to_string(index=False))
 
 
@@ -62,5 +64,5 @@ def _measure(dataset: str, settings: Settings, pictures: Pictures) -> list[dict[
     images = bias.images[shown].cpu().numpy()
     of_images = [f"true: {names[label]}" for label in labels.astype(int)]
     draw = partial(side_by_side, images, drawn, of_images, heading, load_grid(dataset))
-    pictures[FIGURES / "planted_bias" / f"{dataset}.png"] = draw
+    pictures[PICTURES / f"{dataset}.png"] = draw
     return [{"dataset": dataset} | row for row in rows]

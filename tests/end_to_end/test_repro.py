@@ -96,6 +96,7 @@ def test_every_promised_output_exists(project):
     assert {path.name for path in (project / "reports/tables").iterdir() if path.name != ".gitignore"} == tables
     figures = project / "reports/figures"
     assert {path.name for path in (figures / "explanations/painted_birds").iterdir()} == {"bla.png", "bla_t.png"}
+    assert {path.name for path in (figures / "planted_bias").iterdir()} == {"chart.png", "painted_birds.png"}
     abandoned = {f"painted_birds_{name}.png" for name in ("bla", "concept_vector", "concept_vector_relu", "pointwise")}
     assert {path.name for path in (figures / "abandoned_modules").iterdir()} == {"runs.png", *abandoned}
     assert {path.name for path in figures.iterdir() if path.is_file() and path.name != ".gitignore"} == {
@@ -106,7 +107,6 @@ def test_every_promised_output_exists(project):
         "temperature_threshold.png",
         "subset_selection.png",
         "agreement.png",
-        "planted_bias.png",
         *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade", "parts")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())
