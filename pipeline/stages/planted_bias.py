@@ -6,16 +6,16 @@ import numpy as np
 from tqdm import tqdm
 
 from bla.base.errors import BlaError
-from bla.experiments.planted_bias.figures import chart
-from bla.experiments.planted_bias.tables import bias_table, mass_on_the_cue, use_of_the_cue
+from bla.experiments.related_methods.planted_bias.figures import chart
+from bla.experiments.related_methods.planted_bias.tables import bias_table, mass_on_the_cue, use_of_the_cue
 from bla.metrics.interventions import weight_on_part
 from bla.plotting.maps import side_by_side
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import captions, load_labels
 from pipeline.artifacts.tables import save_tables
+from pipeline.maps.planted_bias import CUED, BiasedTraining
 from pipeline.run.entries import running
-from pipeline.run.planted_bias import CUED, BiasedTraining
 from pipeline.run.settings import Settings, load_settings
 
 PICTURES = FIGURES / "planted_bias"

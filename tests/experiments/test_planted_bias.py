@@ -9,9 +9,9 @@ from scipy import stats
 
 from bla.base.specs import PaintedBirds
 from bla.datasets.painted_birds import paint, scenes
-from bla.experiments.planted_bias.cue import COLOUR, paint_cue
-from bla.experiments.planted_bias.figures import chart
-from bla.experiments.planted_bias.tables import (
+from bla.experiments.related_methods.planted_bias.cue import COLOUR, paint_cue
+from bla.experiments.related_methods.planted_bias.figures import chart
+from bla.experiments.related_methods.planted_bias.tables import (
     COLUMNS,
     MASS,
     SHARE,

@@ -10,7 +10,7 @@ import torch
 from bla.explainers.posthoc.cam import cam
 from pipeline.artifacts.features import load_features
 from pipeline.artifacts.models import load_head
-from pipeline.run.planted_bias import CUED, BiasedTraining
+from pipeline.maps.planted_bias import CUED, BiasedTraining
 from pipeline.run.settings import load_settings
 
 BIRDS = "painted_birds"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bla.base.specs import NoExplanation
 from bla.datasets import SplitName, spread_over_classes
-from bla.experiments.planted_bias.cue import paint_cue
+from bla.experiments.related_methods.planted_bias.cue import paint_cue
 from bla.explainers.interface import LearnedExplainer, State, TrainingData, explain_in_batches
 from bla.method.initialisation import initial_head
 from bla.method.scores import class_count
@@ -22,8 +22,8 @@ from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images, load_labels
 from pipeline.artifacts.models import BACKBONES, load_head, load_state
+from pipeline.maps.method_maps import Method
 from pipeline.run.environment import choose_device
-from pipeline.run.method_maps import Method
 from pipeline.run.settings import Settings
 
 Array = NDArray[np.float64]

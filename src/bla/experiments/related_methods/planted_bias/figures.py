@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bla.experiments.planted_bias.tables import MASS, SHARE
+from bla.experiments.related_methods.planted_bias.tables import MASS, SHARE
 from bla.plotting.style import STYLE
 
 
