@@ -75,13 +75,13 @@ def metrics_of_other_runs(dataset: str, settings: Settings) -> pd.DataFrame:
     seeds = [derive_seed(settings.seed, dataset, "orders", number) for number in numbers]
     classes = explained_classes(explained)
     found = {name: explain(numbers, classes) for name, explain in explained_by(dataset, settings).items()}
-    targets = classes.cpu().numpy()
+    targets = classes.cpu().numpy()  # one row for a network with its own tail, the same in all runs
     tables = []
     runs = range(max((len(of.soft) for of in found.values()), default=0))
     for run in tqdm([run for run in runs if run != spec.run], desc=f"{dataset} runs", disable=None):
         of_run = {name: of for name, of in found.items() if run < len(of.soft)}
-        masks = object_masks(dataset, "test", numbers, targets[run])
-        subject = Subject(explained.classifier_of(run), explained.images, explained.labels, targets[run], seeds, features, grid, masks)  # fmt: skip
+        masks = object_masks(dataset, "test", numbers, targets[run % len(targets)])
+        subject = Subject(explained.classifier_of(run), explained.images, explained.labels, targets[run % len(targets)], seeds, features, grid, masks)  # fmt: skip
         hard = {name: of.hard[run] for name, of in of_run.items() if name in settings.variants}
         occlude = run < spec.occluded_runs
         slow = explained.slow & occlude
