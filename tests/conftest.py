@@ -24,6 +24,7 @@ CODE = (
     "pipeline",
     "src",
     "reports/notebooks",
+    "benchmarks/stages.csv",
     "data/published_values.csv",
     "dvc.yaml",
     ".dvc/config",
