@@ -62,3 +62,15 @@ def test_the_objective_is_the_loss_beside_the_best_constant_weights_under_both_h
             for scale in CONSTANTS
         ]
         assert found[run, 1].item() == pytest.approx(min(constant), rel=1e-4)
+
+
+@pytest.mark.parametrize(("count", "rows"), [(2, [0, 2]), (3, [0, 1, 3]), (5, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4])])
+def test_some_images_are_evenly_spread_with_their_features_and_labels(count, rows):
+    features, images = torch.arange(10.0).view(2, 5, 1, 1), np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
+    schedule = Schedule(batch_size=2, epochs=2, learning_rate=0.01, dropout=0, adam_epsilon=1e-7, images_in_memory=3)
+    data = TrainingData(features, (1, 1), images, torch.arange(5) * 10, schedule, torch.device("cpu")).some(count)
+    assert data.features.flatten().tolist() == [*map(float, rows), *(5.0 + row for row in rows)]
+    assert data.images is not None
+    assert data.images.flatten().tolist() == rows
+    assert data.labels.tolist() == [10 * row for row in rows]
+    assert data.schedule.images_in_memory is None

@@ -13,7 +13,7 @@ One file per method, in the folder of its family, holds its settings, its card a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -73,6 +73,19 @@ class TrainingData:
     schedule: Schedule
     device: torch.device
     first_epoch: int = 0
+
+    def some(self, count: int) -> Self:
+        """At most `count` of the images, evenly spread, with their features and labels, in memory; for methods that read `images`."""
+        assert self.images is not None
+        total = len(self.images)
+        rows = torch.arange(min(count, total)) * total // min(count, total)
+        return replace(
+            self,
+            features=self.features[:, rows.to(self.features.device)],
+            images=self.images[rows.numpy()],
+            labels=self.labels[rows.to(self.labels.device)].to(self.device),
+            schedule=replace(self.schedule, images_in_memory=None),
+        )
 
 
 class Explainer(ABC):
@@ -138,8 +151,11 @@ class LearnedExplainer(Explainer):
 
     @property
     def fitted_runs(self) -> int:
-        """How many runs are fitted, the classifier's first ones (default: all); `fit` gets a seed for each."""
-        return self.classifier.runs
+        """How many runs are fitted, the classifier's first ones; `fit` gets a seed for each.
+
+        All, or as many as the setting `runs` says, if the method has one.
+        """
+        return min(getattr(self.settings, "runs", self.classifier.runs), self.classifier.runs)
 
     @abstractmethod
     def fit(

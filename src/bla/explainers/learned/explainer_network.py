@@ -5,7 +5,6 @@ looks at the image alone: a classifier with other weights gets the same masks.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -40,16 +39,11 @@ class ExplainerNetwork(LearnedExplainer):
     makes_masks: ClassVar[bool] = True
     settings: ExplainerSettings
 
-    @property
-    def fitted_runs(self) -> int:
-        """The number of runs in the settings, or all if there are fewer."""
-        return min(self.settings.runs, self.classifier.runs)
-
     def fit(
         self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
     ) -> State:
         """Train a network for each run; on a CPU runs train side by side."""
-        data, classes = _spread(data, self.settings.images), self._class_count(data)
+        data, classes = data.some(self.settings.images), self._class_count(data)
         networks = [build_network(self.settings.network, classes, derive_seed(seed, "network")) for seed in seeds]
 
         def work(run: int) -> State:
@@ -65,7 +59,7 @@ class ExplainerNetwork(LearnedExplainer):
     @torch.no_grad()
     def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor:
         """The objective on at most half as many images as it trains on."""
-        data = _spread(data, max(1, self.settings.images // 2))
+        data = data.some(max(1, self.settings.images // 2))
         classes, runs = self._class_count(data), len(self.state["losses"])
         totals = torch.zeros(runs, 1 + len(CONSTANTS), device=data.device)
         for rows in _batches(torch.arange(len(data.labels)), self.settings.batch_size):
@@ -131,15 +125,6 @@ class ExplainerNetwork(LearnedExplainer):
         assert data.grid is not None
         maps = as_maps(data.features[0][:1].to(data.device).float(), data.grid)
         return int(self.classifier.logits(maps).shape[2])
-
-
-def _spread(data: TrainingData, count: int) -> TrainingData:
-    """At most `count` images, evenly spread over the data, in memory."""
-    assert data.images is not None
-    count, total = min(count, len(data.images)), len(data.images)
-    rows = torch.arange(count) * total // count
-    labels = data.labels[rows.to(data.labels.device)].to(data.device)
-    return replace(data, images=data.images[rows.numpy()], labels=labels)
 
 
 def _batches(order: Tensor, size: int) -> Sequence[Tensor]:

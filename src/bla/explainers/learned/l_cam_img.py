@@ -4,7 +4,7 @@ Gkartzonika, Gkalelis and Mezaris 2022. Objective, training and maps: `bla.expla
 the cached features, so that a step takes one pass forward and one backward, where the authors' code takes two forward.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -45,23 +45,9 @@ class LCamImg(LCamFm):
     Settings: ClassVar = LCamImgSettings
     settings: LCamImgSettings
 
-    @property
-    def fitted_runs(self) -> int:
-        """The number of runs in the settings, or all if there are fewer."""
-        return min(self.settings.runs, self.classifier.runs)
-
     def used(self, data: TrainingData) -> TrainingData:
-        """At most as many images as the settings say, evenly spread over the data, in memory."""
-        assert data.images is not None
-        count, total = min(self.settings.images, len(data.images)), len(data.images)
-        rows = torch.arange(count) * total // count
-        return replace(
-            data,
-            features=data.features[:, rows.to(data.features.device)],
-            images=data.images[rows.numpy()],
-            labels=data.labels[rows.to(data.labels.device)],
-            schedule=replace(data.schedule, images_in_memory=None),
-        )
+        """At most as many images as the settings say, evenly spread over the data."""
+        return data.some(self.settings.images)
 
     def masked(self, run: int, data: TrainingData) -> Masked:
         """Class scores of images over which a mask is laid."""

@@ -33,11 +33,6 @@ class XNN(LearnedExplainer):
     Settings: ClassVar = XNNSettings
     settings: XNNSettings
 
-    @property
-    def fitted_runs(self) -> int:
-        """The number of runs in the settings, or all if there are fewer."""
-        return min(self.settings.runs, self.classifier.runs)
-
     def fit(
         self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
     ) -> State:
