@@ -2,7 +2,7 @@
 
 from bla.base.errors import BlaError
 from bla.own_classifier.explaining import explain
-from bla.own_classifier.fitting import CachedFeatures, FittedMethod, extract_features, fit, load_fitted, objective
+from bla.own_classifier.fitting import CachedFeatures, FittedMethod, extract_features, fit, load_fitted
 from bla.own_classifier.methods import Method, method_names, with_settings
 from bla.own_classifier.planning import Plan, plan
 from bla.own_classifier.record import ExplanationRecord, MethodResult
@@ -28,7 +28,6 @@ __all__ = [
     "load_fitted",
     "load_weights",
     "method_names",
-    "objective",
     "plan",
     "read_weights",
     "score",

@@ -25,6 +25,7 @@ from bla.own_classifier.methods import Method, with_settings
 from bla.own_classifier.modules import scores_of_equal_cells
 from bla.own_classifier.photos import Images, Photos, hidden, read_photos
 from bla.own_classifier.record import ExplanationRecord, MethodResult
+from bla.own_classifier.transform import check_images
 from bla.own_classifier.wrap import OwnClassifier
 from bla.runtime.seeds import derive_seed
 
@@ -47,17 +48,17 @@ class WatchedClassifier(Classifier):
 
 
 class CountingClassifier(Classifier):
-    """A classifier whose backbone gives random features at once, to count the forward passes of a method."""
+    """A classifier whose backbone gives the features of one image at once, to count the forward passes of a method."""
 
     def __init__(self, own: OwnClassifier) -> None:
         super().__init__(own.classifier.extractor, own.classifier.tail, own.classifier.scores)
         with torch.no_grad():
-            black = torch.zeros(1, *own.preparation.size, 3, dtype=torch.uint8, device=self.device)
-            self.one = own.classifier.extractor.feature_map(black)  # type: ignore[operator]
+            self.image = own.preparation.pixels(check_images()[0])[None].to(self.device)
+            self.one = own.classifier.extractor.feature_map(self.image)  # type: ignore[operator]
         self.eval()
 
     def features(self, images: Tensor) -> Tensor:
-        """The features of a black image, plus what lets gradients flow."""
+        """The features of one image, plus what lets gradients flow."""
         self.forwards += len(images)
         features: Tensor = self.one.expand(len(images), -1, -1, -1) + 0 * images.float().mean()
         return features
@@ -84,9 +85,12 @@ def passes(own: OwnClassifier, method: Method | FittedMethod) -> int:
     """How many images a method sends through the backbone for one map."""
     counting = CountingClassifier(own)
     explainer = _built(own, method, counting)
-    image = torch.zeros(1, *own.preparation.size, 3, dtype=torch.uint8, device=counting.device)
     _explain_batch(
-        explainer, _runs(method), image, torch.zeros(1, dtype=torch.long, device=counting.device), torch.tensor([0])
+        explainer,
+        _runs(method),
+        counting.image,
+        torch.zeros(1, dtype=torch.long, device=counting.device),
+        torch.tensor([0]),
     )
     return counting.forwards
 

@@ -7,7 +7,7 @@ module.save(Path("bla_ph.safetensors"))
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for
 from bla.own_classifier.methods import Method, with_settings
 from bla.own_classifier.modules import FrozenTailAttention
-from bla.own_classifier.photos import ImageInput, hidden, read_photos
+from bla.own_classifier.photos import hidden, read_photos
 from bla.own_classifier.wrap import OwnClassifier, versions
 from bla.runtime.seeds import derive_seed
 
@@ -72,15 +72,15 @@ class FittedMethod:
         explainer: LearnedExplainer = kind(classifier, self.method.settings)  # type: ignore[assignment]
         return explainer.load(self.state)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write a safetensors file with the settings in its metadata."""
         about = {"schema": SCHEMA, "method": self.method.name, "settings": json.dumps(asdict(self.method.settings))}
         about |= {"fingerprint": self.fingerprint, "versions": json.dumps(versions())}
-        with replacing(path) as part:
+        with replacing(Path(path)) as part:
             save_file({name: value.contiguous() for name, value in self.state.items()}, part, metadata=about)
 
 
-def load_fitted(path: Path) -> FittedMethod:
+def load_fitted(path: Path | str) -> FittedMethod:
     """Read what `FittedMethod.save` wrote; BlaError for a file that it did not write."""
     try:
         with safe_open(path, "pt") as file:
@@ -107,12 +107,12 @@ def extract_features(own: OwnClassifier, data: Any, progress: bool = True) -> Ca
         return _of_folder(own, Path(data), progress)
     pairs = list(data)
     labels = [own.label_number(label) if isinstance(label, str) else int(label) for _, label in pairs]
-    return features_of_images(own, [image for image, _ in pairs], torch.tensor(labels), progress)
+    photos = read_photos(own, [image for image, _ in pairs], progress)
+    return _of_pixels(own, photos.pixels, torch.tensor(labels), progress)
 
 
-def features_of_images(own: OwnClassifier, images: list[ImageInput], labels: Tensor, progress: bool) -> CachedFeatures:
-    """The features of images with these labels."""
-    pixels = read_photos(own, images, progress).pixels
+def _of_pixels(own: OwnClassifier, pixels: Tensor, labels: Tensor, progress: bool) -> CachedFeatures:
+    """The features of inputs `[N, H, W, 3]` in [0, 255] with these labels."""
     size = batch_size_for(own.classifier.device, pixels.shape[1:3])
     parts = [
         _features(own, own.classifier.features(part.to(own.classifier.device)))
@@ -124,7 +124,7 @@ def features_of_images(own: OwnClassifier, images: list[ImageInput], labels: Ten
 def _of_folder(own: OwnClassifier, folder: Path, progress: bool) -> CachedFeatures:
     if not folder.is_dir():
         raise BlaError(f"{folder}: no such folder; it must hold a folder of images for each class")
-    photos = read_photos(own, folder, progress=False)
+    photos = read_photos(own, folder, progress)
     unknown = sorted(
         {name.rpartition("/")[0] for name, label in zip(photos.names, photos.expected, strict=True) if label < 0}
     )
@@ -133,9 +133,11 @@ def _of_folder(own: OwnClassifier, folder: Path, progress: bool) -> CachedFeatur
             f"{folder}: {', '.join(repr(name) for name in unknown[:5])} are not classes of the classifier ({', '.join(own.labels[:10])}); "
             "name the folders like its labels, or its labels like the folders"
         )
-    return features_of_images(
-        own, [folder / name for name in photos.names], torch.from_numpy(photos.expected), progress
-    )
+    if len(present := np.unique(photos.expected)) < 2:
+        raise BlaError(
+            f"{folder}: only photographs of {own.labels[present[0]]}; name the folder that holds a folder for each class"
+        )
+    return _of_pixels(own, photos.pixels, torch.from_numpy(photos.expected), progress)
 
 
 @torch.no_grad()
@@ -184,7 +186,7 @@ def fit(
     *,
     runs: int = 3,
     seed: int = 0,
-    epochs: int = 5,
+    epochs: int = 20,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
     dropout: float = 0.2,
@@ -192,8 +194,9 @@ def fit(
 ) -> FittedMethod:
     """Fit a learned method in several runs to the classifier; `data` as for `extract_features`, or what that returned.
 
-    `bla_ph` leaves the head as it is; `bla`, `bla_t` and `l2x_f` train it further, beside the module. The schedule is
-    that of the paper (section 4.2); other learned methods have epochs and learning rates in their settings. Raises
+    `bla_ph` leaves the head as it is; `bla`, `bla_t` and `l2x_f` train it further, beside the module. The schedule is that
+    of the paper (section 4.2), with more epochs, for few images; other learned methods have epochs and learning rates in
+    their settings. Raises
     BlaError if the method is not learned, if it does not suit the classifier, or if the data do not.
     """
     chosen = with_settings(method) if isinstance(method, str) else method
@@ -212,24 +215,6 @@ def fit(
     return FittedMethod(
         chosen, {name: torch.cat([state[name] for state in states]) for name in states[0]}, own.fingerprint
     )
-
-
-def objective(own: OwnClassifier, fitted: FittedMethod, data: Any, progress: bool = True) -> Tensor | None:
-    """A fitted method's own objective on other data, `[R, 2]`: of its maps, and of the best constant map; lower is better.
-
-    A run whose value is not lower did not train. None for a method without an objective.
-    """
-    schedule = Schedule(batch_size=32, epochs=1, learning_rate=1e-3, adam_epsilon=1e-7, dropout=0)
-    held_out = _training_data(own, extract_features(own, data, progress), schedule)
-    values = []
-    for run in range(fitted.runs):
-        state = {name: tensor[run : run + 1] for name, tensor in fitted.state.items()}
-        of_run = replace(fitted, state=state).build(own, own.classifier)
-        value = of_run.objective(held_out, [derive_seed("objective", run)])
-        if value is None:
-            return None
-        values.append(value)
-    return torch.cat(values)
 
 
 def _training_data(own: OwnClassifier, cached: CachedFeatures, schedule: Schedule) -> TrainingData:

@@ -104,12 +104,12 @@ class ExplanationRecord:
         return np.asarray(255 * mixed + 0.5).astype(np.uint8)
 
     def figure(self, numbers: Sequence[int] | None = None) -> "Figure":
-        """A contact sheet of some images (default: the first 20): a column per method, frames around the first run's cells."""
+        """A contact sheet of some images (default: the first 20): a column per method, frames around cells that most runs explain."""
         from bla.plotting.sheet import contact_sheet
 
         rows = list(range(min(len(self.names), ROWS_ON_A_SHEET))) if numbers is None else list(numbers)
         maps = {result.title: result.mean[rows] for result in self.results.values()}
-        hard = {result.title: result.hard[0, rows] for result in self.results.values()}
+        hard = {result.title: result.hard[:, rows].mean(axis=0) >= 0.5 for result in self.results.values()}
         return contact_sheet(self.pixels[rows], maps, hard, [self._caption(number) for number in rows])
 
     def save(self, folder: Path | str) -> Path:

@@ -57,7 +57,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
     wrong += [name for name in weights if name not in expected]
     if wrong:
         raise BlaError(
-            f"{path}: does not fit the model: {len(wrong)} of {len(expected)} tensors are missing, unknown or of another "
+            f"{path}: does not fit the model: {len(wrong)} tensors are missing, unknown or of another "
             f"shape ({', '.join(wrong[:3])}{', ...' if wrong[3:] else ''}); is --model the right one, and are there as many labels as classes?"
         )
     model.load_state_dict(weights)
