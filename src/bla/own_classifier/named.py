@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import timm
+import torch
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def load_classifier(
     mean: str | None = None,
     std: str | None = None,
 ) -> OwnClassifier:
-    """The wrapped classifier of the command line's options; BlaError, which names the option, for a wrong one."""
+    """The wrapped classifier of the command line's options, on a GPU if there is one; BlaError, which names a wrong option."""
     kind: Scores = "sigmoid" if scores == "sigmoid" else "softmax"
     if scores != kind:
         raise BlaError(f"--scores: must be {' or '.join(get_args(Scores))}, not {scores}")
@@ -51,7 +52,8 @@ def load_classifier(
         transform = Transform(**settings)
     if transform is None:
         raise BlaError(f"--size: {model} defines no transform; add one, or give --size, --resize, --mean and --std")
-    return wrap(network, transform, names, scores=kind, **functions)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return wrap(network, transform, names, scores=kind, device=device, **functions)
 
 
 def build_model(
