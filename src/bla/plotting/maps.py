@@ -6,12 +6,10 @@ from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from bla.plotting.overlay import overlay
+from bla.plotting.overlay import outline, overlay
 from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]
@@ -58,12 +56,3 @@ def side_by_side(
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
     return figure
-
-
-def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequence[int]) -> None:
-    """Draw white frames around some cells of a grid over an image of this height and width."""
-    height, width = (pixels / count for pixels, count in zip(size, grid, strict=True))
-    for cell in cells:
-        row, column = divmod(cell, grid[1])
-        corner = (column * width - 0.5, row * height - 0.5)
-        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))
