@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,8 +74,8 @@ class Method:
         return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title)
 
     def properties(self) -> dict[str, bool]:
-        """Whether it is learned, a control, slow, and draws random numbers."""
-        return {name: getattr(self.explainer, name) for name in ("learned", "control", "slow", "seeded")}
+        """Whether it is learned, a control, slow, explains few images, and draws random numbers."""
+        return {name: getattr(self.explainer, name) for name in ("learned", "control", "slow", "few", "seeded")}
 
     def key_parts(self) -> tuple[list[object], list[object]]:
         """For `cache_key`: the settings and data on which only this method's maps depend."""
@@ -168,7 +169,7 @@ class MapMaker:
         if method.name == "lime":
             lime = [self.lime["maps"][self.row].reshape(-1, *self.grid), self.lime["maps_again"][self.row]]
         settings, data = self._key_parts(method)
-        subjects = self._subjects(method.build(self.model).explained_images)
+        subjects = self._subjects(method)
 
         def work() -> Arrays:
             random = (lambda: self.random), (lambda: self.draws)
@@ -182,11 +183,11 @@ class MapMaker:
         parts = {name: arrays[name] for name in PARTS} | {name: arrays[name].item() for name in COSTS}
         return MethodMaps(sets=json.loads(arrays["sets"].tobytes()), **parts)
 
-    def _subjects(self, count: int | None) -> Subjects:
-        """The subjects of a method that explains `count` images: slow ones as far as there are enough, none a second time."""
-        if count is None:
+    def _subjects(self, method: Method) -> Subjects:
+        """The images that a method explains: of one for few images, slow ones as far as there are enough, and none twice."""
+        if not method.explainer.few:
             return self.subjects
-        slow = self.subjects.slow
+        slow, count = self.subjects.slow, cast(Any, method.settings).images
         chosen = spread(slow, count) | spread(~slow, max(0, count - int(slow.sum())))
         return replace(self.subjects, slow=chosen, checked=np.zeros_like(chosen))
 

@@ -58,7 +58,7 @@ def main(dataset: str) -> None:
         save_file(arrays, part, {"levels": "\n".join(maker.levels())})
     save_text(MAPS / f"{dataset}.json", json.dumps(sets))
     save_table(MAPS / f"{dataset}.csv", pd.DataFrame(rows))
-    save_table(SECONDS / f"{dataset}.csv", pd.DataFrame({"method": seconds, "seconds": seconds.values()}))
+    save_table(SECONDS / f"{dataset}.csv", pd.DataFrame(seconds.items(), columns=["method", "seconds"]))
     slow = maker.explained.slow.sum()
     print(f"{dataset}: maps of {len(rows)} methods on {len(maker.targets)} images, of slow methods on {slow}")
 

@@ -93,6 +93,8 @@ class Explainer(ABC):
     """Whether the classifier must have a linear head on average-pooled features."""
     slow: ClassVar[bool] = False
     """Whether a map takes hundreds of forward passes."""
+    few: ClassVar[bool] = False
+    """Whether a slow method explains only as many images as its setting `images` says, and none a second time."""
 
     def __init__(self, classifier: Classifier, settings: Any = None) -> None:
         assert classifier.runs == 1 or self.all_runs, "this method explains the classifier of one run (Classifier.run)"
@@ -113,11 +115,6 @@ class Explainer(ABC):
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` of every run, for targets `[R, B]`."""
         return torch.stack([self.run(run).explain(images, of_run, seeds) for run, of_run in enumerate(targets)])
-
-    @property
-    def explained_images(self) -> int | None:
-        """How many images a slow method explains, if not `faithfulness.slow_images`; it then explains none a second time."""
-        return None
 
     def run(self, number: int) -> Self:
         """The method on the classifier of one run."""

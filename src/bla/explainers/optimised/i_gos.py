@@ -37,6 +37,7 @@ class IGos(Explainer):
     settings: MaskSettings
     seeded = True
     slow = True
+    few = True
     masks: ClassVar[int] = 1
     paths: ClassVar[Sequence[Path]] = (Path(inserts=False, masks=(0,), weight=1),)
 
@@ -44,11 +45,6 @@ class IGos(Explainer):
     def variation(masks: Tensor, images: Tensor) -> Tensor:
         """The roughness `[B]` of masks `[B, s, s]` of normalised images."""
         return total_variation(masks, images)
-
-    @property
-    def explained_images(self) -> int:
-        """The number of images in the settings."""
-        return self.settings.images
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, s, s]` in [0, 1]; BlaError if s is smaller than the side of the feature map."""
