@@ -153,11 +153,13 @@ def main() -> None:
             method = explainer_class(method_name)(single, settings.get(method_name))
         batch = images[:2] if method.slow else some[:size]
         chosen, own = torch.zeros(len(batch), dtype=torch.int64, device=device), torch.arange(len(batch))
-        before = single.forwards
+        before = single.forwards, single.backwards
         method.explain(batch, chosen, own)
-        each = (single.forwards - before) / len(batch)
+        forwards, backwards = single.forwards - before[0], single.backwards - before[1]
         took = seconds(lambda m=method, b=batch, c=chosen, o=own: m.explain(b, c, o), device, warm=False) / len(batch)  # type: ignore[misc]
-        rows.append(f"| {method_name} | {each:.0f} + {method.backwards} | {1000 * took:.3g} | {took / forward:.3g} |")
+        rows.append(
+            f"| {method_name} | {forwards / len(batch):.0f} + {backwards / len(batch):.0f} | {1000 * took:.3g} | {took / forward:.3g} |"
+        )
     record(
         ["method", "forward + backward passes an image", "ms an image", "in forward passes of the bare backbone"],
         rows,

@@ -33,7 +33,7 @@ def side_by_side(
 ) -> Figure:
     """A row per image, a column per method: half the image, half the map, from its smallest (blue) to its largest value (red).
 
-    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, for each image the
+    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution, NaN if not explained; `sets` by title, for each image the
     cells of the `grid` to outline in white.
     """
     count, height = len(maps) + 1, 0.13 + 1.12 * images.shape[1] / images.shape[2]
@@ -44,6 +44,9 @@ def side_by_side(
             axes[row, 0].imshow(image)
             axes[row, 0].set_ylabel(captions[row])
             for column, values in enumerate(maps.values(), start=1):
+                if np.isnan(values[row]).any():
+                    axes[row, column].set_xlabel("not explained")
+                    continue
                 low, high = values[row].min(), values[row].max()
                 scaled = (values[row] - low) / (high - low) if high > low else np.ones_like(values[row])
                 axes[row, column].imshow(overlay(image, scaled))
