@@ -13,7 +13,7 @@ from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
 
 CHANNELS = 96
-OPTIONS = {"lime": {"patterns": 40}, "rise": {"masks": 20}}
+OPTIONS = {"lime": {"patterns": 40}, "rise": {"masks": 20}, "sag": {"beam": 1, "successors": 3, "sets": 2}}
 
 
 @pytest.fixture(scope="session", name="random_head")
