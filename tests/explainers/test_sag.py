@@ -84,9 +84,7 @@ def test_a_narrow_beam_finds_only_minimal_sets_of_boolean_functions_and_at_least
 def test_every_verdict_of_sets_found_is_right(seed):
     confidence = any_function(seed)
     found = search(confidence, NARROW)
-    verdicts = run_together(
-        [verify(cells) for cells in found.sets], lambda numbers, sets: [confidence(s) for s in sets]
-    )
+    (verdicts,) = run_together([verify(found.sets)], lambda numbers, sets: [confidence(s) for s in sets])
     minimal = exhaustive(confidence)
     for cells, value, verdict in zip(found.sets, found.confidences, verdicts, strict=True):
         assert value == confidence(frozenset(cells)) >= LEVEL
