@@ -18,6 +18,7 @@ REPORTS = {
     "subset_selection": "Subset selection: BLA-T and L2X on synthetic data whose relevant features are known",
     "abandoned_modules": "Abandoned modules: section 3.3, a concept vector and pointwise attention (Figure 24)",
     "agreement": "Agreement over runs: whether the runs of a method keep the same cells",
+    "structure": "Structured explanations: which small sets of patches suffice, and whether BLA keeps one of them",
     "unstated_choices": "Unstated choices: what the paper does not say, made both ways and tested",
 }
 """The title of each page, and after the colon what it shows."""

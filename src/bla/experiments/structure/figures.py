@@ -4,7 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from bla.experiments.structure.graph import Graph
@@ -15,7 +17,7 @@ Array = NDArray[np.float64]
 BANDS = ((0.9, "#0072b2"), (0.5, "#e69f00"), (-np.inf, "#d55e00"))
 """Smallest relative confidence and colour of a node's frame."""
 COVER_COLOURS = ("#0072b2", "#56b4e9", "#e69f00", "#cccccc", "#eeeeee")
-SUFFICIENT, RELATION, CHOICE = "sufficient", "relation", "runs that agree"
+SUFFICIENT, CHOICE = "sufficient", "same_choice"
 """The quantities of the chart."""
 
 
@@ -42,7 +44,7 @@ def drawn_graph(image: NDArray[np.uint8], masks: Array, graph: Graph, title: str
             axis.imshow(shown, extent=(x - 0.4, x + 0.4, y - 0.4, y + 0.4), zorder=1)
             value = graph.confidences[i]
             colour = next(colour for lowest, colour in BANDS if value >= lowest)
-            axis.add_patch(plt.Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, fill=False, edgecolor=colour, linewidth=2.5, zorder=2))  # fmt: skip
+            axis.add_patch(Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, fill=False, edgecolor=colour, linewidth=2.5, zorder=2))  # fmt: skip
             axis.text(
                 x, y - 0.48, f"{'★ ' if i in graph.roots else ''}{value:.0%}", fontsize=7, ha="center", va="center"
             )
@@ -66,12 +68,14 @@ def chart(hard: pd.DataFrame, relations: pd.DataFrame) -> Figure:
         for row, dataset in zip(axes, datasets, strict=False):
             of_dataset = hard[hard["dataset"] == dataset]
             _beside(row[0], of_dataset[of_dataset["quantity"] == SUFFICIENT], f"{dataset}: share that suffices alone")
-            _beside(row[2], of_dataset[of_dataset["quantity"] == CHOICE], "share of runs that choose the commonest set")
+            _beside(
+                row[2], of_dataset[of_dataset["quantity"] == CHOICE], "share of other runs that choose the same set"
+            )
             _covered(row[1], relations[relations["dataset"] == dataset])
     return figure
 
 
-def _beside(axis: plt.Axes, rows: pd.DataFrame, title: str) -> None:
+def _beside(axis: Axes, rows: pd.DataFrame, title: str) -> None:
     """Means with intervals of hard explanations and of random sets of the same size."""
     places = np.arange(len(rows))[::-1]
     for shift, colour, label, names in ((0.12, "#0072b2", "hard explanation", ("mean", "low", "high")), (-0.12, "0.55", "random cells, as many", ("random", "random_low", "random_high"))):  # fmt: skip
@@ -84,7 +88,7 @@ def _beside(axis: plt.Axes, rows: pd.DataFrame, title: str) -> None:
     axis.legend(fontsize=7)
 
 
-def _covered(axis: plt.Axes, rows: pd.DataFrame) -> None:
+def _covered(axis: Axes, rows: pd.DataFrame) -> None:
     """Stacked shares of what the sets cover of the minimal explanations."""
     names = [f"{row.title}, {row.set}" for row in rows.itertuples()]
     places, left = np.arange(len(rows))[::-1], np.zeros(len(rows))

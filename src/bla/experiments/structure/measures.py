@@ -79,6 +79,12 @@ def choices(hard: Hard, sets: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return np.where(shares.max(axis=1) > 0, shares.argmax(axis=1), -1)
 
 
+def same_choice(chosen: NDArray[np.int64]) -> Array:
+    """For each run of choices `[R]` the share of the other runs with the same choice; 0 for a run without one."""
+    equal = (chosen[:, None] == chosen) & (chosen >= 0)
+    return np.asarray((equal.sum(axis=1) - (chosen >= 0)) / (len(chosen) - 1))
+
+
 def held_parts(hard: Mapping[str, Array], parts: Hard, decisive: Hard) -> dict[str, NDArray[np.bool_]]:
     """For each method, of each decisive part, whether at least half of its pixels are visible, `[D]`.
 

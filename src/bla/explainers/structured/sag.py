@@ -7,6 +7,7 @@ bilinearly with aligned corners, so that their edges are soft. Black pixels, nor
 hiding before or after the normalisation is the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -122,7 +123,7 @@ class ShownCells:
         return torch.cat(parts).clamp(min=1e-30)
 
 
-def corner_masks(patterns: Tensor, size: torch.Size) -> Masks:
+def corner_masks(patterns: Tensor, size: Sequence[int]) -> Masks:
     """Patterns `[N, P, h, w]` in [0, 1], upsampled bilinearly with aligned corners to the size of the image."""
     return lambda image, number: interpolate(
         patterns[image, number][:, None], list(size), mode="bilinear", align_corners=True
