@@ -34,9 +34,11 @@ SMALL = {
     "datasets": ["painted_birds"],
     "variants": ["bla", "bla_t"],
     "explainers": ["cam", "score_cam", "rise", "random"],
-    "learned_explainers": ["l_cam_fm", "l_cam_img"],
+    "learned_explainers": ["l_cam_fm", "l_cam_img", "explainer_network", "xnn"],
     "explainer.l_cam_fm": {"epochs": 1},
     "explainer.l_cam_img": {"epochs": 1, "images": 8},
+    "explainer.explainer_network": {"epochs": 1, "images": 8},
+    "explainer.xnn.epochs": 2,
     "runs": 2,
     "explainer.lime.patterns": 100,
     "explainer.rise.masks": 20,
@@ -81,6 +83,14 @@ SMALL = {
     "two_network_l2x.train_images": 40,
     "two_network_l2x.test_images": 30,
     "two_network_l2x.digits.runs": 2,
+    "multi_label.images": 4,
+    "dataset.painted_flock.images.train_images": 40,
+    "dataset.painted_flock.images.test_images": 20,
+    "dataset.painted_flock.images.image_size": 32,
+    "dataset.painted_flock.images.leaves": 2,
+    "dataset.painted_flock.backbone.architecture": "test_resnet",
+    "dataset.painted_flock.backbone.output_stride": 8,
+    "dataset.painted_flock.training.epochs": 1,
     "subset_selection.train_samples": 60,
     "subset_selection.test_samples": 30,
     "subset_selection.runs": 2,
@@ -139,7 +149,10 @@ def make_project(tmp_path_factory, save_random_weights):
             else:
                 (folder / name).symlink_to(ROOT / name)
         shutil.copy(ROOT / "params.yaml", folder / "params.yaml")
-        random = {f"dataset.{name}.backbone.weights": str(weights) for name in ("painted_birds", "painted_pair")}
+        random = {
+            f"dataset.{name}.backbone.weights": str(weights)
+            for name in ("painted_birds", "painted_pair", "painted_flock")
+        }
         _edit(folder, SMALL | random | dict(changes))
         return folder
 

@@ -1,12 +1,13 @@
 """What the runs of variants and learned methods keep of test images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bla.base.paper import COLUMNS
 from bla.explainers.registry import explainer_class
@@ -34,8 +35,14 @@ class Explained(NamedTuple):
     classes: NDArray[np.int64]
 
 
-def explained_by(dataset: str, settings: Settings) -> Mapping[str, Callable[[NDArray[np.int64]], Explained]]:
-    """For each variant and learned method, a function that explains test images, given their numbers."""
+class Explain(Protocol):
+    """Explains test images, given their numbers `[N]`, for the `classes` `[R, N]`, or else for those that runs predict."""
+
+    def __call__(self, numbers: NDArray[np.int64], classes: Tensor | None = None) -> Explained: ...
+
+
+def explained_by(dataset: str, settings: Settings) -> Mapping[str, Explain]:
+    """For each variant and learned method, a function that explains test images."""
     classifier = load_explained(dataset, settings).classifier
     variants = {name: partial(_variant, dataset, name, settings) for name in settings.variants}
     return variants | {
@@ -44,32 +51,45 @@ def explained_by(dataset: str, settings: Settings) -> Mapping[str, Callable[[NDA
 
 
 @torch.no_grad()
-def _variant(dataset: str, name: str, settings: Settings, numbers: NDArray[np.int64]) -> Explained:
+def _variant(
+    dataset: str, name: str, settings: Settings, numbers: NDArray[np.int64], classes: Tensor | None = None
+) -> Explained:
+    """Soft weights, the same for every class; the class that the variant predicts from its hard explanation."""
     device = choose_device()
     features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
     spec, head, module = load_variant(dataset, name, settings)
     head, module = head.to(device), module.moved(lambda t: t.to(device))
     logits = logits_of(spec, module(features))
     soft = soft_weights(logits.double(), spec.temperature)
-    classes = scores_on_hard_explanation(features, spec, head, module).argmax(dim=2)
-    values = (soft.cpu().numpy(), hard_explanation(spec, logits).cpu().numpy(), classes.cpu().numpy())
+    predicted = scores_on_hard_explanation(features, spec, head, module).argmax(dim=2)
+    values = (soft.cpu().numpy(), hard_explanation(spec, logits).cpu().numpy(), predicted.cpu().numpy())
     return Explained(COLUMNS.get(name, name), *values)
 
 
 @torch.no_grad()
 def _learned(
-    dataset: str, name: str, settings: Settings, classifier: Classifier, numbers: NDArray[np.int64]
+    dataset: str,
+    name: str,
+    settings: Settings,
+    classifier: Classifier,
+    numbers: NDArray[np.int64],
+    classes: Tensor | None = None,
 ) -> Explained:
-    """Maps for the class that each run predicts; kept are the cells above the middle of a map's values."""
+    """Maps for these classes; kept are the cells above the middle of a map's values."""
     kind, device = explainer_class(name), choose_device()
     method = kind(classifier, method_settings(settings, name, kind.Settings)).load(load_state(dataset, name))
     pixels, grid, parts = load_images(dataset, "test"), load_grid(dataset), []
-    for rows in np.array_split(numbers, -(-len(numbers) // batch_size_for(device, pixels.shape[1:3]))):
-        images = torch.from_numpy(np.array(pixels[rows])).to(device)
-        targets = classifier(images).argmax(dim=2)[: method.fitted_runs]
-        of_runs = method.explain_runs(images, targets, torch.zeros(len(rows), dtype=torch.int64)).double()
+    for places in np.array_split(
+        np.arange(len(numbers)), -(-len(numbers) // batch_size_for(device, pixels.shape[1:3]))
+    ):
+        images = torch.from_numpy(np.array(pixels[numbers[places]])).to(device)
+        wanted = (
+            classifier(images).argmax(dim=2) if classes is None else classes[:, torch.from_numpy(places)].to(device)
+        )
+        targets = wanted[: method.fitted_runs]
+        of_runs = method.explain_runs(images, targets, torch.zeros(len(places), dtype=torch.int64)).double()
         cells = cell_means(of_runs.flatten(0, 1), grid).flatten(1).unflatten(0, of_runs.shape[:2])
         parts.append((cells.cpu(), targets.cpu()))
-    soft, classes = (torch.cat(values, dim=1).numpy() for values in zip(*parts, strict=True))
+    soft, explained = (torch.cat(values, dim=1).numpy() for values in zip(*parts, strict=True))
     low, high = soft.min(axis=2, keepdims=True), soft.max(axis=2, keepdims=True)
-    return Explained(kind.title, soft, soft > (low + high) / 2, classes)
+    return Explained(kind.title, soft, soft > (low + high) / 2, explained)

@@ -32,9 +32,10 @@ from bla.networks.backbones import build_backbone, extract, fold_batch_norm
 from bla.networks.patches import batch_size_for
 from pipeline.artifacts.features import FEATURES
 from pipeline.artifacts.images import IMAGES
+from pipeline.run.dataset_entry import DatasetEntry
 from pipeline.run.environment import WORK, choose_device, data_path
 from pipeline.run.methods import method_settings
-from pipeline.run.settings import DatasetEntry, Settings, load_settings
+from pipeline.run.settings import Settings, load_settings
 from pipeline.run.stage import run_stage
 
 MEGABYTES_A_SECOND = 10

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
+from tqdm import tqdm
 
 from bla.experiments.faithfulness.experiment import (
     best_sets,
@@ -17,11 +18,13 @@ from bla.experiments.faithfulness.experiment import (
 )
 from bla.metrics.measure import Subject, measure
 from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.explained_images import ExplainedImages
+from pipeline.artifacts.explained_images import ExplainedImages, explained_classes, load_explained
 from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.images import object_masks
 from pipeline.artifacts.maps import MAPS, cell_maps, load_sets
 from pipeline.artifacts.models import load_variant
 from pipeline.artifacts.tables import load_table
+from pipeline.run.all_runs import explained_by
 from pipeline.run.settings import Settings
 
 POINTS = ["method", "curve", "cells", "share"]
@@ -58,3 +61,32 @@ def all_metrics(
     explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for all images
     rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")
     return rows, means_over_images(points, POINTS), mean_cascade(random)
+
+
+def metrics_of_other_runs(dataset: str, settings: Settings) -> pd.DataFrame:
+    """Scores of variants and learned methods in all runs but `faithfulness.run`: a row per method, metric, image number and run.
+
+    Each run explains the class that BL of this run predicts. Metrics that occlude images are measured on the first
+    `faithfulness.occluded_runs` runs, deletion and insertion on the slow images; all others on every run.
+    """
+    explained, grid = load_explained(dataset, settings), load_grid(dataset)
+    spec, numbers, device = settings.faithfulness, explained.numbers, explained.images.device
+    features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
+    seeds = [derive_seed(settings.seed, dataset, "orders", number) for number in numbers]
+    classes = explained_classes(explained)
+    found = {name: explain(numbers, classes) for name, explain in explained_by(dataset, settings).items()}
+    targets = classes.cpu().numpy()
+    tables = []
+    runs = range(max((len(of.soft) for of in found.values()), default=0))
+    for run in tqdm([run for run in runs if run != spec.run], desc=f"{dataset} runs", disable=None):
+        of_run = {name: of for name, of in found.items() if run < len(of.soft)}
+        masks = object_masks(dataset, "test", numbers, targets[run])
+        subject = Subject(explained.classifier_of(run), explained.images, explained.labels, targets[run], seeds, features, grid, masks)  # fmt: skip
+        hard = {name: of.hard[run] for name, of in of_run.items() if name in settings.variants}
+        occlude = run < spec.occluded_runs
+        slow = explained.slow & occlude
+        rows, _ = measure(subject, {name: of.soft[run] for name, of in of_run.items()}, hard, slow, spec.cells_at_once, spec.orders, spec.tied_pixels, occlude)  # fmt: skip
+        tables.append(rows.assign(dataset=dataset, run=run, image=numbers[rows["image"]]))
+    return pd.concat([pd.DataFrame(columns=["dataset", "method", "metric", "image", "run", "value"]), *tables]).dropna(
+        subset="value"
+    )

@@ -7,7 +7,7 @@ check raises ValueError with the setting's name within its section; `load_settin
 import difflib
 import re
 import reprlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
@@ -16,8 +16,6 @@ from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 from annotated_types import Ge, Le, MinLen
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -30,12 +28,12 @@ from bla.base.specs import (
     Alternative,
     Backbone,
     BoundedLogits,
+    Coco,
     ConceptVector,
     Count,
     Epochs,
     ImageFolder,
     ImageNet,
-    Images,
     ImageTable,
     L2XReading,
     Mnist,
@@ -43,12 +41,15 @@ from bla.base.specs import (
     Optimiser,
     OxfordPet,
     PaintedBirds,
+    PaintedFlock,
+    PascalVoc,
     Photographs,
     Pointwise,
     Positive,
     Schedule,
     ThresholdRule,
 )
+from pipeline.run.dataset_entry import DatasetEntry, Strict, has_several_classes, refuse_repetition
 from pipeline.run.params_file import read_params
 
 PARAMS = Path("params.yaml")
@@ -59,11 +60,11 @@ ALWAYS = ("lime", "attention")
 SHORT = reprlib.Repr()
 """How values are shown in messages: nested or long ones cut, since aliases of a few lines can make gigabytes."""
 SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 3, 20, 20, 200, 200, 200
-OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x")
+OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x", "multi_label")
 """Experiments with their own list of datasets."""
 SPECS = (
-    *(Backbone, BoundedLogits, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
-    *(Mnist, NoExplanation, OxfordPet, PaintedBirds, Photographs, Pointwise, Schedule),
+    *(Backbone, BoundedLogits, Coco, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
+    *(Mnist, NoExplanation, OxfordPet, PaintedBirds, PaintedFlock, PascalVoc, Photographs, Pointwise, Schedule),
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -88,44 +89,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion for a misspelt name, in brackets; empty if no known name is similar."""
     near = difflib.get_close_matches(str(name), [other for other in known if other != name], 1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
-
-
-def refuse_repetition(key: str, names: Sequence[object], what: str = "a name") -> None:
-    """Raise ValueError if something is listed twice."""
-    if len(set(names)) < len(names):
-        raise ValueError(f"{key}: {what} is listed twice")
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatasetEntry(Strict):
-    """Images, backbone and training: one row of Table 1."""
-
-    images: Annotated[Images, Field(discriminator="kind")]
-    backbone: Backbone
-    training: Schedule
-
-    @model_validator(mode="after")
-    def images_and_backbone_are_possible(self) -> Self:
-        images = self.images
-        if isinstance(images, PaintedBirds):
-            if images.bird_size[0] > images.bird_size[1]:
-                raise ValueError("images.bird_size: needs the smallest and then the largest length")
-            species = 16 if images.differ_in is None else 2
-            for field in ("train_images", "test_images", "validation_images"):
-                if (count := getattr(images, field)) is not None and count < species:
-                    raise ValueError(f"images.{field}: {count} images are fewer than the {species} species")
-        if isinstance(images, Mnist):
-            refuse_repetition("images.classes", images.classes, "a digit")
-        noisy, draws = self.backbone.stochastic_depth > 0, self.backbone.draws
-        if (noisy and draws < 5) or (not noisy and draws > 1):
-            raise ValueError(
-                f"backbone.draws: needs {'at least 5' if noisy else '1'}, not {draws}, "
-                f"with stochastic_depth {self.backbone.stochastic_depth:g}; or set that to {'0' if noisy else '0.2'}"
-            )
-        return self
 
 
 VariantEntry = Annotated[NoExplanation | BoundedLogits | L2XF, Field(discriminator="explanation")]
@@ -157,6 +120,7 @@ class Faithfulness(Strict):
     slow_images: ImageCount
     check_images: ImageCount
     run: Annotated[int, Ge(ge=0)]
+    occluded_runs: Annotated[int, Ge(ge=1), Le(le=10_000)]
     constant_maps: Literal["zero", "leave_out"]
     cells_at_once: Repeats
     orders: Repeats
@@ -268,6 +232,16 @@ class SubsetSelection(Strict):
     training: Optimiser
 
 
+class MultiLabel(Strict):
+    """Datasets with several classes an image: methods, runs, and how many test images are measured."""
+
+    datasets: Annotated[list[str], MinLen(min_length=1)]
+    explainers: list[str]
+    learned_explainers: list[str]
+    runs: Runs
+    images: ImageCount
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -290,6 +264,7 @@ class Settings(Strict):
     small_cnn: SmallNetwork
     two_network_l2x: TwoNetworkL2X
     subset_selection: SubsetSelection
+    multi_label: MultiLabel
     statistics: Statistics
 
     @model_validator(mode="after")
@@ -301,7 +276,11 @@ class Settings(Strict):
             *((key, self.dataset, "`dataset`") for key in ("datasets", *(f"{key}.datasets" for key in OF_DATASETS))),
             ("faithfulness.left_out", self.dataset, "`dataset`"),
             ("variants", self.variant, "`variant`"),
-            *((key, listed, str(METHODS)) for key in ("explainers", "learned_explainers")),
+            *(
+                (f"{of}{key}", listed, str(METHODS))
+                for of in ("", "multi_label.")
+                for key in ("explainers", "learned_explainers")
+            ),
             ("reports", reports, str(NOTEBOOKS)),
         ]
         for key, known, place in places:
@@ -310,6 +289,9 @@ class Settings(Strict):
                 if name not in known:
                     raise ValueError(f"{key}: there is no {name} under {place}{did_you_mean(name, known)}")
             refuse_repetition(key, names)
+        for name in self.multi_label.datasets:
+            if not has_several_classes(self.dataset[name].images):
+                raise ValueError(f"multi_label.datasets: images of {name} have one class each; list it under datasets")
         for name in self.variants:
             if isinstance(self.variant[name], NoExplanation):
                 raise ValueError(f"variants: {name} has no explanation; the baselines BL and BL+ always run")
@@ -388,6 +370,6 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
 def _field_names() -> set[str]:
     models = (
         *(Settings, DatasetEntry, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
-        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, Statistics),
+        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, MultiLabel, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from bla.base.specs import BoundedLogits, PaintedBirds
-from bla.experiments.structure import measures
-from bla.experiments.structure.figures import CHOICE, SUFFICIENT
-from bla.experiments.structure.graph import Graph, attention_graph
-from bla.experiments.structure.tables import beside_random, proportion
+from bla.experiments.related_methods.structure import measures
+from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT
+from bla.experiments.related_methods.structure.graph import Graph, attention_graph
+from bla.experiments.related_methods.structure.tables import beside_random, proportion
 from bla.explainers.structured.sag import ShownCells, corner_masks
 from bla.explainers.sufficient_sets import LEVEL, Cells, diverse, run_together, verify
 from bla.networks.patches import Grid

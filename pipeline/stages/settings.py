@@ -28,13 +28,21 @@ def check_methods(settings: Settings) -> None:
         if name not in names:
             near = did_you_mean(name, names)
             raise BlaError(f"{PARAMS}: explainer.{name}: no such method in src/bla/explainers{near}")
-    for name in dict.fromkeys([*settings.explainer, *settings.explainers, *settings.learned_explainers]):
+    several = settings.multi_label
+    lists = {"explainers": settings.explainers, "learned_explainers": settings.learned_explainers}
+    lists |= {
+        "multi_label.explainers": several.explainers,
+        "multi_label.learned_explainers": several.learned_explainers,
+    }
+    for name in dict.fromkeys([*settings.explainer, *(name for names in lists.values() for name in names)]):
         method_settings(settings, name, explainer_class(name).Settings)
     for key, other, learned in (
         ("explainers", "learned_explainers", False),
         ("learned_explainers", "explainers", True),
+        ("multi_label.explainers", "multi_label.learned_explainers", False),
+        ("multi_label.learned_explainers", "multi_label.explainers", True),
     ):
-        for name in getattr(settings, key):
+        for name in lists[key]:
             if issubclass(explainer_class(name), LearnedExplainer) != learned:
                 what = "does not learn" if learned else "must be fitted"
                 raise BlaError(f"{PARAMS}: {key}: {name} {what}; list it under {other}")

@@ -8,9 +8,16 @@ import pandas as pd
 
 from bla.base.atomic import save_text
 from bla.base.paper import COLUMNS
-from bla.experiments.structure.figures import chart, drawn_graph
-from bla.experiments.structure.measures import COVER
-from bla.experiments.structure.tables import HARD, IMAGES, PARTS, explained, right_against_wrong, summary
+from bla.experiments.related_methods.structure.figures import chart, drawn_graph
+from bla.experiments.related_methods.structure.measures import COVER
+from bla.experiments.related_methods.structure.tables import (
+    HARD,
+    IMAGES,
+    PARTS,
+    explained,
+    right_against_wrong,
+    summary,
+)
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import re
 import shutil
 import tarfile
@@ -20,18 +21,20 @@ from scipy.io import savemat
 
 from bla.base.download import Source
 from bla.base.errors import BlaError
-from bla.base.specs import ImageNet, Mnist, OxfordPet, Photographs
+from bla.base.specs import Coco, ImageNet, Mnist, OxfordPet, PascalVoc, Photographs
 from bla.datasets import (
     ImageFile,
     caltech_birds,
     cats_vs_dogs,
+    coco_2014,
     imagenet,
     mnist,
     oxford_pet,
     split_by_name,
     stanford_dogs,
+    voc_2007,
 )
-from bla.datasets.image_files import resize_image
+from bla.datasets.image_files import read_images, resize_image
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -180,7 +183,57 @@ def oxford_pet_archives():
     return {"images.tar.gz": images, "annotations.tar.gz": members}
 
 
+VOC = {
+    "VOCtrainval_06-Nov-2007": {"000005": ["chair", "chair", "person"], "000007": ["car"], "000009": []},
+    "VOCtest_06-Nov-2007": {"000001": ["dog", "person"], "000002": ["train"]},
+}
+
+
+def voc_annotation(names):
+    boxes = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>20</ymax></bndbox>"
+    objects = "".join(f"<object><name>{name}</name><difficult>1</difficult>{boxes}</object>" for name in names)
+    return f"<annotation><folder>VOC2007</folder>{objects}</annotation>".encode()
+
+
+def voc_mask():
+    """A palette PNG: a person (15) with a void border (255)."""
+    image, file = Image.new("P", (40, 30)), io.BytesIO()
+    image.putpalette([0, 0, 0] * 256)
+    image.paste(255, (4, 4, 12, 12))
+    image.paste(15, (5, 5, 11, 11))
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def voc_2007_archives():
+    archives = {}
+    for (archive, images), name in zip(VOC.items(), ("trainval", "test"), strict=True):
+        top = "VOCdevkit/VOC2007"
+        members = {f"{top}/ImageSets/Main/{name}.txt": "\n".join(images).encode(), f"{top}/ImageSets/Main/car_{name}.txt": b""}  # fmt: skip
+        for image, names in images.items():
+            members |= {f"{top}/JPEGImages/{image}.jpg": picture(), f"{top}/Annotations/{image}.xml": voc_annotation(names)}  # fmt: skip
+        members[f"{top}/SegmentationClass/{next(iter(images))}.png"] = voc_mask()
+        archives[f"{archive}.tar"] = members
+    return archives
+
+
+def coco_2014_archives():
+    categories = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
+    archives, inside = {}, {}
+    for part, numbers in (("train2014", (30, 9, 25)), ("val2014", (42, 73))):
+        names = {number: f"COCO_{part}_{number:012}.jpg" for number in numbers}
+        archives[f"{part}.zip"] = {f"{part}/{name}": picture() for name in names.values()}
+        seen = {30: [90, 1, 90], 9: [18], 42: [1]}  # 25 and 73 have no annotation
+        objects = [{"image_id": n, "category_id": c, "bbox": [1, 2, 10, 20]} for n in numbers for c in seen.get(n, [])]
+        listed = [{"id": number, "file_name": name} for number, name in names.items()]
+        content = {"images": listed, "annotations": objects, "categories": categories}
+        inside[f"annotations/instances_{part}.json"] = json.dumps(content).encode()
+    return archives | {"annotations_trainval2014.zip": inside | {"annotations/captions_val2014.json": b"{}"}}
+
+
 DATASETS = {
+    "voc_2007": (voc_2007, PascalVoc(kind="voc_2007", image_size=224), voc_2007_archives, (3, 2)),
+    "coco_2014": (coco_2014, Coco(kind="coco_2014", image_size=224), coco_2014_archives, (3, 2)),
     "cats_vs_dogs": (cats_vs_dogs, Photographs(kind="cats_vs_dogs", image_size=224), cats_vs_dogs_archives, (16, 5)),
     "stanford_dogs": (stanford_dogs, Photographs(kind="stanford_dogs", image_size=224), stanford_dogs_archives, (3, 2)),
     "caltech_birds": (caltech_birds, Photographs(kind="caltech_birds", image_size=224), caltech_birds_archives, (2, 1)),
@@ -206,7 +259,7 @@ def finder(serve, tmp_path, monkeypatch):
     return start
 
 
-@pytest.mark.parametrize("module", [cats_vs_dogs, stanford_dogs, caltech_birds, oxford_pet, mnist])
+@pytest.mark.parametrize("module", [cats_vs_dogs, coco_2014, stanford_dogs, caltech_birds, oxford_pet, mnist, voc_2007])
 def test_sources_use_https_and_pinned_hashes(module):
     assert len({source.name for source in module.SOURCES}) == len(module.SOURCES)
     for source in module.SOURCES:
@@ -334,6 +387,61 @@ def test_oxford_pet_is_labelled_by_species_or_breed(finder, classes, names, trai
             )
             for name, label in zip(own, labels, strict=True)
         ]
+
+
+def test_voc_images_have_all_their_classes_once_and_the_union_of_their_objects(finder):
+    find, _, _ = finder("voc_2007")
+    listing = find()
+    assert len(listing.classes) == 20
+    assert [file.label for file in listing.splits["train"]] == [(8, 14), (6,), ()]  # difficult objects count
+    assert [file.label for file in listing.splits["test"]] == [(11, 14), (18,)]
+    first, second, _ = listing.splits["train"]
+    place = "VOCtrainval_06-Nov-2007/VOCdevkit/VOC2007"
+    assert first.masks == (f"{place}/SegmentationClass/000005.png",)
+    assert second.masks == (None,)
+    assert first.boxes == ((1, 2, 30, 20),) * 3
+    (part,) = read_images(listing, "train", 32, "bilinear")
+    assert part.labels.dtype == bool
+    assert part.labels.sum(axis=1).tolist() == [2, 1, 0]
+    assert part.masks[0].mean() == pytest.approx(36 / 1200, abs=0.01)  # the void border is no object
+    assert not part.masks[1:].any()
+
+
+def test_a_voc_annotation_of_an_unknown_class_is_named(finder):
+    find, folder, _ = finder("voc_2007")
+    find()
+    path = folder / "VOCtest_06-Nov-2007/VOCdevkit/VOC2007/Annotations/000002.xml"
+    path.write_bytes(voc_annotation(["unicorn"]))
+    with pytest.raises(BlaError, match=re.escape(f"{path}: 'unicorn' is no class of VOC; delete")):
+        find()
+
+
+def test_coco_images_without_annotations_have_no_class(finder):
+    find, _, _ = finder("coco_2014")
+    listing = find()
+    assert listing.classes == ["person", "dog", "toothbrush"]  # by their ids, 1, 18 and 90
+    found = {file.name: file.label for split in ("train", "test") for file in listing.splits[split]}
+    assert found == {
+        "train2014/train2014/COCO_train2014_000000000009.jpg": (1,),
+        "train2014/train2014/COCO_train2014_000000000025.jpg": (),
+        "train2014/train2014/COCO_train2014_000000000030.jpg": (0, 2),
+        "val2014/val2014/COCO_val2014_000000000042.jpg": (0,),
+        "val2014/val2014/COCO_val2014_000000000073.jpg": (),
+    }
+    assert listing.splits["test"][0].boxes == ((1, 2, 11, 22),)
+    (part,) = read_images(listing, "test", 32, "bilinear")
+    assert part.labels.tolist() == [[True, False, False], [False, False, False]]
+    assert listing.masks is None
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"categories": [], "images": [{}], "annotations": []}'])
+def test_coco_annotations_that_cannot_be_read_are_named(content, finder):
+    find, folder, _ = finder("coco_2014")
+    find()
+    path = folder / "annotations_trainval2014/annotations/instances_train2014.json"
+    path.write_bytes(content)
+    with pytest.raises(BlaError, match=re.escape(f"{path}: not readable annotations")):
+        find()
 
 
 LAUGHS = b"""<!DOCTYPE a [<!ENTITY a "1"><!ENTITY b "&a;&a;&a;&a;">]>

@@ -80,7 +80,9 @@ def test_every_promised_output_exists(project):
     tables |= {f"subset_selection{ending}.csv" for ending in ("", "_features", "_runs", "_tests")}
     tables |= {f"explanation_size{ending}.csv" for ending in ("", "_runs", "_classes", "_bins")}
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
-    tables |= {"agreement.csv", "errors.csv"}
+    tables |= {"agreement.csv", "errors.csv", *(f"learned_methods{ending}.csv" for ending in ("", "_cost", "_tests"))}
+    tables |= {f"multi_label{ending}.csv" for ending in ("", "_classes", "_metrics", "_objectives", "_specificity")}
+    tables |= {"x_features.csv", "x_features_contributions.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
         "faithfulness_methods.csv",
@@ -165,6 +167,8 @@ def test_every_method_has_a_row_and_every_value_an_image(project):
         "random",
         "l_cam_fm",
         "l_cam_img",
+        "explainer_network",
+        "xnn",
         "bla",
         "bla_t",
         "mask",
@@ -225,7 +229,7 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
     assert stages(output) == {
         "settings", "train_variant@painted_birds-bla_t", "gallery@painted_birds", "method_gallery@painted_birds", "what_the_method_does", "tests", "table1", "table2",
         "maps@painted_birds", "faithfulness@painted_birds", "compare_methods", "explanation_size", "claims", "reports",
-        "agreement", "errors",
+        "agreement", "errors", "learned_methods",
     }  # fmt: skip
     imported = set(re.findall(r"imported (.*)", output))
     assert imported

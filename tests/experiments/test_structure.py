@@ -9,11 +9,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bla.experiments.structure import measures
-from bla.experiments.structure.figures import CHOICE, SUFFICIENT, chart, drawn_graph
-from bla.experiments.structure.graph import CHILDREN, EXPANDED, attention_graph
-from bla.experiments.structure.measures import COVER, ImageSets
-from bla.experiments.structure.tables import beside_random, explained, proportion, right_against_wrong, summary
+from bla.experiments.related_methods.structure import measures
+from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT, chart, drawn_graph
+from bla.experiments.related_methods.structure.graph import CHILDREN, EXPANDED, attention_graph
+from bla.experiments.related_methods.structure.measures import COVER, ImageSets
+from bla.experiments.related_methods.structure.tables import (
+    beside_random,
+    explained,
+    proportion,
+    right_against_wrong,
+    summary,
+)
 from bla.explainers.sufficient_sets import run_together
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.run.stage import run_by_name

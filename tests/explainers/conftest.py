@@ -7,6 +7,7 @@ from torch import nn
 
 from bla.base.paper import VARIANTS
 from bla.explainers.learned.attention import Attention
+from bla.explainers.mask_networks import build_network
 from bla.explainers.registry import explainer_class
 from bla.method.modules import Module, Trained
 from bla.networks.backbones import fold_batch_norm
@@ -77,6 +78,19 @@ def method():
         if name.startswith("l_cam"):
             generator = torch.Generator().manual_seed(8)
             shapes = {"weight": (1, CLASSES, CHANNELS), "bias": (1, CLASSES)}
+            found.load({key: torch.randn(shape, generator=generator) for key, shape in shapes.items()})
+        if name == "explainer_network":
+            network = build_network("small", CLASSES, 8)
+            with torch.no_grad():
+                network.last.weight.mul_(5)  # so that maps differ by more than rounding
+            state = {key: value.detach()[None] for key, value in network.state_dict().items()}
+            found.load(state | {"losses": torch.zeros(1, 1)})
+        if name == "xnn":
+            generator = torch.Generator().manual_seed(8)
+            widths = [CHANNELS, 12, 8, 5]
+            shapes = {f"encoder.{i}.weight": (1, CLASSES, widths[i + 1], widths[i]) for i in range(3)}
+            shapes |= {f"encoder.{i}.bias": (1, CLASSES, widths[i + 1]) for i in range(3)}
+            shapes |= {"head.weight": (1, CLASSES, 5), "head.bias": (1, CLASSES)}
             found.load({key: torch.randn(shape, generator=generator) for key, shape in shapes.items()})
         return found
 

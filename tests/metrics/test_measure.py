@@ -76,6 +76,15 @@ def measured(subject: Subject, maps, hard=None, slow=None, at_once=1, orders=2, 
     return measure(subject, maps, hard or {}, there, at_once, orders, tied_pixels)
 
 
+def test_without_occlusion_all_other_scores_are_the_same():
+    subject, maps = by_hand(), {"map": np.array([[6.0, 6, 2, 2]])}
+    rows, _ = measure(subject, maps, {}, np.zeros(1, bool), 1, 2)
+    fewer, _ = measure(subject, maps, {}, np.zeros(1, bool), 1, 2, occlude=False)
+    occluding = rows["metric"].str.startswith(("average_drop", "increase"))
+    assert occluding.sum() == 6
+    pd.testing.assert_frame_equal(rows[~occluding].reset_index(drop=True), fewer)
+
+
 def test_the_most_important_cells_are_8_of_49_or_the_same_share():
     assert [few_cells(cells) for cells in (49, 16, 4, 1, 64, 196)] == [8, 3, 1, 1, 10, 32]
 

@@ -48,8 +48,21 @@ def depending_on(path):
         ("pipeline/stages/table1.py", {"table1"}),
         ("src/bla/experiments/table1/tests.py", {"tests"}),
         ("src/bla/claims/rules.py", {"claims"}),
-        ("src/bla/metrics/curves.py", {"faithfulness"}),
-        ("src/bla/explainers/posthoc/rise.py", {"agreement", "errors", "fit", "maps", "settings"}),
+        ("src/bla/metrics/curves.py", {"faithfulness", "learned_methods"}),
+        (
+            "src/bla/explainers/posthoc/rise.py",
+            {
+                "agreement",
+                "errors",
+                "faithfulness",
+                "fit",
+                "learned_methods",
+                "maps",
+                "multi_label_faithfulness",
+                "multi_label_fit",
+                "settings",
+            },
+        ),
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
@@ -79,8 +92,12 @@ def test_imports_inside_functions_and_new_imports_are_noticed(copied):
     assert copied("src/bla/explainers/posthoc/new.py", "import bla.datasets.moved_digits\n") == {
         "agreement",
         "errors",
+        "faithfulness",
         "fit",
+        "learned_methods",
         "maps",
+        "multi_label_faithfulness",
+        "multi_label_fit",
         "settings",
     }
 

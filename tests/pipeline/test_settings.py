@@ -9,12 +9,15 @@ import yaml
 from bla.base.errors import BlaError
 from bla.base.specs import (
     BoundedLogits,
+    Coco,
     ImageFolder,
     ImageNet,
     Mnist,
     NoExplanation,
     OxfordPet,
     PaintedBirds,
+    PaintedFlock,
+    PascalVoc,
     Photographs,
 )
 from bla.explainers.learned.attention import Attention
@@ -80,7 +83,9 @@ def test_the_shipped_file_is_valid():
     paper = ("cats_vs_dogs", "stanford_dogs", "caltech_birds")
     assert kinds == {"painted_birds": PaintedBirds, "painted_pair": PaintedBirds, "photos": ImageFolder} | {
         name: Photographs for kind in paper for name in (kind, f"{kind}_clean")
-    } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist, "imagenet": ImageNet}  # fmt: skip
+    } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist, "imagenet": ImageNet} | {
+        "painted_flock": PaintedFlock, "voc_2007": PascalVoc, "coco_2014": Coco
+    }  # fmt: skip
     assert all(
         settings.dataset[name].images.kind == name.removesuffix("_clean")
         for kind in paper
@@ -332,7 +337,7 @@ ELSEWHERE = [
         "dataset.photos.images.kind",
         "x",
         "dataset.photos.images.kind",
-        "'painted_birds', 'cats_vs_dogs', 'stanford_dogs', 'caltech_birds', 'oxford_pet', 'mnist', 'imagenet', 'image_folder', 'image_table', not x",
+        "'painted_birds', 'painted_flock', 'cats_vs_dogs', 'stanford_dogs', 'caltech_birds', 'oxford_pet', 'voc_2007', 'coco_2014', 'mnist', 'imagenet', 'image_folder', 'image_table', not x",
     ),
     (
         "dataset.photos.backbone.stochastic_depth",

@@ -74,6 +74,26 @@ class PaintedBirds(ImageSource):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PaintedFlock(ImageSource):
+    """Several painted birds of different species an image, one mask each (see `bla.datasets.painted_flock`).
+
+    `species` is how many of the sixteen there are; `birds` are the smallest and the largest number in an image. The
+    rest is as in `PaintedBirds`.
+    """
+
+    kind: Literal["painted_flock"]
+    species: Annotated[int, Ge(ge=2), Le(le=16)]
+    birds: tuple[Annotated[int, Ge(ge=0), Le(le=4)], Annotated[int, Ge(ge=1), Le(le=4)]]
+    train_images: Count
+    test_images: Count
+    image_size: Side
+    bird_size: tuple[Share, Share]
+    leaves: Annotated[int, Ge(ge=0), Le(le=1000)]
+    loose_parts: Annotated[int, Ge(ge=0), Le(le=1000)]
+    noise: Annotated[float, Ge(ge=0), Le(le=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Photographs(ImageSource):
     """One of the paper's datasets, downloaded to the data root, resized to `image_size` pixels, not cropped."""
 
@@ -88,6 +108,24 @@ class OxfordPet(ImageSource):
 
     kind: Literal["oxford_pet"]
     classes: Literal["species", "breeds"]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PascalVoc(ImageSource):
+    """PASCAL VOC 2007, downloaded: 20 classes, several an image, trained on train and val; masks for some test images."""
+
+    kind: Literal["voc_2007"]
+    image_size: ImageSize
+    resize: Resize = "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coco(ImageSource):
+    """COCO 2014, downloaded: 80 classes, several an image, trained on train2014, tested on val2014."""
+
+    kind: Literal["coco_2014"]
     image_size: ImageSize
     resize: Resize = "bilinear"
 
@@ -152,7 +190,18 @@ def height_and_width(image_size: int | tuple[int, int]) -> tuple[int, int]:
     return (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
 
 
-Images = PaintedBirds | Photographs | OxfordPet | Mnist | ImageNet | ImageFolder | ImageTable
+Images = (
+    PaintedBirds
+    | PaintedFlock
+    | Photographs
+    | OxfordPet
+    | PascalVoc
+    | Coco
+    | Mnist
+    | ImageNet
+    | ImageFolder
+    | ImageTable
+)
 
 
 @dataclass(frozen=True, kw_only=True)

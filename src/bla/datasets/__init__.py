@@ -84,7 +84,7 @@ class Split:
 
 def drawn(
     images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    labels: Labels,
     masks: NDArray[np.bool_] | None,
     sources: list[str],
     mask_names: tuple[str, ...] = OBJECT,

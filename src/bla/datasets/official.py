@@ -1,7 +1,9 @@
 """Shared by the official datasets: reading of boxes, and the check that nothing is missing."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
 from bla.base.errors import BlaError
 from bla.datasets import Box, Listing, SplitName
@@ -16,18 +18,35 @@ class _WithoutDoctype(TreeBuilder):
 
 def object_boxes(path: Path) -> tuple[Box, ...]:
     """The boxes of all objects in a PASCAL VOC annotation; BlaError, naming the file, if it cannot be read."""
-    parser = XMLParser(target=_WithoutDoctype())
-    try:
-        parser.feed(path.read_bytes())
+    with _naming(path):
         boxes = [
             [float(box.findtext(edge, "")) for edge in ("xmin", "ymin", "xmax", "ymax")]
-            for box in parser.close().iterfind("object/bndbox")
+            for box in _root(path).iterfind("object/bndbox")
         ]
+    return tuple((left, top, right, bottom) for left, top, right, bottom in boxes)
+
+
+def object_names(path: Path) -> list[str]:
+    """The class of each object in a PASCAL VOC annotation; BlaError, naming the file, if it cannot be read."""
+    with _naming(path):
+        return [each.findtext("name", "") for each in _root(path).iterfind("object")]
+
+
+def _root(path: Path) -> Element:
+    parser = XMLParser(target=_WithoutDoctype())
+    parser.feed(path.read_bytes())
+    root: Element = parser.close()
+    return root
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ParseError, ValueError) as error:
         raise BlaError(
             f"{path}: not a readable annotation ({error}); delete the folder it was unpacked to and run again"
         ) from error
-    return tuple((left, top, right, bottom) for left, top, right, bottom in boxes)
 
 
 def complete(listing: Listing, counts: dict[SplitName, int], unpacked: Path) -> Listing:

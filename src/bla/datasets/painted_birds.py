@@ -8,14 +8,14 @@ part alone, the only place that can decide.
     spec = PaintedBirds(kind="painted_birds", train_images=1600, test_images=480, image_size=224)
     test = generate(spec, "test", seed=0)
     test.masks.shape  # (480, 6, 224, 224): one mask for each of PARTS; their union is the bird
-    scene = Scene(seed=0, split="test", number=7, kinds=species(spec)[7], spec=spec)
+    scene = Scene(seed=0, split="test", number=7, kinds=species(spec.differ_in)[7], spec=spec)
     paint(scene, without="beak")  # what lies behind the beak is seen; every other pixel is the same
 
 The field, every leaf, every loose part, the pose, the noise and every part of the bird have a seed of their own. So a
 scene without a part, or with another kind of it, is painted anew from the same draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import cos, radians, sin
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from bla.base.specs import PaintedBirds
+from bla.base.specs import PaintedBirds, PaintedFlock
 from bla.datasets import Split, drawn
 from bla.runtime.processes import in_processes
 
@@ -47,6 +47,8 @@ Points = list[tuple[float, float]]
 Colour = tuple[int, int, int]
 Kinds = tuple[int, ...]
 """The kind of beak, wing, tail and colour."""
+Painted = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""An image `[H, W, 3]` and its masks `[S, H, W]`."""
 
 
 def _ellipse(x: float, y: float, width: float, height: float, start: float = 0, stop: float = 360) -> Points:
@@ -88,7 +90,7 @@ LEG, PUPIL, EYE = (90, 70, 50), (10, 10, 10), (255, 255, 255)
 class Scene:
     """Everything that decides an image: the species' kinds, and the seed of all draws."""
 
-    spec: PaintedBirds
+    spec: PaintedBirds | PaintedFlock
     kinds: Kinds
     seed: int
     split: str
@@ -99,22 +101,22 @@ class Scene:
         return np.random.default_rng([self.seed, self.number, *self.split.encode(), *what.encode()])
 
 
-def species(spec: PaintedBirds) -> list[Kinds]:
-    """The kinds of each species, by label: 16 rows of an orthogonal array, or two that differ in `spec.differ_in`."""
-    if spec.differ_in is not None:
-        place, first = list(KINDS).index(spec.differ_in), (0, 0, 0, 0)
+def species(differ_in: str | None) -> list[Kinds]:
+    """The kinds of each species, by label: 16 rows of an orthogonal array, or two that differ in one part alone."""
+    if differ_in is not None:
+        place, first = list(KINDS).index(differ_in), (0, 0, 0, 0)
         return [first, (*first[:place], 2, *first[place + 1 :])]
     # Sums and products in the field of four elements: adding is exclusive or, multiplying by 2 maps 0 1 2 3 to 0 2 3 1.
     twice = (0, 2, 3, 1)
     return [(a, b, a ^ b, a ^ twice[b]) for a in range(4) for b in range(4)]
 
 
-def class_names(spec: PaintedBirds) -> list[str]:
+def class_names(differ_in: str | None) -> list[str]:
     """Colour and beak, which tell the species of the sixteen; of a pair, the kinds of the part in which it differs."""
-    if spec.differ_in is not None:
-        place = list(KINDS).index(spec.differ_in)
-        return [KINDS[spec.differ_in][kinds[place]] for kinds in species(spec)]
-    return [f"{KINDS['colour'][colour]}_{KINDS['beak'][beak]}" for beak, _, _, colour in species(spec)]
+    if differ_in is not None:
+        place = list(KINDS).index(differ_in)
+        return [KINDS[differ_in][kinds[place]] for kinds in species(differ_in)]
+    return [f"{KINDS['colour'][colour]}_{KINDS['beak'][beak]}" for beak, _, _, colour in species(None)]
 
 
 def bird(kinds: Kinds) -> dict[str, list[Shape]]:
@@ -191,15 +193,22 @@ def _bird_in_place(scene: Scene) -> dict[str, list[Shape]]:
     at = rng.uniform(margin, side - margin)
     axis = rng.integers(2)  # next to one of the four sides, so that a map of the centre does not find the bird
     at[axis] = (margin[axis], side - margin[axis])[rng.integers(2)]
-    placed: dict[str, list[Shape]] = {}
+    return placed_bird(scene, length, turn, mirrored, (at[0], at[1]))
+
+
+def placed_bird(
+    scene: Scene, length: float, turn: float, mirrored: bool, at: tuple[float, float], which: str = ""
+) -> dict[str, list[Shape]]:
+    """The parts of a bird of the scene's kinds in pixels of the fine image; `which` tells its shades from other birds'."""
+    parts: dict[str, list[Shape]] = {}
     for part, shapes in bird(scene.kinds).items():
-        rng = scene.draws(part)
+        rng = scene.draws(f"{which}{part}")
         shade = rng.bit_generator.state  # one shade for the whole part
-        placed[part] = []
+        parts[part] = []
         for colour, points in shapes:
             rng.bit_generator.state = shade
-            placed[part].append((_shaded(colour, rng), _placed(points, length, turn, mirrored, (at[0], at[1]))))
-    return placed
+            parts[part].append((_shaded(colour, rng), _placed(points, length, turn, mirrored, at)))
+    return parts
 
 
 def paint(scene: Scene, *, without: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -208,24 +217,40 @@ def paint(scene: Scene, *, without: str | None = None) -> tuple[NDArray[np.uint8
     Without a part, every pixel outside its `outline` is the same, and its mask is empty. For another kind of a part
     use `with_kind`.
     """
-    side = scene.spec.image_size
-    field = np.repeat(np.repeat(_field(scene).astype(np.uint8), FINE, axis=0), FINE, axis=1)
-    image, labels = Image.fromarray(field), Image.new("L", (side * FINE, side * FINE))
+    image = canvas(scene)
+    labels = Image.new("L", image.size)
     brush, pen = ImageDraw.Draw(image), ImageDraw.Draw(labels)
-    for colour, points in _background(scene):
-        brush.polygon(points, fill=colour)
     for part, shapes in _bird_in_place(scene).items():
         for colour, points in shapes if part != without else ():
             brush.polygon(points, fill=colour)
             pen.polygon(points, fill=1 + PARTS.index(part))
+    return finished(scene, image), shown_parts(labels, len(PARTS))
+
+
+def canvas(scene: Scene) -> Image.Image:
+    """The fine image of the scene without birds."""
+    field = np.repeat(np.repeat(_field(scene).astype(np.uint8), FINE, axis=0), FINE, axis=1)
+    image = Image.fromarray(field)
+    brush = ImageDraw.Draw(image)
+    for colour, points in _background(scene):
+        brush.polygon(points, fill=colour)
+    return image
+
+
+def finished(scene: Scene, image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels `[H, W, 3]` of a fine image, reduced, lit from one side, and with noise."""
+    side = scene.spec.image_size
     pixels = np.asarray(image.reduce(FINE), np.float32)
-    rng = scene.draws("light")
-    left, right = rng.uniform(0.75, 1.15, 2)
+    left, right = scene.draws("light").uniform(0.75, 1.15, 2)
     light = np.linspace(left, right, side, dtype=np.float32)[None, :, None]
     noise = scene.draws("noise").standard_normal((side, side, 3), np.float32) * (255 * scene.spec.noise)
-    shown = [labels.point([255 * (value == number) for value in range(256)]) for number in range(1, len(PARTS) + 1)]
-    masks = np.stack([np.asarray(part.reduce(FINE)) > 127 for part in shown])
-    return np.clip(pixels * light + noise + 0.5, 0, 255).astype(np.uint8), masks
+    return np.clip(pixels * light + noise + 0.5, 0, 255).astype(np.uint8)
+
+
+def shown_parts(labels: Image.Image, count: int) -> NDArray[np.bool_]:
+    """The masks `[count, H, W]` of a fine image with the number of each pixel's part, from 1 on."""
+    shown = [labels.point([255 * (value == number) for value in range(256)]) for number in range(1, count + 1)]
+    return np.stack([np.asarray(part.reduce(FINE)) > 127 for part in shown])
 
 
 def outline(scene: Scene, part: str) -> NDArray[np.bool_]:
@@ -245,7 +270,7 @@ def with_kind(scene: Scene, part: str, kind: int) -> Scene:
 
 def scenes(spec: PaintedBirds, split: str, seed: int) -> list[Scene]:
     """The scenes of a split, species in turn; scene i depends on (seed, split, i) and the settings of a scene alone."""
-    rows = species(spec)
+    rows = species(spec.differ_in)
     count = {"train": spec.train_images, "test": spec.test_images}.get(split, spec.validation_images)
     assert count is not None
     return [Scene(spec=spec, kinds=rows[i % len(rows)], seed=seed, split=split, number=i) for i in range(count)]
@@ -254,22 +279,30 @@ def scenes(spec: PaintedBirds, split: str, seed: int) -> list[Scene]:
 def generate(spec: PaintedBirds, split: str, seed: int) -> Split:
     """Paint a split. `masks` are those of `PARTS`, their union is the bird; `split` may also be "validation"."""
     todo = scenes(spec, split, seed)
-    side, count = spec.image_size, len(todo)
+    images, masks = paint_split(_paint_all, todo, len(PARTS))
+    labels = np.arange(len(todo), dtype=np.int64) % len(species(spec.differ_in))
+    return drawn(images, labels, masks, [f"{split} {i}" for i in range(len(todo))], PARTS)
+
+
+def paint_split(
+    work: Callable[[Sequence[Scene]], list[Painted]], todo: Sequence[Scene], masks: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The images `[N, H, W, 3]` and masks `[N, masks, H, W]` that `work` paints of scenes, in one process per core."""
+    side, count = todo[0].spec.image_size, len(todo)
     images = np.empty((count, side, side, 3), np.uint8)
-    masks = np.empty((count, len(PARTS), side, side), np.bool_)
+    shown = np.empty((count, masks, side, side), np.bool_)
     done = 0
-    with tqdm(total=count, desc=f"paint {split} images", unit="img", disable=None) as bar:
+    with tqdm(total=count, desc=f"paint {todo[0].split} images", unit="img", disable=None) as bar:
         parts = [todo[start : start + AT_ONCE] for start in range(0, count, AT_ONCE)]
-        for painted in in_processes(_paint_all, parts):
+        for painted in in_processes(work, parts):
             for image, mask in painted:
-                images[done], masks[done] = image, mask
+                images[done], shown[done] = image, mask
                 done += 1
                 bar.update()
-    labels = np.arange(count, dtype=np.int64) % len(species(spec))
-    return drawn(images, labels, masks, [f"{split} {i}" for i in range(count)], PARTS)
+    return images, shown
 
 
-def _paint_all(todo: Sequence[Scene], without: str | None = None) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+def _paint_all(todo: Sequence[Scene], without: str | None = None) -> list[Painted]:
     return [paint(scene, without=without) for scene in todo]
 
 

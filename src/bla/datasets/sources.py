@@ -10,34 +10,42 @@ from tqdm import tqdm
 
 from bla.base.errors import BlaError
 from bla.base.specs import (
+    Coco,
     ImageFolder,
     ImageNet,
     ImageTable,
     Mnist,
     OxfordPet,
     PaintedBirds,
+    PaintedFlock,
+    PascalVoc,
     Photographs,
     height_and_width,
 )
 from bla.datasets import SPLITS, Listing, Split, SplitName, mixed
 
-Files = Photographs | OxfordPet | ImageNet | ImageFolder | ImageTable
-Drawn = PaintedBirds | Mnist
+Files = Photographs | OxfordPet | PascalVoc | Coco | ImageNet | ImageFolder | ImageTable
+Drawn = PaintedBirds | PaintedFlock | Mnist
 NEARLY_ALL = 0.95
 """Masks that mark more than this share of most images are refused."""
 
 
 def draw(spec: Drawn, seed: int, data_path: Callable[[str], Path]) -> tuple[list[str], dict[SplitName, Split]]:
     """Classes and both splits of a dataset that has no image files; MNIST's archives are downloaded to `data_path("mnist")`."""
+    test = "validation" if spec.validation_images else "test"
     if isinstance(spec, PaintedBirds):
         from bla.datasets import painted_birds
 
-        test = "validation" if spec.validation_images else "test"
         splits: dict[SplitName, Split] = {
             "train": painted_birds.generate(spec, "train", seed),
             "test": painted_birds.generate(spec, test, seed),
         }
-        return painted_birds.class_names(spec), splits
+        return painted_birds.class_names(spec.differ_in), splits
+    if isinstance(spec, PaintedFlock):
+        from bla.datasets import painted_flock
+
+        flocks = [painted_flock.generate(spec, split, seed) for split in ("train", test)]
+        return list(painted_flock.flock_species(spec)), dict(zip(SPLITS, flocks, strict=True))
     from bla.datasets import mnist
 
     return [str(digit) for digit in spec.classes], {s: mnist.load(spec, data_path("mnist"), s) for s in SPLITS}
@@ -50,7 +58,17 @@ def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
     first of them are the test images.
     """
     # Imported here, because some of them take seconds to import.
-    from bla.datasets import caltech_birds, cats_vs_dogs, image_folder, image_table, imagenet, oxford_pet, stanford_dogs
+    from bla.datasets import (
+        caltech_birds,
+        cats_vs_dogs,
+        coco_2014,
+        image_folder,
+        image_table,
+        imagenet,
+        oxford_pet,
+        stanford_dogs,
+        voc_2007,
+    )
 
     if isinstance(spec, ImageFolder):
         listing = image_folder.find(spec, data_path(spec.path))
@@ -60,6 +78,10 @@ def find(spec: Files, data_path: Callable[[str], Path]) -> Listing:
         listing = imagenet.find(spec, data_path(spec.path))
     elif isinstance(spec, OxfordPet):
         listing = oxford_pet.find(spec, data_path(spec.kind))
+    elif isinstance(spec, PascalVoc):
+        listing = voc_2007.find(spec, data_path(spec.kind))
+    elif isinstance(spec, Coco):
+        listing = coco_2014.find(spec, data_path(spec.kind))
     else:
         modules = {"cats_vs_dogs": cats_vs_dogs, "stanford_dogs": stanford_dogs, "caltech_birds": caltech_birds}
         listing = modules[spec.kind].find(spec, data_path(spec.kind))

@@ -87,6 +87,8 @@ class Explainer(ABC):
     class_specific: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     """Whether maps depend on the images' seeds."""
+    makes_masks: ClassVar[bool] = False
+    """Whether maps are masks, in [0, 1] and of the image's size, to be used without scaling."""
     all_runs: ClassVar[bool] = False
     """Whether it accepts a classifier with several runs, and `explain_runs` explains them together."""
     linear_head: ClassVar[bool] = False

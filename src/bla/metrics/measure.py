@@ -72,8 +72,11 @@ def measure(
     at_once: int,
     orders: int,
     tied_pixels: TiedPixels = "orders",
+    occlude: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The scores, a row per method, metric and image, and the points of the curves.
+
+    Without `occlude` no image is occluded and classified again: there is no average drop and no increase.
 
     `hard` `[M, n]` are hard explanations of methods that have them; for others it is the most important cells. Deletion
     and insertion curves are computed for the images that are `slow` (bool `[M]`). `tied_pixels`, of average drop at 50
@@ -97,9 +100,8 @@ def measure(
         rows = np.nonzero(np.isfinite(values).all(axis=1))[0]
         if not len(rows):
             continue
-        for metric, scores_of_images in _confidence(
-            subject, values[rows], ranks[name][rows], rows, tied_pixels
-        ).items():
+        drops = _confidence(subject, values[rows], ranks[name][rows], rows, tied_pixels) if occlude else {}
+        for metric, scores_of_images in drops.items():
             add(name, metric, rows, scores_of_images)
         by_features = _by_features(subject, ranks[name][rows], rows, steps[1:])
         for curve, of_steps in by_features.items():

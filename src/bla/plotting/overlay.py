@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Half image, half Turbo colours of a map `[h, w]`, scaled to its maximum and upsampled bilinearly.
+def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64], largest: float | None = None) -> NDArray[np.float64]:
+    """Half image, half Turbo colours of a map `[h, w]`, scaled to its maximum, or `largest`, and upsampled bilinearly.
 
     Returns `[H, W, 3]` in [0, 1] for a uint8 image `[H, W, 3]` (paper, section 3.2; half and half as in the code).
     """
-    large = _upsample(hard / max(hard.max(), 1e-12), image.shape[:2])  # pointwise attention may select no cell
+    large = _upsample(
+        hard / max(hard.max() if largest is None else largest, 1e-12), image.shape[:2]
+    )  # pointwise attention may select no cell
     colours = matplotlib.colormaps["turbo"](large)[..., :3]
     mixed: NDArray[np.float64] = 0.5 * image / 255 + 0.5 * colours
     return mixed

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bla.experiments.structure.graph import Graph
+from bla.experiments.related_methods.structure.graph import Graph
 from bla.report.page import STYLE
 
 

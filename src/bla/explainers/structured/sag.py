@@ -2,14 +2,14 @@
 
 Shitole et al. 2021, structured attention graphs. Only some patches of the image are shown, the rest is black. A set of
 patches is sufficient if the class keeps 0.9 of its probability on the whole image; a beam search finds minimal ones
-(`bla.explainers.sufficient_sets`). Candidates come in the order of a cheap map, the guide. Patches are upsampled
+(`bla.explainers.sufficient_sets`). Candidates come in the order of a cheap map, the guide (Grad-CAM; the authors: I-GOS). Patches are upsampled
 bilinearly with aligned corners, so that their edges are soft. Black pixels, normalised, are the normalised black image:
 hiding before or after the normalisation is the same.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from bla.base.specs import FORBID_EXTRA, Count
 from bla.explainers.interface import Card, Sets, StructuredExplainer
 from bla.explainers.occlusion import Masks, occluded_logits
-from bla.explainers.registry import explainer_class
+from bla.explainers.posthoc.grad_cam import GradCAM
 from bla.explainers.sufficient_sets import Beam, Cells, Found, minimal_sets, run_together
 from bla.networks.classifier import Classifier
 from bla.networks.patches import Grid, batch_size_for, cell_means
@@ -29,7 +29,7 @@ Places = Annotated[int, Ge(ge=1), Le(le=1000)]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The beam search: its width, additions per set, sets at most, and the method whose map orders the patches.
+    """The beam search: its width, additions per set and sets at most.
 
     `images` is how many images it explains. `legacy_beam` is the authors' beam (`Beam.legacy`).
     """
@@ -39,7 +39,6 @@ class Settings:
     beam: Places = 3
     successors: Places = 15
     sets: Places = 10
-    guide: Literal["grad_cam", "i_gos"] = "grad_cam"
     legacy_beam: bool = False
     images: Count = 8
 
@@ -57,6 +56,7 @@ class SAG(StructuredExplainer):
     )
     Settings = Settings
     slow = True
+    few = True
     backwards = 1
 
     def explain_with_sets(self, images: Tensor, targets: Tensor, seeds: Tensor) -> tuple[Tensor, Sets]:
@@ -85,8 +85,7 @@ class SAG(StructuredExplainer):
 
     def _orders(self, images: Tensor, targets: Tensor, seeds: Tensor, grid: Grid) -> list[list[int]]:
         """The cells of each image, the most important for the guide first."""
-        kind = explainer_class(self.settings.guide)
-        maps = kind(self.classifier).explain(images, targets, seeds)
+        maps = GradCAM(self.classifier).explain(images, targets, seeds)
         cells = cell_means(maps.double(), grid).flatten(1)
         scale = cells.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
         rounded = (cells / scale).round(decimals=4)  # so that rounding errors decide no order

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from bla.experiments.structure.graph import Graph
-from bla.experiments.structure.measures import COVER
+from bla.experiments.related_methods.structure.graph import Graph
+from bla.experiments.related_methods.structure.measures import COVER
 from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]

@@ -1,0 +1,70 @@
+"""An entry of `dataset` in params.yaml: images, backbone and training."""
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bla.base.specs import (
+    Backbone,
+    Coco,
+    Images,
+    ImageTable,
+    Mnist,
+    PaintedBirds,
+    PaintedFlock,
+    PascalVoc,
+    Schedule,
+)
+
+
+def refuse_repetition(key: str, names: Sequence[object], what: str = "a name") -> None:
+    """Raise ValueError if something is listed twice."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"{key}: {what} is listed twice")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def has_several_classes(images: Images) -> bool:
+    """Whether images have any number of classes, so that labels are multi-hot."""
+    of_table = isinstance(images, ImageTable) and images.labels == "several"
+    return of_table or isinstance(images, PaintedFlock | PascalVoc | Coco)
+
+
+class DatasetEntry(Strict):
+    """Images, backbone and training: one row of Table 1."""
+
+    images: Annotated[Images, Field(discriminator="kind")]
+    backbone: Backbone
+    training: Schedule
+
+    @model_validator(mode="after")
+    def images_and_backbone_are_possible(self) -> Self:
+        images = self.images
+        if isinstance(images, PaintedBirds | PaintedFlock) and images.bird_size[0] > images.bird_size[1]:
+            raise ValueError("images.bird_size: needs the smallest and then the largest length")
+        if isinstance(images, PaintedFlock):
+            least, most = images.birds
+            if least > most:
+                raise ValueError("images.birds: needs the smallest and then the largest number")
+            if most > images.species:
+                raise ValueError(
+                    f"images.birds: {most} birds of different species need more than {images.species} species"
+                )
+        if isinstance(images, PaintedBirds):
+            species = 16 if images.differ_in is None else 2
+            for field in ("train_images", "test_images", "validation_images"):
+                if (count := getattr(images, field)) is not None and count < species:
+                    raise ValueError(f"images.{field}: {count} images are fewer than the {species} species")
+        if isinstance(images, Mnist):
+            refuse_repetition("images.classes", images.classes, "a digit")
+        noisy, draws = self.backbone.stochastic_depth > 0, self.backbone.draws
+        if (noisy and draws < 5) or (not noisy and draws > 1):
+            raise ValueError(
+                f"backbone.draws: needs {'at least 5' if noisy else '1'}, not {draws}, "
+                f"with stochastic_depth {self.backbone.stochastic_depth:g}; or set that to {'0' if noisy else '0.2'}"
+            )
+        return self

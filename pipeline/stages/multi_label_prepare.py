@@ -1,0 +1,11 @@
+"""Stage `multi_label_prepare@DATASET`: images with several classes, in data/multi_label/images/DATASET/."""
+
+from pipeline.artifacts.multi_label import IMAGES
+from pipeline.artifacts.preparation import prepare_images
+from pipeline.run.settings import load_settings
+
+
+def main(dataset: str) -> None:
+    """Write arrays of images, labels and masks, and tables of classes, masks, boxes, and a manifest."""
+    settings = load_settings()
+    prepare_images(IMAGES / dataset, settings.dataset[dataset].images, settings.seed)

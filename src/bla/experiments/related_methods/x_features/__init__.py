@@ -1,0 +1,1 @@
+"""XNN's x-features: how many, how orthogonal, whether they predict the logit, and what each contributes."""

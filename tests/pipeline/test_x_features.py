@@ -1,0 +1,22 @@
+"""The stage `x_features` on a small project."""
+
+import pandas as pd
+
+
+def test_x_features_of_every_run_and_class_and_none_without_xnn(explained, edit_params, end_of):
+    edit_params(explained, {"learned_explainers": ["xnn"], "explainer.xnn.epochs": 2})
+    assert end_of("fit", "painted_birds", "xnn") is None
+    assert end_of("x_features") is None
+    tables = explained / "reports/tables"
+    classes, contributions = (pd.read_csv(tables / f"x_features{ending}.csv") for ending in ("", "_contributions"))
+    assert classes.groupby("run")["class"].nunique().tolist() == [16, 16]
+    assert (classes["faithful"] == (classes["r_squared"] >= 0.9)).all()
+    assert (classes["n_x_features"] >= 1).all()
+    faithful = set(classes.loc[classes["faithful"], ["run", "class"]].itertuples(index=False, name=None))
+    assert set(contributions[["run", "class"]].itertuples(index=False, name=None)) == faithful
+    picture = explained / "reports/figures/x_features/painted_birds.png"
+    drawn = picture.stat().st_size
+    edit_params(explained, {"learned_explainers": []})
+    assert end_of("x_features") is None
+    assert len(pd.read_csv(tables / "x_features.csv")) == 0
+    assert picture.stat().st_size < drawn
