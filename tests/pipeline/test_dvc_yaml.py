@@ -61,6 +61,7 @@ def depending_on(path):
                 "multi_label_faithfulness",
                 "multi_label_fit",
                 "settings",
+                "structure",
             },
         ),
         ("src/bla/report/front_page.py", {"reports"}),
@@ -99,6 +100,7 @@ def test_imports_inside_functions_and_new_imports_are_noticed(copied):
         "multi_label_faithfulness",
         "multi_label_fit",
         "settings",
+        "structure",
     }
 
 

@@ -2,9 +2,9 @@
 
 Shitole et al. 2021, structured attention graphs. Only some patches of the image are shown, the rest is black. A set of
 patches is sufficient if the class keeps 0.9 of its probability on the whole image; a beam search finds minimal ones
-(`bla.explainers.sufficient_sets`). Candidates come in the order of a cheap map, the guide (Grad-CAM; the authors: I-GOS). Patches are upsampled
-bilinearly with aligned corners, so that their edges are soft. Black pixels, normalised, are the normalised black image:
-hiding before or after the normalisation is the same.
+(`bla.explainers.sufficient_sets`). Candidates come in the order of a cheap map, the guide (Grad-CAM; the authors'
+I-GOS). Patches are upsampled bilinearly with aligned corners, so that their edges are soft. Black pixels, normalised, are
+the normalised black image: hiding before or after the normalisation is the same.
 """
 
 from collections.abc import Sequence
