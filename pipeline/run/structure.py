@@ -13,7 +13,7 @@ from bla.base.specs import BoundedLogits, PaintedBirds
 from bla.experiments.related_methods.structure import measures
 from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT
 from bla.experiments.related_methods.structure.graph import Graph, attention_graph
-from bla.experiments.related_methods.structure.tables import beside_random, proportion
+from bla.experiments.related_methods.structure.tables import beside_random, of_sufficient, proportion
 from bla.explainers.structured.sag import ShownCells, corner_masks
 from bla.explainers.sufficient_sets import LEVEL, Cells, diverse, run_together, verify
 from bla.networks.patches import Grid
@@ -28,7 +28,7 @@ from pipeline.run.interventions import EXPLAINED, Interventions
 from pipeline.run.settings import Settings
 
 Array = NDArray[np.float64]
-METHOD = "sag"
+METHOD, SPARE = "sag", "cells_to_spare"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def hard_beside_minimal(
         quantities = [_quantities(dataset, found, hard, run) for hard in (given.hard, random)]
         for quantity in quantities[0]:
             pair = [of[quantity] for of in quantities]
-            rows.append(first | {"cells": given.hard.sum(axis=2).mean(), "quantity": quantity} | beside_random(*pair))
+            compared = of_sufficient(*pair) if quantity == SPARE else beside_random(*pair)
+            rows.append(first | {"cells": given.hard.sum(axis=2).mean(), "quantity": quantity} | compared)
         for label, hard in (("hard", given.hard), ("random", random)):
             kinds = [measures.relation(cells, of.sets) for of_run in hard for cells, of in zip(of_run, found.sets, strict=True)]  # fmt: skip
             relations.append(first | {"set": label, "n": len(kinds)} | {kind: kinds.count(kind) / len(kinds) for kind in measures.COVER})  # fmt: skip
@@ -108,7 +109,7 @@ def hard_beside_minimal(
 
 def _quantities(dataset: str, found: Explanations, hard: measures.Hard, run: int) -> dict[str, Array]:
     """Of hard explanations `[R, N, n]`, `[R, N]` each: sufficient as patches, sufficient as cells of the feature map, cells to
-    spare (of the run measured, `[1, N]`), and the share of other runs that choose the same minimal set."""
+    spare (of the run measured, `[N]`), and the share of other runs that choose the same minimal set."""
     sets = [[Cells(np.flatnonzero(cells).tolist()) for cells in of_run] for of_run in hard]
     unique = sorted({(image, cells) for of_run in sets for image, cells in enumerate(of_run)}, key=lambda pair: (pair[0], sorted(pair[1])))  # fmt: skip
     values = dict(zip(unique, found.shown.relative([i for i, _ in unique], [s for _, s in unique]), strict=True))
@@ -117,7 +118,7 @@ def _quantities(dataset: str, found: Explanations, hard: measures.Hard, run: int
     if found.shown.classifier.is_pooled:
         result["sufficient_in_feature_map"] = _on_feature_map(dataset, found, hard)
     spare = [measures.cells_to_spare(sorted(cells), values[i, cells]) for i, cells in enumerate(sets[run])]
-    result["cells_to_spare"] = np.array([run_together(spare, found.shown.relative)])
+    result[SPARE] = np.array(run_together(spare, found.shown.relative))
     if len(hard) > 1:
         several = [image for image, of in enumerate(found.sets) if len(diverse(of.sets, 1)) > 1]
         chosen = [measures.same_choice(measures.choices(hard[:, image], found.sets[image].sets)) for image in several]

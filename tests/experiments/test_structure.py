@@ -189,19 +189,24 @@ def test_a_share_has_the_exact_interval():
     assert np.isnan(proportion(0, 0)).all()
 
 
-def test_nothing_is_tested_where_no_prediction_is_wrong_and_no_image_explained():
+def test_nothing_is_tested_where_no_prediction_is_wrong_and_no_image_has_several_sets():
     assert right_against_wrong(images_table([1, 2], [True, True])).empty
-    assert np.isnan(beside_random(np.full((3, 2), np.nan), np.ones((3, 2)))["mean"])
+    assert np.isnan(beside_random(np.ones((3, 0)), np.ones((3, 0)))["mean"])
 
 
 def test_hard_explanations_beside_random_ones():
-    rng = np.random.default_rng(0)
-    values, random = rng.random((4, 12)), rng.random((4, 12))
-    values[1, 3] = np.nan
+    values, random = np.random.default_rng(0).random((2, 4, 12))
     row = beside_random(values, random)
-    complete = np.delete(values, 3, axis=1), np.delete(random, 3, axis=1)
-    assert (row["n_runs"], row["n_images"]) == (4, 11)
-    assert row["p"] == pytest.approx(stats.wilcoxon(*(v.mean(axis=0) for v in complete)).pvalue)
+    assert (row["n_runs"], row["n_images"]) == (4, 12)
+    assert row["mean"] == values.mean()
+    assert row["p"] == pytest.approx(stats.wilcoxon(values.mean(axis=0), random.mean(axis=0)).pvalue)
+
+
+def test_what_only_sufficient_sets_have_is_averaged_over_them():
+    row = of_sufficient(np.array([1.0, np.nan, 3, 5]), np.full(4, np.nan))
+    assert (row["n_images"], row["mean"]) == (3, 3)
+    assert row["high"] == pytest.approx(3 + stats.t.ppf(0.975, 2) * 2 / 3**0.5)
+    assert np.isnan(row["random"])
 
 
 def test_the_chart_has_three_panels_for_each_dataset():

@@ -68,9 +68,7 @@ def chart(hard: pd.DataFrame, relations: pd.DataFrame) -> Figure:
         for row, dataset in zip(axes, datasets, strict=False):
             of_dataset = hard[hard["dataset"] == dataset]
             _beside(row[0], of_dataset[of_dataset["quantity"] == SUFFICIENT], f"{dataset}: share that suffices alone")
-            _beside(
-                row[2], of_dataset[of_dataset["quantity"] == CHOICE], "share of other runs that choose the same set"
-            )
+            _beside(row[2], of_dataset[of_dataset["quantity"] == CHOICE], "other runs that choose the same set")
             _covered(row[1], relations[relations["dataset"] == dataset])
     return figure
 
@@ -85,7 +83,7 @@ def _beside(axis: Axes, rows: pd.DataFrame, title: str) -> None:
         places, [f"{r.title} ({r.n_runs} runs, {r.n_images} images)" for r in rows.itertuples()], fontsize=7
     )
     axis.set(xlim=(-0.02, 1.02), title=title)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
 
 
 def _covered(axis: Axes, rows: pd.DataFrame) -> None:

@@ -85,15 +85,27 @@ def proportion(count: int, n: int) -> tuple[float, float, float]:
 def beside_random(values: Array, random: Array) -> dict[str, object]:
     """A quantity `[R, N]` of hard explanations beside random sets of the same size, with 95 % intervals over runs and images.
 
-    The test is Wilcoxon's, over images, of the means over runs; images without a value in some run are left out.
+    The test is Wilcoxon's, over images, of the means over runs.
     """
-    complete = np.isfinite(values).all(axis=0) & np.isfinite(random).all(axis=0)
-    values, random = values[:, complete], random[:, complete]
-    row: dict[str, object] = {"n_runs": len(values), "n_images": int(complete.sum())}
-    if not complete.any():
+    row: dict[str, object] = {"n_runs": len(values), "n_images": values.shape[1]}
+    if not values.size:
         return row | dict.fromkeys(HARD[7:], np.nan)
     ours, theirs = crossed(np.stack([values, random]))
     test = wilcoxon(values.mean(axis=0).round(9), random.mean(axis=0).round(9))
     row |= {"mean": values.mean(), "low": ours.low, "high": ours.high}
     row |= {"random": random.mean(), "random_low": theirs.low, "random_high": theirs.high}
     return row | {"rank_biserial": test.effect_size, "p": test.p}
+
+
+def of_sufficient(values: Array, random: Array) -> dict[str, object]:
+    """A quantity `[N]` of one run that only sufficient sets have (else NaN), with Student's 95 % interval over images.
+
+    Hard explanations and random sets are sufficient on different images, so there is no test; `n_images` are those of
+    the hard explanations.
+    """
+    row: dict[str, object] = {"n_runs": 1, "n_images": int(np.isfinite(values).sum())} | dict.fromkeys(HARD[7:], np.nan)
+    for quantity, names in ((values, HARD[7:10]), (random, HARD[10:13])):
+        known = quantity[np.isfinite(quantity)]
+        if len(known):
+            row |= dict(zip(names, (known.mean(), *student(known)), strict=True))
+    return row
