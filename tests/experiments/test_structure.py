@@ -16,6 +16,7 @@ from bla.experiments.related_methods.structure.measures import COVER, ImageSets
 from bla.experiments.related_methods.structure.tables import (
     beside_random,
     explained,
+    of_sufficient,
     proportion,
     right_against_wrong,
     summary,
