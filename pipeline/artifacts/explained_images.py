@@ -7,12 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.datasets import Labels, class_of_each, spread_over_classes
 from bla.method.scores import scores_of
 from bla.networks.backbones import Extractor, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier, OwnTail
 from bla.networks.patches import batch_size_for
-from pipeline.artifacts.images import load_images, load_labels
+from bla.networks.sources import last_layer
+from pipeline.artifacts.images import class_names, load_images, load_labels
 from pipeline.artifacts.models import BACKBONES, HEADS, load_head
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import Settings
@@ -59,11 +61,21 @@ def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
 
 
 def load_classifier(dataset: str, settings: Settings, extractor: Extractor) -> Classifier:
-    """The classifier on a backbone: BL's heads of all runs, or the network's own tail, as set by the entry's `tail`."""
+    """The classifier on a backbone: BL's heads of all runs, or the network's own tail, as set by the entry's `tail`.
+
+    Raises BlaError if the tail and the images have different numbers of classes: labels would mean other classes.
+    """
     tail = settings.dataset[dataset].backbone.tail
     if tail == "pooled":
         labels = torch.from_numpy(np.array(load_labels(dataset, "test")[:1]))
         return Classifier(extractor, load_head(dataset, settings.runs), scores_of(labels))
+    network, names = extractor.network, class_names(dataset)
+    scored = len(network.weights()[last_layer(network)])
+    if scored != len(names):
+        raise BlaError(
+            f"params.yaml: dataset.{dataset}.backbone.tail: the network scores {scored} classes, but the images have "
+            f"{len(names)}; use images of all its classes, sorted as in its training, or set tail to pooled"
+        )
     return Classifier(extractor, OwnTail(extractor.network), "softmax" if tail == "own_softmax" else "sigmoid")
 
 

@@ -14,13 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import (
-    AfterValidator,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from bla.base.errors import BlaError
 from bla.base.specs import (
@@ -60,7 +54,14 @@ ALWAYS = ("lime", "attention")
 SHORT = reprlib.Repr()
 """How values are shown in messages: nested or long ones cut, since aliases of a few lines can make gigabytes."""
 SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 3, 20, 20, 200, 200, 200
-OF_DATASETS = ("unstated_choices", "temperature_threshold", "abandoned_modules", "two_network_l2x", "multi_label")
+OF_DATASETS = (
+    "unstated_choices",
+    "temperature_threshold",
+    "abandoned_modules",
+    "two_network_l2x",
+    "multi_label",
+    "planted_bias",
+)
 """Experiments with their own list of datasets."""
 SPECS = (
     *(Backbone, BoundedLogits, Coco, ConceptVector, ImageFolder, ImageNet, ImageTable, L2XF, L2XReading),
@@ -242,6 +243,16 @@ class MultiLabel(Strict):
     images: ImageCount
 
 
+class PlantedBias(Strict):
+    """A cue that goes with one class in training: its size, and the methods that must show it."""
+
+    datasets: list[str]
+    methods: list[str]
+    cue_size: Annotated[float, Ge(ge=0.02), Le(le=0.5)]
+    images: ImageCount
+    runs: Runs
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -265,6 +276,7 @@ class Settings(Strict):
     two_network_l2x: TwoNetworkL2X
     subset_selection: SubsetSelection
     multi_label: MultiLabel
+    planted_bias: PlantedBias
     statistics: Statistics
 
     @model_validator(mode="after")
@@ -281,6 +293,7 @@ class Settings(Strict):
                 for of in ("", "multi_label.")
                 for key in ("explainers", "learned_explainers")
             ),
+            ("planted_bias.methods", [*listed, *self.variant], f"{METHODS} or `variant`"),
             ("reports", reports, str(NOTEBOOKS)),
         ]
         for key, known, place in places:
@@ -370,6 +383,6 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
 def _field_names() -> set[str]:
     models = (
         *(Settings, DatasetEntry, Faithfulness, UnstatedChoices, TemperatureThreshold, AbandonedModules),
-        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, MultiLabel, Statistics),
+        *(SmallNetwork, SmallModule, TwoNetworkL2X, L2XDigits, SubsetSelection, MultiLabel, PlantedBias, Statistics),
     )
     return {name for m in models for name in m.model_fields} | {f.name for spec in SPECS for f in fields(spec)}

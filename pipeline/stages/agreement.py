@@ -14,7 +14,7 @@ from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import chosen_images, load_labels
 from pipeline.artifacts.tables import save_tables
-from pipeline.run.all_runs import Maps, explained_by
+from pipeline.maps.all_runs import Maps, explained_by
 from pipeline.run.settings import load_settings
 
 IMAGES = 500

@@ -13,7 +13,7 @@ from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import captions, load_labels
 from pipeline.artifacts.tables import save_tables
-from pipeline.run.class_maps import class_maps
+from pipeline.maps.class_maps import class_maps
 from pipeline.run.settings import load_settings
 
 DRAWN = 4

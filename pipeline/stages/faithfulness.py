@@ -8,8 +8,8 @@ from pipeline.artifacts.explained_images import load_explained
 from pipeline.artifacts.images import object_masks
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS, load_maps, own_maps
 from pipeline.artifacts.tables import save_table
-from pipeline.run.faithfulness_metrics import POINTS, all_metrics
-from pipeline.run.interventions import PART_EFFECTS, Interventions
+from pipeline.maps.faithfulness_metrics import POINTS, all_metrics
+from pipeline.maps.interventions import PART_EFFECTS, Interventions
 from pipeline.run.settings import load_settings
 
 COLUMNS = ["method", "metric", "image", "explained_class", "value"]

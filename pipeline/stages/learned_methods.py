@@ -15,8 +15,8 @@ from pipeline.artifacts.images import chosen_images
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS
 from pipeline.artifacts.models import trained_parameters
 from pipeline.artifacts.tables import TABLES, load_table, save_tables
-from pipeline.run.all_runs import explained_by
-from pipeline.run.faithfulness_metrics import metrics_of_other_runs
+from pipeline.maps.all_runs import explained_by
+from pipeline.maps.faithfulness_metrics import metrics_of_other_runs
 from pipeline.run.settings import Settings, load_settings
 
 DRAWN = 5

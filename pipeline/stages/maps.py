@@ -20,7 +20,7 @@ from pipeline.artifacts.features import load_features
 from pipeline.artifacts.maps import MAPS
 from pipeline.artifacts.models import load_head, load_variant
 from pipeline.artifacts.tables import save_table
-from pipeline.run.method_maps import MapMaker
+from pipeline.maps.method_maps import MapMaker
 from pipeline.run.settings import load_settings
 
 

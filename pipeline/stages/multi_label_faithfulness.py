@@ -4,11 +4,11 @@ from functools import partial
 
 import pandas as pd
 
-from bla.experiments.multi_label.figures import mask_pictures, specificity_matrices
-from bla.experiments.multi_label.tables import CLASSES, MEANS, OBJECTIVES, SPECIFICITY, definitions
+from bla.experiments.related_methods.multi_label.figures import mask_pictures, specificity_matrices
+from bla.experiments.related_methods.multi_label.tables import CLASSES, MEANS, OBJECTIVES, SPECIFICITY, definitions
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.tables import save_tables
-from pipeline.run.multi_label_masks import measured
+from pipeline.maps.multi_label_masks import measured
 from pipeline.run.settings import load_settings
 
 

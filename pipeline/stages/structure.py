@@ -10,7 +10,7 @@ from bla.base.atomic import save_text
 from bla.base.paper import COLUMNS
 from bla.experiments.related_methods.structure.figures import chart, drawn_graph
 from bla.experiments.related_methods.structure.measures import COVER
-from bla.experiments.related_methods.structure.tables import (
+from bla.experiments.related_methods.structure.tables import (  # fmt: skip
     HARD,
     IMAGES,
     PARTS,
@@ -22,8 +22,8 @@ from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.tables import save_tables
+from pipeline.maps.structure import decisive_parts, explanations, hard_beside_minimal, node_masks
 from pipeline.run.settings import load_settings
-from pipeline.run.structure import decisive_parts, explanations, hard_beside_minimal, node_masks
 
 PAGES = Path("reports/structure")
 RELATIONS = ["dataset", "method", "title", "set", "n", *COVER]
@@ -56,10 +56,9 @@ def main() -> None:
     tables |= {"_hard": _joined(hard, HARD), "_relations": _joined(relations, RELATIONS), "_parts": _joined(parts, PARTS)}  # fmt: skip
     save_tables("structure", tables)
     save_pictures(pictures | {FIGURES / "structure.png": partial(chart, tables["_hard"], tables["_relations"])})
-    (FIGURES / "structure").mkdir(parents=True, exist_ok=True)
-    remove_others(FIGURES / "structure", pictures)
-    PAGES.mkdir(parents=True, exist_ok=True)
-    remove_others(PAGES, [PAGES / name for name in names])
+    for folder, current in ((FIGURES / "structure", list(pictures)), (PAGES, [PAGES / name for name in names])):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_others(folder, current)
 
 
 def _joined(tables: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

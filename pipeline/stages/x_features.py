@@ -12,8 +12,8 @@ from bla.plotting.maps import sentence
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import class_names
 from pipeline.artifacts.tables import save_tables
+from pipeline.maps.x_features import drawn, load_fitted
 from pipeline.run.settings import load_settings
-from pipeline.run.x_features import drawn, load_fitted
 
 METHOD, DRAWN = "xnn", 3
 """The method, and how many classes are drawn."""

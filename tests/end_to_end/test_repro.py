@@ -86,6 +86,7 @@ def test_every_promised_output_exists(project):
         f"structure{ending}.csv" for ending in ("", "_explained", "_hard", "_images", "_parts", "_relations", "_tests")
     }
     tables |= {"x_features.csv", "x_features_contributions.csv"}
+    tables |= {"planted_bias.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
         "faithfulness_methods.csv",
@@ -101,6 +102,7 @@ def test_every_promised_output_exists(project):
     assert {path.name for path in (project / "reports/tables").iterdir() if path.name != ".gitignore"} == tables
     figures = project / "reports/figures"
     assert {path.name for path in (figures / "explanations/painted_birds").iterdir()} == {"bla.png", "bla_t.png"}
+    assert {path.name for path in (figures / "planted_bias").iterdir()} == {"chart.png", "painted_birds.png"}
     abandoned = {f"painted_birds_{name}.png" for name in ("bla", "concept_vector", "concept_vector_relu", "pointwise")}
     assert {path.name for path in (figures / "abandoned_modules").iterdir()} == {"runs.png", *abandoned}
     assert {path.name for path in figures.iterdir() if path.is_file() and path.name != ".gitignore"} == {
@@ -233,7 +235,7 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
     assert stages(output) == {
         "settings", "train_variant@painted_birds-bla_t", "gallery@painted_birds", "method_gallery@painted_birds", "what_the_method_does", "tests", "table1", "table2",
         "maps@painted_birds", "faithfulness@painted_birds", "compare_methods", "explanation_size", "claims", "reports",
-        "agreement", "errors", "learned_methods", "structure",
+        "agreement", "errors", "learned_methods", "planted_bias", "structure",
     }  # fmt: skip
     imported = set(re.findall(r"imported (.*)", output))
     assert imported

@@ -157,6 +157,17 @@ def test_a_method_that_did_not_train_has_its_mean_and_no_rank(untrained, ranks):
         assert table.loc[method, "mean"] == pytest.approx(np.mean(values[method]))
 
 
+@pytest.mark.parametrize("metric", ["road_morf", "road_lerf"])
+def test_the_parts_of_road_have_means_but_neither_ranks_nor_tests(metric):
+    values = {"cam": [0.2, 0.4], "random": [0.1, 0.5]}
+    table = summary(pd.concat([table_of(values, metric), table_of(values, "road")])).set_index("metric")
+    assert table.loc[metric, "mean"].tolist() == pytest.approx([0.3, 0.3])
+    assert table.loc[metric, ["rank", "ranked_mean"]].isna().all(axis=None)
+    assert table.loc["road", "rank"].tolist() == [1, 1]
+    assert compare(table_of(values, metric), ("random",)).empty
+    assert len(compare(table_of(values, "road"), ("random",))) == 1
+
+
 def test_a_method_did_not_train_unless_its_objective_is_lower_than_that_of_a_constant_mask():
     methods = pd.DataFrame({"dataset": "a", "method": list("abcde"), "title": list("ABCDE")})
     methods = methods.assign(
@@ -515,7 +526,8 @@ def test_each_curve_has_a_panel_with_every_method_that_has_it(count):
         own = given[given["curve"] == curve]
         told = "24–25" if (number, count) == (5, 4) else 20 + number  # LIME has an image less there
         assert axis.get_title() == f"{pictures.PANELS[curve]} (n = {told} images)"
-        assert axis.get_xlabel() == ("share of cells hidden" if "deletion" in curve else "share of cells shown")
+        done = {"deletion": "hidden", "road": "removed"}.get(curve.split("_")[0], "shown")
+        assert axis.get_xlabel() == f"share of cells {done}"
         assert axis.get_ylabel() == ("accuracy" if "accuracy" in curve else "probability of the class")
         assert [line.get_label() for line in axis.lines] == [TITLES[m] for m in dict.fromkeys(own["method"])]
         for line, (_, wanted) in zip(axis.lines, own.groupby("method", sort=False), strict=True):

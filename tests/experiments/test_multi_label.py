@@ -8,10 +8,17 @@ import torch
 from small_networks import Small, random_head
 
 from bla.base.specs import Backbone, Coco, PascalVoc
-from bla.experiments.multi_label.experiment import Subjects, control_masks, measure, merged, over_runs, scaled
-from bla.experiments.multi_label.figures import mask_pictures, specificity_matrices
-from bla.experiments.multi_label.published import published
-from bla.experiments.multi_label.tables import METRICS, means, precision_by_class, specificity_rows
+from bla.experiments.related_methods.multi_label.experiment import (
+    Subjects,
+    control_masks,
+    measure,
+    merged,
+    over_runs,
+    scaled,
+)
+from bla.experiments.related_methods.multi_label.figures import mask_pictures, specificity_matrices
+from bla.experiments.related_methods.multi_label.published import published
+from bla.experiments.related_methods.multi_label.tables import METRICS, means, precision_by_class, specificity_rows
 from bla.networks.classifier import Classifier
 
 VOC, VGG = PascalVoc(kind="voc_2007", image_size=224), Backbone(architecture="torchvision/vgg16", weights="w", normalisation="imagenet")  # fmt: skip

@@ -16,13 +16,17 @@ from bla.metrics import BY_NAME
 from bla.metrics.confidence import explanation_mask, keep_largest
 from bla.metrics.curves import rank_cells
 from bla.metrics.measure import Subject, few_cells, measure
+from bla.metrics.road import impute, removed_counts
 from bla.networks.backbones import build_backbone
 from bla.networks.classifier import Classifier
 from bla.networks.patches import cells_of_pixels
 
 LOCALISATION = {"pointing_game", "iou", "precision", "recall", "weight_inside"}
 OF_CURVES = {f"{kind}_{background}" for kind in ("deletion", "insertion") for background in ("black", "blur")}
-FROM_PIXELS = OF_CURVES | {"accuracy_image", "loss_image"}
+ROAD = {"road_morf", "road_lerf"}
+OF_PATCHES = OF_CURVES | {"accuracy_image", "loss_image"}
+FROM_PIXELS = OF_PATCHES | ROAD
+SCORES_FROM_PIXELS = FROM_PIXELS | {"road"}
 CONFIDENCE = {f"{kind}_{share}" for kind in ("average_drop", "increase") for share in (100, 50, 15)}
 FROM_FEATURES = {"accuracy_features", "loss_features"}
 
@@ -111,7 +115,7 @@ def test_labels_affect_only_accuracy_and_loss():
     assert value(wrong, "loss_image") == pytest.approx(math.log(1 + math.exp(1)), abs=1e-5)
     assert value(wrong, "accuracy_features") == 1 - value(right, "accuracy_features")
     same = [metric for metric in right["metric"] if not metric.startswith(("accuracy", "loss"))]
-    assert len(same) == 10
+    assert len(same) == 13
     for metric in same:
         assert value(right, metric) == value(wrong, metric)
 
@@ -241,7 +245,7 @@ def test_curves_agree_with_images_painted_one_by_one(method, subject, maps, ever
     picture, target, label = subject.images[image], subject.targets[image], subject.labels[image]
     ranks = rank_cells(maps[method][image : image + 1], [subject.seeds[image]], 2)[0].numpy()
     backgrounds = {"black": torch.zeros(SIDE, SIDE, 3), "blur": blurred(picture[None])[0]}
-    wanted = {curve: np.zeros(len(STEPS)) for curve in FROM_PIXELS}
+    wanted = {curve: np.zeros(len(STEPS)) for curve in OF_PATCHES}
     for name, background in backgrounds.items():
         for place, count in enumerate(STEPS):
             for order in ranks:
@@ -262,6 +266,47 @@ def test_curves_agree_with_images_painted_one_by_one(method, subject, maps, ever
         area = sum((b - a) / 16 * (v + w) / 2 for a, b, v, w in zip(STEPS, STEPS[1:], values, values[1:]))  # noqa: B905
         score = values[1] if curve.endswith("image") else area
         assert value(rows, curve, method, image) == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["distinct", TIED])
+def test_road_agrees_with_images_imputed_one_by_one(method, subject, maps, everything):
+    rows, curves = everything
+    image, counts = 3, removed_counts(GRID**2)
+    ranks = rank_cells(maps[method][image : image + 1], [subject.seeds[image]], 2)[0]
+    expected = np.zeros((2, len(counts)))
+    for place, count in enumerate(counts):
+        for order in ranks:
+            for row, gone in enumerate((order < count, order >= GRID**2 - count)):
+                pixels = impute(subject.images[image], gone[None], (GRID, GRID), subject.seeds[image])
+                with torch.no_grad():
+                    logits = subject.classifier.logits(subject.classifier.features(pixels))[0].double()
+                expected[row, place] += logits.softmax(dim=1)[0, subject.targets[image]].item() / 2
+    for metric, values in zip(("road_morf", "road_lerf"), expected, strict=True):
+        np.testing.assert_allclose(points(curves, metric, method, image), values, atol=1e-4)
+        assert value(rows, metric, method, image) == pytest.approx(values.mean(), abs=1e-4)
+    difference = expected[1].mean() - expected[0].mean()
+    assert value(rows, "road", method, image) == pytest.approx(difference, abs=1e-4)
+
+
+def test_road_prefers_the_map_that_ranks_the_evidence_first():
+    # Only the patch with the largest weight is white; it is black when removed, since its neighbours are.
+    subject, bright = by_hand(), torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
+    bright[:, :8, :8] = 255
+    subject = Subject(subject.classifier, bright, *list(vars(subject).values())[2:])
+    rows, _ = measured(subject, {"map": [[9, 7, 5, 3]], "inverted": [[3, 5, 7, 9]]})
+    assert value(rows, "road") > 0 > value(rows, "road", "inverted")
+    assert value(rows, "road") == pytest.approx(-value(rows, "road", "inverted"), abs=1e-9)
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_road_does_not_depend_on_the_batch_size(at_once, subject, maps, everything, monkeypatch):
+    monkeypatch.setattr("bla.metrics.measure.IMPUTED_AT_ONCE", at_once)
+    rows, curves = measure(subject, {TIED: maps[TIED]}, {}, SLOW, at_once=6, orders=2)
+    for found, expected in zip((rows, curves), everything, strict=True):
+        column = "metric" if "metric" in found else "curve"
+        keep = ["road", "road_morf", "road_lerf"]
+        a, b = (table[(table["method"] == TIED) & table[column].isin(keep)]["value"] for table in (found, expected))
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_curves_start_and_end_at_the_whole_and_the_hidden_image(subject, everything):
@@ -368,7 +413,7 @@ def test_there_is_one_row_per_method_metric_and_image_for_declared_metrics(every
     rows, curves = everything
     assert rows.columns.tolist() == ["method", "metric", "image", "value"]
     assert not rows.duplicated(["method", "metric", "image"]).any()
-    assert set(rows["metric"]) == LOCALISATION | FROM_PIXELS | CONFIDENCE | FROM_FEATURES
+    assert set(rows["metric"]) == LOCALISATION | SCORES_FROM_PIXELS | CONFIDENCE | FROM_FEATURES
     assert set(rows["metric"]) <= set(BY_NAME)
     assert set(rows["method"]) == set(maps)
     assert curves.columns.tolist() == ["method", "curve", "cells", "share", "image", "value"]
@@ -388,13 +433,13 @@ def test_only_slow_images_have_pixel_curves(everything):
     rows, curves = everything
     assert set(rows.query("image == 2")["metric"]) == LOCALISATION | CONFIDENCE | FROM_FEATURES
     assert set(curves.query("image == 2")["curve"]) == FROM_FEATURES
-    assert set(rows.query("image == 3")["metric"]) == LOCALISATION | CONFIDENCE | FROM_FEATURES | FROM_PIXELS
+    assert set(rows.query("image == 3")["metric"]) == LOCALISATION | CONFIDENCE | FROM_FEATURES | SCORES_FROM_PIXELS
 
 
 def test_without_masks_there_is_no_localisation(subject, maps, everything):
     bare = Subject(**(vars(subject) | {"masks": None}))
     rows, curves = measure(bare, {"distinct": maps["distinct"]}, {}, SLOW, at_once=6, orders=2)
-    assert set(rows["metric"]) == FROM_PIXELS | CONFIDENCE | FROM_FEATURES
+    assert set(rows["metric"]) == SCORES_FROM_PIXELS | CONFIDENCE | FROM_FEATURES
     same(rows, everything[0].query("method == 'distinct' and metric not in @LOCALISATION"))
     same(curves, everything[1].query("method == 'distinct'"))
 

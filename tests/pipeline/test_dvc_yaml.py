@@ -38,6 +38,13 @@ def copied(tmp_path_factory, make_project):
     return changed
 
 
+WITH_METHODS = {
+    *("agreement", "errors", "faithfulness", "fit", "learned_methods", "maps", "multi_label_faithfulness"),
+    *("multi_label_fit", "planted_bias", "settings", "structure"),
+}
+"""The stages that may import any explanation method."""
+
+
 def depending_on(path):
     return {stage for stage in OTHERS if any(line.endswith(f"  {path}") for line in code_of(stage, ROOT).splitlines())}
 
@@ -49,21 +56,7 @@ def depending_on(path):
         ("src/bla/experiments/table1/tests.py", {"tests"}),
         ("src/bla/claims/rules.py", {"claims"}),
         ("src/bla/metrics/curves.py", {"faithfulness", "learned_methods"}),
-        (
-            "src/bla/explainers/posthoc/rise.py",
-            {
-                "agreement",
-                "errors",
-                "faithfulness",
-                "fit",
-                "learned_methods",
-                "maps",
-                "multi_label_faithfulness",
-                "multi_label_fit",
-                "settings",
-                "structure",
-            },
-        ),
+        ("src/bla/explainers/posthoc/rise.py", WITH_METHODS),
         ("src/bla/report/front_page.py", {"reports"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
@@ -90,18 +83,7 @@ def test_an_edit_reruns_only_the_stages_that_import_the_file(file, copied):
 def test_imports_inside_functions_and_new_imports_are_noticed(copied):
     late = "\n\ndef late():\n    import bla.runtime.adam\n"
     assert "tests" in copied("src/bla/inference/paired.py", late)
-    assert copied("src/bla/explainers/posthoc/new.py", "import bla.datasets.moved_digits\n") == {
-        "agreement",
-        "errors",
-        "faithfulness",
-        "fit",
-        "learned_methods",
-        "maps",
-        "multi_label_faithfulness",
-        "multi_label_fit",
-        "settings",
-        "structure",
-    }
+    assert copied("src/bla/explainers/posthoc/new.py", "import bla.datasets.moved_digits\n") == WITH_METHODS
 
 
 def test_a_file_whose_imports_cannot_be_followed_is_named_in_one_message(here, end_of):
@@ -162,7 +144,7 @@ def upstream(stage):
 
 
 EXPERIMENTS = {"small_cnn", "two_network_l2x", "two_network_l2x_digits", "abandoned_modules", "unstated_choices"} | {
-    "subset_selection", "temperature_threshold", "explanation_size", "faithfulness", "compare_methods", "claims", "gallery",
+    "planted_bias", "subset_selection", "temperature_threshold", "explanation_size", "faithfulness", "compare_methods", "claims", "gallery",
 }  # fmt: skip
 
 

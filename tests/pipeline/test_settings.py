@@ -83,9 +83,7 @@ def test_the_shipped_file_is_valid():
     paper = ("cats_vs_dogs", "stanford_dogs", "caltech_birds")
     assert kinds == {"painted_birds": PaintedBirds, "painted_pair": PaintedBirds, "photos": ImageFolder} | {
         name: Photographs for kind in paper for name in (kind, f"{kind}_clean")
-    } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist, "imagenet": ImageNet} | {
-        "painted_flock": PaintedFlock, "voc_2007": PascalVoc, "coco_2014": Coco
-    }  # fmt: skip
+    } | {"oxford_pet": OxfordPet, "mnist_3_vs_8": Mnist} | dict.fromkeys(("imagenet", "imagenet_vgg16", "imagenet_resnet50"), ImageNet) | {"painted_flock": PaintedFlock, "voc_2007": PascalVoc, "coco_2014": Coco}  # fmt: skip
     assert all(
         settings.dataset[name].images.kind == name.removesuffix("_clean")
         for kind in paper
@@ -164,6 +162,7 @@ UNKNOWN = {
     "two_network_l2x.readings.divided.back_ground": "background",
     "two_network_l2x.digits.run": "runs",
     "subset_selection.test_sample": "test_samples",
+    "planted_bias.cue_siz": "cue_size",
     "subset_selection.module.threshold": "threshold_rule",
     "dataset.photos.images.testshare": "test_share",
     "dataset.photos.images.mask": "masks",
@@ -183,6 +182,8 @@ MISSING += [
     "two_network_l2x.digits.k",
     "subset_selection",
     "subset_selection.l2x_temperature",
+    "planted_bias",
+    "planted_bias.methods",
     "two_network_l2x.readings.multiplied.temperature",
 ]
 MISSING += [
@@ -276,6 +277,8 @@ LIMITS = [
     ("two_network_l2x.digits.epochs", 0, "greater than or equal to 1"),
     ("temperature_threshold.runs", 1, "greater than or equal to 2"),
     ("subset_selection.runs", 1, "greater than or equal to 2"),
+    ("planted_bias.cue_size", 0, "greater than or equal to 0.02"),
+    ("planted_bias.cue_size", 0.6, "less than or equal to 0.5"),
     ("subset_selection.l2x_temperature", 0, "greater than 0"),
     ("subset_selection.test_samples", 10**5, "less than or equal to 10000"),
     ("subset_selection.train_samples", 10**7, "less than or equal to 1000000"),
@@ -308,6 +311,9 @@ REFUSED = [
     ("variant.cam", BLA, "`explainers`"),
     ("variant.mask", BLA, "`explainers`"),
     ("faithfulness.left_out", ["painted_par"], "did you mean painted_pair?"),
+    ("planted_bias.datasets", ["painted_par"], "did you mean painted_pair?"),
+    ("planted_bias.methods", ["cam", "bla_tt"], "did you mean bla_t?"),
+    ("planted_bias.methods", ["lime"], "there is no lime under"),
     ("unstated_choices.datasets", ["painted_par"], "did you mean painted_pair?"),
     ("unstated_choices.datasets", ["painted_birds", "painted_birds"], "twice"),
     ("temperature_threshold.datasets", ["painted_par"], "did you mean painted_pair?"),

@@ -22,6 +22,11 @@ class Metric:
 
 
 _TIES = "Cells of equal weight are taken in seeded random orders, and the mean over these is the score."
+_ROAD = "Rong et al. 2022; shares as in Ntrougkas et al. 2024 (T-TAME)"
+_ROAD_ORDERS: tuple[tuple[str, str, Literal["higher", "lower"]], ...] = (
+    ("morf", "most", "lower"),
+    ("lerf", "least", "higher"),
+)
 
 METRICS = (
     Metric(
@@ -67,6 +72,21 @@ METRICS = (
             "Petsiuk et al. 2018; cells and blur as in Qi et al. 2020",
         )
         for background, told in (("black", "black"), ("blur", "blurred"))
+    ),
+    Metric(
+        "road", "ROAD", "higher", "probability", "mean of p(least relevant removed) − p(most relevant removed)",
+        "10, 20, 30, 40, 50, 70 and 90 % of the cells are removed, the least or the most relevant first, and each removed pixel "
+        "becomes the mean of its neighbours plus a little noise. A good map keeps the class's probability in the first case and "
+        "loses it in the second; no black patch shows what was removed.",
+        _ROAD,
+    ),
+    *(
+        Metric(
+            f"road_{order}", f"ROAD, {relevant} relevant first", better, "probability", f"mean of p({relevant} relevant removed)",
+            f"The part of ROAD in which the {relevant} relevant cells are removed first. Only their difference is ranked.",
+            _ROAD,
+        )
+        for order, relevant, better in _ROAD_ORDERS
     ),
     Metric(
         "accuracy_image", "accuracy, 8 of 49 patches seen", "higher", "share", "1[argmax = true class]",

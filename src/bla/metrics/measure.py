@@ -23,6 +23,7 @@ from bla.method.scores import correct, loss_as
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
 from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_maps, rank_cells
 from bla.metrics.localisation import coverage, overlap, pointing_game, weight_inside
+from bla.metrics.road import impute, removed, removed_counts
 from bla.networks.classifier import Classifier
 from bla.networks.patches import Grid, cells_of_pixels
 
@@ -31,6 +32,8 @@ SHARES = (100, 50, 15)
 TiedPixels = Literal["orders", "last"]
 AT_ONCE = 4096
 """Pooled maps per batch."""
+IMPUTED_AT_ONCE = 64
+"""Imputed images in memory."""
 FEW_CELLS = 8 / 49
 """The share of cells in an explanation of fixed size: L2X-F's k = 8 of 49 (paper, section 4.2)."""
 
@@ -78,8 +81,8 @@ def measure(
 
     Without `occlude` no image is occluded and classified again: there is no average drop and no increase.
 
-    `hard` `[M, n]` are hard explanations of methods that have them; for others it is the most important cells. Deletion
-    and insertion curves are computed for the images that are `slow` (bool `[M]`). `tied_pixels`, of average drop at 50
+    `hard` `[M, n]` are hard explanations of methods that have them; for others it is the most important cells. Deletion,
+    insertion and ROAD are computed for the images that are `slow` (bool `[M]`). `tied_pixels`, of average drop at 50
     and 15 %, are taken in the `orders` of their cells, or the last ones of the image are kept. Columns: method, metric, image (0 to
     M - 1), value; and method, curve, cells, share, image, value.
     """
@@ -124,6 +127,13 @@ def measure(
                 few = curve in ("accuracy_image", "loss_image")
                 score = points[steps.index(few_cells(cells))] if few else area_under_curve(points, steps)
                 add(name, curve, one, np.array([score]))
+        counts = removed_counts(cells)
+        most, least = _road(subject, int(image), torch.stack([ranks[name][image] for name in names]), counts)
+        for name, first, last in zip(names, most, least, strict=True):
+            for metric, values in (("road_morf", first), ("road_lerf", last)):
+                add_curve(name, metric, counts, one, values[None])
+                add(name, metric, one, values.mean(keepdims=True))
+            add(name, "road", one, (last - first).mean(keepdims=True))
     points = pd.concat(curves, ignore_index=True)
     points["share"] = points["cells"] / cells
     return pd.concat(scores, ignore_index=True), points[["method", "curve", "cells", "share", "image", "value"]]
@@ -230,3 +240,20 @@ def _curves(subject: Subject, image: int, ranks: Tensor, steps: list[int]) -> di
         if name == "black":
             curves |= _right_and_loss(subject, of_patterns[0], np.repeat(image, len(ranks)), "image")
     return curves
+
+
+def _road(subject: Subject, image: int, ranks: Tensor, counts: list[int]) -> Array:
+    """The class's probability `[2, methods, S]` with `counts` cells imputed, the most and the least relevant first.
+
+    Averaged over the tie orders of `ranks` `[methods, Q, n]`.
+    """
+    asked = removed(ranks, counts)  # [methods, Q, 2, S, n]
+    patterns, which = torch.unique(asked.flatten(0, 3), dim=0, return_inverse=True)
+    picture = subject.images[image].cpu()
+    size, probabilities = picture.shape[:2], []
+    for hidden in patterns.split(IMPUTED_AT_ONCE):
+        images = impute(picture, hidden, subject.grid, subject.seeds[image]).to(subject.images.device)
+        logits = occluded_logits(subject.classifier, images, lambda i, _: torch.ones(len(i), *size, device=i.device), 1)
+        of_patterns = subject.classifier.probabilities(torch.cat([of[0] for of in logits]).double())
+        probabilities.append(of_patterns[:, subject.targets[image]].cpu())
+    return torch.cat(probabilities)[which].view(*asked.shape[:4]).mean(dim=1).movedim(1, 0).numpy()

@@ -28,9 +28,11 @@ PANELS = {
     "deletion_black": "deletion, black: lower is better",
     "insertion_black": "insertion, black: higher is better",
     "accuracy_image": "patches seen, others black: higher is better",
+    "road_morf": "ROAD, most relevant removed first: lower is better",
     "deletion_blur": "deletion, blurred: lower is better",
     "insertion_blur": "insertion, blurred: higher is better",
     "accuracy_features": "cells pooled: higher is better",
+    "road_lerf": "ROAD, least relevant removed first: higher is better",
 }
 """The curves of `bla.metrics.measure` that are drawn, and their titles."""
 
@@ -184,13 +186,13 @@ def against_lime(
 
 
 def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
-    """Deletion, insertion and accuracy against the share of cells, mean over images; a panel per curve.
+    """Deletion, insertion, accuracy and ROAD against the share of cells, mean over images; a panel per curve.
 
     `points` has method, curve, share, mean, standard_error and n. Learned methods have a band of ± one standard error.
     """
     look = looks(methods)
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
-        figure, axes = plt.subplots(2, 3, figsize=(12.5, 7), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(2, 4, figsize=(16, 7), squeeze=False, layout="constrained")
         for axis, (curve, title) in zip(axes.flat, PANELS.items(), strict=True):
             points_of_curve = points[points["curve"] == curve]
             for method, line in points_of_curve.groupby("method", sort=False):
@@ -201,7 +203,7 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
                         line["share"], low, high, color=look[str(method)]["color"], alpha=0.15, linewidth=0
                     )
             what = "accuracy" if curve.startswith("accuracy") else "probability of the class"
-            done = "hidden" if curve.startswith("deletion") else "shown"
+            done = "hidden" if curve.startswith("deletion") else "removed" if curve.startswith("road") else "shown"
             axis.set(
                 title=f"{title} (n = {_range(points_of_curve['n'])} images)",
                 xlabel=f"share of cells {done}",
@@ -218,8 +220,9 @@ def curves(points: pd.DataFrame, methods: pd.DataFrame) -> Figure:
 def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
     """Methods by metrics of one dataset: means as text, ranks among methods as colour, bright for the best.
 
-    Means and ranks are over the images that all methods share. A method without a value for one of these has the mean
-    over its own images in brackets, and no colour. `table` is the `summary` of `bla.experiments.faithfulness.tables`.
+    Means and ranks are over the images that all methods share. A method without a value for one of these, and a metric
+    without ranks, have the mean over all images in brackets, and no colour. `table` is the `summary` of
+    `bla.experiments.faithfulness.tables`.
     """
     titles = dict(zip(methods["method"], methods["title"], strict=True))
     metrics = [name for name in BY_NAME if name in set(table["metric"])]
@@ -232,7 +235,7 @@ def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure
     for name in metrics:
         labels.append(f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {counts[name]})")
     texts, brackets = (values.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}") for values in (means, unranked))  # fmt: skip
-    note = "mean over the n images that all share; colour: rank, brightest is best; (in brackets: of fewer images, unranked)"
+    note = "mean over the n images that all share; colour: rank, brightest is best; (in brackets: unranked, of fewer images or part of another metric)"
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(0.62 * len(metrics) + 2.5, 0.36 * len(titles) + 3.6), layout="constrained")
         sns.heatmap(1 - relative, annot=texts.to_numpy(), fmt="", cmap="cividis", linewidths=0.5, cbar=False, ax=axis, annot_kws={"size": 7})  # fmt: skip

@@ -25,6 +25,8 @@ AGAINST = (*CONTROLS, "bla_t")
 """The controls that every method must beat, and the paper's method."""
 UNTESTED = ("forwards", "backwards", "self_agreement")
 """Metrics that say what a map costs, or how far chance decides it."""
+UNRANKED = ("road_morf", "road_lerf")
+"""Metrics that are neither ranked nor tested: the ranked metric `road` is their difference."""
 
 
 DID_NOT_TRAIN = ", did not train"
@@ -52,7 +54,8 @@ def summary(per_image: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()
 
     `mean`, `standard_error` and `n` are over all images of the method. `ranked_mean`, `ranked_n` and `rank` are over
     the images that all methods share; a method without a value for one of these has neither `ranked_mean` nor `rank`,
-    and neither have the `untrained` pairs of dataset and method. `better` is the metric's direction.
+    and neither have the `untrained` pairs of dataset and method, nor the metrics `UNRANKED`. `better` is the metric's
+    direction.
     """
     groups = per_image.groupby(["dataset", "method", "metric"], sort=False)["value"]
     table = groups.agg(mean="mean", standard_error="sem", n="count").reset_index()
@@ -65,6 +68,7 @@ def summary(per_image: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()
     shared = {key: shared_values(group) for key, group in trained.groupby(["dataset", "metric"], sort=False)}
     of_rows = [shared.get((row.dataset, row.metric), pd.DataFrame()) for row in table.itertuples()]
     ranked = [values.get(method) for values, method in zip(of_rows, table["method"], strict=True)]
+    ranked = [None if metric in UNRANKED else values for values, metric in zip(ranked, table["metric"], strict=True)]
     table["ranked_mean"] = [np.nan if values is None else values.mean() for values in ranked]
     table["ranked_n"] = [len(values) for values in of_rows]
     table["rank"] = _ranks(table)
@@ -96,7 +100,7 @@ def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
     """
     rows = []
     for (dataset, metric), group in per_image.groupby(["dataset", "metric"], sort=False):
-        if metric in UNTESTED:
+        if metric in (*UNTESTED, *UNRANKED):
             continue
         wide = shared_values(group)
         for reference in against:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from bla.base.errors import BlaError
 from bla.datasets import spread_over_classes
-from bla.experiments.multi_label.experiment import (
+from bla.experiments.related_methods.multi_label.experiment import (
     PERFECT,
     Array,
     Subjects,
@@ -20,7 +20,7 @@ from bla.experiments.multi_label.experiment import (
     over_runs,
     specificity,
 )
-from bla.experiments.multi_label.tables import means, precision_by_class, specificity_rows
+from bla.experiments.related_methods.multi_label.tables import means, precision_by_class, specificity_rows
 from bla.explainers.interface import Explainer, LearnedExplainer, TrainingData
 from bla.explainers.registry import explainer_class
 from bla.networks.classifier import Classifier

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from bla.base.specs import Backbone, Images
-from bla.experiments.multi_label.published import published
+from bla.experiments.related_methods.multi_label.published import published
 from bla.inference.paired import standard_error
 from bla.metrics.masked_classes import MASKED
 from bla.metrics.segmentation import SEGMENTATION

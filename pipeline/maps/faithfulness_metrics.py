@@ -24,7 +24,7 @@ from pipeline.artifacts.images import object_masks
 from pipeline.artifacts.maps import MAPS, cell_maps, load_sets
 from pipeline.artifacts.models import load_variant
 from pipeline.artifacts.tables import load_table
-from pipeline.run.all_runs import explained_by
+from pipeline.maps.all_runs import explained_by
 from pipeline.run.settings import Settings
 
 POINTS = ["method", "curve", "cells", "share"]

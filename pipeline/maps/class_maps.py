@@ -17,7 +17,7 @@ from pipeline.artifacts.explained_images import load_explained
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state
-from pipeline.run.method_maps import Method
+from pipeline.maps.method_maps import Method
 from pipeline.run.settings import Settings
 
 MEASURED = 50

@@ -23,8 +23,8 @@ from pipeline.artifacts.explained_images import load_explained
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import class_names
 from pipeline.artifacts.maps import MAPS, load_maps, load_sets
-from pipeline.run.all_runs import explained_by
-from pipeline.run.interventions import EXPLAINED, Interventions
+from pipeline.maps.all_runs import explained_by
+from pipeline.maps.interventions import EXPLAINED, Interventions
 from pipeline.run.settings import Settings
 
 Array = NDArray[np.float64]
