@@ -82,6 +82,9 @@ def test_every_promised_output_exists(project):
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
     tables |= {"agreement.csv", "errors.csv", *(f"learned_methods{ending}.csv" for ending in ("", "_cost", "_tests"))}
     tables |= {f"multi_label{ending}.csv" for ending in ("", "_classes", "_metrics", "_objectives", "_specificity")}
+    tables |= {
+        f"structure{ending}.csv" for ending in ("", "_explained", "_hard", "_images", "_parts", "_relations", "_tests")
+    }
     tables |= {"x_features.csv", "x_features_contributions.csv"}
     tables |= {"planted_bias.csv"}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
@@ -110,6 +113,7 @@ def test_every_promised_output_exists(project):
         "temperature_threshold.png",
         "subset_selection.png",
         "agreement.png",
+        "structure.png",
         *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade", "parts")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())
@@ -236,7 +240,7 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
     assert stages(output) == {
         "settings", "train_variant@painted_birds-bla_t", "gallery@painted_birds", "method_gallery@painted_birds", "what_the_method_does", "tests", "table1", "table2",
         "maps@painted_birds", "faithfulness@painted_birds", "compare_methods", "explanation_size", "claims", "reports",
-        "agreement", "errors", "learned_methods", "planted_bias",
+        "agreement", "errors", "learned_methods", "planted_bias", "structure",
         "x_features",  # it depends on the folder of all states, since XNN need not be among them
     }  # fmt: skip
     imported = set(re.findall(r"imported (.*)", output))

@@ -40,7 +40,7 @@ def copied(tmp_path_factory, make_project):
 
 WITH_METHODS = {
     *("agreement", "errors", "faithfulness", "fit", "learned_methods", "maps", "multi_label_faithfulness"),
-    *("multi_label_fit", "planted_bias", "settings"),
+    *("multi_label_fit", "planted_bias", "settings", "structure"),
 }
 """The stages that may import any explanation method."""
 
