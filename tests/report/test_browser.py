@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from bla.report.browser import builder
 from bla.report.browser.builder import FOLDER, SCRIPTS, browser_page, cells_of, common_top, disagreement, sheets
 from bla.report.browser.records import Collection, Method, Predictions, mean_distance, shares
 
+ROOT = Path(__file__).parents[2]
 RIGHT = np.array([True, False, True])
 BL = Predictions(np.array([0, 1, 1]), np.array([0.5, 0.75, 1.0]), np.array([0.5, 2.0, np.nan]), RIGHT)
 MAPS = np.array([[[1.0, -3.0], [0.0, 0.0]], [[np.nan] * 2] * 2, [[0.0, 0.0], [0.0, 0.0]]])
@@ -75,6 +77,21 @@ def test_the_page_holds_exactly_these_bytes():
     assert unpacked(predictions["probabilities"], "<f4").tolist() == [0.5, 0.75, 1]
     np.testing.assert_array_equal(unpacked(predictions["losses"], "<f4"), [0.5, 2, np.nan])
     assert unpacked(predictions["right"], "u1").tolist() == [1, 0, 1]
+
+
+def test_images_may_have_several_classes_or_none_that_is_known():
+    labels = np.array([[True, True], [False, False], [False, True]])
+    several = replace(collection([replace(PLAIN, predictions=replace(BL, right=None))]), labels=labels)
+    (made,) = data_of(browser_page([several], "Maps"))["collections"]
+    assert made["labels"] == [[0, 1], [], [1]]
+    assert made["predictions"][0]["right"] is None
+
+
+def test_the_example_of_the_documentation_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/browser.md").read_text(), re.DOTALL)
+    values = {}
+    exec(example, values)
+    assert data_of(values["text"])["collections"][0]["files"] == ["a.jpg", "b.jpg"]
 
 
 def test_methods_of_one_classifier_share_its_predictions():

@@ -35,10 +35,19 @@ def small_collection(name="own"):
     return Collection(name, images, files, CLASSES, labels, methods)
 
 
+def unlabelled():
+    """Two images, wider than high, whose classes are unknown."""
+    guesses = Predictions(np.array([1, 0]), np.array([0.5, 0.75]), np.full(2, np.nan), None)
+    methods = [Method("bla", "BLA", np.ones((2, 2, 2)), guesses)]
+    return Collection("new", np.zeros((2, 16, 32, 3), np.uint8), ["x", "y"], CLASSES, np.zeros((2, 3), bool), methods)
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("browser") / "browser.html"
-    path.write_text(browser_page([small_collection(), small_collection("two")], "Maps of <us>"), encoding="utf-8")
+    path.write_text(
+        browser_page([small_collection(), small_collection("two"), unlabelled()], "Maps of <us>"), encoding="utf-8"
+    )
     return path
 
 
@@ -66,7 +75,7 @@ STATUS = "document.getElementById('status').textContent"
 def test_a_link_shows_what_it_names_and_every_control_says_so(show):
     page = show("dataset=own&class=cat&right=wrong&sort=loss&method=bla&scale=each&at=own:30")
     assert page.evaluate(NUMBERS) == [30, 0]  # wrong: 0, 10, ..; cat: 0, 3, ..; the larger loss first
-    assert page.evaluate(STATUS) == "2 of 120 images"
+    assert page.evaluate(STATUS) == "2 of 122 images"
     values = page.evaluate(
         "['dataset', 'class', 'right', 'sort', 'method'].map((id) => document.getElementById(id).value)"
     )
@@ -81,7 +90,7 @@ def choose(page, name, value):
 
 def test_filters_change_the_address_and_the_address_gives_the_filters_back(show):
     page = show()
-    assert page.evaluate("shown.length") == 120
+    assert page.evaluate("shown.length") == 122
     for name, value in (("dataset", "two"), ("class", CLASSES[1]), ("right", "right"), ("from", "2"), ("to", "3")):
         choose(page, name, value)
     expected = [n for n in range(COUNT) if n % 3 == 1 and n % 10 and n % 5 in (2, 3)]
@@ -90,7 +99,7 @@ def test_filters_change_the_address_and_the_address_gives_the_filters_back(show)
     assert page.evaluate("(state.class = '', refresh(), shown.length)") > len(expected)
     assert show(address[1:]).evaluate(NUMBERS) == expected
     page.evaluate("document.getElementById('reset').click()")
-    assert page.evaluate("shown.length") == 120
+    assert page.evaluate("shown.length") == 122
     assert page.evaluate("location.hash") in ("", "#")
 
 
@@ -121,7 +130,7 @@ def test_the_order_by_disagreement_is_that_of_the_numbers(show):
 def test_a_method_without_this_number_says_so_and_images_without_it_come_last(show):
     page = show("method=cam&sort=size")
     assert "no image has a number for size" in page.evaluate(STATUS)
-    assert page.evaluate(NUMBERS) == [*range(COUNT)] * 2
+    assert page.evaluate(NUMBERS) == [*range(COUNT), *range(COUNT), 0, 1]
 
 
 def test_cells_that_were_not_computed_are_blank_and_say_so(show):
@@ -201,7 +210,7 @@ def test_what_a_link_names_and_the_page_lacks_is_said(show, state):
     status = show(state).evaluate(STATUS)
     assert status.startswith("This page does not know ")
     assert state.partition("=")[0] in status
-    assert "120 of 120 images" in status
+    assert "122 of 122 images" in status
 
 
 def test_names_are_texts_not_markup(show):
@@ -218,11 +227,15 @@ def test_the_scale_is_one_for_all_methods_until_it_is_switched(show):
     ends = "shown.slice(0, 9).map((item) => endOf(mapOf(item, state.method), state.scale))"
     assert page.evaluate(f"new Set({ends}).size") == 1
     assert re.search(
-        r"for: [\d.]+ % of the weight or more", page.evaluate("document.getElementById('ends').textContent")
+        r"^ends at [\d.]+ % of a map's weight$", page.evaluate("document.getElementById('end').textContent")
     )
     page.evaluate("document.querySelector('input[value=each]').click()")
     assert page.evaluate(f"new Set({ends}).size") == 9
     assert page.evaluate("location.hash") == "#dataset=own&scale=each"
+    page.evaluate("grid.focus()")
+    page.press("Enter")
+    page.evaluate("document.getElementById('open-scale').click()")
+    assert page.evaluate("location.hash") == "#dataset=own&at=own%3A0&open=1"
 
 
 def test_screen_readers_get_the_prediction_and_the_largest_cells_of_the_map(show):
@@ -235,7 +248,22 @@ def test_screen_readers_get_the_prediction_and_the_largest_cells_of_the_map(show
     map_ = small_collection().methods[0].maps[1]
     row, column = np.unravel_index(map_.argmax(), (2, 2))
     assert f"cells: row {row + 1}, column {column + 1} ({round(100 * map_.max() / map_.sum())} %)" in label
-    assert label.endswith("keeps 1 cells")
+    assert label.endswith("keeps 1 cell")
+
+
+def test_images_without_true_classes_are_neither_right_nor_wrong(show):
+    page = show("dataset=new&sort=loss")
+    assert page.evaluate("[...document.querySelectorAll('.card')].map((card) => card.innerText)") == [
+        f"50 % {CLASSES[1]}\nnew\nloss –",
+        "75 % cat\nnew\nloss –",
+    ]
+    assert "x, new, true class unknown, predicted" in page.evaluate("document.querySelector('.card').getAttribute('aria-label')")  # fmt: skip
+    page.wait(
+        "document.querySelector('.card canvas').width > 0 && document.querySelector('.card canvas').width !== 300"
+    )
+    assert page.evaluate("(({width, height}) => width / height)(document.querySelector('.card canvas'))") == pytest.approx(2, abs=0.05)  # fmt: skip
+    assert show("dataset=new&right=right").evaluate("shown.length") == 0
+    assert show("dataset=new&right=wrong&open=1").evaluate("[shown.length, dialog.open]") == [0, False]
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1280, False), (1280, True)])

@@ -82,6 +82,7 @@ function showOpen() {
   const item = shown[active];
   byName("open-title").textContent = item.file;
   byName("open-mark").checked = markedIds().has(item.id);
+  byName("open-scale").checked = state.scale === "one";
   const { disagreement } = factsOf(item, state.method);
   byName("open-text").textContent =
     `${item.collection.name}, true class ${truth(item) || "unknown"}; image ${active + 1} of ${shown.length} shown; ` +
@@ -230,6 +231,7 @@ function fillControls() {
   byName("previous").addEventListener("click", () => moveTo(active - 1));
   byName("next").addEventListener("click", () => moveTo(active + 1));
   byName("open-mark").addEventListener("change", mark);
+  byName("open-scale").addEventListener("change", (event) => change("scale", event.target.checked ? "one" : "each"));
   byName("close").addEventListener("click", () => setOpen(false));
   dialog.addEventListener("cancel", () => setOpen(false));
   byName("more").open = window.matchMedia("(min-width: 700px)").matches;

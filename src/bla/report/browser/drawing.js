@@ -102,10 +102,7 @@ function drawLegend(scale) {
     context.fillStyle = `rgba(${value < 0 ? AGAINST : FOR}, ${OPAQUE * Math.abs(value)})`;
     context.fillRect(x, 0, 1, canvas.height);
   }
-  const largest = scale === "one" ? `${Math.round(1000 * data.top) / 10} % of the weight or more` : "largest cell of each map";
-  const texts = ["against", "0", `for: ${largest}`];
-  document.querySelectorAll("#ends span").forEach((element, place) => {
-    element.textContent = texts[place];
-  });
-  canvas.setAttribute("aria-label", `Colours: blue is weight against, orange is weight for; the scale ends at ${largest}`);
+  const end = scale === "one" ? `ends at ${Math.round(1000 * data.top) / 10} % of a map's weight` : "ends at each map's largest cell";
+  document.getElementById("end").textContent = end;
+  canvas.setAttribute("aria-label", `Colours: blue is weight against, orange is weight for; the scale ${end}`);
 }
