@@ -35,6 +35,14 @@ def small_collection(name="own"):
     return Collection(name, images, files, CLASSES, labels, methods)
 
 
+def without_classes():
+    """Two images: the second one shows no class, which is known."""
+    none = Predictions(np.array([1, 0]), np.array([0.5, 0.25]), np.zeros(2), np.array([False, True]))
+    labels = np.array([[True, True, False], [False] * 3])
+    methods = [Method("bla", "BLA", np.ones((2, 2, 2)), none)]
+    return Collection("several", np.zeros((2, 16, 16, 3), np.uint8), ["x", "y"], CLASSES, labels, methods)
+
+
 def unlabelled():
     """Two images, wider than high, whose classes are unknown."""
     guesses = Predictions(np.array([1, 0]), np.array([0.5, 0.75]), np.full(2, np.nan), None)
@@ -46,7 +54,8 @@ def unlabelled():
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("browser") / "browser.html"
     path.write_text(
-        browser_page([small_collection(), small_collection("two"), unlabelled()], "Maps of <us>"), encoding="utf-8"
+        browser_page([small_collection(), small_collection("two"), unlabelled(), without_classes()], "Maps of <us>"),
+        encoding="utf-8",
     )
     return path
 
@@ -75,7 +84,7 @@ STATUS = "document.getElementById('status').textContent"
 def test_a_link_shows_what_it_names_and_every_control_says_so(show):
     page = show("dataset=own&class=cat&right=wrong&sort=loss&method=bla&scale=each&at=own:30")
     assert page.evaluate(NUMBERS) == [30, 0]  # wrong: 0, 10, ..; cat: 0, 3, ..; the larger loss first
-    assert page.evaluate(STATUS) == "2 of 122 images"
+    assert page.evaluate(STATUS) == "2 of 124 images"
     values = page.evaluate(
         "['dataset', 'class', 'right', 'sort', 'method'].map((id) => document.getElementById(id).value)"
     )
@@ -90,7 +99,7 @@ def choose(page, name, value):
 
 def test_filters_change_the_address_and_the_address_gives_the_filters_back(show):
     page = show()
-    assert page.evaluate("shown.length") == 122
+    assert page.evaluate("shown.length") == 124
     for name, value in (("dataset", "two"), ("class", CLASSES[1]), ("right", "right"), ("from", "2"), ("to", "3")):
         choose(page, name, value)
     expected = [n for n in range(COUNT) if n % 3 == 1 and n % 10 and n % 5 in (2, 3)]
@@ -99,7 +108,7 @@ def test_filters_change_the_address_and_the_address_gives_the_filters_back(show)
     assert page.evaluate("(state.class = '', refresh(), shown.length)") > len(expected)
     assert show(address[1:]).evaluate(NUMBERS) == expected
     page.evaluate("document.getElementById('reset').click()")
-    assert page.evaluate("shown.length") == 122
+    assert page.evaluate("shown.length") == 124
     assert page.evaluate("location.hash") in ("", "#")
 
 
@@ -130,7 +139,7 @@ def test_the_order_by_disagreement_is_that_of_the_numbers(show):
 def test_a_method_without_this_number_says_so_and_images_without_it_come_last(show):
     page = show("method=cam&sort=size")
     assert "no image has a number for size" in page.evaluate(STATUS)
-    assert page.evaluate(NUMBERS) == [*range(COUNT), *range(COUNT), 0, 1]
+    assert page.evaluate(NUMBERS) == [*range(COUNT), *range(COUNT), 0, 1, 0, 1]
 
 
 def test_cells_that_were_not_computed_are_blank_and_say_so(show):
@@ -210,7 +219,7 @@ def test_what_a_link_names_and_the_page_lacks_is_said(show, state):
     status = show(state).evaluate(STATUS)
     assert status.startswith("This page does not know ")
     assert state.partition("=")[0] in status
-    assert "122 of 122 images" in status
+    assert "124 of 124 images" in status
 
 
 def test_names_are_texts_not_markup(show):
@@ -264,6 +273,14 @@ def test_images_without_true_classes_are_neither_right_nor_wrong(show):
     assert page.evaluate("(({width, height}) => width / height)(document.querySelector('.card canvas'))") == pytest.approx(2, abs=0.05)  # fmt: skip
     assert show("dataset=new&right=right").evaluate("shown.length") == 0
     assert show("dataset=new&right=wrong&open=1").evaluate("[shown.length, dialog.open]") == [0, False]
+
+
+def test_an_image_has_several_classes_or_none(show):
+    page = show("dataset=several")
+    labels = page.evaluate("[...document.querySelectorAll('.card')].map((card) => card.getAttribute('aria-label'))")
+    assert f"true class cat, {CLASSES[1]}, predicted" in labels[0]
+    assert "true class none, predicted cat, 25 %, right" in labels[1]
+    assert show(f"dataset=several&class={CLASSES[1]}").evaluate(NUMBERS) == [0]
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1280, False), (1280, True)])

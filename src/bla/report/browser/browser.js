@@ -85,7 +85,7 @@ function showOpen() {
   byName("open-scale").checked = state.scale === "one";
   const { disagreement } = factsOf(item, state.method);
   byName("open-text").textContent =
-    `${item.collection.name}, true class ${truth(item) || "unknown"}; image ${active + 1} of ${shown.length} shown; ` +
+    `${item.collection.name}, true class ${truth(item)}; image ${active + 1} of ${shown.length} shown; ` +
     `disagreement between methods ${number(disagreement)}`;
   byName("figures").replaceChildren(figure(item, ""), ...methods.map((method) => figure(item, method.name)));
   if (!dialog.open) dialog.showModal();

@@ -92,9 +92,11 @@ function factsOf(item, name) {
   };
 }
 
-/** The true classes of an item, as one text. */
+/** The true classes of an item, as one text; an image without classes has none, or its classes are unknown. */
 function truth(item) {
-  return item.collection.labels[item.number].map((label) => item.collection.classes[label]).join(", ");
+  const { labels, classes, predictions } = item.collection;
+  const names = labels[item.number].map((label) => classes[label]);
+  return names.join(", ") || (predictions[0].right === null ? "unknown" : "none");
 }
 
 /** A map in words, for screen readers: where its three largest cells lie, and how much of the weight. */

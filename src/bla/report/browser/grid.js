@@ -125,12 +125,11 @@ function number(value, kind) {
 function inWords(item, name) {
   const facts = factsOf(item, name);
   const method = methods.find((other) => other.name === name);
-  const truthText = truth(item) ? `true class ${truth(item)}` : "true class unknown";
   const right = facts.right === null ? "" : facts.right ? ", right" : ", wrong";
   const prediction = facts.predicted === null ? "no prediction" : `predicted ${facts.predicted}, ${Math.round(100 * facts.probability)} %${right}`;
   const size = Number.isNaN(facts.size) ? "" : `, keeps ${facts.size} ${facts.size === 1 ? "cell" : "cells"}`;
   const map = method ? `. ${method.title}: ${mapInWords(mapOf(item, name))}${size}` : "";
-  return `${item.file}, ${item.collection.name}, ${truthText}, ${prediction}${map}`;
+  return `${item.file}, ${item.collection.name}, true class ${truth(item)}, ${prediction}${map}`;
 }
 
 /** Marks the active card, which the grid names for screen readers. */
