@@ -140,11 +140,11 @@ def read_answers(path: Path) -> Person:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        wrong = (
-            str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"][0].lower() + first["msg"][1:]
-        )
-        where = f"{key}: " if key else ""
-        raise BlaError(f"{path}: {where}{wrong}; {remedy}") from error
+        if first["type"] == "value_error":  # its text starts with the name within the section
+            key, wrong = f"{key}." if key else "", str(first["ctx"]["error"])
+        else:
+            key, wrong = f"{key}: " if key else "", first["msg"][0].lower() + first["msg"][1:]
+        raise BlaError(f"{path}: {key}{wrong}; {remedy}") from error
 
 
 def comparisons(people: Sequence[Person]) -> pd.DataFrame:
