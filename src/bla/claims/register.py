@@ -266,12 +266,13 @@ def user_study(text: str, number: int) -> Cases:
             yield Case(text, paper=paper, obstacle="no answers yet: see docs/user_study.md")
         for _, row in rows.iterrows():
             together, n = row["dataset"] == ALL, int(row["n_persons"])
-            not_all = (
-                "not the paper's three datasets"
-                if together
-                else "the paper's percentages are for all datasets together"
+            obstacle = (
+                "the paper's percentages are for all its datasets together"
+                if row["kind"] in DATASETS
+                else NOT_THE_PAPERS
             )
-            obstacle = "" if row["kind"] == "paper" else not_all
+            if together:
+                obstacle = "" if row["kind"] == "paper" else "not the paper's three datasets"
             departures = [row["departures"]] if isinstance(row["departures"], str) and row["departures"] else []
             departures += [] if n >= PERSONS else [f"{n} persons (paper: {PERSONS})"]
             about = (text, "", paper) if together else (text, str(row["dataset"]), "")

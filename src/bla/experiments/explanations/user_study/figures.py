@@ -63,10 +63,9 @@ def _preference_bars(axis: Axes, table: pd.DataFrame) -> None:
         axis.errorbar(places - shift, shares, error, fmt="none", color="0.2", capsize=2)
     if beside:
         axis.bar(places + shift, table["published"], 0.38, color=PAPERS, label="Baumhauer et al. 2021")
-    for place, share in zip(places, shares, strict=True):
-        axis.annotate(f"{share:.0%}", (place - shift, 0.01), ha="center", va="bottom", color="white", fontsize=8)
     other = {"other_image": "another\nimage's"}.get(against, TITLES[against])
-    axis.set_xticks(places, ["BLA-T", other, "equally\nreasonable"])
+    titles = zip(("BLA-T", other, "equally\nreasonable"), shares, strict=True)
+    axis.set_xticks(places, [f"{share:.0%}\n{title}" for title, share in titles])
     axis.set(ylim=(0, 1))
     axis.grid(visible=False, axis="x")
 
