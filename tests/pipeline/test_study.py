@@ -11,7 +11,7 @@ from participants import synthetic_answers
 from bla.experiments.explanations.user_study.protocol import METHODS
 from pipeline.run.settings import load_settings
 
-COMPARED = dict.fromkeys(("grad_cam", "l2x_f", "other_image"), ["bla_t", "bla_t", "other", "equal"])
+COMPARED = {key: ["bla_t", "bla_t", "other", "equal"] for key in ("grad_cam", "l2x_f", "other_image")}
 
 
 def save_answers(project, name, **changed):
@@ -71,7 +71,7 @@ def data_of(path):
 @pytest.mark.slow
 def test_the_questionnaire_shows_images_on_which_the_systems_agree(tmp_path, make_project, monkeypatch, end_of):
     changes = {"variants": ["l2x_f", "bla_t"], "dataset.painted_birds.images.differ_in": "beak"}
-    changes |= {"dataset.painted_birds.images.test_images": 100}
+    changes |= {"dataset.painted_birds.images.test_images": 100, "dataset.painted_birds.training.epochs": 20}
     project = make_project(tmp_path, changes=changes)
     monkeypatch.chdir(project)
     monkeypatch.setenv("BLA_DEVICE", "cpu")
