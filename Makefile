@@ -15,14 +15,16 @@ help: ## list the targets
 
 # The copy of requirements.lock is written last, so that a change is detected. An interrupted install leaves the file
 # `installing`; then .venv is rebuilt, because pip treats a half-written package as installed.
+# The checkout itself is installed editable, so that `.venv/bin/bla` and `import bla` use it.
 env: ## build .venv from requirements.lock, if the lock has changed
-	@cmp -s requirements.lock $(INSTALLED) || { \
+	@{ cmp -s requirements.lock $(INSTALLED) && [ -x .venv/bin/bla ]; } || { \
 	  set -e; \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "Python 3.11.4 or newer is needed; run make PYTHON=...")'; \
 	  echo "installing the packages of requirements.lock into .venv (6.4 GB, some minutes) ..."; \
 	  { [ ! -e .venv/installing ] && .venv/bin/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
 	  touch .venv/installing; \
 	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
 repro: env ## run the whole pipeline, from images to tables, figures and reports

@@ -20,6 +20,7 @@ class Small(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("mean", torch.tensor([120.0, 110, 90]).view(3, 1, 1))
+        self.register_buffer("divisor", torch.full((3, 1, 1), 60.0))
         self.convolution = nn.Conv2d(3, 6, 16, 16).requires_grad_(False)
         self.convolution.weight.copy_(torch.randn(6, 3, 16, 16, generator=generator) / 10)
         self.convolution.bias.copy_(torch.randn(6, generator=generator))
@@ -27,7 +28,7 @@ class Small(nn.Module):
         self.convolution.bias[2] = 1.5
 
     def normalised(self, images):
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / 60
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.divisor
 
     def of_normalised(self, pixels):
         return leaky_relu(self.convolution(pixels), 0.3)

@@ -49,12 +49,12 @@ def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
     spec, backbone, device = settings.faithfulness, settings.dataset[dataset].backbone, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
-    slow = _spread(np.full(len(numbers), dataset not in spec.left_out), spec.slow_images)
+    slow = spread(np.full(len(numbers), dataset not in spec.left_out), spec.slow_images)
     pixels = torch.from_numpy(load_images(dataset, "test")[numbers]).to(device)
     _, height, width, _ = pixels.shape
     extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
     classifier = load_classifier(dataset, settings, fold_batch_norm(extractor)).to(device).eval()
-    checked = _spread(slow, spec.check_images)
+    checked = spread(slow, spec.check_images)
     labels: Labels = np.array(all_labels)[numbers]  # type: ignore[assignment]
     classes = None if labels.ndim == 1 else class_of_each(all_labels)[numbers]
     return ExplainedImages(numbers, pixels, labels, classes, slow, checked, classifier)
@@ -87,7 +87,7 @@ def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> t
     return [*used], [*weights, explained.images, explained.numbers, *masks]
 
 
-def _spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+def spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     """`count` of the true entries, evenly spread, as a bool array."""
     places = np.nonzero(among)[0]
     count = min(count, len(places))

@@ -18,6 +18,7 @@ from pipeline.artifacts.arrays import load_arrays
 LIME_MAPS = Path("data/lime")
 MAPS = Path("data/maps")
 TABLE_TWO = Path("data/table2")
+SECONDS = Path("data/seconds")
 FAITHFULNESS = Path("data/faithfulness")
 
 

@@ -30,7 +30,8 @@ class Interventions:
     """What the absence of each part does to each classifier of the run that is measured, on M explained images.
 
     `logits` and `probabilities` are the effects `[M, S]` by classifier: `EXPLAINED`, or a variant with its own head and
-    pooling. Each is measured on the class that the classifier predicts.
+    pooling. Each is measured on the class that the classifier predicts. `changes` are bool `[M, S]`: whether the classifier
+    predicts another class without the part.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class Interventions:
             own = Head(head.weight[run : run + 1].to(device), head.bias[run : run + 1].to(device))
             tails[key] = _own_tail(variant, own, module.run(run).to(device))
         scores = _scores(model, tails, every)
-        self.logits, self.probabilities = {}, {}
+        self.logits, self.probabilities, self.changes = {}, {}, {}
         for key, (whole, *without) in scores.items():
             classes = targets if key == EXPLAINED else whole.argmax(axis=1)
             likely, *less = (model.probabilities(torch.from_numpy(part)).numpy() for part in (whole, *without))
+            self.changes[key] = np.stack([part.argmax(axis=1) != whole.argmax(axis=1) for part in without], axis=1)
             self.logits[key] = effects_of(whole, np.stack(without), classes)
             self.probabilities[key] = effects_of(likely, np.stack(less), classes)
         self.visible = np.asarray(self.masks.any(axis=(2, 3)))

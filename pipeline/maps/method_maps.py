@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from bla.networks.backbones import load_backbone
 from bla.networks.classifier import Classifier
 from bla.runtime.cache import Arrays, cache_key, cached
 from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.explained_images import key_parts, load_explained
+from pipeline.artifacts.explained_images import key_parts, load_explained, spread
 from pipeline.artifacts.features import feature_files, load_features, load_grid
 from pipeline.artifacts.images import load_images, prepared_files, some_images
 from pipeline.artifacts.maps import LIME_MAPS, lime_seeds, load_maps
@@ -37,7 +38,8 @@ from pipeline.run.settings import PARAMS, Settings
 
 STATISTICS_OF = 64
 """Number of training images for the statistics of a random network's batch normalisation."""
-PARTS = ("maps", "again", "noise", "random", "draws", "forwards")
+COSTS = ("forwards", "backwards", "seconds")
+PARTS = ("maps", "again", "noise", "random", "draws", *COSTS)
 """The fields of `MethodMaps` that are arrays or numbers."""
 
 
@@ -72,8 +74,8 @@ class Method:
         return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title)
 
     def properties(self) -> dict[str, bool]:
-        """Whether it is learned, a control, slow, and draws random numbers."""
-        return {name: getattr(self.explainer, name) for name in ("learned", "control", "slow", "seeded")}
+        """Whether it is learned, a control, slow, explains few images, and draws random numbers."""
+        return {name: getattr(self.explainer, name) for name in ("learned", "control", "slow", "few", "seeded")}
 
     def key_parts(self) -> tuple[list[object], list[object]]:
         """For `cache_key`: the settings and data on which only this method's maps depend."""
@@ -167,18 +169,27 @@ class MapMaker:
         if method.name == "lime":
             lime = [self.lime["maps"][self.row].reshape(-1, *self.grid), self.lime["maps_again"][self.row]]
         settings, data = self._key_parts(method)
+        subjects = self._subjects(method)
 
         def work() -> Arrays:
             random = (lambda: self.random), (lambda: self.draws)
-            made = make_maps(method.build, self.model, *random, self.subjects, seeds, *lime)
+            made = make_maps(method.build, self.model, *random, subjects, seeds, *lime)
             sets = np.frombuffer(json.dumps(made.sets).encode(), np.uint8)
             return {name: np.asarray(getattr(made, name)) for name in PARTS} | {"sets": sets}
 
         settings += [seeds.tolist(), self.spec.random_draws]
-        key = cache_key([Path(__file__), method.file], settings, [*data, self.subjects.noisy, *lime])
+        key = cache_key([Path(__file__), method.file], settings, [*data, subjects.noisy, subjects.slow, *lime])
         arrays = cached(WORK, f"maps-{self.dataset}-{method.name}", key, work)
-        parts = {name: arrays[name] for name in PARTS} | {"forwards": arrays["forwards"].item()}
+        parts = {name: arrays[name] for name in PARTS} | {name: arrays[name].item() for name in COSTS}
         return MethodMaps(sets=json.loads(arrays["sets"].tobytes()), **parts)
+
+    def _subjects(self, method: Method) -> Subjects:
+        """The images that a method explains: of one for few images, slow ones as far as there are enough, and none twice."""
+        if not method.explainer.few:
+            return self.subjects
+        slow, count = self.subjects.slow, cast(Any, method.settings).images
+        chosen = spread(slow, count) | spread(~slow, max(0, count - int(slow.sum())))
+        return replace(self.subjects, slow=chosen, checked=np.zeros_like(chosen))
 
     def objective(self, method: Method) -> tuple[float, float]:
         """A learned method's own objective on all test images, and that of the best constant mask; NaN if it has none."""

@@ -6,10 +6,18 @@ from dataclasses import asdict
 import pandas as pd
 
 from bla.base.atomic import replacing
-from bla.experiments.faithfulness.tables import AGAINST, DID_NOT_TRAIN, beaten_by_controls, objectives, summary, tests
+from bla.experiments.faithfulness.tables import (
+    AGAINST,
+    DID_NOT_TRAIN,
+    beaten_by_controls,
+    objectives,
+    summary,
+    tests,
+    with_seconds,
+)
 from bla.experiments.runs import with_titles
 from bla.metrics import METRICS
-from pipeline.artifacts.maps import FAITHFULNESS, MAPS
+from pipeline.artifacts.maps import FAITHFULNESS, MAPS, SECONDS
 from pipeline.artifacts.tables import TABLES, load_table, save_table
 from pipeline.run.settings import load_settings
 
@@ -29,6 +37,8 @@ def main() -> None:
     text = per_image.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     with replacing(TABLES / "faithfulness_per_image.csv.gz") as part:
         part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables have equal bytes
+    seconds = pd.concat([load_table(SECONDS / f"{name}.csv").assign(dataset=name) for name in settings.datasets])
+    per_image = with_seconds(per_image, seconds)
     trained = objectives(methods)
     save_table(TABLES / "faithfulness_objectives.csv", trained)
     untrained = set(trained.loc[~trained["trained"], ["dataset", "method"]].itertuples(index=False, name=None))

@@ -17,7 +17,7 @@ from bla.base.atomic import replacing, save_text
 from bla.explainers.all_maps import maps_of_all_runs
 from bla.explainers.interface import Sets
 from pipeline.artifacts.features import load_features
-from pipeline.artifacts.maps import MAPS
+from pipeline.artifacts.maps import MAPS, SECONDS
 from pipeline.artifacts.models import load_head, load_variant
 from pipeline.artifacts.tables import save_table
 from pipeline.maps.method_maps import MapMaker
@@ -26,6 +26,8 @@ from pipeline.run.settings import load_settings
 
 def main(dataset: str) -> None:
     """Write DATASET.safetensors, DATASET.json (sets, of methods that return sets), and DATASET.csv (a row per method).
+
+    The time of each method is written to data/seconds/, because everything in data/maps/ is the same in every run.
 
     `maps/METHOD` `[M, h, w]` at the method's own resolution, NaN for images that it did not explain. As means over the
     n cells: `again/METHOD` `[M, n]`, with other random numbers; `noise/METHOD` `[M, n]`, for noisy images;
@@ -38,6 +40,7 @@ def main(dataset: str) -> None:
     arrays = {"images": maker.numbers, "targets": maker.targets.numpy()}
     rows: list[dict[str, object]] = []
     sets: dict[str, Sets] = {}
+    seconds: dict[str, float] = {}
     for method in (bar := tqdm(list(maker.methods()), unit="method", disable=None)):
         bar.set_description(f"{dataset} maps, {method.name}")
         made, kind, (value, constant) = maker.maps(method), method.explainer, maker.objective(method)
@@ -46,14 +49,16 @@ def main(dataset: str) -> None:
         arrays |= {
             f"{name}/{method.name}": getattr(made, name) for name in ("maps", "again", "noise", "random", "draws")
         }
+        seconds[method.name] = made.seconds
         sets |= {method.name: made.sets} if made.sets else {}
-        rows.append({"method": method.name, "title": method.title, **method.properties(), "forwards": made.forwards, "backwards": kind.backwards, "objective": value, "objective_of_constant": constant} | asdict(kind.card))  # fmt: skip
+        rows.append({"method": method.name, "title": method.title, **method.properties(), "forwards": made.forwards, "backwards": made.backwards, "objective": value, "objective_of_constant": constant} | asdict(kind.card))  # fmt: skip
     runs = _runs(maker, dataset)
     arrays |= {f"runs/{name}": np.ascontiguousarray(values) for name, values in runs.items()}
     with replacing(MAPS / f"{dataset}.safetensors") as part:
         save_file(arrays, part, {"levels": "\n".join(maker.levels())})
     save_text(MAPS / f"{dataset}.json", json.dumps(sets))
     save_table(MAPS / f"{dataset}.csv", pd.DataFrame(rows))
+    save_table(SECONDS / f"{dataset}.csv", pd.DataFrame(seconds.items(), columns=["method", "seconds"]))
     slow = maker.explained.slow.sum()
     print(f"{dataset}: maps of {len(rows)} methods on {len(maker.targets)} images, of slow methods on {slow}")
 

@@ -82,6 +82,9 @@ def test_every_promised_output_exists(project):
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
     tables |= {"agreement.csv", "errors.csv", *(f"learned_methods{ending}.csv" for ending in ("", "_cost", "_tests"))}
     tables |= {f"multi_label{ending}.csv" for ending in ("", "_classes", "_metrics", "_objectives", "_specificity")}
+    tables |= {
+        f"structure{ending}.csv" for ending in ("", "_explained", "_hard", "_images", "_parts", "_relations", "_tests")
+    }
     tables |= {"x_features.csv", "x_features_contributions.csv"}
     tables |= {"planted_bias.csv"}
     tables |= {f"user_study{ending}.csv" for ending in ("", "_tests", "_predictions", "_participants", "_excluded")}
@@ -112,6 +115,7 @@ def test_every_promised_output_exists(project):
         "temperature_threshold.png",
         "subset_selection.png",
         "agreement.png",
+        "structure.png",
         *(f"{name}_painted_birds.png" for name in ("overview", "maps", "lime", "curves", "ranks", "cascade", "parts")),
     }
     metrics = json.loads((project / "reports/metrics.json").read_text())
@@ -178,7 +182,12 @@ def test_every_method_has_a_row_and_every_value_an_image(project):
         "mask",
     }
     again = values.groupby(["method", "metric"])["value"].agg(["mean", "count"])
-    for row in means.itertuples():
+    seconds = means[means["metric"] == "seconds"].set_index("method")
+    assert set(seconds.index) == set(means["method"]) - {"mask"}
+    assert (seconds["mean"] > 0).all()
+    for row in means[
+        means["metric"] != "seconds"
+    ].itertuples():  # which are not in the table of values, but in another run differ
         mean, count = again.loc[(row.method, row.metric)]
         assert row.mean == pytest.approx(mean, rel=1e-4, abs=1e-5)
         assert row.n == count
@@ -233,7 +242,7 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
     assert stages(output) == {
         "settings", "train_variant@painted_birds-bla_t", "gallery@painted_birds", "method_gallery@painted_birds", "what_the_method_does", "tests", "table1", "table2",
         "maps@painted_birds", "faithfulness@painted_birds", "compare_methods", "explanation_size", "claims", "reports",
-        "agreement", "errors", "learned_methods", "planted_bias",
+        "agreement", "errors", "learned_methods", "planted_bias", "structure",
         "x_features",  # it depends on the folder of all states, since XNN need not be among them
     }  # fmt: skip
     imported = set(re.findall(r"imported (.*)", output))

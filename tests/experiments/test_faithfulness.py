@@ -341,7 +341,7 @@ def test_figures_show_images_explained_by_every_method():
     arrays, images = stored_maps(9), RNG.integers(0, 256, (9, 28, 28, 3), dtype=np.uint8)
     methods = pd.DataFrame(
         [
-            {"method": m, "title": t, "learned": m == "bla_t", "control": False}
+            {"method": m, "title": t, "learned": m == "bla_t", "control": False, "few": False}
             for m, t in (("lime", "LIME"), ("cam", "CAM"), ("bla_t", "BLA-T"), ("rise", "RISE"))
         ]
     ).assign(objective=[NAN, NAN, 1.2, NAN], objective_of_constant=[NAN, NAN, 1.5, NAN])
@@ -358,6 +358,11 @@ def test_figures_show_images_explained_by_every_method():
     parts = pd.DataFrame(
         [{"classifier": "explained", "part": part, "n": 3, "effect_logit": 0.1, "standard_error_logit": 0.1} for part in ("beak", "wing")]
     )  # fmt: skip
+    row = {"method": "i_gos", "title": "I-GOS", "learned": False, "control": False, "few": True}
+    methods = pd.concat([methods, pd.DataFrame([row])], ignore_index=True)
+    maps["i_gos"], own["i_gos"] = maps["rise"].copy(), own["rise"].copy()
+    maps["i_gos"][[0, 2, 3]] = own["i_gos"][[0, 2, 3]] = NAN  # a method for few images does not decide which are shown
+    points = pd.concat([points, points.assign(method="i_gos")])
     tables = methods, table, points, cascade_points(1), parts
     draw = pictures.pictures("a title", own, maps, {}, grid, *tables, images, arrays["targets"], ["cat", "dog"])
     assert set(draw) == {"lime", "maps", "ranks", "curves", "cascade", "parts"}
@@ -367,7 +372,13 @@ def test_figures_show_images_explained_by_every_method():
     count = pictures.PICTURED
     whole = [i for i in range(9) if i != 1]
     shown = [whole[(2 * k + 1) * len(whole) // (2 * count)] for k in range(count)]
-    inputs = [figure.axes[row * 5] for row in range(count)]
+    inputs = [figure.axes[row * 6] for row in range(count)]
+    missing = [figure.axes[row * 6 + 5].get_xlabel() == "not explained" for row in range(count)]
+    assert missing == [image in (0, 2, 3) for image in shown]
+    assert any(missing)
+    names = {text.get_text() for legend in draw["curves"]().legends for text in legend.get_texts()}
+    assert "BLA-T" in names
+    assert "I-GOS" not in names
     for axis, image in zip(inputs, shown, strict=True):
         np.testing.assert_array_equal(axis.images[0].get_array(), images[image])
         assert axis.get_ylabel() == f"“{['cat', 'dog'][image % 2]}”"
@@ -384,7 +395,7 @@ METHODS = pd.DataFrame(
         {"method": "random", "title": "random map", "learned": False, "control": True},
         {"method": "mask", "title": "object mask", "learned": False, "control": True},
     ]
-)
+).assign(few=False)
 TITLES = dict(zip(METHODS["method"], METHODS["title"], strict=True))
 PICTURES = RNG.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8)
 

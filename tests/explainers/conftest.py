@@ -14,7 +14,9 @@ from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
 
 CHANNELS = 96
-OPTIONS = {"lime": {"patterns": 40}, "rise": {"masks": 20}}
+MASKS = {"size": 4, "iterations": 2, "points": 3, "area": 0.001, "variation": 0.01}
+OPTIONS = {"lime": {"patterns": 40}, "rise": {"masks": 20}, "i_gos": MASKS, "i_gos_pp": MASKS}
+OPTIONS |= {"sag": {"beam": 1, "successors": 3, "sets": 2}}
 
 
 @pytest.fixture(scope="session", name="random_head")

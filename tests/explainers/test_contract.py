@@ -23,16 +23,19 @@ from bla.explainers.interface import (
 )
 from bla.explainers.posthoc.cam import CAM
 from bla.explainers.registry import explainer_class, explainer_files, explainer_names
+from bla.explainers.structured.sag import ShownCells
 
 SIDE, CHANNELS = 64, 96
 MODULES = ["l2x_f", "bla", "bla_t"]
 METHODS = [*(name for name in explainer_names() if name != "attention"), *(f"attention {name}" for name in MODULES)]
 LEARNED = {"attention", "explainer_network", "l_cam_fm", "l_cam_img", "xnn"}
-PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20}
+PASSES = {"cam": 1, "grad_cam": 1, "grad_cam_pp": 1, "score_cam": CHANNELS + 1, "lime": 40, "rise": 20, "sag": 2}
 PASSES |= dict.fromkeys(LEARNED, 1) | {"explainer_network": 0}
-LOOKS = {"lime", "random"}
+OPTIMISED = {"i_gos": 2 * 3, "i_gos_pp": 4 * 2 * 3}
+PASSES |= OPTIMISED
+LOOKS = {"lime", "random", "sag", *OPTIMISED}
 """Methods that make one uncounted forward pass to get the size of the feature map."""
-BACKWARDS = {"grad_cam": 1, "grad_cam_pp": 1}
+BACKWARDS = {"grad_cam": 1, "grad_cam_pp": 1, "sag": 1} | OPTIMISED
 CONTROLS = {"centre", "constant", "edges", "random"}
 WITHOUT_THE_CLASSIFIER = {*CONTROLS, "explainer_network"}
 
@@ -257,11 +260,13 @@ def test_two_methods_with_the_same_name_are_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("label", METHODS)
 def test_a_method_makes_as_many_passes_as_its_card_says(label, method, classifier, images, targets, seeds, monkeypatch):
-    name, run, seen, backwards = label.split()[0], classifier.run(0), [], []
-    grad = torch.autograd.grad
-    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **options: backwards.append(1) or grad(*args, **options))
+    name, run, seen = label.split()[0], classifier.run(0), []
     hook = run.extractor.model.bn1.register_forward_hook(lambda module, given, result: seen.append(len(result)))
     explainer = method(label, run)
+    relative, evaluated = ShownCells.relative, []
+    monkeypatch.setattr(
+        ShownCells, "relative", lambda self, rows, sets: evaluated.extend(sets) or relative(self, rows, sets)
+    )
     explainer.explain(images[:2], targets[:2], seeds[:2])
     hook.remove()
     passes = PASSES.get(name, 0)
@@ -270,9 +275,14 @@ def test_a_method_makes_as_many_passes_as_its_card_says(label, method, classifie
         features = run.extractor.feature_map(images[:2])
         expected = 2 + int((features.amax(dim=(2, 3)) > features.amin(dim=(2, 3))).sum())
         assert expected < 2 * passes
+    if name in OPTIMISED:  # the number of steps that a line search tries varies
+        expected = run.forwards
+        assert run.backwards < run.forwards <= run.backwards * (1 + 12)
+    if name == "sag":  # the guide, the whole image, and a pass for each set
+        expected += len(evaluated)
     assert run.forwards == expected
     assert sum(seen) == run.forwards + (name in LOOKS)
-    assert len(backwards) == explainer.backwards == BACKWARDS.get(name, 0)
+    assert run.backwards == 2 * BACKWARDS.get(name, 0)
     assert explainer.control == (name in CONTROLS)
     assert (passes == 0) == (name in WITHOUT_THE_CLASSIFIER)
     assert explainer.slow == (passes > 1)

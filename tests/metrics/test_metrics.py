@@ -16,7 +16,14 @@ from torch.nn.functional import interpolate
 from bla.base.rounding import significant
 from bla.metrics import BY_NAME, METRICS
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
-from bla.metrics.curves import area_under_curve, curve_steps, insertion_patterns, pooled_maps, rank_cells
+from bla.metrics.curves import (
+    area_under_curve,
+    curve_steps,
+    insertion_patterns,
+    mask_scores,
+    pooled_maps,
+    rank_cells,
+)
 from bla.metrics.localisation import coverage, overlap, pointing_game, weight_inside
 from bla.metrics.rank_correlation import scored, spearman
 
@@ -46,7 +53,17 @@ def test_a_metric_is_explained_in_two_sentences(metric):
 
 def test_low_is_better_for_losses_errors_and_costs_and_high_for_all_other_metrics():
     lower = {metric.name for metric in METRICS if metric.better == "lower"}
-    starts = ("average_drop", "deletion", "loss", "road_morf", "randomised", "retrained", "forwards", "backwards")
+    starts = (
+        "average_drop",
+        "deletion",
+        "loss",
+        "road_morf",
+        "randomised",
+        "retrained",
+        "forwards",
+        "backwards",
+        "seconds",
+    )
     assert lower == {metric.name for metric in METRICS if metric.name.startswith(starts)}
 
 
@@ -404,3 +421,64 @@ def test_rounding_changes_a_value_by_less_than_a_millionth_and_keeps_order_and_s
     assert (np.diff(rounded) >= 0).all()
     np.testing.assert_array_equal(significant(-exact), -rounded)
     assert np.isnan(significant(np.array([np.nan])))
+
+
+class Fixed(torch.nn.Module):
+    """Stands for a classifier of two classes that counts its images; class 0 has the probability `of(images)`."""
+
+    def __init__(self, of):
+        super().__init__()
+        self.of, self.seen, self.device = of, 0, torch.device("cpu")
+
+    def features(self, images):
+        self.seen += len(images)
+        return self.of(images)
+
+    def logits(self, probability):
+        return torch.stack([probability, 1 - probability], dim=1)[None]
+
+    def probabilities(self, logits):
+        return logits
+
+
+def scores_of_mask(of, maps, side=8, legacy=False):
+    """Deletion and insertion of a white image on black, and how many points both curves have."""
+    white, classifier = torch.full((1, side, side, 3), 255, dtype=torch.uint8), Fixed(of)
+    ranks = rank_cells(maps.reshape(1, -1), [0], 1)
+    scores = mask_scores(classifier, white, torch.zeros(1, side, side, 3), torch.tensor([0]), ranks, legacy)
+    return *scores[:, 0], classifier.seen
+
+
+@pytest.mark.parametrize(
+    ("size", "steps", "bias"),
+    [(7, 49, 0.02041), (14, 66, 0.00510), (28, 53, 0.00510), (56, 51, 0.01148), (112, 51, 0.00351), (224, 51, 0.00052)],
+)
+def test_the_last_step_of_the_published_code_counts_as_if_the_probability_were_one(size, steps, bias):
+    """With a probability of 0 everywhere the score is the bias alone; with 1 there is none."""
+    maps = np.arange(size**2, dtype=float)
+    assert scores_of_mask(lambda images: torch.zeros(len(images)), maps) == (0, 0, 2 * steps)
+    deletion, insertion, _ = scores_of_mask(lambda images: torch.zeros(len(images)), maps, legacy=True)
+    assert (deletion, insertion) == pytest.approx((bias, bias), abs=6e-6)
+    for legacy in (False, True):
+        same = scores_of_mask(lambda images: torch.ones(len(images)), maps, legacy=legacy)
+        assert same[:2] == pytest.approx((1, 1))
+
+
+def test_mask_scores_are_right_sums_over_blends_enlarged_with_aligned_corners():
+    """2 x 2 mask values of an image of 4 x 4 pixels: by hand, with the pixel in the corner and the mean."""
+    maps = np.array([4.0, 1, 3, 2])
+    corner = scores_of_mask(lambda images: images[:, 0, 0, 0] / 255, maps, side=4)
+    assert corner == (0, 1, 8)  # black at once and at all steps; white at once
+    deletion, insertion, _ = scores_of_mask(lambda images: images.mean(dim=(1, 2, 3)) / 255, maps, side=4)
+    assert (deletion, insertion) == pytest.approx(
+        (np.mean([0.75, 0.5, 0.25, 0]), np.mean([0.25, 0.5, 0.75, 1])), abs=1e-6
+    )
+    pixel = scores_of_mask(lambda images: images[:, 0, 1, 0] / 255, maps, side=4)  # 2/3 of value 0, 1/3 of value 1
+    assert pixel[:2] == pytest.approx((1 / 4, (2 / 3 + 2 / 3 + 2 / 3 + 1) / 4))
+
+
+def test_mask_scores_blend_with_the_background_that_is_given():
+    image, grey = torch.full((1, 4, 4, 3), 200, dtype=torch.uint8), torch.full((1, 4, 4, 3), 100.0)
+    ranks = rank_cells(np.array([[1.0, 2, 3, 4]]), [0], 1)
+    scores = mask_scores(Fixed(lambda images: images.mean(dim=(1, 2, 3)) / 255), image, grey, torch.tensor([0]), ranks)
+    assert scores[:, 0] == pytest.approx(np.array([1.375, 1.625]) * 100 / 255)

@@ -44,7 +44,7 @@ def copied(tmp_path_factory, make_project):
 
 WITH_METHODS = {
     *("agreement", "errors", "faithfulness", "fit", "learned_methods", "maps", "multi_label_faithfulness"),
-    *("multi_label_fit", "planted_bias", "settings", "study"),
+    *("multi_label_fit", "planted_bias", "settings", "structure", "study"),
 }
 """The stages that may import any explanation method."""
 

@@ -113,6 +113,40 @@ def test_slow_methods_explain_fewer_images_and_check_even_fewer(explained):
     assert made["retrained/bla_t"] == [10, 10]
 
 
+@pytest.mark.parametrize(("images", "expected"), [(3, 3), (5, 5), (8, 8), (99, 10)])
+def test_a_method_for_few_images_has_their_scores_without_ranks_and_tests(
+    images, expected, explained, edit_params, end_of
+):
+    """It explains slow images first, so that it is measured by deletion; it ranks only where it has all images."""
+    few = {"images": images, "size": 8, "iterations": 2, "points": 2, "area": 0.001, "variation": 0.01}
+    edit_params(
+        explained, {"explainers": ["cam", "rise", "random", "i_gos"], "explainer.i_gos": few, "datasets": [DIGITS]}
+    )
+    for stage in ("maps", "faithfulness"):
+        assert end_of(stage, DIGITS) is None
+    arrays = load_file(MAPS)
+    chosen = ~arrays["maps/i_gos"].isnan().all(dim=(1, 2)).numpy()
+    slow = ~arrays["maps/rise"].isnan().all(dim=(1, 2)).numpy()
+    assert chosen.sum() == expected
+    assert (chosen & slow).sum() == min(expected, 5)
+    for name in ("again", "noise", "random"):
+        assert arrays[f"{name}/i_gos"].isnan().all()
+    costs = pd.read_csv(f"data/maps/{DIGITS}.csv").set_index("method")
+    assert costs.loc["i_gos", "backwards"] <= 2 * 2 < costs.loc["i_gos", "forwards"]
+    assert costs.loc["rise", ["forwards", "backwards"]].tolist() == [10, 0]
+    seconds = pd.read_csv(f"data/seconds/{DIGITS}.csv").set_index("method")["seconds"]
+    assert set(seconds.index) == set(costs.index)
+    assert (seconds > 0).all()
+    assert end_of("compare_methods") is None
+    table = pd.read_csv("reports/tables/faithfulness.csv").query("method == 'i_gos'").set_index("metric")
+    assert table.loc[["lime", "deletion_black", "seconds"], "n"].tolist() == [expected, min(expected, 5), expected]
+    assert table["rank"].notna().to_dict()["lime"] == (expected == 10)
+    assert table["rank"].notna().to_dict()["deletion_black"] == (expected >= 5)
+    tests = pd.read_csv("reports/tables/faithfulness_tests.csv").query("method == 'i_gos'")
+    assert ("lime" in set(tests["metric"])) == (expected == 10)
+    assert ("deletion_black" in set(tests["metric"])) == (expected >= 5)
+
+
 def test_maps_of_all_runs_agree_with_maps_of_the_measured_run(explained):
     arrays = load_file(MAPS)
     assert arrays["runs/cam"].shape == arrays["runs/bla_t"].shape == (2, 10, 16)

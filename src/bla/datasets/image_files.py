@@ -62,7 +62,12 @@ def load_image(path: Path, size: int | tuple[int, int], resize: Resize) -> NDArr
 
     Raises BlaError, naming the file, if it cannot be read (see the table above).
     """
-    return resize_image(_decode(path, True)[0], size, resize)
+    return resize_image(read_image(path), size, resize)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The RGB pixels `[H, W, 3]` of an image file in its own size, turned as its EXIF says; errors as `load_image`."""
+    return _decode(path, True)[0]
 
 
 def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:

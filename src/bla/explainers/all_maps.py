@@ -6,6 +6,8 @@ And maps of learned methods fitted anew to random classifiers: a module never re
 would not change its maps.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,7 +51,8 @@ class MethodMaps:
     `maps` `[M, h', w']` at the method's own resolution; `sets` of cells, if the method returns sets. Means over the n
     cells: `again` `[M, n]`, with other random numbers (all NaN for a method without); `noise` `[M, n]`, of the images
     with noise; `random` `[L, M, n]`, on each of the L random classifiers of the cascade; `draws` `[D, 2, M, n]`, on
-    the first and the last of D more cascades. `forwards` is the number of forward passes per map.
+    the first and the last of D more cascades. `forwards`, `backwards` and `seconds` are what a map costs: forward and
+    backward passes, and time.
     """
 
     maps: Array
@@ -59,6 +62,8 @@ class MethodMaps:
     random: Array
     draws: Array
     forwards: float
+    backwards: float
+    seconds: float
 
 
 def make_maps(
@@ -94,13 +99,23 @@ def make_maps(
         return result, placed
 
     def cells(method: Explainer, images: Tensor, purpose: str) -> Array:
+        if not checked.any():
+            return np.full((len(seeds), math.prod(grid)), np.nan)
         values = torch.from_numpy(explain(method, images, checked, purpose)[0])
         return np.asarray(cell_means(values, grid).flatten(1).numpy())
 
-    first, sets = explain(method, subjects.images, chosen, "") if maps is None else (maps, [])
-    before = classifier.forwards
-    noisy = cells(method, subjects.noisy, "noise")
-    forwards = (classifier.forwards - before) / checked.sum()
+    def spent() -> Array:
+        return np.array([classifier.forwards, classifier.backwards, time.perf_counter()])
+
+    before = spent()
+    if maps is None:
+        first, sets = explain(method, subjects.images, chosen, "")
+        cost = (spent() - before) / chosen.sum()
+        noisy = cells(method, subjects.noisy, "noise")
+    else:
+        first, sets = maps, []
+        noisy = cells(method, subjects.noisy, "noise")
+        cost = (spent() - before) / max(1, checked.sum())
     if again is None:
         again = cells(method, subjects.images, "again") if method.seeded else np.full_like(noisy, np.nan)
     classifiers = levels()
@@ -110,7 +125,7 @@ def make_maps(
             random[level] = cells(build(other), subjects.images, f"level {level}")
     more = [] if method.slow else draws()
     drawn = [[cells(build(o), subjects.images, f"draw {d}, {e}") for e, o in enumerate(ends)] for d, ends in enumerate(more)]  # fmt: skip
-    return MethodMaps(first, sets, again, noisy, random, np.array(drawn).reshape(-1, 2, *noisy.shape), forwards)
+    return MethodMaps(first, sets, again, noisy, random, np.array(drawn).reshape(-1, 2, *noisy.shape), *cost.tolist())
 
 
 def retrained_maps(

@@ -108,8 +108,8 @@ class Explainer(ABC):
     """Whether the classifier must have a linear head on average-pooled features."""
     slow: ClassVar[bool] = False
     """Whether a map takes hundreds of forward passes."""
-    backwards: ClassVar[int] = 0
-    """Backward passes per explanation; forward passes are counted by the classifier (`Classifier.forwards`)."""
+    few: ClassVar[bool] = False
+    """Whether a slow method explains only as many images as its setting `images` says, and none a second time."""
 
     def __init__(self, classifier: Classifier, settings: Any = None) -> None:
         assert classifier.runs == 1 or self.all_runs, "this method explains the classifier of one run (Classifier.run)"

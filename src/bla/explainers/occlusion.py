@@ -33,9 +33,11 @@ def patch_masks(patterns: Tensor, size: Sequence[int], grid: Grid) -> Masks:
     return masks
 
 
-def smooth_masks(maps: Tensor, size: Sequence[int]) -> Masks:
+def smooth_masks(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Masks:
     """Maps `[N, P, h, w]` in [0, 1], upsampled bilinearly to the size of the image."""
-    return lambda image, number: interpolate(maps[image, number][:, None], list(size), mode="bilinear")[:, 0]
+    return lambda image, number: interpolate(
+        maps[image, number][:, None], list(size), mode="bilinear", align_corners=align_corners
+    )[:, 0]
 
 
 def blurred(images: Tensor) -> Tensor:

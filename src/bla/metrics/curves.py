@@ -5,7 +5,11 @@ Petsiuk et al. 2018, at the resolution of the cells (Qi et al. 2020).
     ranks = rank_cells(maps, seeds, orders=5)           # [B, Q, n]
     shown = insertion_patterns(ranks, steps)            # bool [B, Q, S, n]; deletion hides these instead
     area = area_under_curve(probabilities, steps)
+
+`mask_scores` measures the same as the authors of I-GOS and iGOS++ do.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -13,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bla.base.rounding import significant
+from bla.explainers.occlusion import occluded_logits, smooth_masks, target_scores
+from bla.networks.classifier import Classifier
 
 
 def rank_cells(maps: NDArray[np.float64], seeds: list[int], orders: int) -> Tensor:
@@ -52,3 +58,40 @@ def pooled_maps(features: Tensor, ranks: Tensor, steps: list[int]) -> Tensor:
     total = features.expand(order.shape).gather(-2, order).cumsum(dim=-2)
     count = torch.tensor(steps, device=features.device)
     return total[..., count - 1, :] / count[:, None]
+
+
+def mask_scores(
+    classifier: Classifier,
+    images: Tensor,
+    behind: Tensor,
+    targets: Tensor,
+    ranks: Tensor,
+    legacy_last_step: bool = False,
+) -> NDArray[np.float64]:
+    """Deletion and insertion `[2, B]` at the resolution of masks of s x s values, as Khorram et al. 2021 measure them.
+
+    `ranks` `[B, Q, s * s]` are of `rank_cells`; scores are means over the Q orders. At each of about 50 steps the next most
+    important values of a mask of ones become 0. The mask is enlarged bilinearly with aligned corners and blends `images`
+    uint8 `[B, H, W, 3]` with `behind` `[B, H, W, 3]`: from the image to `behind` (deletion), and back (insertion). A
+    score is the sum of the probabilities of the `targets` `[B]` after each step, times the step's share of the mask.
+
+    `legacy_last_step`: the published code, by the precedence of its operators, counts the last step as if the probability
+    were 1, which raises both scores by (1 - p) times its share.
+    """
+    cells = ranks.shape[-1]
+    side = math.isqrt(cells)
+    steps = curve_steps(cells, max(1, cells // 50))[1:]
+    shares = np.diff(steps, prepend=0) / cells
+    scores = np.zeros((2, *ranks.shape[:2]))
+    for row, of_orders in enumerate(ranks):
+        image, one = images[row : row + 1], behind[row : row + 1]
+        for order, places in enumerate(of_orders):
+            chosen = insertion_patterns(places, steps).view(1, -1, side, side).to(image.device)
+            for kind, (shown, hidden) in enumerate(((~chosen, one), (chosen, one))):
+                masks = smooth_masks(shown.float(), image.shape[1:3], align_corners=True)
+                (logits,) = occluded_logits(classifier, image, masks, len(steps), hidden)
+                values = target_scores(classifier, logits.double(), targets[row : row + 1])[0].cpu().numpy()
+                if legacy_last_step:
+                    values[-1] = 1
+                scores[kind, row, order] = values @ shares
+    return np.asarray(scores.mean(axis=2))

@@ -18,10 +18,14 @@ from torch import Tensor, nn
 from bla.base.errors import BlaError
 from bla.method.modules import Head
 from bla.method.scores import Scores, probabilities
-from bla.runtime.threads import in_parts
+from bla.runtime.threads import in_parts, side_by_side
 
 if TYPE_CHECKING:
     from bla.networks.sources import Network
+
+
+GRADIENTS_AT_ONCE = {True: 2, False: 64}
+"""Images per backward pass and thread, on a CPU (True) and on a GPU; few, because activations must fit its cache or memory."""
 
 
 class PooledHeads(nn.Module):
@@ -59,6 +63,7 @@ class Classifier(nn.Module):
         self.tail = PooledHeads(tail) if isinstance(tail, Head) else tail
         self.scores = scores
         self.forwards = 0  # number of images that went through the backbone
+        self.backwards = 0  # number of images for which a gradient of a class score was computed
 
     @property
     def runs(self) -> int:
@@ -122,7 +127,12 @@ class Classifier(nn.Module):
         """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
         features = in_parts(self.extractor.feature_map, images)  # type: ignore[arg-type]
         self.forwards += len(images)
+        if features.requires_grad:
+            features.register_hook(self._count_backward)
         return features
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
 
     def logits(self, features: Tensor) -> Tensor:
         """Class scores `[R, B, K]` of a feature map `[B, C, h, w]`."""
@@ -145,7 +155,27 @@ class Classifier(nn.Module):
             leaf = features.detach().requires_grad_()
             target = self.logits(leaf)[0].gather(1, targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(target, leaf)
+        self.backwards += len(images)
         return features, gradient
+
+    def pixel_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The first run's probabilities `[B]` of the targets for images `[B, H, W, 3]` in [0, 255], and their gradient."""
+
+        def part(some: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                leaf = some[0].detach().requires_grad_()
+                logits = self.logits(self.extractor.feature_map(leaf))[0]  # type: ignore[operator]
+                scores = self.probabilities(logits).gather(1, some[1][:, None])[:, 0]
+            (gradient,) = torch.autograd.grad(scores.sum(), leaf)
+            return scores.detach(), gradient
+
+        on_cpu = self.device.type == "cpu"
+        size = GRADIENTS_AT_ONCE[on_cpu]
+        parts = zip(images.split(size), targets.split(size), strict=True)
+        scores, gradients = zip(*side_by_side(part, parts, torch.get_num_threads() if on_cpu else 1), strict=True)
+        self.forwards += len(images)
+        self.backwards += len(images)
+        return torch.cat(scores), torch.cat(gradients)
 
 
 class ScaledFeatures(nn.Module):

@@ -6,12 +6,10 @@ from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from bla.plotting.overlay import overlay
+from bla.plotting.overlay import outline, overlay
 from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]
@@ -35,7 +33,7 @@ def side_by_side(
 ) -> Figure:
     """A row per image, a column per method: half the image, half the map, from its smallest (blue) to its largest value (red).
 
-    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution; `sets` by title, for each image the
+    `images` uint8 `[m, H, W, 3]`; `maps` by title `[m, h, w]`, of any resolution, NaN if not explained; `sets` by title, for each image the
     cells of the `grid` to outline in white.
     """
     count, height = len(maps) + 1, 0.13 + 1.12 * images.shape[1] / images.shape[2]
@@ -46,6 +44,9 @@ def side_by_side(
             axes[row, 0].imshow(image)
             axes[row, 0].set_ylabel(captions[row])
             for column, values in enumerate(maps.values(), start=1):
+                if np.isnan(values[row]).any():
+                    axes[row, column].set_xlabel("not explained")
+                    continue
                 low, high = values[row].min(), values[row].max()
                 scaled = (values[row] - low) / (high - low) if high > low else np.ones_like(values[row])
                 axes[row, column].imshow(overlay(image, scaled))
@@ -58,12 +59,3 @@ def side_by_side(
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
     return figure
-
-
-def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequence[int]) -> None:
-    """Draw white frames around some cells of a grid over an image of this height and width."""
-    height, width = (pixels / count for pixels, count in zip(size, grid, strict=True))
-    for cell in cells:
-        row, column = divmod(cell, grid[1])
-        corner = (column * width - 0.5, row * height - 0.5)
-        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 
@@ -18,6 +20,15 @@ def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64], largest: float 
     colours = matplotlib.colormaps["turbo"](large)[..., :3]
     mixed: NDArray[np.float64] = 0.5 * image / 255 + 0.5 * colours
     return mixed
+
+
+def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequence[int]) -> None:
+    """Draw white frames around some cells of a grid over an image of this height and width."""
+    height, width = (pixels / count for pixels, count in zip(size, grid, strict=True))
+    for cell in cells:
+        row, column = divmod(cell, grid[1])
+        corner = (column * width - 0.5, row * height - 0.5)
+        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))
 
 
 def _upsample(small: NDArray[np.float64], sides: Sequence[int]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ REPORTS = {
     "abandoned_modules": "Abandoned modules: section 3.3, a concept vector and pointwise attention (Figure 24)",
     "learned_methods": "Learned methods: the variants beside related trained methods, by every metric, with their cost",
     "agreement": "Agreement over runs: whether the runs of a method keep the same cells",
+    "structure": "Structured explanations: which small sets of patches suffice, and whether BLA keeps one of them",
     "x_features": "x-features: what XNN finds in each class, and whether it predicts the logits",
     "user_study": "User study: section 4.4, which explanations people prefer (Figures 4 and 7 to 11)",
     "unstated_choices": "Unstated choices: what the paper does not say, made both ways and tested",

@@ -60,6 +60,8 @@ def pictures(
 ) -> dict[str, Callable[[], Figure]]:
     """All pictures of a dataset by name, each as a function that draws it and can be sent to another process.
 
+    Methods that explain few images do not decide which images are shown, and have no curve and no plot against LIME.
+
     `maps_by_method` `[M, h', w']` have the method's own resolution, `cells_by_method` `[M, n]` are their means over the
     cells of the `grid`; `sets` are the cells of each method's best set, if it has sets. `methods` is the table of the
     stage `maps`; `per_image`, `points`, `random` and `parts` are the tables of the stage `faithfulness`. `images` uint8
@@ -69,11 +71,12 @@ def pictures(
     untrained = [(name, method) for name in per_image["dataset"].unique() for method in methods.loc[failed, "method"]]
     methods = methods.assign(title=methods["title"].astype(str) + failed.map({True: DID_NOT_TRAIN, False: ""}))
     ranks = summary(per_image, untrained)
-    mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True}])
+    mask = pd.DataFrame([{"method": "mask", "title": "object mask", "learned": False, "control": True, "few": False}])
     with_mask = pd.concat([methods, mask]) if (per_image["method"] == "mask").any() else methods
     titles = dict(zip(methods["method"], methods["title"].astype(str), strict=True))
     maps = {title: cells_by_method[method] for method, title in titles.items()}
-    whole = np.nonzero(np.all([np.isfinite(values).all(axis=1) for values in maps.values()], axis=0))[0]
+    few = set(methods.loc[methods["few"].astype(bool), "method"])
+    whole = np.nonzero(np.all([np.isfinite(maps[title]).all(axis=1) for name, title in titles.items() if name not in few], axis=0))[0]  # fmt: skip
     count = min(PICTURED, len(whole))
     shown = whole[
         (2 * np.arange(count) + 1) * len(whole) // (2 * count)
@@ -96,13 +99,13 @@ def pictures(
         drawings["parts"] = partial(effects_of_parts, parts, ranks, with_mask, title)
     if not len(points):
         return drawings
-    few = shown[:SCATTERED]
-    lime = maps["LIME"][few]
-    others = {name: values[few] for name, values in maps.items() if name != "LIME"}
+    first = shown[:SCATTERED]
+    lime = maps["LIME"][first]
+    others = {title: maps[title][first] for name, title in titles.items() if name not in ("lime", *few)}
     agreement = {name: spearman(values, lime) for name, values in others.items()}
     return drawings | {
         "lime": partial(against_lime, lime, others, agreement, captions[:SCATTERED]),
-        "curves": partial(curves, points, with_mask),
+        "curves": partial(curves, points[~points["method"].isin(few)], with_mask),
         "cascade": partial(cascade, random, methods, math.prod(grid)),
     }
 

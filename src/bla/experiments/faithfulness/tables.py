@@ -23,7 +23,7 @@ CONTROLS = ("random", "constant", "centre", "edges")
 """Methods that do not look at the classifier."""
 AGAINST = (*CONTROLS, "bla_t")
 """The controls that every method must beat, and the paper's method."""
-UNTESTED = ("forwards", "backwards", "self_agreement")
+UNTESTED = ("forwards", "backwards", "seconds", "self_agreement")
 """Metrics that say what a map costs, or how far chance decides it."""
 UNRANKED = ("road_morf", "road_lerf")
 """Metrics that are neither ranked nor tested: the ranked metric `road` is their difference."""
@@ -73,6 +73,13 @@ def summary(per_image: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()
     table["ranked_n"] = [len(values) for values in of_rows]
     table["rank"] = _ranks(table)
     return table
+
+
+def with_seconds(per_image: pd.DataFrame, seconds: pd.DataFrame) -> pd.DataFrame:
+    """`per_image` with the metric `seconds` of each dataset and method, for the images of its metric `forwards`."""
+    images = per_image[per_image["metric"] == "forwards"].drop(columns=["value", "metric"])
+    rows = images.merge(seconds.rename(columns={"seconds": "value"}), on=["dataset", "method"])
+    return pd.concat([per_image, rows.assign(metric="seconds")], ignore_index=True)
 
 
 def shared_values(per_image: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,6 @@ class GradCAM(Explainer):
         cost="1 forward and 1 backward pass",
         proof="tests/explainers/test_posthoc.py: captum",
     )
-    backwards = 1
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, h, w]`, none negative."""

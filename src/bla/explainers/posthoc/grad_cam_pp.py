@@ -23,7 +23,6 @@ class GradCAMPP(Explainer):
         cost="1 forward and 1 backward pass",
         proof="tests/explainers/test_posthoc.py: its formula, computed by hand",
     )
-    backwards = 1
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, h, w]`, none negative."""

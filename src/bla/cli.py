@@ -1,0 +1,367 @@
+"""The command line `bla`: explain, fit, compare, score, methods, plan. Options and help are those of the functions here.
+
+Each command reads a classifier and photographs, and calls the function of the library that has its name.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bla.base.errors import BlaError
+
+if TYPE_CHECKING:
+    from bla.own_classifier.record import ExplanationRecord
+    from bla.own_classifier.wrap import OwnClassifier
+
+app = typer.Typer(
+    help="Explain an image classifier of your own: which parts of a photograph did it use?\n\n"
+    "Start with `bla plan photo.jpg --model torchvision/resnet18 --weights my.pth --labels labels.txt`, then `bla explain` with "
+    "the same options. Modules of BLA are trained first, by `bla fit`. Everything is also a Python function: docs/own_classifier.md.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Photographs = Annotated[
+    list[Path], typer.Argument(help="Photographs (JPEG, PNG), or folders of them.", show_default=False)
+]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", show_default=False,
+        help="torchvision/NAME, a timm model, or a Python file that defines build(), and, if needed, transform, features and tail.",
+    ),
+]  # fmt: skip
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", "-w", show_default=False,
+        help="A .safetensors file, or a .pth file with a state dict; prefixes such as module. are removed. Not needed if build() loads them.",
+    ),
+]  # fmt: skip
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels", "-l", help="A text file with a class a line, in the order of the scores.", show_default="numbers"
+    ),
+]
+Scores = Annotated[str, typer.Option("--scores", help="How scores become probabilities: softmax or sigmoid.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size", help="The classifier's input in pixels: 224, or 160x256 (height x width).", show_default="the model's"
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        help="With --size: the shorter side before the crop, or HEIGHTxWIDTH.",
+        show_default="--size: no crop",
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", help="With --size: mean of each channel, for pixels in 0 to 1.", show_default="ImageNet's"),
+]
+Std = Annotated[
+    str | None, typer.Option("--std", help="With --size: divisor of each channel.", show_default="ImageNet's")
+]
+Methods = Annotated[str, typer.Option("--methods", help="Methods, separated by commas; `bla methods` lists them.")]
+Modules = Annotated[
+    Path | None,
+    typer.Option(
+        "--modules", help="The folder that `bla fit` wrote, for bla_ph and other learned methods.", show_default=False
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder for the results.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Seed of methods that draw random numbers.")]
+Curves = Annotated[bool, typer.Option(help="Deletion and insertion curves, which take most of the time.")]
+
+
+@app.command()
+def explain(
+    photographs: Photographs,
+    model: ModelName,
+    output: Output,
+    weights: Weights = None,
+    labels: Labels = None,
+    methods: Methods = "cam,grad_cam",
+    modules: Modules = None,
+    target: Annotated[
+        str, typer.Option(help="The class to explain: predicted, expected (the photograph's folder), or a label.")
+    ] = "predicted",
+    scores: Scores = "softmax",
+    size: Size = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    seed: Seed = 0,
+) -> None:
+    """Explain photographs: maps, overlays, a table and contact sheets in a new folder.
+
+    Example: bla explain photo.jpg -m torchvision/resnet18 -w my.pth -l labels.txt --methods cam,lime -o out
+    """
+    import bla
+    from bla.own_classifier.named import load_classifier
+
+    _refuse_existing(output)
+    own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
+    record = bla.explain(own, photographs, _methods(methods, modules), target=target, seed=seed)
+    print(f"{_sentences(record)}\n{record.save(output)}: contact_sheet_1.png, explanations.csv, manifest.json")
+
+
+@app.command()
+def fit(
+    folder: Annotated[Path, typer.Argument(help="Training photographs: FOLDER/<class>/*.jpg.", show_default=False)],
+    model: ModelName,
+    output: Output,
+    weights: Weights = None,
+    labels: Labels = None,
+    methods: Methods = "bla_ph",
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Other photographs, TEST/<class>/*.jpg, to measure the accuracy on.", show_default=False),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each method, for the spread over runs.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    scores: Scores = "softmax",
+    size: Size = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    seed: Seed = 0,
+) -> None:
+    """Give your classifier its explanation module (bla_ph: the classifier stays as it is), or fit another learned method.
+
+    Example: bla fit photos/train --test photos/test -m torchvision/resnet18 -w my.pth -l labels.txt -o modules
+    """
+    import bla
+    from bla.own_classifier.named import load_classifier
+
+    _refuse_existing(output)
+    own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
+    cached = bla.extract_features(own, folder)
+    fitted = {name: bla.fit(own, cached, name, runs=runs, seed=seed, epochs=epochs, learning_rate=learning_rate) for name in _names(methods)}  # fmt: skip
+    for name, method in fitted.items():
+        method.save(output / f"{name}.safetensors")
+    print(f"{output}: {', '.join(f'{name}.safetensors' for name in fitted)}")
+    if test:
+        print(_accuracies(bla.explain(own, test, list(fitted.values()), seed=seed)))
+
+
+@app.command()
+def compare(
+    photographs: Photographs,
+    model: ModelName,
+    output: Output,
+    weights: Weights = None,
+    labels: Labels = None,
+    methods: Methods = "cam,grad_cam,random",
+    modules: Modules = None,
+    scores: Scores = "softmax",
+    size: Size = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    seed: Seed = 0,
+    curves: Curves = True,
+) -> None:
+    """Explain photographs with several methods, and measure how faithful they are.
+
+    Example: bla compare photos -m torchvision/resnet18 -w my.pth --methods cam,grad_cam,random -o out
+    """
+    from bla.own_classifier.named import load_classifier
+
+    _refuse_existing(output)
+    own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
+    _explain_and_score(own, photographs, _methods(methods, modules), {}, output, seed, curves)
+
+
+@app.command()
+def score(
+    photographs: Photographs,
+    model: ModelName,
+    output: Output,
+    maps: Annotated[
+        list[Path],
+        typer.Option(
+            "--maps",
+            help="A folder of maps made elsewhere, photo.jpg.npy or photo.npy, [height, width]; repeat it for several.",
+            show_default=False,
+        ),
+    ],
+    weights: Weights = None,
+    labels: Labels = None,
+    methods: Annotated[
+        str, typer.Option("--methods", help="Methods of ours beside them, separated by commas.")
+    ] = "random",
+    modules: Modules = None,
+    scores: Scores = "softmax",
+    size: Size = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+    seed: Seed = 0,
+    curves: Curves = True,
+) -> None:
+    """Measure maps that were made elsewhere, beside ours. They lie on the transformed photographs, not on the files.
+
+    Example: bla score photos --maps their_maps -m torchvision/resnet18 -w my.pth --methods cam,random -o out
+    """
+    from bla.own_classifier.named import load_classifier
+
+    _refuse_existing(output)
+    own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
+    others = {folder.name: folder for folder in maps}
+    if len(others) < len(maps):
+        raise BlaError("--maps: two folders have one name; rename one of them")
+    _explain_and_score(own, photographs, _methods(methods, modules), others, output, seed, curves)
+
+
+@app.command()
+def plan(
+    photographs: Photographs,
+    model: ModelName,
+    weights: Weights = None,
+    labels: Labels = None,
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Methods, separated by commas.", show_default="all that suit the classifier"),
+    ] = None,
+    modules: Modules = None,
+    scores: Scores = "softmax",
+    size: Size = None,
+    resize: Resize = None,
+    mean: Mean = None,
+    std: Std = None,
+) -> None:
+    """Say how long each method takes for these photographs on this machine, before it runs."""
+    import bla
+    from bla.own_classifier.named import load_classifier
+    from bla.own_classifier.photos import files_of
+
+    count = sum(len(files_of(path)) for path in photographs)
+    own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
+    chosen = _methods(methods, modules) if methods else [*_suitable(own), *_fitted(modules).values()]
+    print(f"{count} photographs; forward passes and seconds each, and the time for all (an estimate)")
+    for row in bla.plan(own, chosen):
+        print(f"{row.method:<16} {row.passes:>6} {row.seconds:>8.2f} s  {_duration(row.seconds * count):>10}")
+
+
+@app.command()
+def methods() -> None:
+    """List the methods with what their maps show, what they need and what they cost."""
+    from bla.own_classifier.methods import method_names, with_settings
+
+    for name in method_names():
+        explainer = with_settings(name).explainer
+        card = explainer.card
+        print(f"{name}{'  (bla fit first)' if explainer.learned else ''}\n    {card.sentence}")
+        print(f"    needs {card.needs}; cost: {card.cost}\n    {card.source}")
+
+
+def main() -> None:
+    """Run a command; bad input is one message and exit code 1."""
+    try:
+        app()
+    except BlaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _fitted(folder: Path | None) -> dict[str, Any]:
+    """The fitted methods of a folder, by name."""
+    import bla
+
+    if folder is None:
+        return {}
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BlaError(f"{folder}: no .safetensors file of a fitted method; run bla fit ... -o {folder}")
+    return {path.stem: bla.load_fitted(path) for path in files}
+
+
+def _methods(text: str, modules: Path | None) -> list[Any]:
+    """The chosen methods, the fitted ones from their files; BlaError for an unknown or unfitted one."""
+    from bla.own_classifier.explaining import as_method
+
+    fitted = _fitted(modules)
+    return [fitted[name] if name in fitted else as_method(name) for name in _names(text)]
+
+
+def _suitable(own: "OwnClassifier") -> list[str]:
+    """The methods that need no fitting and suit the classifier."""
+    from bla.own_classifier.methods import method_names, with_settings
+
+    suitable = []
+    for name in method_names():
+        method = with_settings(name)
+        try:
+            if not method.explainer.learned:
+                method.explainer(own.classifier, method.settings)
+                suitable.append(name)
+        except BlaError as error:
+            print(f"{name} is left out: {error}")
+    return suitable
+
+
+def _explain_and_score(
+    own: "OwnClassifier", photographs: Sequence[Path], chosen: list[Any], maps: dict[str, Path], output: Path, seed: int, curves: bool
+) -> None:  # fmt: skip
+    """Explain, measure, save everything and print the means."""
+    import bla
+    from bla.base.atomic import save_text
+
+    record = bla.explain(own, photographs, chosen, seed=seed)
+    table = bla.score(own, record, maps, curves=curves)
+    means = bla.summary(table)
+    record.save(output)
+    save_text(output / "scores.csv", table.to_csv(index=False))
+    save_text(output / "summary.csv", means.to_csv())
+    print(f"{means.round(3).to_string()}\n{output}: summary.csv, scores.csv, contact_sheet_1.png")
+
+
+def _sentences(record: "ExplanationRecord") -> str:
+    """A line per image, of the first ten."""
+    lines = [
+        f"{name}: {record.labels[record.predicted[n]]}, {record.probabilities[n].max():.2f}"
+        for n, name in enumerate(record.names)
+    ]
+    return "\n".join(lines[:10] + ([f"... and {len(lines) - 10} more"] if lines[10:] else []))
+
+
+def _accuracies(record: "ExplanationRecord") -> str:
+    """Accuracy with all and with the explained cells, and their number, by method and run."""
+    table = record.table()
+    if table["expected"].isna().any():
+        return "the accuracy is not known: not all photographs are in folders named after the classes"
+    table["all cells"] = table["predicted"] == table["expected"]
+    table["explained cells"] = table["predicted_with_explained_cells"] == table["expected"]
+    means = table.groupby(["method", "run"], sort=False)[["all cells", "explained cells", "cells"]].mean()
+    cells = next(iter(record.results.values())).hard[0, 0].size
+    return f"accuracy on {len(record.names)} photographs, and number of explained cells, of {cells}\n{means.round(3).to_string()}"
+
+
+def _refuse_existing(output: Path) -> None:
+    """Raise BlaError before the work if the results could not be written to this folder."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise BlaError(f"--output {output}: exists and is not an empty folder; name another, or delete it")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Minimal sufficient explanations counted, and hard explanations compared with them.
+
+A hard explanation may itself be sufficient, have cells to spare, cover a minimal explanation, or mix several.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bla.explainers.sufficient_sets import LEVEL, Cells, Search, Verdict, diverse
+
+Array = NDArray[np.float64]
+Hard = NDArray[np.bool_]
+OVERLAPS = (0, 1, 2)
+"""Cells that two sets may share and still count as different."""
+COVER = ("covers several", "covers one", "mixes several", "touches one", "touches none")
+"""How a set of cells relates to an image's minimal sets, counted among those that share at most one cell."""
+
+
+@dataclass(frozen=True)
+class ImageSets:
+    """The minimal sufficient sets of an image, best first, their relative confidences, and the verdict on each."""
+
+    sets: list[list[int]]
+    confidences: list[float]
+    verdicts: list[Verdict]
+
+
+def image_row(image: ImageSets) -> dict[str, object]:
+    """M9 of an image: cells of its smallest set, number of sets, of different sets at each overlap, and of sets verified."""
+    row: dict[str, object] = {"smallest_set": len(image.sets[0]), "sets": len(image.sets)}
+    row |= {f"different_sets_{overlap}": len(diverse(image.sets, overlap)) for overlap in OVERLAPS}
+    return row | {"minimal_sets": image.verdicts.count("minimal")}
+
+
+def random_sets(hard: Hard, seed: int) -> Hard:
+    """As many cells as `hard` `[R, N, n]` keeps, drawn at random for each run and image."""
+    ranks = np.random.default_rng(seed).random(hard.shape).argsort(axis=2).argsort(axis=2)
+    return np.asarray(ranks < hard.sum(axis=2, keepdims=True))
+
+
+def cells_to_spare(cells: Sequence[int], confidence: float) -> Search[float]:
+    """How many cells can go one by one while the set stays sufficient; NaN if it is not.
+
+    The cell whose removal leaves the highest confidence goes first. `confidence` is the set's own, relative.
+    """
+    current, removed = Cells(cells), 0
+    if confidence < LEVEL:
+        return np.nan
+    while current:
+        smaller = [current - {cell} for cell in sorted(current)]
+        values = yield smaller
+        best = int(np.argmax(values))
+        if values[best] < LEVEL:
+            break
+        current, removed = smaller[best], removed + 1
+    return float(removed)
+
+
+def relation(cells: Hard, sets: Sequence[Sequence[int]]) -> str:
+    """One of `COVER`: how many of an image's different sets the cells `[n]` hold whole, or else touch."""
+    different = [sets[number] for number in diverse(sets, 1)]
+    whole = sum(bool(cells[list(of_set)].all()) for of_set in different)
+    touched = sum(bool(cells[list(of_set)].any()) for of_set in different)
+    if whole:
+        return COVER[0] if whole > 1 else COVER[1]
+    return COVER[2] if touched > 1 else COVER[3] if touched else COVER[4]
+
+
+def choices(hard: Hard, sets: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """For each run of `hard` `[R, n]` the place, among an image's different sets, of the one that it holds most of.
+
+    Of equal shares the first; -1 for a run that holds no cell of any.
+    """
+    different = [sets[number] for number in diverse(sets, 1)]
+    shares = np.stack([hard[:, list(of_set)].mean(axis=1) for of_set in different], axis=1)
+    return np.where(shares.max(axis=1) > 0, shares.argmax(axis=1), -1)
+
+
+def same_choice(chosen: NDArray[np.int64]) -> Array:
+    """For each run of choices `[R]` the share of the other runs with the same choice; 0 for a run without one."""
+    equal = (chosen[:, None] == chosen) & (chosen >= 0)
+    return np.asarray((equal.sum(axis=1) - (chosen >= 0)) / (len(chosen) - 1))
+
+
+def held_parts(hard: Mapping[str, Array], parts: Hard, decisive: Hard) -> dict[str, NDArray[np.bool_]]:
+    """For each method, of each decisive part, whether at least half of its pixels are visible, `[D]`.
+
+    `hard` are the shares `[M, H, W]` of each pixel that a method's set shows, `parts` the masks `[M, S, H, W]`,
+    `decisive` bool `[M, S]`: whether the decision changes without the part. Parts without pixels are left out.
+    """
+    chosen = np.argwhere(decisive & parts.any(axis=(2, 3)))
+    return {
+        name: np.array([shown[image][parts[image, part]].mean() >= 0.5 for image, part in chosen], dtype=bool)
+        for name, shown in hard.items()
+    }

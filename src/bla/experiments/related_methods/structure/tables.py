@@ -1,0 +1,111 @@
+"""Tables of minimal sufficient explanations (M9), of hard explanations beside them, and of decisive parts."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from bla.inference.paired import crossed, student, wilcoxon
+from bla.inference.unpaired import mann_whitney
+
+Array = NDArray[np.float64]
+QUANTITIES = ("smallest_set", "sets", "different_sets_0", "different_sets_1", "different_sets_2")
+SUMMARY = ["dataset", "group", "n_images", "quantity", "mean", "low", "high", "median", "largest"]
+TESTS = ["dataset", "quantity", "n_right", "n_wrong", "difference", "low", "high", "rank_biserial", "p"]
+EXPLAINED = ["dataset", "group", "patches", "n_images", "share", "low", "high"]
+IMAGES = ["dataset", "image", "class", "right", "confidence", *QUANTITIES, "minimal_sets"]
+HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "quantity", "mean", "low", "high", "random", "random_low", "random_high", "rank_biserial", "p"]  # fmt: skip
+PARTS = ["dataset", "method", "title", "n_parts", "n_images", "cells", "share_held", "low", "high", "random"]
+
+
+def groups(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """All images of a dataset, those predicted right and wrong, and those of each class."""
+    right = images["right"].astype(bool)
+    found = {"all": images, "right": images[right], "wrong": images[~right]}
+    found |= {f"class {name}": rows for name, rows in images.groupby("class", sort=True)}
+    return {name: rows for name, rows in found.items() if len(rows)}
+
+
+def summary(images: pd.DataFrame) -> pd.DataFrame:
+    """Means of each quantity with Student's 95 % interval over images, by dataset and group."""
+    rows = []
+    for dataset, of_dataset in images.groupby("dataset", sort=False):
+        for group, members in groups(of_dataset).items():
+            for quantity in QUANTITIES:
+                values = members[quantity].to_numpy(float)
+                interval = student(values)
+                row = (dataset, group, len(values), quantity, values.mean(), *interval, np.median(values), values.max())
+                rows.append(dict(zip(SUMMARY, row, strict=True)))
+    return pd.DataFrame(rows, columns=SUMMARY)
+
+
+def right_against_wrong(images: pd.DataFrame) -> pd.DataFrame:
+    """Mann-Whitney's test of right against wrong predictions, and Welch's interval of the difference, by dataset."""
+    rows = []
+    for dataset, members in images.groupby("dataset", sort=False):
+        right = members["right"].to_numpy(bool)
+        if right.all() or not right.any():
+            continue
+        for quantity in QUANTITIES:
+            values = members[quantity].to_numpy(float)
+            test = mann_whitney(values[right], values[~right])
+            row = (
+                dataset,
+                quantity,
+                right.sum(),
+                (~right).sum(),
+                test.difference,
+                *test.interval,
+                test.effect_size,
+                test.p,
+            )
+            rows.append(dict(zip(TESTS, row, strict=True)))
+    return pd.DataFrame(rows, columns=TESTS)
+
+
+def explained(images: pd.DataFrame, cells: int) -> pd.DataFrame:
+    """The share of images that have a sufficient set of at most k patches, with its exact 95 % interval, for k to `cells`."""
+    rows = []
+    for dataset, of_dataset in images.groupby("dataset", sort=False):
+        for group, members in groups(of_dataset).items():
+            for patches in range(1, cells + 1):
+                count, n = int((members["smallest_set"] <= patches).sum()), len(members)
+                rows.append(dict(zip(EXPLAINED, (dataset, group, patches, n, *proportion(count, n)), strict=True)))
+    return pd.DataFrame(rows, columns=EXPLAINED)
+
+
+def proportion(count: int, n: int) -> tuple[float, float, float]:
+    """A share with Clopper and Pearson's exact 95 % interval; NaN of nothing."""
+    if not n:
+        return np.nan, np.nan, np.nan
+    interval = stats.binomtest(count, n).proportion_ci(0.95, method="exact")
+    return count / n, float(interval.low), float(interval.high)
+
+
+def beside_random(values: Array, random: Array) -> dict[str, object]:
+    """A quantity `[R, N]` of hard explanations beside random sets of the same size, with 95 % intervals over runs and images.
+
+    The test is Wilcoxon's, over images, of the means over runs.
+    """
+    row: dict[str, object] = {"n_runs": len(values), "n_images": values.shape[1]}
+    if not values.size:
+        return row | dict.fromkeys(HARD[7:], np.nan)
+    ours, theirs = crossed(np.stack([values, random]))
+    test = wilcoxon(values.mean(axis=0).round(9), random.mean(axis=0).round(9))
+    row |= {"mean": values.mean(), "low": ours.low, "high": ours.high}
+    row |= {"random": random.mean(), "random_low": theirs.low, "random_high": theirs.high}
+    return row | {"rank_biserial": test.effect_size, "p": test.p}
+
+
+def of_sufficient(values: Array, random: Array) -> dict[str, object]:
+    """A quantity `[N]` of one run that only sufficient sets have (else NaN), with Student's 95 % interval over images.
+
+    Hard explanations and random sets are sufficient on different images, so there is no test; `n_images` are those of
+    the hard explanations.
+    """
+    row: dict[str, object] = {"n_runs": 1, "n_images": int(np.isfinite(values).sum())} | dict.fromkeys(HARD[7:], np.nan)
+    for quantity, names in ((values, HARD[7:10]), (random, HARD[10:13])):
+        known = quantity[np.isfinite(quantity)]
+        if len(known):
+            row |= dict(zip(names, (known.mean(), *student(known)), strict=True))
+    return row

@@ -1,0 +1,236 @@
+"""Learned methods on a wrapped classifier: fit them to a folder, a data loader or cached features, and save them.
+
+cached = extract_features(classifier, "photos/train")     # or a DataLoader of (inputs, labels)
+module = fit(classifier, cached, "bla_ph", runs=3)        # the classifier stays as it is
+module.save(Path("bla_ph.safetensors"))
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from bla.base.atomic import replacing
+from bla.base.errors import BlaError
+from bla.base.specs import Schedule
+from bla.explainers.interface import LearnedExplainer, State, TrainingData
+from bla.networks.classifier import Classifier
+from bla.networks.patches import batch_size_for
+from bla.own_classifier.methods import Method, with_settings
+from bla.own_classifier.modules import FrozenTailAttention
+from bla.own_classifier.photos import hidden, read_photos
+from bla.own_classifier.wrap import OwnClassifier, versions
+from bla.runtime.seeds import derive_seed
+
+SCHEMA = "1"
+LARGEST_HALF = 65504
+
+
+@dataclass(frozen=True, eq=False)
+class CachedFeatures:
+    """Features `[N, n, C]` in half precision of N images, their `labels` int64 `[N]` or multi-hot bool `[N, K]`.
+
+    `pixels` uint8 `[N, H, W, 3]` are the inputs, which only some methods need (L-CAM-Img), or None.
+    """
+
+    features: Tensor
+    labels: Tensor
+    pixels: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMethod:
+    """A learned method of R runs: its `state`, tensors with a leading dimension R, and the classifier it belongs to."""
+
+    method: Method
+    state: State
+    fingerprint: str
+
+    @property
+    def runs(self) -> int:
+        """How many runs it has."""
+        return len(next(iter(self.state.values())))
+
+    def build(self, own: OwnClassifier, classifier: Classifier) -> LearnedExplainer:
+        """The method on `classifier`, which has the weights of `own`; BlaError if it was fitted to another one."""
+        if own.fingerprint != self.fingerprint:
+            raise BlaError(
+                f"{self.method.name}: fitted to another classifier, or with another normalisation or input size; fit it again"
+            )
+        kind = (
+            FrozenTailAttention if self.method.is_variant and "head.weight" not in self.state else self.method.explainer
+        )
+        explainer: LearnedExplainer = kind(classifier, self.method.settings)  # type: ignore[assignment]
+        return explainer.load(self.state)
+
+    def save(self, path: Path | str) -> None:
+        """Write a safetensors file with the settings in its metadata."""
+        about = {"schema": SCHEMA, "method": self.method.name, "settings": json.dumps(asdict(self.method.settings))}
+        about |= {"fingerprint": self.fingerprint, "versions": json.dumps(versions())}
+        with replacing(Path(path)) as part:
+            save_file({name: value.contiguous() for name, value in self.state.items()}, part, metadata=about)
+
+
+def load_fitted(path: Path | str) -> FittedMethod:
+    """Read what `FittedMethod.save` wrote; BlaError for a file that it did not write."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BlaError(f"{path}: not a readable file of a fitted method ({error}); run bla fit") from error
+    if about.get("schema") != SCHEMA:
+        raise BlaError(f"{path}: not written by bla fit, or by another version; run bla fit")
+    return FittedMethod(with_settings(about["method"], **json.loads(about["settings"])), state, about["fingerprint"])
+
+
+def extract_features(own: OwnClassifier, data: Any, progress: bool = True) -> CachedFeatures:
+    """The features of a folder with a subfolder for each class, of pairs (image, label), or of a data loader.
+
+    A loader gives batches of inputs `[B, 3, H, W]`, transformed as for the classifier, with labels `[B]` or multi-hot
+    `[B, K]`. Labels of pairs are names or numbers. Raises BlaError for an unknown class and for inputs of another size.
+    """
+    if isinstance(data, CachedFeatures):
+        return data
+    if isinstance(data, torch.utils.data.DataLoader):
+        return _of_loader(own, data, progress)
+    if isinstance(data, str | Path):
+        return _of_folder(own, Path(data), progress)
+    pairs = list(data)
+    labels = [own.label_number(label) if isinstance(label, str) else int(label) for _, label in pairs]
+    photos = read_photos(own, [image for image, _ in pairs], progress)
+    return _of_pixels(own, photos.pixels, torch.tensor(labels), progress)
+
+
+def _of_pixels(own: OwnClassifier, pixels: Tensor, labels: Tensor, progress: bool) -> CachedFeatures:
+    """The features of inputs `[N, H, W, 3]` in [0, 255] with these labels."""
+    size = batch_size_for(own.classifier.device, pixels.shape[1:3])
+    parts = [
+        _features(own, own.classifier.features(part.to(own.classifier.device)))
+        for part in tqdm(pixels.split(size), "features", unit="batch", disable=hidden(progress), leave=False)
+    ]
+    return CachedFeatures(torch.cat(parts), _checked_labels(own, labels), pixels.round().to(torch.uint8).numpy())
+
+
+def _of_folder(own: OwnClassifier, folder: Path, progress: bool) -> CachedFeatures:
+    if not folder.is_dir():
+        raise BlaError(f"{folder}: no such folder; it must hold a folder of images for each class")
+    photos = read_photos(own, folder, progress)
+    unknown = sorted(
+        {name.rpartition("/")[0] for name, label in zip(photos.names, photos.expected, strict=True) if label < 0}
+    )
+    if unknown:
+        raise BlaError(
+            f"{folder}: {', '.join(repr(name) for name in unknown[:5])} are not classes of the classifier ({', '.join(own.labels[:10])}); "
+            "name the folders like its labels, or its labels like the folders"
+        )
+    if len(present := np.unique(photos.expected)) < 2:
+        raise BlaError(
+            f"{folder}: only photographs of {own.labels[present[0]]}; name the folder that holds a folder for each class"
+        )
+    return _of_pixels(own, photos.pixels, torch.from_numpy(photos.expected), progress)
+
+
+@torch.no_grad()
+def _of_loader(own: OwnClassifier, loader: Iterable[Any], progress: bool) -> CachedFeatures:
+    features, labels, pixels = [], [], []
+    for batch in tqdm(loader, "features", unit="batch", disable=hidden(progress), leave=False):
+        if not (
+            isinstance(batch, list | tuple) and len(batch) == 2 and all(isinstance(part, Tensor) for part in batch)
+        ):
+            raise BlaError("the data loader must give pairs of tensors (inputs, labels)")
+        inputs, of_batch = batch
+        if inputs.ndim != 4 or tuple(inputs.shape[1:]) != (3, *own.preparation.size):
+            expected = [3, *own.preparation.size]
+            raise BlaError(f"the data loader gives inputs of {list(inputs.shape[1:])}, the transform {expected}")
+        features.append(_features(own, own.network.features(inputs.to(own.classifier.device).float())))
+        labels.append(of_batch)
+        pixels.append(own.preparation.unnormalised(inputs))
+    if not features:
+        raise BlaError("the data loader is empty")
+    return CachedFeatures(torch.cat(features), _checked_labels(own, torch.cat(labels)), torch.cat(pixels).numpy())
+
+
+@torch.no_grad()
+def _features(own: OwnClassifier, maps: Tensor) -> Tensor:
+    """Half-precision features `[B, n, C]` on the CPU; BlaError if they do not fit."""
+    if not maps.abs().max() <= LARGEST_HALF:  # also if NaN
+        raise BlaError("the feature map holds NaN or exceeds half precision (65,504); is the transform the right one?")
+    return maps.flatten(2).transpose(1, 2).half().cpu()
+
+
+def _checked_labels(own: OwnClassifier, labels: Tensor) -> Tensor:
+    classes = len(own.labels)
+    if labels.ndim == 2 and labels.shape[1] == classes:
+        return labels.bool()
+    if labels.ndim != 1 or labels.is_floating_point() or not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise BlaError(f"labels must be numbers from 0 to {classes - 1}, or {classes} zeros and ones for each image")
+    if own.classifier.scores == "sigmoid":
+        return torch.nn.functional.one_hot(labels, classes).bool()
+    return labels.long()
+
+
+def fit(
+    own: OwnClassifier,
+    data: Any,
+    method: str | Method = "bla_ph",
+    *,
+    runs: int = 3,
+    seed: int = 0,
+    epochs: int = 20,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    dropout: float = 0.2,
+    progress: bool = True,
+) -> FittedMethod:
+    """Fit a learned method in several runs to the classifier; `data` as for `extract_features`, or what that returned.
+
+    `bla_ph` leaves the head as it is; `bla`, `bla_t` and `l2x_f` train it further, beside the module. The schedule is that
+    of the paper (section 4.2), with more epochs, for few images; other learned methods have epochs and learning rates in
+    their settings. Raises
+    BlaError if the method is not learned, if it does not suit the classifier, or if the data do not.
+    """
+    chosen = with_settings(method) if isinstance(method, str) else method
+    if not chosen.explainer.learned:
+        raise BlaError(f"{chosen.name} needs no fitting; pass it to explain")
+    cached = extract_features(own, data, progress)
+    schedule = Schedule(
+        batch_size=batch_size, epochs=epochs, learning_rate=learning_rate, adam_epsilon=1e-7, dropout=dropout
+    )
+    training = _training_data(own, cached, schedule)
+    explainer = _unfitted(own, chosen)
+    seeds = [derive_seed(seed, chosen.name, run) for run in range(runs)]
+    states = []
+    for one in tqdm(seeds, f"fit {chosen.name}", unit="run", disable=hidden(progress), leave=False):
+        states.append(explainer.fit(training, [one]))
+    return FittedMethod(
+        chosen, {name: torch.cat([state[name] for state in states]) for name in states[0]}, own.fingerprint
+    )
+
+
+def _training_data(own: OwnClassifier, cached: CachedFeatures, schedule: Schedule) -> TrainingData:
+    cells, shape = own.grid[0] * own.grid[1], list(cached.features.shape)
+    if len(shape) != 3 or shape[1] != cells or len(cached.labels) != shape[0]:
+        raise BlaError(f"cached features must be [images, {cells}, channels] with a label each, not {shape}")
+    labels = _checked_labels(own, cached.labels)
+    return TrainingData(cached.features[None], own.grid, cached.pixels, labels, schedule, own.classifier.device)
+
+
+def _unfitted(own: OwnClassifier, method: Method) -> LearnedExplainer:
+    kind: Any = method.explainer
+    if method.is_variant:
+        try:
+            own.classifier.linear_head()
+        except BlaError:
+            kind = FrozenTailAttention
+    explainer: LearnedExplainer = kind(own.classifier, method.settings)
+    return explainer

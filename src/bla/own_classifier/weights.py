@@ -1,0 +1,73 @@
+"""Weights of a trained classifier from a file: safetensors, or a state dict of torch, which is read without running code."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bla.base.errors import BlaError
+
+STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
+"""Where training programs put the weights in their checkpoints."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .pth or .pt file, which is read without running code from it.
+
+    Raises BlaError, with the line that converts the file, if it holds more than tensors.
+    """
+    if not path.is_file():
+        raise BlaError(f"{path}: no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise BlaError(
+            f"{path}: holds more than weights, and reading it could run code. If you trust it, convert it once, where its "
+            f"classes can be imported:\n  {_conversion(path)}"
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise BlaError(
+            f"{path}: not a readable file of weights ({str(error).splitlines()[0]}); save it again"
+        ) from error
+    for key in STATE_KEYS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise BlaError(f"{path}: holds no state dict; save model.state_dict(), or convert it:\n  {_conversion(path)}")
+    return loaded
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load weights into a model; prefixes that all their names share, such as `module.`, are removed. BlaError if they do not fit."""
+    expected = model.state_dict()
+    weights = {name: value for name, value in weights.items() if name != "n_averaged"}
+    while weights and not expected.keys() & weights.keys():
+        prefix = next(iter(weights)).partition(".")[0] + "."
+        if not all(name.startswith(prefix) for name in weights):
+            break
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    counts = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")}
+    weights = counts | weights  # batch normalisation in evaluation never reads its count, and many files lack it
+    wrong = [name for name in expected if name not in weights or weights[name].shape != expected[name].shape]
+    wrong += [name for name in weights if name not in expected]
+    if wrong:
+        raise BlaError(
+            f"{path}: does not fit the model: {len(wrong)} tensors are missing, unknown or of another "
+            f"shape ({', '.join(wrong[:3])}{', ...' if wrong[3:] else ''}); is --model the right one, and are there as many labels as classes?"
+        )
+    model.load_state_dict(weights)
+
+
+def _conversion(path: Path) -> str:
+    target = path.with_suffix(".safetensors")
+    return (
+        'python -c "import torch; from safetensors.torch import save_file; '
+        f"m = torch.load('{path}', map_location='cpu', weights_only=False); m = m.get('model', m.get('state_dict', m)) if isinstance(m, dict) else m; "
+        "m = m.state_dict() if hasattr(m, 'state_dict') else m; "
+        f"save_file({{k: v.clone().contiguous() for k, v in m.items()}}, '{target}')\""
+    )

@@ -1,0 +1,52 @@
+"""A contact sheet: a row per image, a column per method. It uses no pyplot, so that a notebook's settings stay as they are."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bla.plotting.overlay import outline, overlay
+
+__all__ = ["Figure", "contact_sheet", "scaled_overlay"]
+
+Array = NDArray[np.float64]
+
+
+def scaled_overlay(image: NDArray[np.uint8], values: Array) -> Array:
+    """Half image, half map `[h, w]`, from its smallest (blue) to its largest value (red); `[H, W, 3]` in [0, 1]."""
+    low, high = values.min(), values.max()
+    return overlay(image, (values - low) / (high - low) if high > low else np.ones_like(values))
+
+
+def contact_sheet(
+    images: NDArray[np.uint8],
+    maps: Mapping[str, Array],
+    hard: Mapping[str, NDArray[np.bool_]],
+    captions: Sequence[str],
+) -> Figure:
+    """Images `[m, H, W, 3]` with a caption each, then the maps `[m, h, w]` of each method by title.
+
+    The cells of hard explanations `[m, rows, columns]` have white frames.
+    """
+    size = images.shape[1:3]
+    width = 2 * size[1] / max(size)
+    figure = Figure(
+        figsize=(width * (len(maps) + 1), (0.35 + 2 * size[0] / max(size)) * len(images)), layout="constrained"
+    )
+    axes = figure.subplots(len(images), len(maps) + 1, squeeze=False)
+    for row, image in enumerate(images):
+        axes[row, 0].imshow(image)
+        axes[row, 0].set_xlabel(fill(captions[row], 28), fontsize=7)
+        for column, (title, values) in enumerate(maps.items(), start=1):
+            axis, chosen = axes[row, column], hard[title][row]
+            axis.imshow(scaled_overlay(image, values[row]))
+            outline(axis, np.flatnonzero(chosen).tolist(), chosen.shape, size)
+            if values[row].min() == values[row].max():
+                axis.set_xlabel("constant", fontsize=7)
+            if not row:
+                axis.set_title(fill(title, 22), fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure

@@ -1,0 +1,253 @@
+"""Structured explanations: graphs, the page, comparisons of hard explanations with minimal sets, and the stage."""
+
+import json
+import re
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bla.experiments.related_methods.structure import measures
+from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT, chart, drawn_graph
+from bla.experiments.related_methods.structure.graph import CHILDREN, EXPANDED, attention_graph
+from bla.experiments.related_methods.structure.measures import COVER, ImageSets
+from bla.experiments.related_methods.structure.tables import (
+    beside_random,
+    explained,
+    of_sufficient,
+    proportion,
+    right_against_wrong,
+    summary,
+)
+from bla.explainers.sufficient_sets import run_together
+from bla.report.graph_page import GraphOfImage, graph_page
+from pipeline.run.stage import run_by_name
+
+
+def any_of(*sets):
+    return lambda cells: max(len(cells & of_set) / len(of_set) for of_set in map(frozenset, sets))
+
+
+def graph_of(sets, confidence):
+    return run_together([attention_graph(sets)], lambda numbers, asked: [confidence(cells) for cells in asked])[0]
+
+
+def test_equal_nodes_are_one_and_an_edge_takes_one_patch_away():
+    confidence = any_of({1, 2, 3}, {3, 4})
+    graph = graph_of([[3, 4], [1, 2, 3]], confidence)
+    assert len({tuple(node) for node in graph.nodes}) == len(graph.nodes)
+    assert [graph.nodes[root] for root in graph.roots] == [[3, 4], [1, 2, 3]]
+    for parent, child, cell in graph.edges:
+        assert set(graph.nodes[parent]) - {cell} == set(graph.nodes[child])
+        assert cell in graph.nodes[parent]
+    for node, value in zip(graph.nodes, graph.confidences, strict=True):
+        assert value == confidence(frozenset(node))
+    assert graph.nodes == [[1, 2, 3], [1, 2], [1, 3], [2, 3], [3, 4], [1], [2], [3], [4]]
+    parents_of_3 = [graph.nodes[parent] for parent, child, _ in graph.edges if graph.nodes[child] == [3]]
+    assert parents_of_3 == [[1, 3], [2, 3], [3, 4]]  # reached three times, one node
+
+
+def test_weak_nodes_are_not_expanded_and_a_node_has_at_most_three_children():
+    graph = graph_of([[0, 1, 2, 3, 4]], lambda cells: len(cells) / 5)
+    children = {i: [cell for parent, _, cell in graph.edges if parent == i] for i in range(len(graph.nodes))}
+    for i, node in enumerate(graph.nodes):
+        expected = node[:CHILDREN] if graph.confidences[i] > EXPANDED and len(node) > 1 else []
+        assert sorted(children[i]) == expected
+    assert graph_of([[7]], lambda cells: 1.0).edges == []
+
+
+def test_roots_share_at_most_one_patch_and_are_at_most_three():
+    graph = graph_of([[0, 1, 2], [0, 1, 3], [2, 4], [5], [6]], lambda cells: 0.1)
+    assert [graph.nodes[root] for root in graph.roots] == [[0, 1, 2], [2, 4], [5]]
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
+NAME = "</script><script>alert(1)</script> & \u201dO'Neill\u201d $x$"
+
+
+def page_of(graph, dataset="birds"):
+    return graph_page(dataset, [GraphOfImage(3, IMAGE, NAME, 0.8, graph)], (7, 7))
+
+
+def test_the_page_holds_the_graph_and_no_name_can_end_its_script():
+    graph = graph_of([[3, 4], [1, 2, 3]], any_of({1, 2, 3}, {3, 4}))
+    text = page_of(graph, "<img src=x onerror=alert(1)>")
+    assert text.count("<script") == text.count("</script>") == 2
+    assert "<img src=x" not in text
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    (image,) = json.loads(data)["images"]
+    assert image["class"] == NAME
+    assert image["nodes"] == graph.nodes
+    assert image["edges"] == [list(edge) for edge in graph.edges]
+    assert "innerHTML" not in text
+
+
+def test_the_page_loads_nothing_from_the_network():
+    text = page_of(graph_of([[3, 4]], any_of({3, 4})))
+    assert "default-src 'none'" in text
+    addresses = set(re.findall(r"(?:https?:)?//[\w.]+", text.split('id="data"')[0] + text.split("</script>")[-2]))
+    assert addresses <= {"http://www.w3.org"}  # the name of SVG, which is never loaded
+    assert not re.findall(r'(?:src|href)="(?!data:)', text)
+
+
+def test_the_drawn_graph_has_a_photo_for_each_node():
+    graph = graph_of([[3, 4], [1, 2, 3]], any_of({1, 2, 3}, {3, 4}))
+    figure = drawn_graph(IMAGE, np.ones((len(graph.nodes), 28, 28)), graph, "bird")
+    (axis,) = figure.axes
+    assert len(axis.images) == len(graph.nodes)
+    assert len(axis.lines) == len(graph.edges)
+
+
+SETS = [[3], [0, 1], [1, 2, 4], [0, 4, 5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([3, 0, 1], "covers several"),
+        ([0, 1, 2, 5], "covers one"),
+        ([3], "covers one"),
+        ([0, 2], "mixes several"),
+        ([6], "touches one"),
+        ([7, 8], "touches none"),
+        ([], "touches none"),
+    ],
+)
+def test_what_a_set_covers_of_the_minimal_sets(cells, expected):
+    hard = np.zeros(9, bool)
+    hard[cells] = True
+    assert measures.relation(hard, SETS) == expected
+
+
+def test_random_sets_have_the_same_sizes_and_every_cell_the_same_chance():
+    hard = np.random.default_rng(0).random((200, 20, 9)) < 0.3
+    random = measures.random_sets(hard, 5)
+    np.testing.assert_array_equal(random.sum(axis=2), hard.sum(axis=2))
+    share, n = random.mean(axis=(0, 1)), 4000
+    assert np.abs(share - hard.mean()).max() < 5 * (0.3 * 0.7 / n) ** 0.5
+
+
+def spare(cells, confidence):
+    search = measures.cells_to_spare(cells, confidence(frozenset(cells)))
+    return run_together([search], lambda numbers, asked: [confidence(of) for of in asked])[0]
+
+
+def test_cells_to_spare_are_those_beyond_a_minimal_set():
+    confidence = any_of({1, 2, 3})
+    assert spare([1, 2, 3], confidence) == 0
+    assert spare([0, 1, 2, 3, 8], confidence) == 2
+    assert np.isnan(spare([1, 2], confidence))
+    assert spare([4], lambda cells: 1.0) == 1  # the background suffices
+
+
+def test_choices_are_the_sets_that_runs_hold_most_of():
+    hard = np.zeros((5, 9), bool)
+    for run, cells in enumerate([[3], [0, 1], [0, 1, 3], [0], [8]]):
+        hard[run, cells] = True
+    chosen = measures.choices(hard, [[3], [0, 1]])
+    assert chosen.tolist() == [0, 1, 0, 1, -1]
+    expected = [sum(a == b for j, b in enumerate(chosen) if j != i) / 4 if a >= 0 else 0 for i, a in enumerate(chosen)]
+    np.testing.assert_allclose(measures.same_choice(chosen), expected)
+
+
+def test_a_part_is_held_if_half_of_its_pixels_are_shown():
+    parts = np.zeros((2, 2, 8, 8), bool)
+    parts[0, 0, :2, :4] = parts[0, 1, 4:6, 4:6] = parts[1, 0, 0, 0] = True
+    decisive = np.array([[True, True], [False, True]])  # the last one has no pixels
+    shown = np.zeros((2, 8, 8))
+    shown[:, :, :2] = 1
+    assert measures.held_parts({"m": shown}, parts, decisive)["m"].tolist() == [True, False]
+
+
+def images_table(sizes, right):
+    rows = [measures.image_row(ImageSets([list(range(size)), [8]], [1.0, 1.0], ["minimal", "part_suffices"])) for size in sizes]  # fmt: skip
+    named = {"dataset": "d", "image": range(len(sizes)), "class": ["a", "b"] * (len(sizes) // 2), "right": right}
+    return pd.concat([pd.DataFrame(named), pd.DataFrame(rows)], axis=1)
+
+
+def test_statistics_count_sets_and_compare_right_with_wrong_as_scipy_does():
+    sizes, right = [1, 2, 2, 3, 4, 6, 7, 7], [True] * 5 + [False] * 3
+    table = images_table(sizes, right)
+    assert table["minimal_sets"].tolist() == [1] * 8
+    means = summary(table).set_index(["group", "quantity"])
+    assert means.loc[("all", "smallest_set"), "mean"] == 4
+    reach = stats.t.ppf(0.975, 7) * np.std(sizes, ddof=1) / 8**0.5
+    assert means.loc[("all", "smallest_set"), "low"] == pytest.approx(4 - reach)
+    assert means.loc[("wrong", "smallest_set"), "n_images"] == 3
+    assert set(means.index.get_level_values(0)) == {"all", "right", "wrong", "class a", "class b"}
+    test = right_against_wrong(table).set_index("quantity").loc["smallest_set"]
+    assert test["p"] == pytest.approx(stats.mannwhitneyu(sizes[:5], sizes[5:]).pvalue)
+    assert (test["n_right"], test["n_wrong"]) == (5, 3)
+    share = explained(table, 9).set_index(["group", "patches"]).loc["all"]["share"]
+    assert share.tolist() == [1 / 8, 3 / 8, 4 / 8, 5 / 8, 5 / 8, 6 / 8, 1, 1, 1]
+
+
+def test_a_share_has_the_exact_interval():
+    assert proportion(0, 8)[1:] == pytest.approx((0, 1 - 0.025 ** (1 / 8)))
+    assert proportion(8, 8)[1:] == pytest.approx((0.025 ** (1 / 8), 1))
+    assert np.isnan(proportion(0, 0)).all()
+
+
+def test_nothing_is_tested_where_no_prediction_is_wrong_and_no_image_has_several_sets():
+    assert right_against_wrong(images_table([1, 2], [True, True])).empty
+    assert np.isnan(beside_random(np.ones((3, 0)), np.ones((3, 0)))["mean"])
+
+
+def test_hard_explanations_beside_random_ones():
+    values, random = np.random.default_rng(0).random((2, 4, 12))
+    row = beside_random(values, random)
+    assert (row["n_runs"], row["n_images"]) == (4, 12)
+    assert row["mean"] == values.mean()
+    assert row["p"] == pytest.approx(stats.wilcoxon(values.mean(axis=0), random.mean(axis=0)).pvalue)
+
+
+def test_what_only_sufficient_sets_have_is_averaged_over_them():
+    row = of_sufficient(np.array([1.0, np.nan, 3, 5]), np.full(4, np.nan))
+    assert (row["n_images"], row["mean"]) == (3, 3)
+    assert row["high"] == pytest.approx(3 + stats.t.ppf(0.975, 2) * 2 / 3**0.5)
+    assert np.isnan(row["random"])
+
+
+def test_the_chart_has_three_panels_for_each_dataset():
+    row = {"dataset": "d", "method": "bla", "title": "BLA", "cells": 3.0}
+    hard = pd.DataFrame(
+        [row | {"quantity": q} | beside_random(np.eye(2), np.zeros((2, 2))) for q in (SUFFICIENT, CHOICE)]
+    )
+    relations = pd.DataFrame([row | {"set": "hard"} | dict.fromkeys(COVER, 0.2)])
+    assert len(chart(hard, relations).axes) == 3
+    assert len(chart(hard.iloc[:0], relations.iloc[:0]).axes) == 3
+
+
+@pytest.mark.slow
+def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explained(explained, edit_params):
+    edit_params(explained, {"explainers": ["cam", "sag"], "explainer.sag": {"beam": 1, "successors": 3, "sets": 2}})
+    run_by_name(["maps", "painted_birds"])
+    run_by_name(["structure"])
+    images = pd.read_csv("reports/tables/structure_images.csv")
+    assert len(images) == 5
+    (page,) = explained.glob("reports/structure/*.html")
+    found = json.loads((explained / "reports/structure/painted_birds.json").read_text())
+    assert [image["image"] for image in found] == images["image"].tolist()
+    for image, row in zip(found, images.itertuples(), strict=True):
+        sets = image["sets"]
+        assert len(sets) == row.sets
+        assert all(set(a) != set(b) for a, b in combinations(sets, 2))
+        assert len(sets[0]) == row.smallest_set
+        assert (explained / f"reports/figures/structure/painted_birds_{image['image']}.png").exists()
+    hard = pd.read_csv("reports/tables/structure_hard.csv")
+    assert {SUFFICIENT, "sufficient_in_feature_map", "cells_to_spare"} <= set(hard["quantity"])
+    relations = pd.read_csv("reports/tables/structure_relations.csv")
+    np.testing.assert_allclose(relations[list(COVER)].sum(axis=1), 1)
+    parts = pd.read_csv("reports/tables/structure_parts.csv")
+    assert parts["method"].tolist() == ["sag", "sag_all", "bla_t"]
+    assert page.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_stage_writes_empty_tables_where_sag_explained_nothing(explained, capsys):
+    run_by_name(["structure"])
+    assert "SAG explained no image" in capsys.readouterr().out
+    assert pd.read_csv("reports/tables/structure.csv").empty
+    assert not list((explained / "reports/structure").iterdir())

@@ -1,0 +1,157 @@
+"""The command line does what its help says; bad input is one message and exit code 1."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from own_classifier.conftest import trained
+
+from bla import cli
+
+MODEL = "from own_classifier.conftest import TRANSFORM as transform, trained as build"
+
+
+@pytest.fixture
+def site(photos, tmp_path, monkeypatch):
+    """A working directory with photographs, labels, and a Python file with the small classifier."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
+    (tmp_path / "model.py").write_text(MODEL)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """`command("explain photo.jpg ...")` runs `bla` here: exit code, stdout, stderr."""
+
+    def run(line, classifier="--model model.py --labels labels.txt"):
+        monkeypatch.setattr(sys, "argv", ["bla", *line.split(), *classifier.split()])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_explain_a_folder(site, command):
+    code, out, err = command("explain photos --methods cam,random -o out")
+    assert (code, err) == (0, "")
+    assert "dog/2.png: " in out
+    assert "out: contact_sheet_1.png" in out
+    manifest = json.loads((site / "out/manifest.json").read_text())
+    assert manifest["labels"] == ["cat", "dog", "owl"]
+    assert list(manifest["methods"]) == ["cam", "random"]
+    assert (site / "out/contact_sheet_1.png").stat().st_size > 1000
+
+
+def test_fit_then_explain_with_the_module(site, command):
+    code, out, err = command("fit photos --test photos --runs 2 --epochs 1 --methods bla_ph,l_cam_fm -o modules")
+    assert (code, err) == (0, "")
+    assert "accuracy on 6 photographs, and number of explained cells, of 15" in out
+    assert {path.name for path in (site / "modules").iterdir()} == {"bla_ph.safetensors", "l_cam_fm.safetensors"}
+    code, out, _ = command("explain photos/cat/0.png --modules modules --methods bla_ph,cam -o out")
+    assert code == 0
+    assert np.load(site / "out/runs/bla_ph/0.png.npy").shape == (2, 3, 5)
+
+
+def test_compare_and_score(site, command):
+    code, out, err = command("compare photos --methods cam,random --no-curves -o compared")
+    assert (code, err) == (0, "")
+    assert "average drop, 50 %" in out
+    scores = pd.read_csv(site / "compared/scores.csv")
+    assert set(scores["method"]) == {"cam", "random"}
+    code, out, err = command("score photos --maps compared/maps/cam --methods random --no-curves -o scored")
+    assert (code, err) == (0, "")
+    theirs = pd.read_csv(site / "scored/scores.csv")
+    both = theirs.merge(scores, on=["method", "metric", "image"])
+    assert len(both) == len(theirs)
+    assert np.allclose(both["value_x"], both["value_y"])
+
+
+def test_plan_and_methods(site, command):
+    code, out, err = command("plan photos")
+    assert (code, err) == (0, "")
+    assert out.startswith("6 photographs;")
+    assert any(line.split()[:2] == ["lime", "1000"] for line in out.splitlines())
+    code, out, _ = command("methods", "")
+    assert code == 0
+    assert "bla_ph  (bla fit first)" in out
+    assert "Ribeiro et al. 2016" in out
+
+
+WRONG = {
+    "explain nothing.jpg -o out": "nothing.jpg: no such image",
+    "explain photos --methods cma -o out": "no explanation method cma",
+    "explain photos --methods bla_ph -o out": "bla_ph must be fitted",
+    "explain photos --methods bla_ph --modules photos -o out": "run bla fit",
+    "explain photos --target cow -o out": "no class cow",
+    "explain photos --size 0 -o out": "--size: must be pixels",
+    "explain photos --scores hardmax -o out": "--scores: must be softmax or sigmoid",
+    "explain photos --weights none.pth -o out": "none.pth: no such file",
+    "explain photos -o photos": "--output photos: exists",
+    "fit photos/cat -o out": "only photographs of cat; name the folder that holds a folder for each class",
+    "fit photos --methods cam -o out": "cam needs no fitting",
+    "score photos --maps photos -o out": "no map of cat/0.png",
+    "plan nowhere.jpg --methods cam,cma": "no explanation method cma",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_bad_input_is_one_message_and_writes_nothing(site, command, line):
+    code, out, err = command(line)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert WRONG[line] in err
+    assert "Traceback" not in err + out
+    assert not (site / "out").exists()
+
+
+def test_wrong_usage_has_exit_code_two(site, command):
+    for line in ("explain photos --colour red -o out", "explain photos", "explode"):
+        code, _, err = command(line)
+        assert code == 2
+        assert "Traceback" not in err
+
+
+def test_random_weights_are_refused(site, command):
+    code, _, err = command("explain photos -o out", "--model torchvision/resnet18")
+    assert code == 1
+    assert "--weights: name the file" in err
+
+
+def test_labels_must_be_as_many_as_classes(site, command):
+    (site / "labels.txt").write_text("cat\ndog\n")
+    code, _, err = command("explain photos -o out")
+    assert code == 1
+    assert "labels: 2 labels for a classifier of 3 classes" in err
+
+
+def test_weights_with_a_prefix(site, command):
+    torch.save({"state_dict": {f"module.{name}": value for name, value in trained().state_dict().items()}}, "w.pth")
+    assert command("explain photos --weights w.pth -o out")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["explain", "fit", "compare", "score", "plan"])
+def test_the_help_has_an_example_and_explains_every_option(command, name):
+    code, out, _ = command(f"{name} --help", "")
+    assert code == 0
+    assert "photographs" in out.lower()
+    assert name == "plan" or f"bla {name} " in out.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_the_help_loads_no_heavy_library_and_needs_no_display(tmp_path):
+    code = "import sys; sys.argv = ['bla', '--help']\nfrom bla.cli import main\ntry: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment | {"PYTHONPATH": "src"}, check=False)
+    assert done.returncode == 0

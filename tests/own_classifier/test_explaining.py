@@ -1,0 +1,259 @@
+"""The record of `explain`: maps and probabilities computed by hand, the same in any batch, for every method."""
+
+import json
+from dataclasses import dataclass, fields
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from own_classifier.conftest import LABELS, TRANSFORM, trained
+from PIL import Image
+from torchvision import transforms
+
+import bla
+from bla.base.errors import BlaError
+from bla.explainers.interface import Card, Explainer, StructuredExplainer
+from bla.explainers.registry import explainer_class, explainer_names
+from bla.own_classifier.explaining import as_method, passes
+from bla.own_classifier.photos import read_photos
+
+SMALL = {"patterns": 100, "masks": 20, "images": 4, "epochs": 1, "runs": 1}
+"""Settings, of any method, that make it fast."""
+
+
+def small(name):
+    """A method with small settings."""
+    known = {field.name for field in fields(bla.with_settings(name).settings)}
+    return bla.with_settings(name, **{key: value for key, value in SMALL.items() if key in known})
+
+
+def features_by_hand(photos, name, model=None):
+    """Features `[n, C]` of a photograph, by the model's own layers."""
+    model = model or trained()
+    with torch.no_grad():
+        x = model.body(TRANSFORM(Image.open(photos / name).convert("RGB"))[None])
+    return x[0].flatten(1).T, model
+
+
+@pytest.fixture(scope="module")
+def record(own, photos):
+    return bla.explain(own, photos, ["cam", "grad_cam", "random"], progress=False)
+
+
+def test_names_classes_and_shapes(record):
+    assert record.names == ("cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png", "dog/1.png", "dog/2.png")
+    assert record.expected.tolist() == [0, 0, 0, 1, 1, 1]
+    assert record.pixels.shape == (6, 48, 80, 3)
+    for result in record.results.values():
+        assert result.maps.shape == (1, 6, 3, 5)
+        assert result.hard.shape == (1, 6, 3, 5)
+        assert result.probabilities.shape == (1, 6, 3)
+        assert np.isnan(result.spread).all()
+    assert (record.results["cam"].hard.sum(axis=(2, 3)) == 2).all()  # 8 of 49, of 15
+
+
+def test_cam_and_probabilities_by_hand(record, photos):
+    for number, name in enumerate(record.names):
+        features, model = features_by_hand(photos, name)
+        logits = model.head(features.mean(dim=0)).detach()
+        assert record.predicted[number] == logits.argmax()
+        assert record.probabilities[number] == pytest.approx(logits.softmax(dim=0).numpy(), rel=1e-4)
+        cam = (features @ model.head.weight[record.target[number]]).detach()
+        assert record.results["cam"].maps[0, number].ravel() == pytest.approx(cam.numpy(), rel=1e-3, abs=1e-4)
+        cells = cam.topk(2).indices
+        explained = model.head(features[cells].mean(dim=0)).softmax(dim=0).detach()
+        assert record.results["cam"].probabilities[0, number] == pytest.approx(explained.numpy(), rel=1e-4)
+        assert set(np.flatnonzero(record.results["cam"].hard[0, number])) == set(cells.tolist())
+
+
+def test_an_image_alone_has_the_same_maps(own, photos, record):
+    alone = bla.explain(own, read_photos(own, photos / "dog/1.png"), ["random"], progress=False)
+    with_folder = bla.explain(own, [photos / "cat/0.png", photos / "dog/1.png"], ["random"], progress=False)
+    assert with_folder.names == ("cat/0.png", "dog/1.png")
+    assert np.array_equal(with_folder.results["random"].maps[0, 1], record.results["random"].maps[0, 4])
+    assert alone.names == ("1.png",)
+    assert alone.expected.tolist() == [1]
+
+
+def test_targets(own, photos):
+    expected = bla.explain(own, photos, ["cam"], target="expected", progress=False)
+    assert expected.target.tolist() == [0, 0, 0, 1, 1, 1]
+    assert bla.explain(own, photos, ["cam"], target="owl", progress=False).target.tolist() == [2] * 6
+    with pytest.raises(BlaError, match="no class cow; its classes are cat, dog, owl"):
+        bla.explain(own, photos, ["cam"], target="cow", progress=False)
+    with pytest.raises(BlaError, match="image_0: its class is unknown"):
+        bla.explain(own, Image.new("RGB", (60, 60)), ["cam"], target="expected", progress=False)
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+@pytest.mark.parametrize("kind", ["uint8", "float", "head that is not linear"])
+def test_every_method_explains(kind, sigmoid, photos, request):
+    """Maps are finite, on inputs that are not square, with an odd number of cells, and for pixels that are no integers."""
+    transform = TRANSFORM
+    if kind == "float":
+        transform = transforms.Compose([transforms.ToTensor(), transforms.Resize((48, 80))])
+    if kind == "head that is not linear":
+        own = request.getfixturevalue("normalised")
+    else:
+        own = bla.wrap(trained(), transform, LABELS, scores="sigmoid" if sigmoid else "softmax")
+    cached, methods = bla.extract_features(own, photos, progress=False), []
+    repeats = [3] + [1] * (cached.labels.ndim - 1)  # some methods need more than six images
+    cached = bla.CachedFeatures(
+        cached.features.repeat(3, 1, 1), cached.labels.repeat(repeats), np.tile(cached.pixels, (3, 1, 1, 1))
+    )
+    for name in bla.method_names():
+        method = small(name)
+        try:
+            if method.explainer.learned:
+                methods.append(bla.fit(own, cached, method, runs=2, epochs=1, progress=False))
+            else:
+                method.explainer(own.classifier, method.settings)
+                methods.append(method)
+        except BlaError:
+            assert kind == "head that is not linear"
+            assert name in ("bla", "bla_t", "l2x_f") or method.explainer.linear_head
+    record = bla.explain(own, photos, methods, progress=False)
+    for result in record.results.values():
+        assert result.maps.shape[1] == 6
+        assert np.isfinite(result.maps).all()
+        assert np.isfinite(result.probabilities).all()
+        if not sigmoid or kind == "head that is not linear":
+            assert result.probabilities.sum(axis=2) == pytest.approx(1)
+    assert len(record.results) >= 8
+
+
+def test_forward_passes_are_counted_without_the_backbone(own, photos):
+    image = own.preparation.pixels(Image.open(photos / "cat/0.png").convert("RGB"))[None]
+    for method in (
+        "cam",
+        "grad_cam",
+        "score_cam",
+        bla.with_settings("lime", patterns=130),
+        bla.with_settings("rise", masks=37),
+    ):
+        chosen = as_method(method)
+        before = own.classifier.forwards
+        chosen.explainer(own.classifier, chosen.settings).explain(image, torch.tensor([0]), torch.tensor([0]))
+        assert passes(own, chosen) == own.classifier.forwards - before
+
+
+def test_a_plan_multiplies_passes_by_seconds(own):
+    lime, cam = bla.plan(own, [bla.with_settings("lime", patterns=500), "cam"])
+    assert (lime.method, lime.passes, cam.passes) == ("lime", 500, 1)
+    assert lime.seconds > 0
+
+
+CARD = Card(sentence="s", source="s", needs="n", cost="c", proof="p")
+
+
+@dataclass(frozen=True)
+class Power:
+    power: float = 1.0
+
+
+class Mine(Explainer):
+    title, card, Settings = "mine", CARD, Power
+
+    def explain(self, images, targets, seeds):
+        return self.classifier.features(images).abs().mean(dim=1) ** self.settings.power
+
+
+class Sets(StructuredExplainer):
+    title, card = "sets", CARD
+
+    def explain_with_sets(self, images, targets, seeds):
+        maps = self.classifier.features(images)[:, 0]
+        return maps, [[[1, 4, 7], [2]] for _ in images]
+
+
+class Wrong(Explainer):
+    title, card = "wrong", CARD
+
+    def explain(self, images, targets, seeds):
+        return self.classifier.features(images)
+
+
+def test_methods_of_ones_own(own, photos):
+    record = bla.explain(own, photos, [bla.with_settings(Mine, power=2), Sets], progress=False)
+    plain = bla.explain(own, photos, [Mine], progress=False)
+    assert record.results["Mine"].maps == pytest.approx(plain.results["Mine"].maps ** 2)
+    assert np.flatnonzero(record.results["Sets"].hard[0, 3]).tolist() == [1, 4, 7]
+    with pytest.raises(BlaError, match="Wrong: maps have shape"):
+        bla.explain(own, photos, [Wrong], progress=False)
+    with pytest.raises(BlaError, match="Mine: power"):
+        bla.with_settings(Mine, power="large")
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (["cma"], "no explanation method cma"),
+        (["bla_ph"], "bla_ph must be fitted"),
+        (["cam", "cam"], "cam is listed twice"),
+    ],
+)
+def test_wrong_methods(own, photos, methods, message):
+    with pytest.raises(BlaError, match=message):
+        bla.explain(own, photos, methods, progress=False)
+
+
+def test_a_method_that_does_not_suit_the_classifier(normalised, photos):
+    with pytest.raises(BlaError, match=r"cam: this classifier has no linear head.*leave it out"):
+        bla.explain(normalised, photos, ["cam"], progress=False)
+
+
+def test_wrong_images(own, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.jpg").write_bytes(b"nothing")
+    for images, message in ((tmp_path / "empty", "no .*image in this folder"), (tmp_path / "bad.jpg", r"bad.jpg"), ([], "no images"), (tmp_path / "x.jpg", "no such image")):  # fmt: skip
+        with pytest.raises(BlaError, match=message):
+            bla.explain(own, images, ["cam"], progress=False)
+
+
+def test_the_saved_folder_is_complete_and_its_manifest_lists_it(record, tmp_path):
+    folder = record.save(tmp_path / "out")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    listed = {manifest["table"], "manifest.json", *manifest["contact_sheets"]}
+    listed |= {name for image in manifest["images"] for files in image["files"].values() for name in files.values()}
+    assert listed == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert manifest["schema"] == 1
+    assert manifest["labels"] == list(LABELS)
+    assert manifest["methods"]["cam"] == {"title": "CAM", "settings": {}, "runs": 1, "map": [3, 5]}
+    assert {"bla", "torch", "timm", "torchvision", "numpy"} == set(manifest["versions"])
+    assert np.array_equal(np.load(folder / "maps/cam/dog/0.png.npy"), record.results["cam"].maps[0, 3])
+    assert np.array(Image.open(folder / "overlays/cam/dog/0.png.png")).shape == (48, 80, 3)
+    table = pd.read_csv(folder / "explanations.csv")
+    assert len(table) == 18
+    row = table[(table["image"] == "dog/0.png") & (table["method"] == "cam")].iloc[0]
+    assert row["probability"] == pytest.approx(record.probabilities[3].max())
+    assert row["expected"] == "dog"
+    with pytest.raises(BlaError, match="not an empty folder"):
+        record.save(folder)
+
+
+def test_a_folder_whose_saving_failed_has_no_manifest(record, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(type(record), "_save_sheets", fail)
+    with pytest.raises(OSError, match="no space"):
+        record.save(tmp_path / "out")
+    assert not (tmp_path / "out/manifest.json").exists()
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_figures_are_returned_and_settings_of_matplotlib_stay(record):
+    before = dict(matplotlib.rcParams)
+    figure = record.figure([1, 4])
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == 2 * 4
+    assert dict(matplotlib.rcParams) == before
+    assert record.overlay("cam", 0).dtype == np.uint8
+
+
+def test_every_method_has_a_card():
+    for name in explainer_names():
+        assert explainer_class(name).card.sentence

@@ -1,0 +1,115 @@
+"""Weights from files: prefixes are removed, files with code are refused with a line that converts them."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from own_classifier.conftest import trained
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import bla
+from bla.base.errors import BlaError
+from bla.own_classifier.named import load_classifier, read_labels
+
+PREFIXES = ("", "module.", "model.module.", "_orig_mod.")
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("wrapped", ["plain", "state_dict", "model"])
+def test_prefixes_and_checkpoints(tmp_path, prefix, wrapped):
+    state = {prefix + name: value for name, value in trained().state_dict().items()}
+    torch.save(state if wrapped == "plain" else {wrapped: state, "epoch": 3}, tmp_path / "w.pth")
+    model = trained()
+    nn.init.zeros_(model.head.weight)
+    bla.load_weights(model, bla.read_weights(tmp_path / "w.pth"), tmp_path / "w.pth")
+    assert torch.equal(model.head.weight, trained().head.weight)
+
+
+def test_a_file_with_code_is_refused_and_the_line_converts_it(tmp_path):
+    path = tmp_path / "whole.pth"
+    torch.save(nn.Sequential(nn.Linear(3, 2)), path)
+    with pytest.raises(BlaError, match="holds more than weights") as error:
+        bla.read_weights(path)
+    line = str(error.value).splitlines()[-1].strip().replace("python", sys.executable, 1)
+    subprocess.run(line, shell=True, check=True)
+    assert load_file(tmp_path / "whole.safetensors")["0.weight"].shape == (2, 3)
+
+
+def test_damaged_missing_and_misfitting_files(tmp_path):
+    (tmp_path / "bad.pth").write_bytes(b"nothing")
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("bad.pth", "bad.safetensors", "list.pth", "missing.pth"):
+        with pytest.raises(BlaError, match=name):
+            bla.read_weights(tmp_path / name)
+    state = trained().state_dict()
+    for wrong in (
+        {**state, "head.weight": torch.zeros(4, 8)},
+        {**state, "more": torch.zeros(1)},
+        {"a": torch.zeros(1)},
+    ):
+        with pytest.raises(BlaError, match="does not fit"):
+            bla.load_weights(trained(), wrong, tmp_path / "w.pth")
+
+
+def test_classes_are_those_of_the_labels_or_of_the_weights(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet", num_classes=5).state_dict(), tmp_path / "w.safetensors")
+    own = load_classifier("test_resnet", tmp_path / "w.safetensors", size="64x96", resize="70x100")
+    assert own.labels == tuple("01234")
+    assert own.preparation.size == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": "64by96"}, "--size"),
+        ({"resize": "70"}, "--resize"),
+        ({"size": "64", "mean": "0.5,0.5"}, "--mean"),
+        ({"size": "64", "std": "1,1,0"}, "--std"),
+        ({"scores": "logits"}, "--scores"),
+    ],
+)
+def test_wrong_options_are_named(tmp_path, options, message):
+    model = tmp_path / "model.py"
+    model.write_text("from own_classifier.conftest import TRANSFORM as transform, trained as build")
+    with pytest.raises(BlaError, match=f"^{message}"):
+        load_classifier(str(model), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.py", "x = 1", "must define build"),
+        ("a.py", "def build(): return 3", "not a torch module"),
+        ("a.py", "import nothing_of_this_name", "it fails .ModuleNotFoundError"),
+        ("a.py", None, "no such file"),
+        ("torchvision/resnet19", None, "resnet19"),
+        ("resnet_of_nobody", None, "resnet_of_nobody"),
+    ],
+)
+def test_unknown_models(tmp_path, name, text, message):
+    path = tmp_path / name
+    if text:
+        path.write_text(text)
+    save_file({"weight": torch.zeros(2, 2)}, tmp_path / "w.safetensors")
+    with pytest.raises(BlaError, match=message):
+        load_classifier(str(path) if name.endswith(".py") else name, tmp_path / "w.safetensors")
+
+
+def test_labels(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("cat\n\n dog \n")
+    assert read_labels(path) == ["cat", "dog"]
+    for content, message in (
+        (b"", "no labels"),
+        (b"a\na\n", "a is listed twice"),
+        (b"\xff\xfe", "not a readable text"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(BlaError, match=message):
+            read_labels(path)
