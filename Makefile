@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 comma := ,
 PAPER := cats_vs_dogs,stanford_dogs,caltech_birds
 
-.PHONY: help env repro paper photos test lint check-lock dvc-deps readme bench lock
+.PHONY: help env repro paper photos study test lint check-lock dvc-deps readme bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
@@ -28,6 +28,7 @@ env: ## build .venv from requirements.lock, if the lock has changed
 	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
 repro: env ## run the whole pipeline, from images to tables, figures and reports
+	@mkdir -p data/study
 	@.venv/bin/dvc repro
 
 # `dvc exp run` writes the settings to params.yaml; `git checkout . && dvc checkout --force` restores the old ones.
@@ -40,6 +41,9 @@ paper: env ## compute Tables 1 and 2 on the paper's three datasets, after an est
 photos: env ## compute Tables 1 and 2 on photographs, the Oxford-IIIT Pets (0.8 GB to download), after an estimate
 	@.venv/bin/python -m pipeline.run.estimate oxford_pet
 	@.venv/bin/dvc exp run -S 'datasets=[oxford_pet]'
+
+study: env ## build the questionnaire of the user study, reports/study/questionnaire.html
+	@.venv/bin/dvc repro reports/study/dvc.yaml
 
 test: env ## run the tests
 	@.venv/bin/pytest

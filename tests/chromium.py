@@ -44,9 +44,11 @@ class Page:
     def __init__(self, process: "subprocess.Popen[bytes]", to_browser: int, from_browser: int) -> None:
         self.process, self.to_browser, self.from_browser = process, to_browser, from_browser
         self.numbers, self.session, self.received = itertools.count(1), {}, b""
+        self.requested: list[str] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = {"sessionId": self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
         self.send("Page.enable")
+        self.send("Network.enable")
 
     def send(self, method: str, **parameters: Any) -> Any:
         """The result of a command of the protocol."""
@@ -63,6 +65,20 @@ class Page:
         self.send("Page.navigate", url="about:blank")
         self.send("Page.navigate", url=address)
         self.wait("location.protocol === 'file:' && document.readyState === 'complete'")
+
+    def reload(self) -> None:
+        """Load the page again and wait until its scripts have run."""
+        self.evaluate("window.before = true")
+        self.send("Page.reload")
+        self.wait("!window.before && document.readyState === 'complete'")
+
+    def requests(self) -> list[str]:
+        """The addresses that were asked for, without those that hold their data."""
+        return [address for address in self.requested if not address.startswith(("about:", "blob:", "data:"))]
+
+    def save_downloads(self, folder: Path) -> None:
+        """Save what the page downloads in this folder."""
+        self.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page, awaited."""
@@ -93,6 +109,8 @@ class Page:
             self.received += part
         line, _, self.received = self.received.partition(b"\0")
         answer: dict[str, Any] = json.loads(line)
+        if answer.get("method") == "Network.requestWillBeSent":
+            self.requested.append(answer["params"]["request"]["url"])
         return answer
 
 
@@ -127,7 +145,7 @@ def open_page(path: Path, state: str = "", width: int = 1280, height: int = 900,
             page.send("Emulation.setDeviceMetricsOverride", **phone)
             scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             page.send("Emulation.setEmulatedMedia", features=[scheme])
-            page.open(f"{path.as_uri()}#{state}")
+            page.open(f"{path.as_uri()}#{state}" if state else path.as_uri())
             yield page
         finally:
             process.terminate()

@@ -23,7 +23,9 @@ README = (ROOT / "README.md").read_text()
 PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 EVERYTHING = "\n".join(PAGES.values())
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = {}
+for file in ("dvc.yaml", "reports/study/dvc.yaml"):
+    STAGES |= yaml.safe_load((ROOT / file).read_text())["stages"]
 OUTPUTS = {
     next(iter(out)) for stage in STAGES.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])
 }
@@ -76,13 +78,12 @@ def rows():
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
 def test_everything_under_where_is_it_exists(row):
-    place, function, settings, output = row
-    if linked := re.search(r"\[`(\w+)`\]\((.+?)\)", function):
-        defined = {getattr(node, "name", None) for node in ast.parse((ROOT / linked[2]).read_text()).body}
-        defined |= {t.id for node in ast.parse((ROOT / linked[2]).read_text()).body if isinstance(node, ast.Assign | ast.AnnAssign) for t in ([node.target] if isinstance(node, ast.AnnAssign) else node.targets) if isinstance(t, ast.Name)}  # fmt: skip
-        assert set(re.findall(r"`(\w+)`", function)) <= defined
-    else:
-        assert place == "user study"
+    _, function, settings, output = row
+    linked = re.search(r"\[`(\w+)`\]\((.+?)\)", function)
+    assert linked
+    defined = {getattr(node, "name", None) for node in ast.parse((ROOT / linked[2]).read_text()).body}
+    defined |= {t.id for node in ast.parse((ROOT / linked[2]).read_text()).body if isinstance(node, ast.Assign | ast.AnnAssign) for t in ([node.target] if isinstance(node, ast.AnnAssign) else node.targets) if isinstance(t, ast.Name)}  # fmt: skip
+    assert set(re.findall(r"`(\w+)`", function)) <= defined
     for name in re.findall(r"`([\w.]+)`", settings):
         setting(name)
     for path in re.findall(r"`([\w./]+)`", output):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bla.base.specs import NoExplanation, Variant
 from bla.experiments.explanations.figures import Predictions
@@ -40,19 +41,33 @@ def maps_of(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[st
 
 def predictions_of(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[str, Predictions]:
     """By column, BL first: the most probable class of each image as a caption, its probability, and whether it is right."""
-    features, labels = (values[torch.as_tensor(numbers)] for values in load_features(dataset, "test"))
+    labels = load_features(dataset, "test")[1][torch.as_tensor(numbers)]
+    names = [name.replace("\n", " ") for name in captions(dataset)]
+    found: dict[str, Predictions] = {}
+    for key, scores in _scores(dataset, settings, numbers).items():
+        probable, classes = probabilities(scores, scores_of(labels)).max(dim=1)
+        right = correct(scores[None], labels)[0].numpy()
+        found[key] = [names[number] for number in classes.tolist()], probable.double().numpy(), right
+    return found
+
+
+def decided_classes(dataset: str, settings: Settings) -> dict[str, NDArray[np.int64]]:
+    """By column, BL first: the class `[N]` with the highest score, of every test image."""
+    numbers = range(len(load_features(dataset, "test")[1]))
+    return {key: scores.argmax(dim=1).numpy() for key, scores in _scores(dataset, settings, numbers).items()}
+
+
+def _scores(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[str, Tensor]:
+    """By column, BL first: the class scores `[M, K]` of these test images, on hard explanations."""
+    features, run = load_features(dataset, "test")[0][torch.as_tensor(numbers)].float(), settings.faithfulness.run
     columns: dict[str, tuple[Variant, Head, Module | None]] = {
         "bl": (NoExplanation(explanation="none"), load_head(dataset), None),
         **{key: load_variant(dataset, key, settings) for key in settings.variants},
     }
-    names, run = [name.replace("\n", " ") for name in captions(dataset)], settings.faithfulness.run
-    found: dict[str, Predictions] = {}
+    found: dict[str, Tensor] = {}
     for key, (variant, head, module) in columns.items():
         of_run = _of_run(head, run), None if module is None else module.run(run)
-        scores = scores_on_hard_explanation(features.float(), variant, *of_run)
-        probable, classes = probabilities(scores[0], scores_of(labels)).max(dim=1)
-        right = correct(scores, labels)[0].numpy()
-        found[key] = [names[number] for number in classes.tolist()], probable.double().numpy(), right
+        found[key] = scores_on_hard_explanation(features, variant, *of_run)[0]
     return found
 
 

@@ -41,12 +41,10 @@ def main() -> None:
         load_table(TABLES / "abandoned_modules_runs.csv"),
         abandoned_departures(settings.abandoned_modules.variants),
         l2x,
-        {
-            name: two_network_l2x_departures(entry.images, entry.backbone, l2x_settings)
-            for name, entry in entries.items()
-        },
+        {name: two_network_l2x_departures(of.images, of.backbone, l2x_settings) for name, of in entries.items()},
         load_table(TABLES / "subset_selection_runs.csv"),
         load_table(TABLES / "agreement.csv"),
+        load_table(TABLES / "user_study_tests.csv"),
         {name: entry.images.kind for name, entry in settings.dataset.items()},
         load_table(PUBLISHED),
         statistics.alpha,

@@ -129,6 +129,7 @@ def evidence():
             "two_network_l2x_departures": {"cats": ()},
             "subset_selection": _selection(runs=0),
             "agreement": pd.DataFrame(columns=["p"]),
+            "user_study": pd.DataFrame(columns=["against"]),
             "kinds": {"cats": "cats_vs_dogs"},
             "published": PUBLISHED,
             "alpha": 0.05,

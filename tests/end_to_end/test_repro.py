@@ -87,6 +87,7 @@ def test_every_promised_output_exists(project):
     }
     tables |= {"x_features.csv", "x_features_contributions.csv"}
     tables |= {"planted_bias.csv"}
+    tables |= {f"user_study{ending}.csv" for ending in ("", "_tests", "_predictions", "_participants", "_excluded")}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
         "faithfulness_methods.csv",
@@ -103,6 +104,7 @@ def test_every_promised_output_exists(project):
     figures = project / "reports/figures"
     assert {path.name for path in (figures / "explanations/painted_birds").iterdir()} == {"bla.png", "bla_t.png"}
     assert {path.name for path in (figures / "planted_bias").iterdir()} == {"chart.png", "painted_birds.png"}
+    assert {path.name for path in (figures / "user_study").iterdir()} == {f"figure{n}.png" for n in (4, *range(7, 12))}
     abandoned = {f"painted_birds_{name}.png" for name in ("bla", "concept_vector", "concept_vector_relu", "pointwise")}
     assert {path.name for path in (figures / "abandoned_modules").iterdir()} == {"runs.png", *abandoned}
     assert {path.name for path in figures.iterdir() if path.is_file() and path.name != ".gitignore"} == {

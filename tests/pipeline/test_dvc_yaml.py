@@ -10,7 +10,11 @@ from bla.runtime.imports import EXEMPT, closure, name_of
 from pipeline.stages.code import code_of
 
 ROOT = Path(__file__).parents[2]
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DEFAULT, BY_NAME = (
+    yaml.safe_load((ROOT / file).read_text())["stages"] for file in ("dvc.yaml", "reports/study/dvc.yaml")
+)
+STAGES = DEFAULT | BY_NAME
+"""All stages; those of `BY_NAME` run only by name."""
 OTHERS = [stage for stage in STAGES if stage != "code"]
 
 
@@ -41,7 +45,7 @@ def copied(tmp_path_factory, make_project):
 
 WITH_METHODS = {
     *("agreement", "errors", "faithfulness", "fit", "learned_methods", "maps", "multi_label_faithfulness"),
-    *("multi_label_fit", "planted_bias", "settings", "structure"),
+    *("multi_label_fit", "planted_bias", "settings", "structure", "study"),
 }
 """The stages that may import any explanation method."""
 
@@ -152,6 +156,11 @@ EXPERIMENTS = {"small_cnn", "two_network_l2x", "two_network_l2x_digits", "abando
 }  # fmt: skip
 
 
+def test_no_stage_of_the_default_run_needs_the_questionnaire():
+    assert not [stage for stage in DEFAULT if "study" in upstream(stage)]
+    assert {"backbone", "baseline", "features", "prepare"} <= upstream("study")
+
+
 def test_table_1_depends_only_on_the_training_of_its_columns():
     assert upstream("table1") == {
         "code",
@@ -173,4 +182,4 @@ def test_table_2_does_not_depend_on_other_experiments():
 def test_the_lock_has_no_removed_stages():
     """DVC keeps removed stages, and reads and writes the whole file after every stage."""
     locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
-    assert {name.partition("@")[0] for name in locked} == set(STAGES)
+    assert {name.partition("@")[0] for name in locked} == set(DEFAULT)

@@ -22,9 +22,12 @@ from bla.claims.rules import (
     collapsed,
     finds_as_well,
     larger_than_bla,
+    preferred,
     small_cnn_alike,
     small_cnn_beats,
 )
+from bla.experiments.explanations.user_study.protocol import CLAIMED, OTHERS, PERSONS
+from bla.experiments.explanations.user_study.tables import ALL
 from bla.experiments.runs import Measure
 
 BOTH: tuple[Measure, Measure] = ("accuracy", "loss")
@@ -45,6 +48,7 @@ class Evidence:
     two_network_l2x_departures: Mapping[str, Sequence[str]]
     subset_selection: pd.DataFrame
     agreement: pd.DataFrame
+    user_study: pd.DataFrame
     kinds: Mapping[str, str]
     published: pd.DataFrame
     alpha: float
@@ -248,6 +252,35 @@ def agreement(text: str) -> Cases:
     return cases
 
 
+def user_study(text: str, number: int) -> Cases:
+    """Claims 18 to 20: a case for all datasets together, which the paper's percentages are about, and one for each dataset."""
+    against = CLAIMED[number]
+
+    def cases(evidence: Evidence) -> Iterator[Case]:
+        table = evidence.published[evidence.published["where"] == "Figure 4"].set_index("method")["value"]
+        other = OTHERS[against]
+        shares = {"BLA-T": f"BLA-T over {other}", other: f"{other} over BLA-T", "equal": f"BLA-T equal to {other}"}
+        paper = ", ".join(f"{name} {float(table[share]):.2f}" for name, share in shares.items())
+        rows = evidence.user_study[evidence.user_study["against"] == against]
+        if rows.empty:
+            yield Case(text, paper=paper, obstacle="no answers yet: see docs/user_study.md")
+        for _, row in rows.iterrows():
+            together, n = row["dataset"] == ALL, int(row["n_persons"])
+            obstacle = (
+                "the paper's percentages are for all its datasets together"
+                if row["kind"] in DATASETS
+                else NOT_THE_PAPERS
+            )
+            if together:
+                obstacle = "" if row["kind"] == "paper" else "not the paper's three datasets"
+            departures = [row["departures"]] if isinstance(row["departures"], str) and row["departures"] else []
+            departures += [] if n >= PERSONS else [f"{n} persons (paper: {PERSONS})"]
+            about = (text, "", paper) if together else (text, str(row["dataset"]), "")
+            yield Case(*about, preferred(row, evidence.alpha), obstacle, departures)
+
+    return cases
+
+
 def not_here(text: str, reason: str, unless: Sequence[Cases] = ()) -> Cases:
     """A claim that cannot be tested here; there is no case if one of `unless` gives a case."""
 
@@ -314,9 +347,9 @@ CLAIMS: tuple[tuple[int, Cases], ...] = (
     (15, small_cnn("BLA-T beats pixel-level L2X on MNIST", 15)),
     (16, columns("BLA-T's loss stays below L2X-F's", ("bla_t", "l2x_f"), lambda j, m: j.difference("l2x_f", "bla_t", m), ("loss",))),
     (17, columns("L2X-F is worse than BL", ("l2x_f",), _better("bl", "l2x_f"), BOTH)),
-    (18, not_here("people prefer BLA-T to CAM", "needs participants")),
-    (19, not_here("people prefer BLA-T to L2X-F", "needs participants")),
-    (20, not_here("people prefer BLA-T to a random explanation", "needs participants")),
+    (18, user_study("people prefer BLA-T to CAM", 18)),
+    (19, user_study("people prefer BLA-T to L2X-F", 19)),
+    (20, user_study("people prefer BLA-T to a random explanation", 20)),
     (21, subset_selection("BLA-T finds the relevant features of synthetic sets at least as well as L2X (our claim)")),
     (22, agreement("two runs agree more on an image than one run on two images of a class (our claim)")),
 )  # fmt: skip

@@ -335,6 +335,23 @@ def finds_as_well(runs: pd.DataFrame) -> Finding:
     return Finding(ours, how, wilcoxon((bla_t - l2x).round(9), np.zeros(len(bla_t))).p, holds)
 
 
+def preferred(row: "pd.Series[float]", alpha: float) -> Finding:
+    """Claims 18 to 20: people prefer BLA-T's explanation to another one.
+
+    `row` is one of user_study_tests.csv. It holds if the mean difference of shares is positive, Wilcoxon's p over persons
+    is below alpha, and the interval over persons excludes 0; it does not hold with a negative difference.
+    """
+    low, high, p = float(row["low"]), float(row["high"]), float(row["p"])
+    clear = p < alpha and (low > 0 or high < 0)
+    holds = "inconclusive" if not clear else "yes" if row["difference"] > 0 else "no"
+    ours = (
+        f"share for BLA-T - share for {row['title']} {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] "
+        f"(n = {row['n_persons']:.0f} persons, {row['n_answers']:.0f} answers)"
+    )
+    test = f"Wilcoxon signed-rank over persons, rank-biserial {row['rank_biserial']:+.2f}; 95 % cluster bootstrap over persons"
+    return judged_by_p(ours, test, p, holds, smallest_p(int(row["n_persons"])), alpha)
+
+
 def agrees_over_runs(row: "pd.Series[float]", alpha: float) -> Finding:
     """Claim 22, ours: two runs agree more on an image than one run on two images of the same predicted class.
 

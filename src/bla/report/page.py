@@ -21,6 +21,7 @@ REPORTS = {
     "agreement": "Agreement over runs: whether the runs of a method keep the same cells",
     "structure": "Structured explanations: which small sets of patches suffice, and whether BLA keeps one of them",
     "x_features": "x-features: what XNN finds in each class, and whether it predicts the logits",
+    "user_study": "User study: section 4.4, which explanations people prefer (Figures 4 and 7 to 11)",
     "unstated_choices": "Unstated choices: what the paper does not say, made both ways and tested",
 }
 """The title of each page, and after the colon what it shows."""
