@@ -1,16 +1,16 @@
 """MkDocs hooks: they add the generated pages, and let pages link to files outside docs/ as GitHub does."""
 
 import re
+from html import escape
 from pathlib import Path
 from posixpath import dirname, join, normpath, relpath
 from typing import Any
 
 import pipeline  # noqa: F401 - puts the `src` of this checkout first on the path
+
+# isort: split
 from method_pages import method_pages, metric_page
 from mkdocs.structure.files import File, Files
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import TextLexer, find_lexer_class_for_filename
 from settings_page import settings_page
 from stage_page import flowchart, stage_page
 
@@ -23,14 +23,19 @@ def on_config(config: Any) -> None:
     """List the card of every method in the navigation, below the table of methods."""
     for section in config.nav:
         for items in section.values():
-            if "methods/index.md" in items:
+            if isinstance(items, list) and "methods/index.md" in items:
                 items[items.index("methods/index.md")] = {"Methods": [*method_pages()]}
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages and those at the top of the repository, and every file that a page links to."""
-    pages = {f"docs/{file.src_uri}": Path(file.abs_src_path).read_text() for file in files.documentation_pages()}
-    generated = {"settings.md": settings_page(), "metrics.md": metric_page(), "stages.md": stage_page(), **method_pages()}
+    pages = {f"docs/{file.src_uri}": Path(str(file.abs_src_path)).read_text() for file in files.documentation_pages()}
+    generated = {
+        "settings.md": settings_page(),
+        "metrics.md": metric_page(),
+        "stages.md": stage_page(),
+        **method_pages(),
+    }
     pages |= {name: Path(name).read_text() for name in TOP}
     texts = {in_site(name): (dirname(name), text) for name, text in pages.items()}
     texts |= {name: ("", text) for name, text in generated.items() if "/" not in name}
@@ -82,6 +87,6 @@ def site_markdown(text: str, folder: str, page: str, linked: set[str]) -> str:
 def source_page(path: Path) -> str:
     """A web page with the text of a file, or of all Python files in a folder."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*.py") if file.read_text())
-    text = "\n\n".join(f"# {file}\n{file.read_text()}" for file in files)
-    lexer = find_lexer_class_for_filename(files[0].name) or TextLexer
-    return highlight(text, lexer(), HtmlFormatter(full=True, title=str(path)))
+    text = "\n\n".join([f"# {file}\n\n{file.read_text()}" for file in files])
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    return f"<!doctype html>\n<html lang=en>{head}<title>{path}</title><pre>{escape(text)}</pre></html>\n"

@@ -5,7 +5,7 @@ from inspect import cleandoc, getmodule
 from pathlib import Path
 from typing import Any
 
-from settings_page import about, setting_names, setting_table
+from settings_page import about, fact_table, setting_names, setting_table
 
 from bla.explainers.interface import StructuredExplainer
 from bla.explainers.registry import explainer_class, explainer_files
@@ -24,7 +24,11 @@ TRAITS = (
     ("makes_masks", "The map is a mask in [0, 1] of the image's size.", ""),
     ("linear_head", "The classifier must have a linear head on average-pooled features.", ""),
     ("slow", "Slow: it explains only `faithfulness.slow_images` images.", ""),
-    ("few", "Very slow: it explains only as many images as its setting `images` says, and stands in tables without a rank.", ""),
+    (
+        "few",
+        "Very slow: it explains only as many images as its setting `images` says, and stands in tables without a rank.",
+        "",
+    ),
 )
 """Attributes of a class, with a sentence for true and one for false."""
 
@@ -38,12 +42,19 @@ def method_pages() -> dict[str, str]:
 
 def method_table() -> str:
     """All methods with the first lines of their cards."""
-    rows = ["# All methods", "", "One card each, generated from the method's file. [How to add yours](../own_methods.md).", ""]
+    rows = [
+        "# All methods",
+        "",
+        "One card each, generated from the method's file. [How to add yours](../own_methods.md).",
+        "",
+    ]
     rows += ["| method | family | what its map shows | source | cost |", "|---|---|---|---|---|"]
     for name, path in explainer_files().items():
         kind = explainer_class(name)
         family = FAMILIES.get(path.parent.name, path.parent.name).partition(":")[0].partition(",")[0]
-        rows.append(f"| [{kind.title}]({name}.md) | {family} | {kind.card.sentence} | {kind.card.source} | {kind.card.cost} |")
+        rows.append(
+            f"| [{kind.title}]({name}.md) | {family} | {kind.card.sentence} | {kind.card.source} | {kind.card.cost} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -60,13 +71,14 @@ def method_card(name: str, path: Path) -> str:
         "evidence that it is right": card.proof,
         "code": f"[`{source}`](../../{source})",
     }
-    rows = ["| | |", "|---|---|", *(f"| {label} | {text} |" for label, text in facts.items())]
     traits = [yes if getattr(kind, trait) else no for trait, yes, no in TRAITS]
-    traits.append("It also returns sets of cells, each an explanation." if issubclass(kind, StructuredExplainer) else "")
+    traits.append(
+        "It also returns sets of cells, each an explanation." if issubclass(kind, StructuredExplainer) else ""
+    )
     parts = [
         f"# {kind.title}",
         card.sentence,
-        "\n".join(rows),
+        fact_table(facts),
         "## How it works",
         cleandoc(getmodule(kind).__doc__ or ""),
         "\n".join(f"- {trait}" for trait in traits if trait),
@@ -94,7 +106,9 @@ def use_of(name: str, kind: Any) -> str:
     else:
         in_pipeline = f"In the pipeline: add `{name}` to `{section}` in `params.yaml`."
     if kind.learned:
-        return f"{in_pipeline} For [your own classifier](../own_classifier.md), `bla methods` says whether it can be used."
+        return (
+            f"{in_pipeline} For [your own classifier](../own_classifier.md), `bla methods` says whether it can be used."
+        )
     call = f'record = bla.explain(classifier, "photo.jpg", ["{name}"])'
     return f"{in_pipeline} For [your own classifier](../own_classifier.md):\n\n```python\n{call}\n```"
 
@@ -103,7 +117,7 @@ def metric_page() -> str:
     """All metrics with direction, unit, formula, meaning and source."""
     parts = ["# All metrics", "A metric is one number for one map of one image. [How to add yours](own_metric.md)."]
     for metric in METRICS:
-        rows = (("better", metric.better), ("unit", metric.unit), ("formula", f"`{metric.formula}`"), ("source", metric.source))
-        table = "\n".join(["| | |", "|---|---|", *(f"| {label} | {text.replace('|', chr(92) + '|')} |" for label, text in rows)])
-        parts.append(f"## {metric.title} (`{metric.name}`)\n\n{metric.meaning}\n\n{table}")
+        facts = {"name": f"`{metric.name}`", "better": metric.better, "unit": metric.unit}
+        facts |= {"formula": f"`{metric.formula}`", "source": metric.source}
+        parts.append(f"## {metric.title}\n\n{metric.meaning}\n\n{fact_table(facts)}")
     return "\n\n".join(parts) + "\n"

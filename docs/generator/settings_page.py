@@ -28,7 +28,9 @@ An unknown, missing or impossible setting stops `make repro` before anything run
 
 def settings_page() -> str:
     """Markdown with a section for each model, and a table row for each setting."""
-    sections = [f"## {heading(name, model)}\n\n{about(model)}\n\n{setting_table(name, model)}" for name, model in models()]
+    sections = [
+        f"## {heading(name, model)}\n\n{about(model)}\n\n{setting_table(name, model)}" for name, model in models()
+    ]
     return "\n\n".join([INTRODUCTION, *sections]) + "\n"
 
 
@@ -101,7 +103,12 @@ def setting_table(name: str, model: Any) -> str:
     for field in setting_names(model):
         full = f"{name}.{field}" if name else field
         comment = comments.get(full) or comment_of_entry(full, tag_of(model), values, comments)
-        cells = (f"`{field}`", type_text(hints[field]), value_text(value_of(full, values, default_of(model, field))), comment)
+        cells = (
+            f"`{field}`",
+            type_text(hints[field]),
+            value_text(value_of(full, values, default_of(model, field))),
+            comment,
+        )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
@@ -111,6 +118,12 @@ def value_text(value: Any) -> str:
     if value is MISSING or isinstance(value, dict):
         return ""
     return f"`{yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]}`"
+
+
+def fact_table(facts: dict[str, str]) -> str:
+    """A table of names and values; the first is the heading."""
+    (first, *rest) = [f"| {name} | {text.replace('|', chr(92) + '|')} |" for name, text in facts.items()]
+    return "\n".join([first, "|---|---|", *rest])
 
 
 def default_of(model: Any, field: str) -> Any:
@@ -135,9 +148,9 @@ def comment_of_entry(full: str, tag: tuple[str, tuple[str, ...]], values: Any, c
     parts = full.split(".")
     for other, comment in comments.items():
         names = other.split(".")
-        if len(names) == len(parts) and all(a in (b, "NAME") for a, b in zip(parts, names, strict=True)):
-            if not tag[0] or value_of(".".join([*names[:-1], tag[0]]), values, None) in tag[1]:
-                return comment
+        same_setting = len(names) == len(parts) and all(a in (b, "NAME") for a, b in zip(parts, names, strict=True))
+        if same_setting and (not tag[0] or value_of(".".join([*names[:-1], tag[0]]), values, None) in tag[1]):
+            return comment
     return ""
 
 
@@ -145,7 +158,7 @@ def key_comments(text: str) -> dict[str, str]:
     """The comment on the line of each key of a YAML file, by the key's full name; the first key of a line has it."""
     lines, found, used = text.splitlines(), {}, set()
 
-    def visit(node: yaml.Node, name: str) -> None:
+    def visit(node: yaml.Node | None, name: str) -> None:
         if not isinstance(node, yaml.MappingNode):
             return
         for key, value in node.value:

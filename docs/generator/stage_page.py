@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 from markdown.extensions.toc import slugify
-from settings_page import heading, models
+from settings_page import fact_table, heading, models
 
 STAGES = Path("pipeline/stages")
 INTRODUCTION = """# How each table and figure is made
@@ -38,14 +38,14 @@ def stage_section(name: str, stage: Any, makers: dict[str, str]) -> str:
     reads = [dep for dep in readable(stage["deps"]) if not dep.startswith("data/code/")]
     writes = outputs_of(stage)
     facts = {
+        "command": f"`dvc repro {name}`",
         "once per": " and ".join(stage.get("matrix", {})),
         "settings": ", ".join(f"[`{p}`](settings.md#{anchor_of(p)})" for p in readable(stage.get("params", []))),
         "reads": ", ".join(f"`{path}`{made_by(path, name, makers)}" for path in reads),
         "writes": ", ".join(f"`{path}`" for path in writes if not path.startswith("data/code/")) or "`data/code/`",
         "code": ", ".join([f"[`{file}`]({file})", *experiments_of(name)]),
     }
-    table = ["| | |", "|---|---|", *(f"| {label} | {text} |" for label, text in facts.items() if text)]
-    return f"## {name}\n\n{stage['desc']}.\n\n" + "\n".join(table)
+    return f"## {name}\n\n{stage['desc']}.\n\n{fact_table({label: text for label, text in facts.items() if text})}"
 
 
 def readable(names: list[Any]) -> list[str]:
@@ -67,11 +67,16 @@ def made_by(path: str, name: str, makers: dict[str, str]) -> str:
 
 def experiments_of(name: str) -> list[str]:
     """Links to the files of bla.experiments that a stage imports."""
-    nodes = [node for node in ast.walk(ast.parse((STAGES / f"{name}.py").read_text())) if isinstance(node, ast.ImportFrom)]
-    files = {}
+    nodes = [
+        node for node in ast.walk(ast.parse((STAGES / f"{name}.py").read_text())) if isinstance(node, ast.ImportFrom)
+    ]
+    files: dict[str, None] = {}
     for node in nodes:
         for module in (f"{node.module}.{alias.name}" for alias in node.names):
-            paths = [Path("src", *module.split(".")).with_suffix(".py"), Path("src", *str(node.module).split(".")).with_suffix(".py")]
+            paths = [
+                Path("src", *module.split(".")).with_suffix(".py"),
+                Path("src", *str(node.module).split(".")).with_suffix(".py"),
+            ]
             path = next((path for path in paths if path.exists()), None)
             if path and path.parts[:3] == ("src", "bla", "experiments"):
                 files[f"[`{'/'.join(path.parts[3:])}`]({path})"] = None
@@ -83,8 +88,9 @@ def anchor_of(setting: str) -> str:
     """The section of the page of settings that has a setting."""
     first = setting.partition(".")[0]
     sections = [(name, model) for name, model in models() if name.partition(".")[0] == first]
-    inside = next((s for s in sections if s[0] == setting), sections[0] if sections else ("", models()[0][1]))
-    return slugify(heading(*inside), "-")
+    exact = [section for section in sections if section[0] == re.sub(r"<\w+>", "NAME", setting)]
+    section = exact[0] if len(exact) == 1 else [*sections, models()[0]][0]
+    return str(slugify(heading(*section), "-"))
 
 
 def flowchart(edges: list[tuple[str, str]]) -> str:
@@ -106,9 +112,11 @@ def flowchart(edges: list[tuple[str, str]]) -> str:
     lines, boxes = [], []
     for start, end in edges:
         (x, y), (right, low) = place[start], place[end]
-        lines.append(f'<path d="M{x + 150} {y + 10:g}C{x + 165} {y + 10:g} {right - 15} {low + 10:g} {right} {low + 10:g}"/>')
+        lines.append(
+            f'<path d="M{x + 150} {y + 10:g}C{x + 165} {y + 10:g} {right - 15} {low + 10:g} {right} {low + 10:g}"/>'
+        )
     for name, (x, y) in place.items():
         box = f'<rect x="{x}" y="{y:g}" width="150" height="20" rx="4"/><text x="{x + 75}" y="{y + 14:g}">{escape(name)}</text>'
         boxes.append(f'<a href="stages.html#{name}">{box}</a>')
     width, height = 170 * len(columns) - 18, 26 * (max(row.values()) - top + 1) + 4
-    return f'<div class="flowchart"><svg viewBox="-1 0 {width} {height:g}" width="{width}">{"".join(lines + boxes)}</svg></div>'
+    return f'<div class="flowchart" data-search-exclude><svg viewBox="-1 0 {width} {height:g}" width="{width}">{"".join(lines + boxes)}</svg></div>'
