@@ -50,7 +50,7 @@ lint: env ## check style and types
 	@.venv/bin/mypy
 
 docs: env ## build the documentation as a site, in site/; open site/index.html
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict # not --quiet: it hides warnings from --strict
 
 check-lock: env ## check that dvc.lock and reports/tables match the code and the settings
 	@.venv/bin/dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,9 @@ def test_named_make_targets_exist():
 def test_modules_named_elsewhere_exist(path):
     for name in re.findall(r"\b(?:src|pipeline)/[\w/]+\.py", path.read_text()):
         assert (ROOT / name).exists(), name
+
+
+def test_the_version_to_cite_is_that_of_the_package():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(r"^## Unreleased$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

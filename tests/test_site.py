@@ -151,7 +151,7 @@ def test_every_setting_of_params_yaml_is_on_the_page(sections):
         ("statistics", "alpha", ["number, ≥ 0.0001, ≤ 0.5", "`0.05`", "level of every test (paper)"]),
         ("Top level", "seed", ["integer, ≥ 0, ≤ 4,611,686,018,427,387,904", "`0`", "all random numbers of run r come from (seed, dataset, column, r)"]),
         ("variant.NAME bounded_logits", "threshold_rule", ["`subtract` or `renormalise` or `indicator`", "`subtract`", "subtract (code) \\| renormalise (ours) \\| indicator (paper, eq. 2: leaves the module untrained)"]),
-        ("dataset.NAME.images image_folder", "test_share", ["number, > 0, < 1 or null", "`null`", "a share such as 0.2: classes in path/<class>, split by a hash of the file names"]),
+        ("dataset.NAME.images image_folder", "test_share", ["number, > 0, < 1 or null", "`null`", "a share such as 0.2: classes in path/&lt;class&gt;, split by a hash of the file names"]),
         ("explainer.rise", "grid", ["integer, ≥ 2, ≤ 56", "`7`", ""]),
         ("explainer.sag", "guide", ["`grad_cam` or `i_gos`", "`grad_cam`", ""]),
     ],

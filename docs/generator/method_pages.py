@@ -5,7 +5,7 @@ from inspect import cleandoc, getmodule
 from pathlib import Path
 from typing import Any
 
-from settings_page import about, fact_table, setting_names, setting_table
+from settings_page import about, escaped, fact_table, setting_names, setting_table
 
 from bla.explainers.interface import StructuredExplainer
 from bla.explainers.registry import explainer_class, explainer_files
@@ -71,7 +71,7 @@ def method_card(name: str, path: Path) -> str:
         "evidence that it is right": card.proof,
         "code": f"[`{source}`](../../{source})",
     }
-    traits = [yes if getattr(kind, trait) else no for trait, yes, no in TRAITS]
+    traits = [yes if getattr(kind, trait) else no for trait, yes, no in TRAITS if not (trait == "slow" and kind.few)]
     traits.append(
         "It also returns sets of cells, each an explanation." if issubclass(kind, StructuredExplainer) else ""
     )
@@ -80,7 +80,7 @@ def method_card(name: str, path: Path) -> str:
         card.sentence,
         fact_table(facts),
         "## How it works",
-        cleandoc(getmodule(kind).__doc__ or ""),
+        escaped(cleandoc(getmodule(kind).__doc__ or "")),
         "\n".join(f"- {trait}" for trait in traits if trait),
         "## Settings",
         method_settings(name, kind),

@@ -4,6 +4,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from functools import cache
+from html import escape
 from inspect import cleandoc
 from math import inf
 from pathlib import Path
@@ -50,7 +51,12 @@ def tag_of(model: Any) -> tuple[str, tuple[str, ...]]:
 def about(model: Any) -> str:
     """The docstring of a model, without that which Python writes for a dataclass without one."""
     doc = cleandoc(model.__doc__ or "")
-    return "" if doc.startswith(f"{model.__name__}(") else doc
+    return "" if doc.startswith(f"{model.__name__}(") else escaped(doc)
+
+
+def escaped(text: str) -> str:
+    """Markdown in which `<` and `&` outside code stand for themselves."""
+    return "`".join(part if number % 2 else escape(part, quote=False) for number, part in enumerate(text.split("`")))
 
 
 @cache
@@ -102,7 +108,7 @@ def setting_table(name: str, model: Any) -> str:
     rows = ["| setting | type | value | meaning |", "|---|---|---|---|"]
     for field in setting_names(model):
         full = f"{name}.{field}" if name else field
-        comment = comments.get(full) or comment_of_entry(full, tag_of(model), values, comments)
+        comment = escaped(comments.get(full) or comment_of_entry(full, tag_of(model), values, comments))
         cells = (
             f"`{field}`",
             type_text(hints[field]),
@@ -198,5 +204,5 @@ def bound_text(extra: Any) -> str:
     for kind, sign, name in ((Ge, "≥", "ge"), (Gt, ">", "gt"), (Le, "≤", "le"), (Lt, "<", "lt")):
         if isinstance(extra, kind):
             bound = getattr(extra, name)
-            return "finite" if bound == inf else f"{sign} {bound:,}"
+            return "finite" if bound == inf else f"{sign} {bound:,}".removesuffix(".0")
     return ""
