@@ -100,6 +100,7 @@ def test_the_tree_of_folders_is_that_of_the_checkout():
 
 
 EXECUTED = {
+    "browser.md": {"python": "report/test_browser.py"},
     "own_classifier.md": {"python": "own_classifier/test_page.py", "sh": "own_classifier/test_page.py"},
     "own_images.md": {"python": "end_to_end/test_own_methods_and_networks.py", "yaml": "pipeline/test_own_images.py"},
     "own_methods.md": {"python": "test_documents.py"},

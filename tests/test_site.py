@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from chromium import open_page
 from commands import ENV
 
 from bla.explainers.registry import explainer_class, explainer_names
@@ -81,6 +82,14 @@ def test_no_page_loads_anything_from_a_network(site):
     ] == []
     styles = "".join(path.read_text() for path in folder.rglob("*.css"))
     assert re.findall(r"(?:url\(|@import)\s*[\"']?https?:", styles) == []
+
+
+def test_the_search_works_in_pages_opened_from_disk(site):
+    folder, _ = site
+    with open_page(folder / "tutorial.html") as page:
+        page.open(f"{(folder / 'tutorial.html').as_uri()}?q=temperature")
+        page.wait("document.querySelectorAll('.md-search-result__link').length > 3")
+        assert "temperature" in page.evaluate("document.querySelector('.md-search-result__list').innerText")
 
 
 def test_every_page_of_docs_is_in_the_site(site):

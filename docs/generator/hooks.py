@@ -1,5 +1,6 @@
 """MkDocs hooks: they add the generated pages, and let pages link to files outside docs/ as GitHub does."""
 
+import json
 import re
 from html import escape
 from pathlib import Path
@@ -37,6 +38,7 @@ def on_files(files: Files, config: Any) -> Files:
         **method_pages(),
     }
     pages |= {name: Path(name).read_text() for name in TOP}
+    pages |= {str(path): notebook_markdown(path) for path in Path("docs").glob("*.ipynb")}
     texts = {in_site(name): (dirname(name), text) for name, text in pages.items()}
     texts |= {name: ("", text) for name, text in generated.items() if "/" not in name}
     texts |= {name: ("docs/methods", text) for name, text in generated.items() if "/" in name}
@@ -63,7 +65,7 @@ def in_site(path: str) -> str:
     if path in TOP:
         return TOP[path]
     if path.startswith("docs/"):
-        return path.removeprefix("docs/")
+        return path.removeprefix("docs/").replace(".ipynb", ".md")
     return path if path.endswith(".png") else f"code/{path}.html"
 
 
@@ -82,6 +84,12 @@ def site_markdown(text: str, folder: str, page: str, linked: set[str]) -> str:
         return flowchart(re.findall(r"(\w+) --> (\w+)", match[1]))
 
     return LINK.sub(redirect, re.sub(r"```mermaid\n(.*?)```", draw, text, flags=re.DOTALL))
+
+
+def notebook_markdown(path: Path) -> str:
+    """The cells of a notebook without outputs."""
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text())["cells"]]
+    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for kind, text in cells) + "\n"
 
 
 def source_page(path: Path) -> str:
