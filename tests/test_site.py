@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+from dataclasses import MISSING
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -159,14 +160,22 @@ def test_every_setting_of_params_yaml_is_on_the_page(sections):
     [
         ("statistics", "alpha", ["number, ≥ 0.0001, ≤ 0.5", "`0.05`", "level of every test (paper)"]),
         ("Top level", "seed", ["integer, ≥ 0, ≤ 4,611,686,018,427,387,904", "`0`", "all random numbers of run r come from (seed, dataset, column, r)"]),
-        ("variant.NAME bounded_logits", "threshold_rule", ["`subtract` or `renormalise` or `indicator`", "`subtract`", "subtract (code) \\| renormalise (ours) \\| indicator (paper, eq. 2: leaves the module untrained)"]),
-        ("dataset.NAME.images image_folder", "test_share", ["number, > 0, < 1 or null", "`null`", "a share such as 0.2: classes in path/&lt;class&gt;, split by a hash of the file names"]),
+        ("variant.NAME bounded_logits", "threshold_rule", ["`subtract` or `renormalise` or `indicator`", "default `subtract`", "subtract (code) \\| renormalise (ours) \\| indicator (paper, eq. 2: leaves the module untrained)"]),
+        ("dataset.NAME.images image_folder", "test_share", ["number, > 0, < 1 or null", "default `null`", "a share such as 0.2: classes in path/&lt;class&gt;, split by a hash of the file names"]),
         ("explainer.rise", "grid", ["integer, ≥ 2, ≤ 56", "`7`", ""]),
-        ("explainer.sag", "guide", ["`grad_cam` or `i_gos`", "`grad_cam`", ""]),
+        ("explainer.sag", "guide", ["`grad_cam` or `i_gos`", "default `grad_cam`", ""]),
     ],
 )  # fmt: skip
 def test_a_setting_has_its_type_bounds_value_and_comment(sections, section, setting, expected):
     assert sections[section][setting] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "text"),
+    [(3, 4, "`3` (default `4`)"), (4, 4, "`4`"), (3, MISSING, "`3`"), (MISSING, None, "default `null`"), (MISSING, MISSING, ""), ({"a": 1}, MISSING, "")],
+)  # fmt: skip
+def test_a_default_is_named_where_the_value_is_another_one(sections, value, default, text):
+    assert importlib.import_module("settings_page").value_and_default(value, default) == text
 
 
 def test_values_of_the_page_are_those_that_run(sections):

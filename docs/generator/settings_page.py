@@ -22,7 +22,7 @@ NAMES = {int: "integer", float: "number", str: "text", bool: "true or false", ty
 INTRODUCTION = """# All settings
 
 Read from the code that checks [`params.yaml`](params.yaml), when this site is built. `NAME` stands for the name of an
-entry. The column *value* is what `params.yaml` has, or the default where it has nothing; a setting without either must be given.
+entry. The column *value* is what `params.yaml` has now. A setting without value and without default must be given in each entry.
 An unknown, missing or impossible setting stops `make repro` before anything runs.
 """
 
@@ -112,11 +112,19 @@ def setting_table(name: str, model: Any) -> str:
         cells = (
             f"`{field}`",
             type_text(hints[field]),
-            value_text(value_of(full, values, default_of(model, field))),
+            value_and_default(value_of(full, values, MISSING), default_of(model, field)),
             comment,
         )
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
+
+
+def value_and_default(value: Any, default: Any) -> str:
+    """The value in params.yaml, and the default where it is another one or there is no value."""
+    shown, usual = value_text(value), value_text(default)
+    if not usual or usual == shown:
+        return shown
+    return f"{shown} (default {usual})" if shown else f"default {usual}"
 
 
 def value_text(value: Any) -> str:
