@@ -115,6 +115,16 @@ def test_every_metric_is_described(site):
         assert metric.name in text
 
 
+def test_every_table_and_figure_is_traced_to_its_stage(site):
+    _, pages = site
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    text = "".join(pages["stages.html"].text)
+    for name, stage in stages.items():
+        assert name in pages["stages.html"].anchors
+        for out in (next(iter(out)) for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])):
+            assert out.startswith("data/code/") or re.sub(r"\$\{item\.(\w+)\}", r"<\1>", out) in text, out
+
+
 @pytest.fixture
 def sections(monkeypatch):
     """The rows of the page of settings by section and setting: type, value, meaning."""
