@@ -8,7 +8,7 @@ export PYTHONUNBUFFERED := 1
 comma := ,
 PAPER := cats_vs_dogs,stanford_dogs,caltech_birds
 
-.PHONY: help env repro paper photos study test lint check-lock dvc-deps readme bench lock
+.PHONY: help env repro paper photos study test lint docs check-lock dvc-deps readme bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ lint: env ## check style and types
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+docs: env ## build the documentation as a site, in site/; open site/index.html
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict # not --quiet: it hides warnings from --strict
 
 check-lock: env ## check that dvc.lock and reports/tables match the code and the settings
 	@.venv/bin/dvc repro --allow-missing --dry 2>&1 | tee /dev/stderr | grep -q '^Data and pipelines are up to date\.$$' || \

@@ -3,11 +3,13 @@
 import ast
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from page_examples import files
 
 from bla.base.specs import Backbone
 from bla.explainers.all_maps import features_of
@@ -98,10 +100,37 @@ def test_the_tree_of_folders_is_that_of_the_checkout():
         assert (ROOT / "pipeline" / name).is_dir()
 
 
-METHODS_OF_ONES_OWN = re.findall(r"```python\n# src/bla/explainers/\w+/(\w+).py\n(.*?)```", EVERYTHING, re.DOTALL)
+EXECUTED = {
+    "browser.md": {"python": "report/test_browser.py"},
+    "own_classifier.md": {"python": "own_classifier/test_page.py", "sh": "own_classifier/test_page.py"},
+    "own_images.md": {"python": "end_to_end/test_own_methods_and_networks.py", "yaml": "pipeline/test_own_images.py"},
+    "own_methods.md": {"python": "test_documents.py"},
+    "tutorial.md": {"python": "end_to_end/test_pages.py"},
+    "own_dataset.md": dict.fromkeys(("python", "diff", "yaml"), "end_to_end/test_pages.py"),
+    "own_variant.md": dict.fromkeys(("diff", "yaml"), "end_to_end/test_pages.py"),
+    "own_metric.md": dict.fromkeys(("python", "diff"), "end_to_end/test_pages.py"),
+}  # fmt: skip
+"""The test that executes the examples of a page, by language."""
 
 
-@pytest.mark.parametrize(("name", "code"), METHODS_OF_ONES_OWN, ids=[name for name, _ in METHODS_OF_ONES_OWN])
+def test_every_example_in_the_docs_is_executed_by_a_test():
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        languages = set(re.findall(r"^```(\w+)", page.read_text(), re.MULTILINE)) - {"mermaid"}
+        tests = EXECUTED.get(page.name, {})
+        # Commands are checked below: their targets, settings and stages exist.
+        assert languages - {"sh"} == set(tests) - {"sh"}, page.name
+        for test in tests.values():
+            text = (ROOT / "tests" / test).read_text()
+            assert "page_examples" in text, test
+            assert f'"{page.name}"' in text, test
+
+
+METHODS_OF_ONES_OWN = {
+    Path(path).stem: code for path, code in files("own_methods.md").items() if path.startswith("src/bla/explainers/")
+}
+
+
+@pytest.mark.parametrize(("name", "code"), METHODS_OF_ONES_OWN.items(), ids=list(METHODS_OF_ONES_OWN))
 def test_the_example_methods_pass_the_battery(name, code):
     defined = {"__name__": name}
     exec(code, defined)
@@ -151,3 +180,9 @@ def test_named_make_targets_exist():
 def test_modules_named_elsewhere_exist(path):
     for name in re.findall(r"\b(?:src|pipeline)/[\w/]+\.py", path.read_text()):
         assert (ROOT / name).exists(), name
+
+
+def test_the_version_to_cite_is_that_of_the_package():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(r"^## Unreleased$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

@@ -1,7 +1,6 @@
 """The examples of docs/own_methods.md and docs/own_images.md run in a project with `dvc repro`, without registration."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 import yaml
 from commands import run
+from page_examples import files
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -17,12 +17,7 @@ from pipeline.artifacts.images import mask_names, object_masks
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = {
-    re.match(r"# (\S+)\n", code)[1]: code
-    for page in ("own_methods.md", "own_images.md")
-    for code in re.findall(r"```python\n(# src/.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-}
+EXAMPLES = files("own_methods.md") | files("own_images.md")
 METHODS = ["mean_activation", "input_gradient", "largest_cells", "class_means"]
 TRAINING = {"batch_size": 8, "epochs": 2, "learning_rate": 0.01, "dropout": 0.2, "adam_epsilon": 1e-7}
 RESNET = {"architecture": "test_resnet", "weights": "resnet.safetensors", "normalisation": "imagenet", "output_stride": 16}  # fmt: skip

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from page_examples import blocks
 from torchvision import models
 
 import bla
 from bla import api, cli
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = (DOCS / "own_classifier.md").read_text()
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def site(photos, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_python_examples(site):
-    examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    examples = blocks("own_classifier.md", "python")
     assert len(examples) == 5
     names = {"__name__": "page"}
     for example in examples:
@@ -61,7 +61,7 @@ def test_the_notebook_explains_a_flower_by_cells_that_suffice_for_its_class():
 
 @pytest.mark.slow
 def test_the_commands(site, monkeypatch, capsys):
-    (commands,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    (commands,) = blocks("own_classifier.md", "sh")
     for line in commands.splitlines():
         short = line.replace("--output modules", "--output modules --runs 1 --epochs 1")
         # Its size, so that the test is short.

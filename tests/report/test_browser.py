@@ -6,12 +6,12 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_examples import blocks
 from PIL import Image
 from scipy.spatial.distance import cityblock
 
@@ -20,7 +20,6 @@ from bla.report.browser import builder
 from bla.report.browser.builder import FOLDER, SCRIPTS, browser_page, cells_of, common_top, disagreement, sheets
 from bla.report.browser.records import Collection, Method, Predictions, mean_distance, shares
 
-ROOT = Path(__file__).parents[2]
 RIGHT = np.array([True, False, True])
 BL = Predictions(np.array([0, 1, 1]), np.array([0.5, 0.75, 1.0]), np.array([0.5, 2.0, np.nan]), RIGHT)
 MAPS = np.array([[[1.0, -3.0], [0.0, 0.0]], [[np.nan] * 2] * 2, [[0.0, 0.0], [0.0, 0.0]]])
@@ -88,7 +87,7 @@ def test_images_may_have_several_classes_or_none_that_is_known():
 
 
 def test_the_example_of_the_documentation_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/browser.md").read_text(), re.DOTALL)
+    (example,) = blocks("browser.md", "python")
     values = {}
     exec(example, values)
     assert data_of(values["text"])["collections"][0]["files"] == ["a.jpg", "b.jpg"]
