@@ -57,4 +57,6 @@ def predictions_of(dataset: str, settings: Settings, numbers: Sequence[int]) -> 
 
 
 def _of_run(head: Head, run: int) -> Head:
+    """The head of one run; an own classifier has one head for all runs."""
+    run = min(run, len(head.weight) - 1)
     return Head(head.weight[run : run + 1], head.bias[run : run + 1])
