@@ -14,8 +14,9 @@ from bla.method.scores import class_count
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.evaluation import save_results
 from pipeline.artifacts.features import load_features
-from pipeline.artifacts.images import class_names
-from pipeline.artifacts.models import HEADS, checkpoint_head, save_head, save_trained
+from pipeline.artifacts.models import HEADS, save_head, save_trained
+from pipeline.artifacts.tables import load_classes
+from pipeline.run.checkpoint_head import checkpoint_head
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import Settings, load_settings
 
@@ -50,7 +51,7 @@ def _evaluate_own(dataset: str, settings: Settings) -> None:
     labels, test, classes = (
         settings.dataset[dataset].classifier_labels,
         load_features(dataset, "test"),
-        class_names(dataset),
+        load_classes(dataset),
     )
     head = checkpoint_head(dataset, labels)
     if labels is None and (pairs := exchanged(head, test, classes)):

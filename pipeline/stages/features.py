@@ -8,7 +8,7 @@ from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.extraction import extract_features
 from pipeline.artifacts.features import FEATURES
 from pipeline.artifacts.images import load_labels
-from pipeline.artifacts.models import checkpoint_head
+from pipeline.run.checkpoint_head import checkpoint_head
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
 
