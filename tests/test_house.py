@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bla.runtime.imports import EXEMPT
+from pipeline.stages.code import DATA
 
 ROOT = Path(__file__).parents[1]
 BLA, PIPELINE = ROOT / "src/bla", ROOT / "pipeline"
@@ -100,10 +101,11 @@ def test_an_experiment_imports_no_other_experiment(path):
             assert module.split(".")[2] in ("runs", parts[0]), module
 
 
-def test_the_code_folders_contain_only_python():
-    """A data file would affect results without being in an import closure."""
+def test_the_code_folders_contain_only_python_and_what_pages_are_made_of():
+    """A data file would affect results without being in an import closure; the stage `code` adds those of `DATA`."""
     files = {path for path in BLA.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.suffix for path in files} == {".py"}
+    assert {path.suffix for path in files if path.parent != BLA / "report/browser"} == {".py"}
+    assert {path.suffix for path in files} == {".py", *DATA}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -12,6 +12,7 @@ from bla.datasets import class_of_each
 from bla.experiments.related_methods.x_features.figures import DrawnClass
 from bla.explainers.l_cam import as_maps
 from bla.explainers.learned.xnn import XNN, pooled_and_logits
+from bla.explainers.mask_optimisation import MaskSettings
 from bla.explainers.x_features import encode, grad_cams
 from bla.networks.backbones import load_backbone
 from bla.networks.patches import Grid
@@ -57,8 +58,12 @@ def drawn(
     label: int,
     row: Mapping[str, Any],
     contributions: Sequence[Mapping[str, Any]],
+    masks: MaskSettings | None,
 ) -> DrawnClass:
-    """The x-features in use of a class, by contribution if it is `faithful` (its row of the table), else by number."""
+    """The x-features in use of a class, by contribution if it is `faithful` (its row of the table), else by number.
+
+    Heat maps are Grad-CAMs, or with `masks` those of I-GOS.
+    """
     names, labels = captions(dataset), class_of_each(load_labels(dataset, "test"))
     encoder, weights = fitted.method.encoder(run, label), fitted.method.state["head.weight"][run, label]
     own = [c for c in contributions if (c["dataset"], c["run"], c["class"]) == (dataset, run, row["class"])]
@@ -66,9 +71,15 @@ def drawn(
     x = encode(encoder, fitted.means)[-1]
     strongest = x[:, numbers].T.argsort(dim=1, descending=True, stable=True)[:, :SHOWN].cpu()  # [V, S]
     maps = as_maps(fitted.features[strongest.flatten()].to(x.device).float(), fitted.grid)
-    cams = grad_cams(encoder, maps)[1].cpu().unflatten(0, strongest.shape)
-    chosen = torch.stack([cams[place, :, number] for place, number in enumerate(numbers)])
     images = np.array(load_images(dataset, "test")[strongest.flatten().numpy()])
+    if masks is None:
+        cams = grad_cams(encoder, maps)[1].cpu().unflatten(0, strongest.shape)
+        chosen = torch.stack([cams[place, :, number] for place, number in enumerate(numbers)])
+    else:
+        pixels = torch.from_numpy(images).to(x.device).unflatten(0, strongest.shape)
+        made = zip(numbers, pixels, strict=True)
+        optimised = [fitted.method.i_gos_maps(run, label, number, of_one, masks) for number, of_one in made]
+        chosen = torch.stack(optimised).cpu()
     mean, error = (np.array([c[key] for c in own]) if row["faithful"] else None for key in ("contribution", "standard_error"))  # fmt: skip
     return DrawnClass(
         names[label].replace("\n", " "),

@@ -253,6 +253,12 @@ class PlantedBias(Strict):
     runs: Runs
 
 
+class XFeatures(Strict):
+    """How x-features are drawn."""
+
+    heat_map: Literal["grad_cam", "i_gos"]
+
+
 class Settings(Strict):
     """The whole of params.yaml."""
 
@@ -277,6 +283,7 @@ class Settings(Strict):
     subset_selection: SubsetSelection
     multi_label: MultiLabel
     planted_bias: PlantedBias
+    x_features: XFeatures
     statistics: Statistics
 
     @model_validator(mode="after")

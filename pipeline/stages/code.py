@@ -1,7 +1,8 @@
 """Stage `code`: which source files every stage depends on, and their hashes, in data/code/STAGE.txt.
 
 A stage depends on its file in pipeline/stages/ and on that file's import closure (`bla.runtime.imports`). Any edit runs
-this stage, and then only the stages whose list has changed.
+this stage, and then only the stages whose list has changed. A page's scripts and styles (`DATA`), which lie beside the
+module that reads them, count as code of all modules in their folder.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from bla.runtime.cache import content_hash
 from bla.runtime.imports import EXEMPT, closure
 
 CODE = Path("data/code")
+DATA = (".css", ".html", ".js")
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def code_of(stage: str, root: Path = Path()) -> str:
     """
     packages = {"bla": root / "src/bla", "pipeline": root / "pipeline"}
     files = closure([root / f"pipeline/stages/{stage}.py"], packages=packages)
+    files += [path for folder in {file.parent for file in files} for path in folder.iterdir() if path.suffix in DATA]
     if stage == "settings":
         files += [packages[package] / rest for package, _, rest in (name.partition("/") for name in EXEMPT)]
     paths = sorted((path.resolve().relative_to(root.resolve()).as_posix(), path) for path in files)

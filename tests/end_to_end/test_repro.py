@@ -204,13 +204,17 @@ def test_every_method_has_a_row_and_every_value_an_image(project):
 
 def test_the_pages_work_offline_and_link_to_each_other(project):
     pages = {path.name: path.read_text() for path in (project / "reports/html").glob("*.html")}
+    browser = (project / "reports/browser.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", browser)
+    assert 'href="html/index.html"' in browser
     reports = yaml.safe_load((project / "params.yaml").read_text())["reports"]
     assert pages.keys() == {"index.html", *(f"{name}.html" for name in reports)}
     for name, text in pages.items():
         assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
         assert "@import" not in text, name
         assert "<script" not in text, name
-        assert all(target in pages for target in re.findall(r'href="([^"#]+)"', text)), name
+        assert set(re.findall(r'href="([^"#]+)"', text)) - {"../browser.html"} <= pages.keys(), name
+        assert 'href="../browser.html"' in text, name
     assert all(f'href="{name}.html"' in pages["index.html"] for name in reports)
     assert "data:image/png" in pages["explanations.html"]
 
@@ -240,7 +244,7 @@ def test_a_temporary_experiment_uses_its_copy_of_the_code_and_runs_only_affected
     assert stages(output) == {
         "settings", "train_variant@painted_birds-bla_t", "gallery@painted_birds", "method_gallery@painted_birds", "what_the_method_does", "tests", "table1", "table2",
         "maps@painted_birds", "faithfulness@painted_birds", "compare_methods", "explanation_size", "claims", "reports",
-        "agreement", "errors", "learned_methods", "planted_bias", "structure",
+        "agreement", "browser", "errors", "learned_methods", "planted_bias", "structure",
         "x_features",  # it depends on the folder of all states, since XNN need not be among them
     }  # fmt: skip
     imported = set(re.findall(r"imported (.*)", output))

@@ -13,6 +13,7 @@ from bla.explainers.all_maps import features_of
 from bla.explainers.contract import check_explainer, check_learned
 from bla.explainers.interface import TrainingData
 from bla.explainers.learned.xnn import XNN, pooled_and_logits
+from bla.explainers.mask_optimisation import MaskSettings
 from bla.explainers.x_features import (
     XNNSettings,
     chosen,
@@ -228,3 +229,32 @@ def test_its_objective_is_the_error_beside_that_of_constant_logits(random_head):
         assert found[run, 0].item() == pytest.approx((predicted - logits[run]).square().mean().item(), rel=1e-4)
         spread = (logits[run] - logits[run].mean(dim=0)).square().mean()
         assert found[run, 1].item() == pytest.approx(spread.item(), rel=1e-4)
+
+
+class Brightness(torch.nn.Module):
+    """A backbone whose feature map is the red channel in cells of 8 x 8 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.divisor = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.full((3,), 255.0))
+
+    def feature_map(self, images):
+        return torch.nn.functional.avg_pool2d(images[..., 0].float()[:, None] / 255, 8)
+
+
+def test_i_gos_of_an_x_feature_finds_the_pixels_that_it_needs_and_nothing_where_it_is_inactive():
+    state = {
+        "encoder.0.weight": torch.ones(1, 1, 2, 1) * torch.tensor([[1.0], [-1.0]]),
+        "encoder.0.bias": torch.zeros(1, 1, 2),
+        "head.weight": torch.ones(1, 1, 2),
+    }
+    method = XNN(Classifier(Brightness(), torch.nn.Identity())).load(state)
+    images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    images[:, 8:16, 8:16] = 255
+    masks = MaskSettings(size=4, background="black", iterations=10, points=5, noise=0, area=0.1, variation=0)
+    (of_positive,) = method.i_gos_maps(0, 0, 0, images, masks)
+    assert of_positive[1, 1] > 0.9
+    assert of_positive[3].max() < 0.1
+    assert of_positive[:, 3].max() < 0.1
+    (of_negative,) = method.i_gos_maps(0, 0, 1, images, masks)
+    assert of_negative.eq(0).all()

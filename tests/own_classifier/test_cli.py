@@ -133,7 +133,7 @@ def test_labels_must_be_as_many_as_classes(site, command):
     (site / "labels.txt").write_text("cat\ndog\n")
     code, _, err = command("explain photos -o out")
     assert code == 1
-    assert "labels: 2 different labels for a classifier of 3 classes" in err
+    assert "labels: 2 labels for a classifier of 3 classes" in err
 
 
 def test_weights_with_a_prefix(site, command):

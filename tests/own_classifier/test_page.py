@@ -1,5 +1,6 @@
 """The examples of docs/own_classifier.md run as they stand."""
 
+import json
 import re
 import shlex
 import shutil
@@ -13,7 +14,8 @@ from torchvision import models
 import bla
 from bla import api, cli
 
-PAGE = (Path(__file__).parents[2] / "docs/own_classifier.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "own_classifier.md").read_text()
 
 
 @pytest.fixture
@@ -40,6 +42,21 @@ def test_the_python_examples(site):
     assert (site / "out/manifest.json").exists()
     assert set(names["scores"]["method"]) == {"cam", "random", "theirs"}
     assert list(names["record"].results) == ["cam", "random"]
+
+
+@pytest.mark.slow
+def test_the_notebook_explains_a_flower_by_cells_that_suffice_for_its_class():
+    cells = [cell for cell in json.loads((DOCS / "one_photograph.ipynb").read_text())["cells"] if cell["cell_type"] == "code"]  # fmt: skip
+    assert not any(cell["outputs"] for cell in cells)
+    code = "".join("".join(cell["source"]) + "\n" for cell in cells).replace("%matplotlib inline", "")
+    names = {"__name__": "notebook"}
+    exec(code.replace("masks=200", "masks=10"), names)
+    table = names["record"].table().set_index("method")
+    assert (table["predicted"] == "daisy").all()
+    assert (
+        table.loc["cam", "probability_with_explained_cells"] > table.loc["random", "probability_with_explained_cells"]
+    )
+    assert (names["folder"] / "explained/overlays/rise/flower.jpg.png").exists()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 import bla
 from bla.base.errors import BlaError
 from bla.own_classifier.transform import IMAGENET, prepare
+from bla.own_classifier.wrap import class_names
 
 
 def photo(height=130, width=190):
@@ -169,8 +170,7 @@ WRONG = {
     "failing": (trained, lambda image: 1 / 0, {}, "^transform: it fails.*ZeroDivisionError"),
     "probabilities": (lambda: trained(Softmaxed), TRANSFORM, {}, "^head.*softmax"),
     "input size": (lambda: models.VisionTransformer(32, 16, 1, 1, 8, 8).eval(), TRANSFORM, {}, "^input size"),
-    "labels": (trained, TRANSFORM, {"labels": ["cat", "dog"]}, "^labels: 2 different labels.*3 classes"),
-    "labels twice": (trained, TRANSFORM, {"labels": ["cat", "dog", "dog"]}, "^labels: 2"),
+    "labels": (trained, TRANSFORM, {"labels": ["cat", "dog"]}, "^labels: 2 labels.*3 classes"),
     "another map": (trained, TRANSFORM, {"features": lambda model, pixels: model.body(pixels).relu()}, "^feature map"),
     "no map": (trained, TRANSFORM, {"features": lambda model, pixels: model.body(pixels).mean(dim=3)}, "shape"),
     "no tail": (lambda: trained(NormalisedNet), TRANSFORM, {"features": lambda m, x: m.body(x)}, "^feature map"),
@@ -184,3 +184,10 @@ def test_a_step_that_differs_is_named(name):
     make, transform, options, message = WRONG[name]
     with pytest.raises(BlaError, match=message):
         bla.wrap(make(), transform, **options)
+
+
+def test_labels_that_occur_twice_get_the_number_of_their_class():
+    assert class_names(["crane", "cat", "crane"], 3) == ("crane (0)", "cat", "crane (2)")
+    assert class_names(range(2), 2) == ("0", "1")
+    with pytest.raises(BlaError, match="labels: 3 labels for a classifier of 2 classes"):
+        class_names(["a", "b", "b"], 2)

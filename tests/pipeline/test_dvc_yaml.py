@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bla.report.browser.builder import SCRIPTS
 from bla.runtime.imports import EXEMPT, closure, name_of
 from pipeline.stages.code import code_of
 
@@ -58,6 +59,7 @@ def depending_on(path):
         ("src/bla/metrics/curves.py", {"faithfulness", "learned_methods"}),
         ("src/bla/explainers/posthoc/rise.py", WITH_METHODS),
         ("src/bla/report/front_page.py", {"reports"}),
+        ("src/bla/report/browser/drawing.js", {"browser"}),
         ("src/bla/base/specs.py", {"settings"}),
         ("pipeline/run/settings.py", {"settings"}),
         ("pipeline/run/stage.py", set()),
@@ -100,6 +102,8 @@ def test_a_file_whose_imports_cannot_be_followed_is_named_in_one_message(here, e
 def test_a_list_holds_the_closure_of_the_stage(stage):
     names = {line.split()[1] for line in code_of(stage, ROOT).splitlines()}
     expected = {path.relative_to(ROOT).as_posix() for path in closure([ROOT / f"pipeline/stages/{stage}.py"])}
+    if stage == "browser":
+        expected |= {f"src/bla/report/browser/{name}" for name in ("browser.html", "browser.css", *SCRIPTS)}
     assert expected <= names
     assert {name.replace("src/", "") for name in names - expected} == (set(EXEMPT) if stage == "settings" else set())
     assert name_of(ROOT / f"pipeline/stages/{stage}.py") in names

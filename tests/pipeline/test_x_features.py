@@ -15,7 +15,11 @@ def test_x_features_of_every_run_and_class_and_none_without_xnn(explained, edit_
     faithful = set(classes.loc[classes["faithful"], ["run", "class"]].itertuples(index=False, name=None))
     assert set(contributions[["run", "class"]].itertuples(index=False, name=None)) == faithful
     picture = explained / "reports/figures/x_features/painted_birds.png"
-    drawn = picture.stat().st_size
+    drawn, by_grad_cam = picture.stat().st_size, picture.read_bytes()
+    few = {"x_features.heat_map": "i_gos", "explainer.i_gos": {"size": 4, "iterations": 1, "points": 2}}
+    edit_params(explained, few)
+    assert end_of("x_features") is None
+    assert picture.read_bytes() != by_grad_cam
     edit_params(explained, {"learned_explainers": []})
     assert end_of("x_features") is None
     assert len(pd.read_csv(tables / "x_features.csv")) == 0

@@ -9,7 +9,8 @@ function of one's own gives it. Four images then go both ways, and every step mu
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -61,6 +62,18 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("bla", "torch", "torchvision", "timm", "numpy")}
 
 
+def class_names(labels: Iterable[object], classes: int) -> tuple[str, ...]:
+    """The names of the classes; those that occur more than once get the number of the class, such as ImageNet's two cranes.
+
+    Raises BlaError if there are more or fewer than `classes`.
+    """
+    names = tuple(map(str, labels))
+    if len(names) != classes:
+        raise BlaError(f"labels: {len(names)} labels for a classifier of {classes} classes")
+    times = Counter(names)
+    return tuple(f"{name} ({number})" if times[name] > 1 else name for number, name in enumerate(names))
+
+
 def wrap(
     model: nn.Module,
     transform: Callable[[Any], Any],
@@ -73,7 +86,7 @@ def wrap(
 ) -> OwnClassifier:
     """Wrap a trained classifier that gives class scores (logits) `[B, K]`; the model itself is copied, not changed.
 
-    `transform` makes an input tensor `[3, H, W]` of a PIL image. `labels` are the K class names (default: numbers).
+    `transform` makes an input tensor `[3, H, W]` of a PIL image. `labels` are the K class names (default: numbers); equal ones get their number.
     `scores` says how logits become probabilities. `features(model, pixels)` gives the feature map `[B, C, h, w]` where it
     is not found, `tail(model, features)` the logits of it (default: average pooling and the model's last linear layer).
     `device`: where it computes (default: that of the model). Raises BlaError if there is no feature map, or if a step
@@ -106,9 +119,7 @@ def wrap(
         rows, columns = extractor.feature_map(pixels[:1]).shape[2:]
     if rows * columns < 2:
         raise BlaError("the feature map has one cell, so there is nothing to choose; enlarge the input")
-    names = tuple(labels) if labels is not None else tuple(map(str, range(reference.shape[1])))
-    if len(names) != reference.shape[1] or len(set(names)) != len(names):
-        raise BlaError(f"labels: {len(set(names))} different labels for a classifier of {reference.shape[1]} classes")
+    names = class_names(range(reference.shape[1]) if labels is None else labels, reference.shape[1])
     classifier.forwards = 0
     return OwnClassifier(classifier.to(target), preparation, names, (rows, columns), fingerprint)
 

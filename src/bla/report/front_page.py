@@ -10,7 +10,7 @@ import pandas as pd
 
 from bla.experiments.table1.tables import layout, note
 from bla.experiments.table2.tables import departures_note, table_two_layout
-from bla.report.page import REPORTS, page, with_scrolling
+from bla.report.page import BROWSER, REPORTS, page, with_scrolling
 
 METHOD = (
     "Bounded logit attention (BLA) explains an image classifier that it does not change: a small module reads the feature "
@@ -68,7 +68,8 @@ the paper's own datasets can reproduce or refute a claim; elsewhere the answer i
 patterns, is the ceiling.{html.escape(departing)}</small></p>
 <h2>Figure 3</h2>
 {_picture(pictures["figure3"], "Error rate and loss of every run, by column and dataset; numbers are in Table 1")}
-<h2>All reports</h2> <ul>{links}</ul>"""
+<h2>All reports</h2> <ul>{links}
+<li><a href="{BROWSER}">Explanation browser: every test image with all methods' maps, to filter, sort and link</a></li></ul>"""
     return page("Bounded logit attention, reproduced", body, "index", reports)
 
 

@@ -25,6 +25,9 @@ REPORTS = {
 }
 """The title of each page, and after the colon what it shows."""
 
+BROWSER = "../browser.html"
+"""The explanation browser, which the stage `browser` writes."""
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --paper: #fff; --line: #d8d8d4; --soft: #f3f3ef; --link: #0645ad;
   --yes: #d3e5f5; --no: #f9dcc4; --open: #eee; }
@@ -65,6 +68,7 @@ def page(title: str, body: str, here: str, names: Sequence[str]) -> str:
         f'<a href="{name}.html"{" aria-current=page" if name == here else ""}>{html.escape(short(name))}</a>'
         for name in ("index", *names)
     )
+    links += f'<a href="{BROWSER}">Explanation browser</a>'
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

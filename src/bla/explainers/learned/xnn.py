@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bla.explainers.interface import Card, LearnedExplainer, State, TrainingData
 from bla.explainers.l_cam import PREDICTED_AT_ONCE, as_maps
+from bla.explainers.mask_optimisation import MaskSettings
+from bla.explainers.optimised.i_gos import IGos
 from bla.explainers.x_features import Layers, XNNSettings, encode, fit_class, grad_cams
 from bla.method.modules import pooled
 from bla.networks.classifier import Classifier
@@ -75,6 +77,21 @@ class XNN(LearnedExplainer):
         x = [encode(self.encoder(run, label), features)[-1] for label in range(len(weights))]
         return torch.stack(x, dim=1) * weights
 
+    def i_gos_maps(self, run: int, label: int, x_feature: int, images: Tensor, masks: MaskSettings) -> Tensor:
+        """Maps `[B, s, s]` in [0, 1] of one x-feature by I-GOS: the smallest smooth part whose deletion lowers its value.
+
+        `images` are uint8 `[B, H, W, 3]`. The value, divided by that of the whole image, stands for the probability; where
+        it is 0 the map is 0.
+        """
+        maps, zero = [], torch.zeros(1, dtype=torch.int64, device=images.device)
+        for image in images.split(1):
+            x = encode(self.encoder(run, label), self.classifier.features(image).float().mean(dim=(2, 3)))[-1]
+            whole = float(x[0, x_feature])
+            value = XFeature(self.classifier.extractor, self.encoder(run, label), x_feature, whole or 1)
+            made = IGos(value, masks).explain(image, zero, zero)
+            maps.append(made if whole else torch.zeros_like(made))
+        return torch.cat(maps)
+
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[B, h, w]`, none negative, of the first run; 0 where no x-feature of the class is active."""
         return self.explain_runs(images, targets[None], seeds)[0]
@@ -93,6 +110,30 @@ class XNN(LearnedExplainer):
                 active = (x * (weight != 0)).gather(1, largest[:, None]) > 0
                 result[run, rows] = cams[torch.arange(len(rows)), largest] * active[..., None]
         return result
+
+
+class XFeature(Classifier):
+    """One x-feature as a classifier with one class, whose value takes the place of the probability."""
+
+    def __init__(self, extractor: nn.Module, encoder: Layers, x_feature: int, divisor: float) -> None:
+        super().__init__(extractor, XFeatureTail(encoder, x_feature, divisor))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The values as they are."""
+        return logits
+
+
+class XFeatureTail(nn.Module):
+    """The value of one x-feature of a feature map, divided by `divisor`."""
+
+    def __init__(self, encoder: Layers, x_feature: int, divisor: float) -> None:
+        super().__init__()
+        self.encoder, self.x_feature, self.divisor = encoder, x_feature, divisor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Values `[1, B, 1]` of a feature map `[B, C, h, w]`."""
+        x = encode(self.encoder, features.float().mean(dim=(2, 3)))[-1]
+        return x[None, :, self.x_feature, None] / self.divisor
 
 
 @torch.no_grad()
