@@ -46,7 +46,7 @@ def save_backbone(path: Path, entry: DatasetEntry) -> None:
     dropped = [name for name in backbones.plain_names(entry.backbone, loaded) if name not in kept]
     if dropped:
         shown = ", ".join(dropped[:4]) + (f" and {len(dropped) - 4} more" if dropped[4:] else "")
-        hint = "" if entry.has_own_head else "; heads are trained here, unless `classifier: own` keeps the file's"
+        hint = "; heads are trained here, unless `classifier: own` keeps this one" if entry.can_have_own_head else ""
         print(f"{dataset}: dropped from {entry.backbone.weights}: {shown}{hint}")
     with replacing(path) as part:
         save_file({name: value.contiguous() for name, value in (weights | head).items()}, part)

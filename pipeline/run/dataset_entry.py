@@ -54,6 +54,11 @@ class DatasetEntry(Strict):
         """Whether BL is the classifier of the checkpoint."""
         return self.classifier == "own"
 
+    @property
+    def can_have_own_head(self) -> bool:
+        """Whether BL is trained here, but could be the classifier of the checkpoint, on the user's images."""
+        return not self.has_own_head and isinstance(self.images, ImageFolder | ImageTable)
+
     @model_validator(mode="after")
     def own_classifier_is_possible(self) -> Self:
         if not self.has_own_head:

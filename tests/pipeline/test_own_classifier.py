@@ -249,6 +249,8 @@ def test_what_is_dropped_from_a_checkpoint_is_said(own, end_of, edit_params, her
     edit_params(here, {"dataset.photos.classifier": "trained_here"})
     assert end_of("backbone", "photos") is None
     assert "photos: dropped from mine.pth: fc.weight, fc.bias; heads are trained here" in capsys.readouterr().out
+    assert end_of("backbone", "painted_birds") is None
+    assert "unless" not in capsys.readouterr().out
     trained_here = load_file("models/backbones/photos.safetensors")
     edit_params(here, {"dataset.photos.classifier": "own"})
     assert end_of("backbone", "photos") is None
