@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "inference": set(),
     "plotting": {"base", "runtime"},
     "experiments": {"base", "runtime", "method", "networks", "datasets", "explainers", "metrics", "inference", "plotting"},
-    "own_classifier": {"base", "runtime", "method", "networks", "datasets", "explainers", "metrics", "plotting"},
+    "own_classifier": {"base", "runtime", "method", "networks", "datasets", "explainers", "metrics", "plotting", "report"},
     "claims": {"base", "runtime", "inference", "experiments"},
     "report": {"base", "runtime", "inference", "plotting", "experiments", "claims"},
 }  # fmt: skip

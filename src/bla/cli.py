@@ -1,4 +1,4 @@
-"""The command line `bla`: explain, fit, compare, score, methods, plan. Options and help are those of the functions here.
+"""The command line `bla`: explain, fit, compare, score, browse, methods, plan. Options and help are those of the functions here.
 
 Each command reads a classifier and photographs, and calls the function of the library that has its name.
 """
@@ -253,6 +253,21 @@ def plan(
     print(f"{count} photographs; forward passes and seconds each, and the time for all (an estimate)")
     for row in bla.plan(own, chosen):
         print(f"{row.method:<16} {row.passes:>6} {row.seconds:>8.2f} s  {_duration(row.seconds * count):>10}")
+
+
+@app.command()
+def browse(
+    folder: Annotated[Path, typer.Argument(help="A folder that explain, compare or score wrote.", show_default=False)],
+) -> None:
+    """Make a page of explanations that a browser opens from disk: filter, sort, compare methods, mark and copy.
+
+    Example: bla browse out
+    """
+    import bla
+    from bla.base.atomic import save_text
+
+    save_text(folder / "browser.html", bla.browse(bla.load_record(folder), folder.resolve().name))
+    print(f"{folder / 'browser.html'}: open it in a browser")
 
 
 @app.command()

@@ -218,10 +218,14 @@ def test_the_saved_folder_is_complete_and_its_manifest_lists_it(record, tmp_path
     manifest = json.loads((folder / "manifest.json").read_text())
     listed = {manifest["table"], "manifest.json", *manifest["contact_sheets"]}
     listed |= {name for image in manifest["images"] for files in image["files"].values() for name in files.values()}
+    listed |= {image["photograph"] for image in manifest["images"]} | {manifest["probabilities"]}
+    listed |= {method["probabilities"] for method in manifest["methods"].values()}
     assert listed == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert manifest["schema"] == 1
+    assert manifest["schema"] == 2
     assert manifest["labels"] == list(LABELS)
-    assert manifest["methods"]["cam"] == {"title": "CAM", "settings": {}, "runs": 1, "map": [3, 5]}
+    assert manifest["methods"]["cam"] == {
+        "title": "CAM", "settings": {}, "control": False, "runs": 1, "map": [3, 5], "probabilities": "probabilities/cam.npy",
+    }  # fmt: skip
     assert {"bla", "torch", "timm", "torchvision", "numpy"} == set(manifest["versions"])
     assert np.array_equal(np.load(folder / "maps/cam/dog/0.png.npy"), record.results["cam"].maps[0, 3])
     assert np.array(Image.open(folder / "overlays/cam/dog/0.png.png")).shape == (48, 80, 3)

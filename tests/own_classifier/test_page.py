@@ -65,7 +65,7 @@ def test_the_commands(site, monkeypatch, capsys):
     for line in commands.splitlines():
         short = line.replace("--output modules", "--output modules --runs 1 --epochs 1")
         # Its size, so that the test is short.
-        small = "" if line == "bla methods" else " --size 64"
+        small = "" if line.split()[1] in ("methods", "browse") else " --size 64"
         small += " --methods cam" if line.startswith("bla plan") else ""
         monkeypatch.setattr(sys, "argv", shlex.split(short + small))
         with pytest.raises(SystemExit) as end:

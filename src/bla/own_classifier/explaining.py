@@ -125,7 +125,9 @@ def explain(
         hard, scores = _explained(own, explainer, maps, sets, features)
         of_method = method.method if isinstance(method, FittedMethod) else method
         probabilities = own.classifier.probabilities(scores.double()).numpy()
-        results[name] = MethodResult(of_method.title, of_method.settings, maps.numpy(), hard.numpy(), probabilities)
+        results[name] = MethodResult(
+            of_method.title, of_method.settings, maps.numpy(), hard.numpy(), probabilities, explainer.control
+        )
     return ExplanationRecord(
         photos.names,
         own.labels,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bla.plotting.sheet import Figure
 
 Array = NDArray[np.float64]
-SCHEMA = 1
+SCHEMA = 2
 """The version of the manifest."""
 ROWS_ON_A_SHEET = 20
 
@@ -30,7 +30,7 @@ class MethodResult:
     """One method's results for N images in R runs; methods that are not learned have one run.
 
     `maps` `[R, N, h, w]` at the method's own resolution; `hard` bool `[R, N, rows, columns]`, the explained cells of the
-    feature map; `probabilities` `[R, N, K]` with the explained cells alone.
+    feature map; `probabilities` `[R, N, K]` with the explained cells alone. A control ignores the classifier.
     """
 
     title: str
@@ -38,6 +38,7 @@ class MethodResult:
     maps: Array
     hard: NDArray[np.bool_]
     probabilities: Array
+    control: bool = False
 
     @property
     def mean(self) -> Array:
@@ -113,13 +114,17 @@ class ExplanationRecord:
         return contact_sheet(self.pixels[rows], maps, hard, [self._caption(number) for number in rows])
 
     def save(self, folder: Path | str) -> Path:
-        """Write manifest, maps, overlays, contact sheets and the table to a new folder, and return it.
+        """Write manifest, photographs, maps, overlays, contact sheets and the table to a new folder, and return it.
 
-        The manifest is written last: a folder without it is incomplete. Raises BlaError if the folder has something in it.
+        `load_record` reads it. The manifest is written last: a folder without it is incomplete. Raises BlaError if the folder has something in it.
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BlaError(f"{folder}: exists and is not an empty folder; name another, or delete it")
+        save_array(folder / "probabilities.npy", self.probabilities)
+        for name, pixels in zip(self.names, self.pixels, strict=True):
+            with replacing(folder / _photo(name)) as part:
+                Image.fromarray(pixels).save(part, "PNG")
         files = {method: self._save_method(folder, method) for method in self.results}
         save_text(folder / "explanations.csv", self.table().to_csv(index=False))
         save_text(
@@ -135,9 +140,12 @@ class ExplanationRecord:
     def _save_method(self, folder: Path, method: str) -> list[dict[str, str]]:
         """Write a method's maps and overlays; their file names, image by image."""
         result, files = self.results[method], []
+        save_array(folder / _probabilities(method), result.probabilities)
         for number, name in enumerate(self.names):
-            of_image = {"map": f"maps/{method}/{name}.npy", "overlay": f"overlays/{method}/{name}.png"}
+            of_image = {"map": f"maps/{method}/{name}.npy", "cells": f"cells/{method}/{name}.npy"}
+            of_image["overlay"] = f"overlays/{method}/{name}.png"
             save_array(folder / of_image["map"], result.mean[number])
+            save_array(folder / of_image["cells"], result.hard[:, number])
             if len(result.maps) > 1:
                 of_image["runs"] = f"runs/{method}/{name}.npy"
                 save_array(folder / of_image["runs"], result.maps[:, number])
@@ -160,6 +168,7 @@ class ExplanationRecord:
         images = [
             {
                 "image": name,
+                "photograph": _photo(name),
                 "target": self.labels[self.target[number]],
                 "predicted": self.labels[self.predicted[number]],
                 "expected": self.labels[self.expected[number]] if self.expected[number] >= 0 else None,
@@ -168,7 +177,14 @@ class ExplanationRecord:
             for number, name in enumerate(self.names)
         ]
         methods = {
-            name: {"title": r.title, "settings": asdict(r.settings), "runs": len(r.maps), "map": list(r.maps.shape[2:])}
+            name: {
+                "title": r.title,
+                "settings": r.settings if isinstance(r.settings, dict) else asdict(r.settings),
+                "control": r.control,
+                "runs": len(r.maps),
+                "map": list(r.maps.shape[2:]),
+                "probabilities": _probabilities(name),
+            }
             for name, r in self.results.items()
         }
         return {
@@ -180,6 +196,70 @@ class ExplanationRecord:
             "seed": self.seed,
             "methods": methods,
             "images": images,
+            "probabilities": "probabilities.npy",
             "table": "explanations.csv",
             "contact_sheets": sheets,
         }
+
+
+def _photo(name: str) -> str:
+    return f"photographs/{name}.png"
+
+
+def _probabilities(method: str) -> str:
+    return f"probabilities/{method}.npy"
+
+
+def load_record(folder: Path | str) -> ExplanationRecord:
+    """Read what `ExplanationRecord.save` wrote; settings are then dictionaries.
+
+    Raises BlaError for a folder that it did not write, or in which a file is missing or damaged.
+    """
+    path = Path(folder) / "manifest.json"
+    remedy = "run bla explain ... -o with another folder"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["schema"] != SCHEMA:
+            raise BlaError(f"{path}: has schema {manifest['schema']}, not {SCHEMA}; {remedy}")
+        return _record(Path(folder), manifest)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        named = getattr(error, "filename", None) or path
+        raise BlaError(f"{named}: missing or damaged ({type(error).__name__}: {error}); {remedy}") from error
+
+
+def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
+    """The record of a manifest; any error for files that do not fit it."""
+    images, labels = manifest["images"], tuple(manifest["labels"])
+    number = {None: -1} | {label: place for place, label in enumerate(labels)}
+    classes = {key: np.array([number[image[key]] for image in images]) for key in ("target", "predicted", "expected")}
+
+    def read(name: str) -> NDArray[Any]:
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder.resolve()):
+            raise ValueError(f"{name} lies outside the folder")
+        try:
+            return np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else np.load(file)
+        except (OSError, ValueError) as error:
+            raise BlaError(
+                f"{file}: missing or damaged ({error}); run bla explain ... -o with another folder"
+            ) from error
+
+    results = {}
+    for name, about in manifest["methods"].items():
+        files = [image["files"][name] for image in images]
+        several = about["runs"] > 1
+        maps = np.stack([read(f["runs"]) if several else read(f["map"])[None] for f in files], axis=1)
+        hard = np.stack([read(f["cells"]) for f in files], axis=1)
+        results[name] = MethodResult(
+            about["title"], about["settings"], maps, hard, read(about["probabilities"]), about["control"]
+        )
+    return ExplanationRecord(
+        names=tuple(image["image"] for image in images),
+        labels=labels,
+        pixels=np.stack([read(image["photograph"]) for image in images]),
+        **classes,
+        probabilities=read(manifest["probabilities"]),
+        results=results,
+        seed=manifest["seed"],
+        fingerprint=manifest["classifier"],
+    )
