@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from bla.base.atomic import replacing
@@ -40,17 +41,32 @@ def save_results(
     save_table(EVALUATION / dataset / f"{variant}.csv", runs[columns])
     with replacing(EVALUATION / dataset / f"{variant}.safetensors") as part:
         save_file(arrays, part)
-    losses = trained.losses.double().numpy()
-    epochs = range(1, losses.shape[1] + 1)
-    curve = pd.DataFrame({"epoch": epochs, "loss": losses.mean(axis=0), "standard_error": standard_error(losses)})
-    save_table(CURVES / f"{dataset}-{variant}.csv", curve)
+    save_table(CURVES / f"{dataset}-{variant}.csv", _curve(trained.losses.double().numpy()))
+    if runs.empty:
+        print(f"{dataset} {variant}: no runs, because the classifier is your own and is not trained further")
+        return
     message = f"{dataset} {variant}: accuracy {runs['accuracy'].mean():.4f}, loss {runs['loss'].mean():.4f}"
     print(message + (f", {runs['explanation_size'].mean():.1f} cells" if result.explained else ""))
 
 
+def _curve(losses: NDArray[np.float64]) -> pd.DataFrame:
+    """The mean training loss of each epoch, from losses `[R, epochs]`; no rows if nothing was trained."""
+    if not losses.size:
+        return pd.DataFrame(columns=["epoch", "loss", "standard_error"])
+    epochs = range(1, losses.shape[1] + 1)
+    return pd.DataFrame({"epoch": epochs, "loss": losses.mean(axis=0), "standard_error": standard_error(losses)})
+
+
 def load_runs(dataset: str, variants: list[str]) -> pd.DataFrame:
     """The tables of runs of some columns, a row per run."""
-    return pd.concat([load_table(EVALUATION / dataset / f"{variant}.csv") for variant in variants])
+    tables = [load_table(EVALUATION / dataset / f"{variant}.csv") for variant in variants]
+    return pd.concat([table for table in tables if len(table)])  # an empty one would change the types of columns
+
+
+def load_columns(dataset: str, variants: list[str]) -> dict[str, Column]:
+    """The per-image results of the columns that have runs: BL+ of an own classifier has none."""
+    columns = {variant: load_column(dataset, variant) for variant in variants}
+    return {variant: column for variant, column in columns.items() if len(column.correct)}
 
 
 def load_column(dataset: str, variant: str) -> Column:

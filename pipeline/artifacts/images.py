@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bla.datasets import SPLITS, Labels, class_of_each, spread_over_classes
 from pipeline.artifacts.arrays import load_array
-from pipeline.artifacts.tables import load_table
+from pipeline.artifacts.tables import load_classes, load_table
 
 if TYPE_CHECKING:
     pass
@@ -67,8 +67,7 @@ def prepared_files(dataset: str) -> list[Path]:
 
 def class_names(dataset: str) -> list[str]:
     """The classes by label."""
-    names = load_table(IMAGES / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
-    return [str(name) for name in names]
+    return load_classes(dataset)
 
 
 def captions(dataset: str) -> list[str]:

@@ -31,7 +31,7 @@ def save_head(path: Path, head: "Head") -> None:
 
 
 def load_head(dataset: str, runs: int | None = None) -> "Head":
-    """BL's heads of all runs; BlaError if their number is not `runs`."""
+    """BL's heads of all runs, or the one head of an own classifier; BlaError if there are not `runs`, nor one."""
     import torch
 
     from bla.method.modules import Head
@@ -39,9 +39,18 @@ def load_head(dataset: str, runs: int | None = None) -> "Head":
     path = HEADS / f"{dataset}.safetensors"
     arrays = load_arrays(path)
     refuse_nan(path, arrays, f"dvc repro baseline@{dataset}")
-    if runs is not None and len(arrays["head.weight"]) != runs:
+    if runs is not None and len(arrays["head.weight"]) not in (1, runs):
         raise BlaError(f"{path}: not {runs} heads; run dvc repro baseline@{dataset}")
     return Head(torch.from_numpy(arrays["head.weight"]), torch.from_numpy(arrays["head.bias"]))
+
+
+def starting_heads(dataset: str, runs: int) -> "Head":
+    """The head from which each run of a variant starts: BL's of this run, or the one head of an own classifier."""
+    from bla.method.modules import Head
+
+    head = load_head(dataset, runs)
+    copies = runs // len(head.weight)
+    return Head(head.weight.repeat(copies, 1, 1), head.bias.repeat(copies, 1))
 
 
 def save_trained(dataset: str, variant: str, trained: "Trained") -> None:

@@ -1,4 +1,4 @@
-"""Tables in reports/tables/, as CSV."""
+"""Tables as CSV: in reports/tables/, and the classes in data/images/."""
 
 import re
 from collections.abc import Mapping
@@ -24,6 +24,12 @@ def load_table(path: Path, **options: Any) -> pd.DataFrame:
     for name in table.select_dtypes(["object", "str"]):
         table[name] = table[name].map(_as_it_was)
     return table
+
+
+def load_classes(dataset: str) -> list[str]:
+    """The classes of a dataset's images by label."""
+    names = load_table(Path("data/images") / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]
+    return [str(name) for name in names]
 
 
 def save_table(path: Path, table: pd.DataFrame, floats: str | None = "%.6g") -> None:

@@ -43,7 +43,9 @@ class ClassMaps:
 @torch.no_grad()
 def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> ClassMaps:
     """The maps of the run `faithfulness.run`; `labels` `[N]` are those of all test images."""
-    model = load_explained(dataset, settings).classifier_of(settings.faithfulness.run)
+    explained = load_explained(dataset, settings)
+    run = settings.faithfulness.run if explained.classifier.runs > 1 else 0
+    model = explained.classifier_of(run)
     grid, device = load_grid(dataset), model.device
     features = load_features(dataset, "test")[0]
     parts = (part.float().transpose(1, 2).unflatten(2, grid).to(device) for part in features.split(256))
@@ -54,7 +56,7 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
     images = torch.from_numpy(np.array(load_images(dataset, "test")[numbers])).to(device)
     seeds = torch.tensor([derive_seed(settings.seed, dataset, "errors", number) for number in numbers])
     maps, titles = {}, {}
-    for method in tqdm(_methods(dataset, settings), f"{dataset} errors", disable=None):
+    for method in tqdm(_methods(dataset, settings, run), f"{dataset} errors", disable=None):
         try:
             explainer, targets = method.build(model), torch.from_numpy(classes).to(device)
         except BlaError as error:
@@ -65,9 +67,9 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
     return ClassMaps(numbers, images.cpu().numpy(), classes, wrong, maps, titles)
 
 
-def _methods(dataset: str, settings: Settings) -> list[Method]:
+def _methods(dataset: str, settings: Settings, run: int) -> list[Method]:
     """The methods whose maps depend on the class, without slow ones and controls."""
-    run, methods = settings.faithfulness.run, [Method(name, settings, None) for name in settings.explainers]
+    methods = [Method(name, settings, None) for name in settings.explainers]
     for name in settings.learned_explainers:
         state = {key: values[run : run + 1] for key, values in load_state(dataset, name).items()}
         methods.append(Method(name, settings, state))

@@ -79,7 +79,7 @@ def metrics_of_other_runs(dataset: str, settings: Settings) -> pd.DataFrame:
     tables = []
     runs = range(max((len(of.soft) for of in found.values()), default=0))
     for run in tqdm([run for run in runs if run != spec.run], desc=f"{dataset} runs", disable=None):
-        of_run = {name: of for name, of in found.items() if run < len(of.soft)}
+        of_run = {name: of for name, of in found.items() if 1 < len(of.soft) > run}  # a single run is the measured one
         masks = object_masks(dataset, "test", numbers, targets[run % len(targets)])
         subject = Subject(explained.classifier_of(run), explained.images, explained.labels, targets[run % len(targets)], seeds, features, grid, masks)  # fmt: skip
         hard = {name: of.hard[run] for name, of in of_run.items() if name in settings.variants}

@@ -155,7 +155,9 @@ class MapMaker:
             yield method
         for name in (*self.settings.learned_explainers, *self.settings.variants):
             state = load_state(self.dataset, name)
-            runs, run = len(next(iter(state.values()))), self.spec.run if self.explained.classifier.runs > 1 else 0
+            runs, run = len(next(iter(state.values()))), self.spec.run
+            if self.explained.classifier.runs == 1:  # methods are fitted once, variants are trained in all runs
+                run = min(run, runs - 1)
             if run >= runs:
                 raise BlaError(
                     f"{PARAMS}: faithfulness.run: {name} has only {runs} runs on {self.dataset}, so run {run} cannot be "

@@ -1,13 +1,15 @@
 """An entry of `dataset` in params.yaml: images, backbone and training."""
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
+from annotated_types import MinLen
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bla.base.specs import (
     Backbone,
     Coco,
+    ImageFolder,
     Images,
     ImageTable,
     Mnist,
@@ -35,11 +37,39 @@ def has_several_classes(images: Images) -> bool:
 
 
 class DatasetEntry(Strict):
-    """Images, backbone and training: one row of Table 1."""
+    """Images, backbone, training and classifier: one row of Table 1.
+
+    With `classifier: own` BL is the classifier of the checkpoint, with its own head; else BL's heads are trained here.
+    `classifier_labels` is a text file with the classes of the own head's outputs, one a line; None if they are sorted.
+    """
 
     images: Annotated[Images, Field(discriminator="kind")]
     backbone: Backbone
     training: Schedule
+    classifier: Literal["trained_here", "own"] = "trained_here"
+    classifier_labels: Annotated[str, MinLen(min_length=1)] | None = None
+
+    @property
+    def has_own_head(self) -> bool:
+        """Whether BL is the classifier of the checkpoint."""
+        return self.classifier == "own"
+
+    @property
+    def can_have_own_head(self) -> bool:
+        """Whether BL is trained here, but could be the classifier of the checkpoint, on the user's images."""
+        return not self.has_own_head and isinstance(self.images, ImageFolder | ImageTable)
+
+    @model_validator(mode="after")
+    def own_classifier_is_possible(self) -> Self:
+        if not self.has_own_head:
+            if self.classifier_labels is not None:
+                raise ValueError("classifier_labels: only for classifier own; set it to null")
+            return self
+        if not isinstance(self.images, ImageFolder | ImageTable):
+            raise ValueError("classifier: own needs images of kind image_folder or image_table; set it to trained_here")
+        if self.backbone.tail != "pooled":
+            raise ValueError("backbone.tail: classifier own has the head of the checkpoint; set tail to pooled")
+        return self
 
     @model_validator(mode="after")
     def images_and_backbone_are_possible(self) -> Self:

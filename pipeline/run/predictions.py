@@ -72,4 +72,6 @@ def _scores(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[st
 
 
 def _of_run(head: Head, run: int) -> Head:
+    """The head of one run; an own classifier has one head for all runs."""
+    run = min(run, len(head.weight) - 1)
     return Head(head.weight[run : run + 1], head.bias[run : run + 1])

@@ -312,6 +312,10 @@ class Settings(Strict):
         for name in self.multi_label.datasets:
             if not has_several_classes(self.dataset[name].images):
                 raise ValueError(f"multi_label.datasets: images of {name} have one class each; list it under datasets")
+            if self.dataset[name].has_own_head:
+                raise ValueError(
+                    f"multi_label.datasets: {name} has classifier own, but heads are trained there; list it under datasets"
+                )
         for name in self.variants:
             if isinstance(self.variant[name], NoExplanation):
                 raise ValueError(f"variants: {name} has no explanation; the baselines BL and BL+ always run")

@@ -16,7 +16,7 @@ from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.figures import FIGURES, remove_others, save_picture
 from pipeline.artifacts.images import chosen_images
-from pipeline.artifacts.models import load_head
+from pipeline.artifacts.models import starting_heads
 from pipeline.artifacts.tables import save_tables
 from pipeline.run.entries import running
 from pipeline.run.environment import choose_device
@@ -45,7 +45,8 @@ def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -
     runs, tables = min(settings.abandoned_modules.runs, settings.runs), []
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(runs)]
     sets = load_features(dataset, "train"), load_features(dataset, "test")
-    work = train_runs(*sets, spec, load_head(dataset), seeds, settings.dataset[dataset].training, choose_device())
+    heads, schedule = starting_heads(dataset, settings.runs), settings.dataset[dataset].training
+    work = train_runs(*sets, spec, heads, seeds, schedule, choose_device())
     with tqdm(total=runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:
         try:
             for start, result in work:

@@ -18,7 +18,7 @@ from bla.claims.rules import Dataset
 from bla.explainers.posthoc.lime import LIME
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.arrays import load_arrays
-from pipeline.artifacts.evaluation import load_column, load_runs
+from pipeline.artifacts.evaluation import load_columns, load_runs
 from pipeline.artifacts.maps import TABLE_TWO
 from pipeline.artifacts.tables import PUBLISHED, TABLES, load_table, save_table
 from pipeline.run.entries import dataset_departures
@@ -64,7 +64,7 @@ def _dataset(settings: Settings, name: str) -> Dataset:
         name,
         settings.dataset[name].images.kind,
         int(load_runs(name, ["bl"])["n_classes"].iloc[0]),
-        {key: load_column(name, key) for key in keys},
+        load_columns(name, keys),
         dataset_departures(settings, name),
         variant_departures(settings.variant),
         {} if name in settings.faithfulness.left_out else load_arrays(TABLE_TWO / f"{name}.safetensors"),

@@ -8,6 +8,7 @@ from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.extraction import extract_features
 from pipeline.artifacts.features import FEATURES
 from pipeline.artifacts.images import load_labels
+from pipeline.run.checkpoint_head import checkpoint_head
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
 
@@ -15,7 +16,10 @@ from pipeline.run.settings import load_settings
 def main(dataset: str) -> None:
     """Write `train_features.npy` `[D, N, h, w, C]`, `test_features.npy` `[N, h, w, C]`, both half precision, and the labels."""
     settings = load_settings()
-    backbone = settings.dataset[dataset].backbone
+    entry = settings.dataset[dataset]
+    backbone = entry.backbone
+    if entry.has_own_head:
+        checkpoint_head(dataset, entry.classifier_labels)  # an error now, not after the extraction
     stores = extract_features(dataset, backbone, settings.seed, "features", Path(__file__))
     for split, store in stores.items():
         settle_store(store, {"features": FEATURES / dataset / f"{split}_features.npy"})

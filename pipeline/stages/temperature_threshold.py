@@ -20,7 +20,7 @@ from pipeline.artifacts.coverage import load_coverage
 from pipeline.artifacts.features import feature_files, load_features, load_grid
 from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.images import prepared_files
-from pipeline.artifacts.models import HEADS, load_head
+from pipeline.artifacts.models import HEADS, starting_heads
 from pipeline.artifacts.tables import save_tables
 from pipeline.run.entries import running
 from pipeline.run.environment import WORK, choose_device
@@ -45,7 +45,7 @@ def _measure(settings: Settings, dataset: str) -> pd.DataFrame:
     """All settings on a dataset: a row per run. Finished sweeps are cached, so that a kill loses at most one sweep."""
     spec, schedule, device = settings.temperature_threshold, settings.dataset[dataset].training, choose_device()
     train, test = load_features(dataset, "train", device), load_features(dataset, "test", device)
-    heads, runs = load_head(dataset), min(spec.runs, settings.runs)
+    heads, runs = starting_heads(dataset, settings.runs), min(spec.runs, settings.runs)
     head = Head(heads.weight[:runs], heads.bias[:runs])
     # The same random numbers for all settings, so that pairs differ only in the setting.
     seeds = [derive_seed(settings.seed, dataset, "sensitivity", run) for run in range(runs)]

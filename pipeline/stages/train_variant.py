@@ -8,7 +8,7 @@ from bla.experiments.table1.experiment import train_column
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.evaluation import save_results
 from pipeline.artifacts.features import load_features
-from pipeline.artifacts.models import load_head, save_trained
+from pipeline.artifacts.models import save_trained, starting_heads
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
 
@@ -20,7 +20,7 @@ def main(dataset: str, variant: str) -> None:
     train, test = load_features(dataset, "train"), load_features(dataset, "test")
     if isinstance(spec, L2XF) and spec.k > train[0].shape[2]:
         raise BlaError(f"params.yaml: variant.{variant}.k: {spec.k} cells cannot be chosen from {train[0].shape[2]}")
-    head = load_head(dataset, settings.runs)
+    head = starting_heads(dataset, settings.runs)
     seeds = [derive_seed(settings.seed, dataset, variant, run) for run in range(settings.runs)]
     with tqdm(total=settings.runs, desc=f"{dataset} {variant}", unit="run", disable=None) as bar:
         try:

@@ -10,7 +10,7 @@ from bla.experiments.what_the_method_does.tables import ANSWERS, answers, overla
 from bla.method.equations import hard_explanation, logits_of
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.coverage import load_coverage
-from pipeline.artifacts.evaluation import load_column
+from pipeline.artifacts.evaluation import load_columns
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.models import load_variant
 from pipeline.artifacts.tables import TABLES, save_table
@@ -25,13 +25,18 @@ def main() -> None:
     """Write what_the_method_does.csv and .md."""
     settings, parts = load_settings(), []
     for dataset in settings.datasets:
-        columns = {key: load_column(dataset, key) for key in ("bl", *settings.variants)}
+        columns = load_columns(dataset, ["bl", *settings.variants])
         rows, across = load_grid(dataset)
         asked = questions(columns, rows * across, _overlaps(dataset, settings))
         parts.append(answers(asked, settings.statistics.alpha).assign(dataset=dataset))
     table = pd.concat(parts)[["dataset", *ANSWERS]]
     save_table(TABLES / "what_the_method_does.csv", table)
-    shown = table[SHOWN].fillna({"numbers": ""}).astype({"n_runs": "Int64", "n_images": "Int64"})
+    shown = (
+        table[SHOWN]
+        .astype({"numbers": object})
+        .fillna({"numbers": ""})
+        .astype({"n_runs": "Int64", "n_images": "Int64"})
+    )
     shown["difference"] = [
         "" if np.isnan(mean) else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
         for mean, low, high in table[["difference", "low", "high"]].to_numpy(float)

@@ -40,6 +40,21 @@ def test_no_difference_needs_a_narrow_interval_and_is_inconclusive_with_a_wide_o
     assert "inconclusive" in answers(judge(wide), 7)
 
 
+def test_an_own_classifier_is_one_value_for_the_claims_about_bl(like_the_paper, judge, answers):
+    bl = like_the_paper.pop("bl")
+    del like_the_paper["bl_plus"]
+    one = Column(bl.correct[:1], bl.loss[:1])
+    table = judge(like_the_paper | {"bl": one})
+    of_bl = table[table["text"].str.startswith("L2X-F is worse than BL: loss")].iloc[0]
+    differences = like_the_paper["l2x_f"].loss.mean(axis=1) - one.loss.mean()
+    assert of_bl["p"] == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue)
+    assert f"BL {one.loss.mean():.4f} (one value)" in of_bl["ours"]
+    for number in (2, 17):
+        assert set(answers(table, number)) - {""} == {"yes"}, number
+    with_plus = table[table["text"].str.endswith("BL+")]
+    assert set(with_plus["reason"]) == {"no BL+, since the classifier is your own"}
+
+
 def test_equal_columns_are_inconclusive_for_a_difference(like_the_paper, judge, answers):
     table = judge(like_the_paper | {"l2x_f": like_the_paper["bla"]})
     assert answers(table, 1) == ["inconclusive", "inconclusive"]

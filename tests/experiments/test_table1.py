@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bla.base.paper import COLUMNS
-from bla.experiments.table1.figures import figure_three
+from bla.experiments.table1.figures import figure_three, table_one_chart
 from bla.experiments.table1.tables import layout, markdown, note, table_one, title
 from bla.plotting.style import save_figure
 
@@ -228,3 +228,20 @@ def test_equal_figures_have_equal_bytes(kind, tmp_path):
     for number in range(2):
         save_figure(figure_three(FIVE_RUNS), tmp_path / f"{number}.{kind}", kind)
     assert (tmp_path / f"0.{kind}").read_bytes() == (tmp_path / f"1.{kind}").read_bytes()
+
+
+def test_an_own_classifier_has_one_value_and_its_dataset_no_marks():
+    runs = RUNS[(RUNS["variant"] != "bl") | (RUNS["run"] == 0)]
+    table = table_one(runs, TESTS, {"d": "image_folder"}, PUBLISHED, 0.05, {}, {})
+    of_bl = table.query("variant == 'bl' and measure == 'accuracy'").iloc[0]
+    assert of_bl["n_runs"] == 1
+    assert np.isnan(of_bl["standard_error"])
+    assert (table["mark"] == "").all()
+    text = markdown(table, 0.05)
+    assert "d (n = 2; BL n = 1)" in text
+    (accuracies,) = (line for line in text.splitlines() if f"| {of_bl['mean']:.4f} " in line)
+    assert accuracies.count("±") == len(set(table.query("measure == 'accuracy'")["variant"])) - 1
+    assert "BL of d is a classifier of your own" in " ".join(text.split())
+    assert "No marks for" not in text
+    table_one_chart(table)
+    assert "your own" not in markdown(table_one(RUNS, TESTS, {"d": "image_folder"}, PUBLISHED, 0.05, {}, {}), 0.05)

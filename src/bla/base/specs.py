@@ -208,7 +208,7 @@ Images = (
 class Backbone:
     """A frozen network: its name (see `bla.networks.sources`), its weights and its input normalisation.
 
-    `weights` is the path of a .safetensors file, a name on the timm hub that is pinned in `bla.networks.backbones`, or a
+    `weights` is the path of a .safetensors or .pth file, a name on the timm hub that is pinned in `bla.networks.backbones`, or a
     package (`bla.networks.packaged`). `output_stride` is pixels per cell, None for the model's default. `tail` turns
     the feature map into class scores: `pooled` is average pooling and linear heads that are trained here; the others
     are the network's own layers after the map, whose weights are in the file.

@@ -33,6 +33,7 @@ from bla.inference.paired import (
     absolute_deviation,
     bootstrap_spread_ratio,
     crossed,
+    mcnemar,
     pitman_morgan,
     smallest_p,
     standard_error,
@@ -101,7 +102,10 @@ def judged_by_p(ours: str, test: str, p: float, holds_here: str, smallest: float
 
 
 class Judge:
-    """The rules, applied to one dataset."""
+    """The rules, applied to one dataset.
+
+    BL may have one run, that of a classifier of one's own: the paired tests are then tests of one sample against it.
+    """
 
     def __init__(self, dataset: Dataset, alpha: float, resamples: int, seed: int) -> None:
         self.dataset, self.alpha, self.resamples, self.seed = dataset, alpha, resamples, seed
@@ -114,7 +118,7 @@ class Judge:
         unclear = test.p >= self.alpha or mean * test.effect_size <= 0
         holds = "inconclusive" if unclear else "yes" if mean > 0 else "no"
         how = f"Wilcoxon signed-rank, {test.nonzero_pairs} non-zero pairs, rank-biserial {test.effect_size:+.2f}"
-        smallest = smallest_p(len(x.correct))
+        smallest = smallest_p(max(len(x.correct), len(y.correct)))
         return judged_by_p(self.values(measure, higher, lower), how, test.p, holds, smallest, self.alpha)
 
     def no_difference(self, first: str, second: str, measure: Measure) -> Finding:
@@ -187,8 +191,7 @@ class Judge:
     def better_once(self, better: str, worse: str) -> Finding:
         """Claim 13: McNemar's exact test on the predictions of run 0, since the paper has one run."""
         x, y = (self.dataset.columns[key].correct[0] for key in (better, worse))
-        more, fewer = int((x & ~y).sum()), int((y & ~x).sum())
-        p = float(binomtest(more, more + fewer).pvalue) if more + fewer else 1.0
+        more, fewer, p = int((x & ~y).sum()), int((y & ~x).sum()), mcnemar(x, y).p
         holds = "inconclusive" if p >= self.alpha else "yes" if more > fewer else "no"
         accuracies = [f"{COLUMNS[key]} {v.mean():.4f}" for key, v in ((worse, y), (better, x))]
         ours = f"{', '.join(accuracies)} (run 0, n = {len(x)} images)"
@@ -213,12 +216,13 @@ class Judge:
         return f"{text} (n = {cam.shape[1]} images, {len(cam)} runs)", bla_t - cam, test
 
     def values(self, measure: Measure, *keys: str) -> str:
-        """The columns' means with standard errors."""
-        parts = []
+        """The columns' means with standard errors; the one value of an own classifier has none."""
+        parts, most = [], max(len(self.dataset.columns[key].correct) for key in keys)
         for key in keys:
             runs = self.dataset.columns[key].measure(measure)
-            parts.append(f"{COLUMNS[key]} {runs.mean():.4f} ± {float(standard_error(runs)):.4f}")
-        return f"{', '.join(parts)} (n = {len(runs)})"
+            spread = f" ± {float(standard_error(runs)):.4f}" if len(runs) > 1 else " (one value)"
+            parts.append(f"{COLUMNS[key]} {runs.mean():.4f}{spread}")
+        return f"{', '.join(parts)} (n = {most})"
 
 
 def show(interval: Interval) -> str:

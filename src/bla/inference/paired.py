@@ -73,6 +73,21 @@ def wilcoxon(x: Array, y: Array) -> PairedTest:
     return PairedTest(p, len(difference), (2 * positive - total) / total)
 
 
+def mcnemar(x: NDArray[np.bool_], y: NDArray[np.bool_]) -> PairedTest:
+    """McNemar's exact test, two-sided, of two classifiers' correctness bool `[N]` on the same images.
+
+    p is 1 when no image differs. The effect size is (b - c) / (b + c) of the b images that only x gets right and the c
+    that only y does.
+    """
+    more, fewer = int((x & ~y).sum()), int((y & ~x).sum())
+    if more + fewer == 0:
+        return PairedTest(1.0, 0, 0.0)
+    from scipy import stats  # takes half a second, which stages without tests save
+
+    p = float(stats.binomtest(more, more + fewer).pvalue)
+    return PairedTest(p, more + fewer, (more - fewer) / (more + fewer))
+
+
 def smallest_p(pairs: int) -> float:
     """The smallest two-sided p of a signed-rank or sign test: of this number of pairs, all with the same sign."""
     return min(1.0, 2.0 ** (1 - pairs))

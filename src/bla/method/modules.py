@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+CHECKPOINT_HEAD = "checkpoint_head."
+"""Before the names of a trained head that lies in a file of a backbone's weights; the backbone is loaded without it."""
 EVALUATION_CHUNK = 512
 """Images per batch in evaluation: it bounds memory, and affects results only by rounding."""
 

@@ -29,6 +29,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from bla.base.download import Source
 from bla.base.errors import BlaError
 from bla.base.specs import Backbone, Normalisation, height_and_width
+from bla.method.modules import CHECKPOINT_HEAD
 from bla.networks.patches import batch_size_for
 from bla.networks.sources import Network, build_network, last_layer, no_map
 from bla.runtime.threads import in_parts
@@ -205,8 +206,7 @@ def _drops_whole_images(extractor: Extractor, size: tuple[int, int]) -> bool:
 def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, int]) -> Extractor:
     """The frozen extractor in evaluation mode; BlaError if the weights do not fit or there is no spatial map.
 
-    `weights` is a safetensors file, which must fit exactly. If `spec.tail` is pooled, a classifier in the file is
-    ignored; otherwise the file decides the number of classes.
+    `weights` is a safetensors file; see `with_weights`.
     """
     try:
         loaded = load_file(weights)
@@ -214,11 +214,21 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
         raise BlaError(
             f"{weights}: not a readable .safetensors file ({error}); name another, or delete it and run make repro"
         ) from error
-    loaded = _plain_names(loaded, () if spec.architecture.startswith("own/") else TRAINERS)
+    return with_weights(spec, loaded, weights, image_size)
+
+
+def with_weights(
+    spec: Backbone, loaded: dict[str, Tensor], weights: Path, image_size: int | tuple[int, int]
+) -> Extractor:
+    """The frozen extractor with the weights `loaded` from the file `weights`, which must fit exactly.
+
+    If `spec.tail` is pooled, a classifier in the file is ignored; otherwise the file decides the number of classes.
+    """
+    loaded = plain_names(spec, loaded)
     classes = None if spec.tail == "pooled" else _classes(spec, loaded, image_size)
     network = (extractor := build_backbone(spec, image_size, classes)).network
     ignored, expected = network.ignored(), network.weights()
-    loaded = {name: value for name, value in loaded.items() if not name.startswith(ignored)}
+    loaded = {name: value for name, value in loaded.items() if not name.startswith((*ignored, CHECKPOINT_HEAD))}
     # Batch normalisations with a momentum never read their count, and many files lack it.
     loaded = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")} | loaded
     misfits = sorted(
@@ -241,8 +251,9 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
     return extractor.eval().requires_grad_(False)
 
 
-def _plain_names(loaded: dict[str, Tensor], others: Sequence[str]) -> dict[str, Tensor]:
-    """The weights without the prefixes that torch's wrappers, or `others`, put before all names, and their count of averages."""
+def plain_names(spec: Backbone, loaded: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the prefixes that wrappers and trainers put before all names, and their count of averages."""
+    others = () if spec.architecture.startswith("own/") else TRAINERS
     loaded = {name: value for name, value in loaded.items() if name != "n_averaged"}
     while prefix := next((p for p in (*WRAPPERS, *others) if loaded and all(n.startswith(p) for n in loaded)), ""):
         loaded = {name.removeprefix(prefix): value for name, value in loaded.items()}
@@ -254,8 +265,8 @@ def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[
     name = last_layer(build_network(spec.architecture, height_and_width(image_size), DEFAULT_CLASSES))
     if name not in loaded or loaded[name].ndim == 0:
         raise BlaError(
-            f"tail: {spec.tail} needs the weights of the network's own tail, but the file has no {name}; "
-            "set tail to pooled, or name a file with them"
+            f"tail: the weights of the network's own layers after the map are needed, but the file has no {name}; "
+            "name a file with them, or set tail to pooled and classifier to trained_here"
         )
     return len(loaded[name])
 

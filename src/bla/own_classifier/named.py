@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bla.base.errors import BlaError
 from bla.method.scores import Scores
+from bla.own_classifier.labels import read_labels
 from bla.own_classifier.transform import Transform
 from bla.own_classifier.weights import load_weights, read_weights
 from bla.own_classifier.wrap import OwnClassifier, wrap
@@ -116,20 +117,6 @@ def _from_file(path: Path) -> tuple[nn.Module, Callable[[Any], Any] | None, dict
         raise BlaError(f"--model {path}: build() returns {type(model).__name__}, not a torch module")
     functions: dict[str, Any] = {name: defined[name] for name in ("features", "tail") if name in defined}
     return model.eval(), defined.get("transform"), functions
-
-
-def read_labels(path: Path) -> list[str]:
-    """The classes of a text file, one a line; BlaError if it has none, or one twice."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BlaError(f"{path}: not a readable text file of labels ({error})") from error
-    names = [line for line in lines if line]
-    if not names:
-        raise BlaError(f"{path}: no labels; write one class a line")
-    if doubled := [name for name in names if names.count(name) > 1]:
-        raise BlaError(f"{path}: {doubled[0]} is listed twice")
-    return names
 
 
 def _sides(option: str, text: str) -> int | tuple[int, int]:

@@ -29,7 +29,7 @@ def table_one_chart(table: pd.DataFrame) -> Figure:
             for axis, (measure, label) in zip(line, labels.items(), strict=True):
                 rows = table[(table["dataset"] == dataset) & (table["measure"] == measure)].set_index("variant")
                 for variant, row in rows.iterrows():
-                    reach = stats.t.ppf(0.975, row["n_runs"] - 1) * row["standard_error"]
+                    reach = stats.t.ppf(0.975, row["n_runs"] - 1) * row["standard_error"] if row["n_runs"] > 1 else None
                     axis.errorbar(row["mean"], variants.index(variant), xerr=reach, marker="o", markersize=5, capsize=3, color=colours[variant])  # fmt: skip
                     axis.annotate(f"{row['mean']:.3g}", (row["mean"], variants.index(variant)), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=7)  # fmt: skip
                 axis.set(ylim=(len(variants) - 0.4, -0.8), xlabel=label)

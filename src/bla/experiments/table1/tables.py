@@ -27,6 +27,10 @@ NOT_COMPARED = " Not compared with the paper: {dataset}, {columns}: {departures}
 NEARLY_ALL = 0.99
 """Share of the cells; a module that keeps more on average explains nothing."""
 KEEP_ALL = " Modules that keep at least 99 % of the cells, so that they explain nothing: {modules}."
+OWN = (
+    " BL of {datasets} is a classifier of your own, so it has one value, and the row has no marks: tests.csv compares the "
+    "runs of the other columns with this value, and run 0 with BL image by image. BL+ does not exist there."
+)
 NO_MARKS = " No marks for {datasets}: with so few runs no difference can be significant."
 
 
@@ -49,7 +53,7 @@ def table_one(
     `kinds` gives each dataset's kind. `runs_that_keep_all` counts the runs that keep at least `NEARLY_ALL` of the `n_cells`. If the paper used that dataset, and the settings are the paper's, `paper`,
     `paper_standard_error` and `z` = (ours - paper) / sqrt(SE^2 + SE^2) are filled; otherwise `departures` says how the
     settings differ, of the dataset (`dataset_departures`) and of the variant (`variant_departures`). `mark` has † or ∗ if `tests` has p >= alpha, unless its
-    number of runs allows no p below alpha.
+    number of runs allows no p below alpha, or BL has one run: it is a classifier of one's own, without a standard error.
     """
     paper = published[published["where"] == "Table 1"].set_index(["dataset", "method", "quantity"])
     rows = []
@@ -59,7 +63,8 @@ def table_one(
             if not len(values):
                 continue
             row: dict[str, Any] = {"dataset": dataset, "variant": variant, "measure": measure, "n_runs": len(values)}
-            row |= {"mean": values.mean(), "standard_error": float(standard_error(values))}
+            error = float(standard_error(values)) if len(values) > 1 else np.nan
+            row |= {"mean": values.mean(), "standard_error": error}
             if measure == "explanation_size":
                 row["runs_that_keep_all"] = int((group[measure] >= NEARLY_ALL * group["n_cells"]).sum())
             row["mark"] = _mark(tests, str(dataset), str(variant), measure, alpha)
@@ -72,9 +77,16 @@ def table_one(
                 row["z"] = (row["mean"] - row["paper"]) / spread
             rows.append(row)
     columns = ["dataset", "variant", "measure", "n_runs", "mean", "standard_error", "mark"]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         rows, columns=[*columns, "runs_that_keep_all", "paper", "paper_standard_error", "z", "departures"]
     )
+    table.loc[table["dataset"].isin(_own_classifiers(table)), "mark"] = ""
+    return table
+
+
+def _own_classifiers(table: pd.DataFrame) -> list[str]:
+    """The datasets of Table 1 whose BL has one run: it is a classifier of one's own."""
+    return list(dict.fromkeys(table.loc[(table["variant"] == "bl") & (table["n_runs"] == 1), "dataset"]))
 
 
 def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: float) -> str:
@@ -86,12 +98,12 @@ def _mark(tests: pd.DataFrame, dataset: str, variant: str, measure: str, alpha: 
 def layout(table: pd.DataFrame) -> list[pd.DataFrame]:
     """Table 1 in the paper's layout, a frame of texts per measure: a row per dataset, a column per variant."""
     frames = []
-    variants = list(dict.fromkeys(table["variant"]))
+    variants, own = list(dict.fromkeys(table["variant"])), _own_classifiers(table)
     for measure, heading in zip(MEASURES, ("Accuracy", "Loss (nats)", "Explanation size (cells)"), strict=True):
         rows = []
         for dataset, group in table[table["measure"] == measure].groupby("dataset", sort=False):
             cells = group.set_index("variant")
-            row = {heading: f"{dataset} (n = {group['n_runs'].iloc[0]})"}
+            row = {heading: f"{dataset} (n = {group['n_runs'].max()}{'; BL n = 1' * (dataset in own)})"}
             rows.append(row | {title(v): _cell(cells.loc[v], measure) if v in cells.index else "–" for v in variants})
             if group["paper"].notna().any():
                 row = {heading: f"{dataset}, paper (n = 20)"}
@@ -108,7 +120,8 @@ def markdown(table: pd.DataFrame, alpha: float) -> str:
 
 def note(table: pd.DataFrame, alpha: float) -> str:
     """The note under Table 1: what the marks mean, which modules explain nothing, which datasets can have no marks, and what departs from the paper."""
-    few = table["n_runs"].map(smallest_p) >= alpha
+    own = _own_classifiers(table)
+    few = (table["n_runs"].map(smallest_p) >= alpha) & ~table["dataset"].isin(own)
     datasets = ", ".join(dict.fromkeys(f"{row.dataset} (n = {row.n_runs})" for row in table[few].itertuples()))
     modules = ", ".join(
         f"{row.runs_that_keep_all:.0f} of {row.n_runs} runs of {title(str(row.variant))} on {row.dataset}"
@@ -118,6 +131,7 @@ def note(table: pd.DataFrame, alpha: float) -> str:
         NOTE.format(alpha=alpha),
         KEEP_ALL.format(modules=modules) if modules else "",
         NO_MARKS.format(datasets=datasets) if datasets else "",
+        OWN.format(datasets=", ".join(own)) if own else "",
     ]
     for (dataset, departures), group in table[table["departures"] != ""].groupby(["dataset", "departures"], sort=False):
         columns = ", ".join(dict.fromkeys(map(title, group["variant"])))
@@ -126,9 +140,11 @@ def note(table: pd.DataFrame, alpha: float) -> str:
 
 
 def _cell(row: "pd.Series[float]", measure: str) -> str:
-    if measure == "explanation_size":
-        return f"{row['mean']:.2f} ± {row['standard_error']:.2f}"
-    return f"{row['mean']:.4f} ± {row['standard_error']:.4f}{row['mark']}"
+    digits = 2 if measure == "explanation_size" else 4
+    if row["n_runs"] == 1:
+        return f"{row['mean']:.{digits}f}"
+    mark = "" if measure == "explanation_size" else row["mark"]
+    return f"{row['mean']:.{digits}f} ± {row['standard_error']:.{digits}f}{mark}"
 
 
 def _paper_cell(row: "pd.Series[float]") -> str:

@@ -1,0 +1,19 @@
+"""The class names of a trained classifier, from a text file."""
+
+from pathlib import Path
+
+from bla.base.errors import BlaError
+
+
+def read_labels(path: Path) -> list[str]:
+    """The classes of a text file, one a line; BlaError if it has none, or one twice."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BlaError(f"{path}: not a readable text file of labels ({error})") from error
+    names = [line for line in lines if line]
+    if not names:
+        raise BlaError(f"{path}: no labels; write one class a line")
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise BlaError(f"{path}: {doubled[0]} is listed twice")
+    return names
