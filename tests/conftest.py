@@ -28,6 +28,7 @@ CODE = (
     "data/published_values.csv",
     "dvc.yaml",
     ".dvc/config",
+    ".dvc/plots.html",
     ".dvcignore",
     ".gitignore",
 )
