@@ -42,7 +42,8 @@ def main(what: str = "compare") -> None:
     """Print the experiments of the JSON on the standard input; `sweep` also writes the table and figure of a sweep."""
     found = read_experiments(sys.stdin.read())
     if what == "sweep":
-        found = [found[0], *(experiment for experiment in found[1:] if experiment.name.startswith("sweep-"))]
+        swept = [experiment for experiment in found[1:] if experiment.name.startswith("sweep-")]
+        found = [found[0], *sorted(swept, key=lambda experiment: experiment.name)]
     print(comparison(found))
     if what == "sweep":
         table = sweep_table(found)
