@@ -62,7 +62,8 @@ def read_experiments(text: str) -> list[Experiment]:
         raise BlaError("dvc exp show --json gave no JSON; run it alone and read its message") from error
     found = []
     for state in states:
-        revisions = [state, *(e["revs"][0] for e in state["experiments"] or [] if e.get("revs"))]
+        ended = [e for e in state["experiments"] or [] if (e["executor"] or {}).get("state") in (None, "success")]
+        revisions = [state, *(e["revs"][0] for e in ended if e["revs"])]
         for place, revision in enumerate(revisions):
             if not revision.get("data"):
                 continue

@@ -71,8 +71,12 @@ def test_short_names_tell_settings_apart(settings, short):
 def test_a_running_or_failed_experiment_is_left_out():
     waiting = {"revs": None, "executor": None}
     failed = {"rev": "1" * 40, "name": "bad", "data": None, "error": {"msg": "x"}, "experiments": None}
-    text = json.dumps([state("main", 0.9, experiments=[waiting, {"revs": [failed]}])])
-    assert [e.name for e in read_experiments(text)] == ["commit (main)"]
+    queued = {"revs": [state("next", 0.9)], "executor": {"state": "queued"}}
+    running = {"revs": [state("now", 0.9)], "executor": {"state": "running"}}  # DVC shows the commit's metrics
+    ended = {"revs": [state("old", 0.8)], "executor": {"state": "success"}}
+    others = [waiting, {"revs": [failed], "executor": None}, queued, running, ended]
+    text = json.dumps([state("main", 0.9, experiments=others)])
+    assert [e.name for e in read_experiments(text)] == ["commit (main)", "old"]
 
 
 @pytest.mark.parametrize(
