@@ -6,9 +6,11 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
 
 comma := ,
+TEMPERATURES := 0.05 0.1 0.2
+THRESHOLDS := 0.5 0.98
 PAPER := cats_vs_dogs,stanford_dogs,caltech_birds
 
-.PHONY: help env repro paper photos study test lint docs check-lock dvc-deps readme bench lock
+.PHONY: help env repro paper photos study compare sweep test lint docs check-lock dvc-deps readme bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s  %s\n", $$1, $$2 }'
@@ -44,6 +46,21 @@ photos: env ## compute Tables 1 and 2 on photographs, the Oxford-IIIT Pets (0.8 
 
 study: env ## build the questionnaire of the user study, reports/study/questionnaire.html
 	@.venv/bin/dvc repro reports/study/dvc.yaml
+
+compare: env ## show the experiments since the last commit: changed settings first, then the metrics that differ
+	@.venv/bin/dvc exp show --json | .venv/bin/python -m pipeline.run.experiments
+
+# Each experiment runs in a temporary copy, so that the workspace stays as it is. Finished ones are not run again.
+sweep: env ## train BLA-T at some temperatures and thresholds: table and figure in sweep/
+	@.venv/bin/dvc repro table1
+	@finished=" $$(.venv/bin/dvc exp list --name-only | tr '\n' ' ') "; \
+	for temperature in $(TEMPERATURES); do for threshold in $(THRESHOLDS); do \
+	  name=sweep-$$temperature-$$threshold; \
+	  case "$$finished" in *" $$name "*) continue;; esac; \
+	  .venv/bin/dvc exp run --temp -n $$name -S variant.bla_t.temperature=$$temperature \
+	    -S variant.bla_t.threshold_factor=$$threshold table1 || exit; \
+	done; done
+	@.venv/bin/dvc exp show --json | .venv/bin/python -m pipeline.run.experiments sweep
 
 test: env ## run the tests
 	@.venv/bin/pytest

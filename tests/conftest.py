@@ -30,6 +30,7 @@ CODE = (
     "dvc.yaml",
     "reports/study/dvc.yaml",
     ".dvc/config",
+    ".dvc/plots.html",
     ".dvcignore",
     ".gitignore",
 )

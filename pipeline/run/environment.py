@@ -31,21 +31,34 @@ def wanted_device() -> str:
     return setting
 
 
+def temporary_copy_of() -> Path | None:
+    """The checkout that `dvc exp run --temp` or `--queue` copied to this folder; None if this is no such copy."""
+    experiments = [folder for folder in Path.cwd().parents if folder.as_posix().endswith("/.dvc/tmp/exps")]
+    return experiments[0].parents[2] if experiments else None
+
+
 def hint_for_temporary_copy(message: str) -> str:
     """What to add to an error message in an experiment with `--temp`, which runs in a copy of the files that git tracks."""
-    if ".dvc/tmp/exps" not in Path.cwd().as_posix():
-        return ""
-    if "BLA_DATA_ROOT" not in os.environ and data_path(".").as_posix() in message:
-        return "; --temp runs in a copy without data/raw: set BLA_DATA_ROOT to the absolute path of the raw data first"
-    if "there is no " in message and " under " in message:
+    if temporary_copy_of() and "there is no " in message and " under " in message:
         return "; --temp runs in a copy of the files that git tracks: `git add` a new file first"
     return ""
 
 
+def after_interrupt() -> str:
+    """What running again does. DVC deletes the temporary copy of an interrupted experiment, with its finished stages."""
+    if temporary_copy_of():
+        return "run again to start again, since --temp keeps nothing; without --temp it would continue"
+    return "run again to continue"
+
+
 def data_path(path: str) -> Path:
-    """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw)."""
+    """A path from params.yaml; a relative one starts at the environment variable BLA_DATA_ROOT (default data/raw).
+
+    A temporary copy uses the raw data of its checkout, because git does not track them.
+    """
     try:
-        return Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser() / Path(path).expanduser()
+        root = (temporary_copy_of() or Path()) / Path(os.environ.get("BLA_DATA_ROOT", "data/raw")).expanduser()
+        return root / Path(path).expanduser()
     except RuntimeError as error:
         raise BlaError(
             f"~ in {path} or in BLA_DATA_ROOT names no user of this machine; write the whole path"

@@ -1,4 +1,4 @@
-"""Estimates of download, disk space and time before `make paper` and `make photos`: `python -m pipeline.run.estimate DATASET ...`.
+"""Estimates of download, disk space and time before a run on photographs: `python -m pipeline.run.estimate DATASET ...`.
 
 Rates are measured on this machine, in some seconds; only the speed of the connection is an assumption.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ from PIL import Image
 
 from bla.base.errors import BlaError
 from bla.base.paper import VARIANTS
-from bla.base.specs import OxfordPet, Photographs, height_and_width
+from bla.base.specs import ImageFolder, ImageTable, OxfordPet, Photographs, height_and_width
 from bla.datasets import ImageFile, Listing
 from bla.datasets.image_files import read_images
+from bla.datasets.sources import find
 from bla.explainers.posthoc.lime import LIME
 from bla.explainers.posthoc.rise import RISE
 from bla.method.initialisation import initial_head
@@ -38,6 +40,8 @@ from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings, load_settings
 from pipeline.run.stage import run_stage
 
+Planned = Photographs | OxfordPet | ImageFolder | ImageTable
+
 MEGABYTES_A_SECOND = 10
 """Assumed speed of the connection."""
 
@@ -51,13 +55,14 @@ EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
 
 
 def main(*datasets: str) -> None:
-    """Print the estimate for downloaded datasets, all of the paper or none; BlaError if the disk has too little space."""
+    """Print the estimate for photographs, all of the paper or none; BlaError if the disk has too little space."""
     settings = load_settings()
     entries = {name: settings.dataset[name] for name in datasets}
     of_paper = {isinstance(entry.images, Photographs) for entry in entries.values()}
-    if len(of_paper) != 1 or not all(isinstance(entry.images, Photographs | OxfordPet) for entry in entries.values()):
+    if len(of_paper) != 1 or not all(isinstance(entry.images, Planned) for entry in entries.values()):
         raise BlaError(
-            "estimates are for the paper's datasets (cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"
+            "estimates are for the paper's datasets (cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet "
+            "and your own images (image_folder, image_table)"
         )
     if of_paper == {True}:
         explained = settings.faithfulness.model_copy(update=EXPLAINED)
@@ -80,7 +85,8 @@ def main(*datasets: str) -> None:
     print(
         f"in all: {download / 1e9:.1f} GB to download to {raw}, {disk / 1e9:.0f} GB of disk ({free / 1e9:.0f} GB are "
         f"free), roughly {_duration(seconds + download / MEGABYTES_A_SECOND / 1e6)} on this machine ({device}) with a "
-        f"connection of {MEGABYTES_A_SECOND} MB/s. Ctrl-C stops at any time; the same command resumes.",
+        f"connection of {MEGABYTES_A_SECOND} MB/s, without the fits of learned methods and the short stages. "
+        "Ctrl-C stops at any time; the same command resumes.",
         flush=True,
     )
     if disk > free:
@@ -99,12 +105,11 @@ def _plan(
 ) -> tuple[float, float, float]:
     """Print a line for a dataset; return bytes to download, bytes of disk, seconds of work. Rates are per image."""
     runs, numbers = settings.runs, cells * channels
-    explained = _passes_to_explain(settings, cells, channels)
-    module = importlib.import_module(f"bla.datasets.{entry.images.kind}")
-    folder, sizes = data_path(entry.images.kind), {source.name: source.size or 0 for source in module.SOURCES}
+    train, test, sizes = _counts(name, entry.images)
+    explained = _passes_to_explain(settings, test, cells, channels)
+    folder = data_path(entry.images.kind)
     unpacked = {file: folder / re.sub(r"\.(tar|tgz|zip)$", "", file) for file in sizes}
     to_download = sum(n for file, n in sizes.items() if not (folder / file).exists() and not unpacked[file].is_dir())
-    train, test = module.COUNTS["train"], module.COUNTS["test"]
     passes = train * entry.backbone.draws + test
     images, features = (train + test) * math.prod(height_and_width(entry.images.image_size)) * 3, passes * numbers * 2
     disk = to_download + sum(n for file, n in sizes.items() if not unpacked[file].is_dir()) + images + features
@@ -124,15 +129,29 @@ def _plan(
     return to_download, disk, sum(times)
 
 
-def _passes_to_explain(settings: Settings, cells: int, channels: int) -> int:
-    """The approximate number of forward passes of LIME, slow methods, their checks, and curves."""
+def _counts(name: str, images: Any) -> tuple[int, int, dict[str, int]]:
+    """Training images, test images, and the bytes of each file to download; one's own images are looked up."""
+    if isinstance(images, ImageFolder | ImageTable):
+        try:
+            splits = find(images, data_path).splits
+        except BlaError as error:
+            raise BlaError(f"params.yaml: dataset.{name}.images: {error}") from error
+        return len(splits["train"]), len(splits["test"]), {}
+    module = importlib.import_module(f"bla.datasets.{images.kind}")
+    sizes = {source.name: source.size or 0 for source in module.SOURCES}
+    return module.COUNTS["train"], module.COUNTS["test"], sizes
+
+
+def _passes_to_explain(settings: Settings, test: int, cells: int, channels: int) -> int:
+    """The approximate number of forward passes of LIME, slow methods, their checks, and curves, on `test` images at most."""
     spec, lime = settings.faithfulness, int(method_settings(settings, "lime", LIME.Settings).patterns)
     rise = int(method_settings(settings, "rise", RISE.Settings).masks)
     methods = len(settings.explainers) + len(settings.variants) + 1
     curves = 2 * 2 * (cells // spec.cells_at_once + 2) * methods * (1 + spec.orders) // 2
     slow = (rise if "rise" in settings.explainers else 0) + (channels if "score_cam" in settings.explainers else 0)
-    checks = spec.check_images * (4 * lime + 3 * slow)  # LIME also a second time
-    return spec.images * lime + spec.slow_images * (slow + curves) + checks
+    images, slow_images, checked = (min(n, test) for n in (spec.images, spec.slow_images, spec.check_images))
+    checks = checked * (4 * lime + 3 * slow)  # LIME also a second time
+    return images * lime + slow_images * (slow + curves) + checks
 
 
 def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:

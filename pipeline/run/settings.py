@@ -269,7 +269,8 @@ class Settings(Strict):
     reports: Annotated[list[str], MinLen(min_length=1)]
     runs: Runs
     seed: Annotated[int, Ge(ge=0), Le(le=2**62)]
-    gallery_images: Annotated[int, Ge(ge=1), Le(le=50)]
+    gallery_images: Count | None
+    """None: all test images."""
     dataset: Annotated[dict[Name, DatasetEntry], AfterValidator(Entries)]
     variant: Annotated[dict[Name, VariantEntry], AfterValidator(with_baseline)]
     explainer: dict[Name, dict[str, Any]]

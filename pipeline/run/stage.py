@@ -22,7 +22,13 @@ from typing import Any
 from safetensors import SafetensorError
 
 from bla.base.errors import BlaError
-from pipeline.run.environment import WORK, choose_device, hint_for_temporary_copy, wanted_device
+from pipeline.run.environment import (
+    WORK,
+    after_interrupt,
+    choose_device,
+    hint_for_temporary_copy,
+    wanted_device,
+)
 from pipeline.run.progress import PROVENANCE, progress
 
 STAGES = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glob("[!_]*.py"))
@@ -92,7 +98,7 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
         remedy = "close other programs, or set `images_in_memory` in the dataset's `training`, and run again"
         sys.exit(_message(name, words, f"too little memory ({str(error).splitlines()[0] if str(error) else 'none left'}); {remedy}"))  # fmt: skip
     except KeyboardInterrupt:
-        print(_message(name, words, "interrupted; run again to continue"), file=sys.stderr)
+        print(_message(name, words, f"interrupted; {after_interrupt()}"), file=sys.stderr)
         sys.exit(130)
 
 

@@ -23,6 +23,8 @@ from pipeline.run.environment import choose_device
 from pipeline.run.settings import Settings, load_settings
 
 PICTURES = FIGURES / "abandoned_modules"
+MOST_PICTURED = 10
+"""Images in a picture, at most."""
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def _measure(settings: Settings, dataset: str, variant: str, spec: Explaining) -
 
 def _draw(settings: Settings, dataset: str, variant: str, explained: Explanations) -> None:
     """Draw Figure 24: the explanations of run 0."""
-    numbers, images, titles = chosen_images(dataset, settings.gallery_images)
+    numbers, images, titles = chosen_images(dataset, min(settings.gallery_images or MOST_PICTURED, MOST_PICTURED))
     grid = load_grid(dataset)
     logits, soft, hard = (values[0, numbers].view(-1, *grid).double().numpy() for values in (explained.logits, explained.soft, explained.hard))  # fmt: skip
     heading = f"{NAMES.get(variant, variant)} on {dataset}: run 0, test images, true class above"

@@ -1,7 +1,6 @@
 """Stage `maps@DATASET`: the maps of every explanation method on some test images, in data/maps/.
 
-Also the maps for noisy images and random classifiers. Maps are cached per method, so that a new method leaves the maps
-of the other methods in the cache.
+Also the maps for noisy images and random classifiers. Maps are cached per method; a new method leaves the others' cached.
 """
 
 import json
@@ -20,12 +19,13 @@ from pipeline.artifacts.features import load_features
 from pipeline.artifacts.maps import MAPS, SECONDS
 from pipeline.artifacts.models import load_head, load_variant
 from pipeline.artifacts.tables import save_table
+from pipeline.maps.image_names import table_of_images
 from pipeline.maps.method_maps import MapMaker
 from pipeline.run.settings import load_settings
 
 
 def main(dataset: str) -> None:
-    """Write DATASET.safetensors, DATASET.json (sets, of methods that return sets), and DATASET.csv (a row per method).
+    """Write DATASET.safetensors, .json (the sets that methods return), .csv (a row per method), .images.csv (a row per image).
 
     The time of each method is written to data/seconds/, because everything in data/maps/ is the same in every run.
 
@@ -58,6 +58,7 @@ def main(dataset: str) -> None:
         save_file(arrays, part, {"levels": "\n".join(maker.levels())})
     save_text(MAPS / f"{dataset}.json", json.dumps(sets))
     save_table(MAPS / f"{dataset}.csv", pd.DataFrame(rows))
+    save_table(MAPS / f"{dataset}.images.csv", table_of_images(dataset, arrays["images"], arrays["targets"]))
     save_table(SECONDS / f"{dataset}.csv", pd.DataFrame(seconds.items(), columns=["method", "seconds"]))
     slow = maker.explained.slow.sum()
     print(f"{dataset}: maps of {len(rows)} methods on {len(maker.targets)} images, of slow methods on {slow}")

@@ -182,6 +182,23 @@ def test_a_method_did_not_train_unless_its_objective_is_lower_than_that_of_a_con
     assert objectives(both).groupby("dataset")["trained"].sum().to_dict() == {"a": 1, "b": 0}
 
 
+@pytest.mark.parametrize(("count", "rows"), [(1, [2]), (2, [0, 2]), (3, [0, 2, 1]), (9, [0, 2, 1]), (None, [0, 2, 1])])
+def test_photographs_that_every_method_explains_are_drawn_first(count, rows):
+    methods = METHODS[METHODS["method"].isin(["random", "bla_t"])].assign(objective=NAN, objective_of_constant=NAN)
+    maps = {"random": np.ones((3, 2, 2)), "bla_t": np.arange(12.0).reshape(3, 2, 2)}
+    maps["random"][1] = NAN
+    drawn = pictures.pictures_of_photos(maps, {"bla_t": [[], [], [3]]}, (2, 2), methods, np.zeros((3, 8, 8, 3), np.uint8), ["x", "y", "z"], count)  # fmt: skip
+    assert list(drawn) == rows
+    figure = drawn[2]()
+    assert figure.get_suptitle() == "z"
+    named = {axis.get_title(): axis for axis in figure.axes}
+    assert {"input", "random map", "BLA-T"} <= set(named)
+    assert named["random map"].get_xlabel() == "constant"
+    assert len(named["BLA-T"].patches) == 1
+    if 1 in rows:
+        assert [axis.get_xlabel() for axis in drawn[1]().axes if axis.get_title() == "random map"] == ["not explained"]
+
+
 def test_pictures_name_methods_that_did_not_train_and_do_not_rank_them():
     methods = METHODS[METHODS["method"] != "mask"].assign(objective=NAN, objective_of_constant=NAN)
     methods.loc[methods["method"] == "bla_t", ["objective", "objective_of_constant"]] = 3.0, 2.0

@@ -48,6 +48,18 @@ def test_an_interrupt_while_a_stage_is_imported_gives_the_same_message(here, mon
     assert capsys.readouterr().err == "error in prepare photos: interrupted; run again to continue\n"
 
 
+def test_an_interrupted_temporary_copy_does_not_promise_to_continue(tmp_path, monkeypatch, capsys):
+    def load():
+        raise KeyboardInterrupt
+
+    (tmp_path / ".dvc/tmp/exps/tmp1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / ".dvc/tmp/exps/tmp1")
+    with pytest.raises(SystemExit) as end:
+        run_stage(load, "prepare", ["photos"])
+    assert end.value.code == 130
+    assert "run again to start again, since --temp keeps nothing" in capsys.readouterr().err
+
+
 def test_reading_images_resumes_and_ends_with_the_same_bytes(reading, contents):
     assert reading() == ([0, 0], None)
     undisturbed = contents(PHOTOS)

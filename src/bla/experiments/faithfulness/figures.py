@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bla.experiments.faithfulness.tables import DID_NOT_TRAIN, did_not_train, summary
 from bla.metrics import BY_NAME
 from bla.metrics.rank_correlation import spearman
-from bla.plotting.maps import sentence, side_by_side
+from bla.plotting.maps import one_by_one, sentence, side_by_side
 from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]
@@ -76,11 +76,8 @@ def pictures(
     titles = dict(zip(methods["method"], methods["title"].astype(str), strict=True))
     maps = {title: cells_by_method[method] for method, title in titles.items()}
     few = set(methods.loc[methods["few"].astype(bool), "method"])
-    whole = np.nonzero(np.all([np.isfinite(maps[title]).all(axis=1) for name, title in titles.items() if name not in few], axis=0))[0]  # fmt: skip
-    count = min(PICTURED, len(whole))
-    shown = whole[
-        (2 * np.arange(count) + 1) * len(whole) // (2 * count)
-    ]  # images are ordered by class, so these are of several classes
+    whole = explained_by_all(cells_by_method, methods)
+    shown = whole[spread(len(whole), PICTURED)]
     captions = [f"“{classes[int(target)]}”" for target in targets[shown]]
     drawn = {title: maps_by_method[method][shown] for method, title in titles.items()}
     outlined = {titles[method]: [of_images[number] for number in shown] for method, of_images in sets.items()}
@@ -108,6 +105,50 @@ def pictures(
         "curves": partial(curves, points[~points["method"].isin(few)], with_mask),
         "cascade": partial(cascade, random, methods, math.prod(grid)),
     }
+
+
+def pictures_of_photos(
+    maps_by_method: Mapping[str, Array],
+    sets: Mapping[str, Sequence[Sequence[int]]],
+    grid: tuple[int, int],
+    methods: pd.DataFrame,
+    images: NDArray[np.uint8],
+    headings: Sequence[str],
+    count: int | None,
+) -> dict[int, Callable[[], Figure]]:
+    """By row of the maps, a picture of one image with all methods' overlays, for `count` images (None: all).
+
+    Images that all methods explain come first. Arguments are as in `pictures`; `headings` has one for each image.
+    """
+    suffixes = did_not_train(methods).map({True: DID_NOT_TRAIN, False: ""})
+    titles = dict(zip(methods["method"].astype(str), methods["title"].astype(str) + suffixes, strict=True))
+    whole = explained_by_all({name: maps.reshape(len(maps), -1) for name, maps in maps_by_method.items()}, methods)
+    others = np.setdiff1d(np.arange(len(images)), whole)
+    wanted = len(images) if count is None else count
+    shown = [*whole[spread(len(whole), wanted)], *others[spread(len(others), wanted - len(whole))]]
+    return {
+        int(row): partial(
+            one_by_one,
+            images[row],
+            {title: maps_by_method[name][row] for name, title in titles.items()},
+            headings[row],
+            grid,
+            {titles[name]: of_images[row] for name, of_images in sets.items()},
+        )
+        for row in shown
+    }
+
+
+def explained_by_all(maps: Mapping[str, Array], methods: pd.DataFrame) -> NDArray[np.int64]:
+    """The rows of `maps` `[M, n]` that every method explains, apart from methods that explain few images."""
+    most = methods.loc[~methods["few"].astype(bool), "method"]
+    return np.nonzero(np.all([np.isfinite(maps[name]).all(axis=1) for name in most], axis=0))[0]
+
+
+def spread(among: int, count: int) -> NDArray[np.int64]:
+    """`count` of the numbers below `among`, evenly spread: images are ordered by class, so they are of several classes."""
+    count = max(0, min(count, among))
+    return (2 * np.arange(count) + 1) * among // max(1, 2 * count)
 
 
 def effects_of_parts(parts: pd.DataFrame, table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure:
