@@ -37,7 +37,7 @@ def test_the_table_of_the_page_is_prepared_with_its_entry(here, edit_params, sav
 
 
 def test_the_settings_of_the_command_are_possible(here, edit_params):
-    (command,) = blocks(PAGE, "sh")
+    (command,) = (text for text in blocks(PAGE, "sh") if " -S " in text)
     given = dict(words.split("=", 1) for words in re.findall(r"-S '?([^' \n]+)", command))
     assert given["datasets"] == "[photos]"
     edit_params(here, {name: yaml.safe_load(value) for name, value in given.items()})
