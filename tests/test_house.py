@@ -24,9 +24,9 @@ MAY_IMPORT = {
     "inference": set(),
     "plotting": {"base", "runtime"},
     "experiments": {"base", "runtime", "method", "networks", "datasets", "explainers", "metrics", "inference", "plotting"},
-    "own_classifier": {"base", "runtime", "method", "networks", "datasets", "explainers", "metrics", "plotting", "report"},
     "claims": {"base", "runtime", "inference", "experiments"},
     "report": {"base", "runtime", "inference", "plotting", "experiments", "claims"},
+    "own_classifier": {"base", "runtime", "method", "networks", "datasets", "explainers", "metrics", "plotting", "report"},
 }  # fmt: skip
 """Each folder of src/bla and the folders that it may import."""
 LARGEST_FILE, LARGEST_STAGE, MOST_IN_A_FOLDER, MOST_ROOMS = 400, 75, 16, 13
