@@ -91,6 +91,7 @@ bench: env ## measure speed and append to benchmarks/results.md
 	@.venv/bin/python benchmarks/training.py --paper --runs 2
 	@.venv/bin/python benchmarks/extraction.py
 	@.venv/bin/python benchmarks/explainers.py
+	@.venv/bin/python benchmarks/learned.py
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

@@ -1,7 +1,7 @@
 """I-GOS and iGOS++ on two test images: deletion and insertion at several mask sizes, and batched against one by one.
 
     python benchmarks/i_gos.py            # the ratio, appended to benchmarks/results.md
-    python benchmarks/i_gos.py --sizes    # reports/tables/i_gos_mask_sizes.csv; about a quarter of an hour on two free cores
+    python benchmarks/i_gos.py --sizes    # benchmarks/i_gos_mask_sizes.csv; about a quarter of an hour on two free cores
 
 Run from the repository with src and . in PYTHONPATH if the package is not installed. Needs the outputs of the stages `prepare`, `backbone` and `baseline` of painted birds.
 """
@@ -23,7 +23,7 @@ from pipeline.run.settings import load_settings
 DATASET, SIZES = "painted_birds", (7, 14, 28, 56, 224)
 AREA = {224: 10}
 """Of the area where the authors name another weight for a size."""
-TABLE = Path("reports/tables/i_gos_mask_sizes.csv")
+TABLE = Path(__file__).with_name("i_gos_mask_sizes.csv")
 
 
 def main() -> None:

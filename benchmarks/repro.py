@@ -38,12 +38,12 @@ FIRST_PARTS = (
 def main() -> None:
     """Write the times of all stages, and their sums."""
     times = last_times()
-    with STAGES_IN_ORDER.open("w", newline="") as file:
-        rows = [[*key, seconds] for key, seconds in times.items()]
-        csv.writer(file, lineterminator="\n").writerows([["stage", "arguments", "seconds"], *rows])
     started = time.perf_counter()
     subprocess.run(["dvc", "repro", "--quiet"], check=True)
     unchanged = time.perf_counter() - started
+    with STAGES_IN_ORDER.open("w", newline="") as file:
+        rows = [[*key, seconds] for key, seconds in times.items()]
+        csv.writer(file, lineterminator="\n").writerows([["stage", "arguments", "seconds"], *rows])
     table1 = {key: seconds for key, seconds in times.items() if key[0] in FIRST_PARTS}
     datasets = sorted({arguments.split()[0] for stage, arguments in table1 if stage == "features"})
     lines = [f"| Table 1 of {name} with its pictures | {sum(seconds for (_, arguments), seconds in table1.items() if arguments in ('', name) or arguments.startswith(name + ' ')):.0f} s |" for name in datasets]  # fmt: skip

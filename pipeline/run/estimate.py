@@ -28,6 +28,7 @@ from bla.datasets.image_files import read_images
 from bla.datasets.sources import find
 from bla.explainers.posthoc.lime import LIME
 from bla.explainers.posthoc.rise import RISE
+from bla.explainers.registry import explainer_class
 from bla.method.initialisation import initial_head
 from bla.method.training import train
 from bla.networks.backbones import build_backbone, extract, fold_batch_norm
@@ -52,6 +53,10 @@ PAPER_VARIANTS = ["l2x_f", "bla", "bla_t", "bla_ph", "bla_ph_released", "bla_ph_
 
 EXPLAINED = {"images": 100, "slow_images": 40, "check_images": 5}
 """Numbers of images that `make paper` explains, as in the Makefile."""
+
+
+FEW = {"i_gos": 1400, "i_gos_pp": 5200, "sag": 200}
+"""About how many forward passes an image takes by methods for few images, a gradient counted as two (faithfulness.csv)."""
 
 
 def main(*datasets: str) -> None:
@@ -151,7 +156,10 @@ def _passes_to_explain(settings: Settings, test: int, cells: int, channels: int)
     slow = (rise if "rise" in settings.explainers else 0) + (channels if "score_cam" in settings.explainers else 0)
     images, slow_images, checked = (min(n, test) for n in (spec.images, spec.slow_images, spec.check_images))
     checks = checked * (4 * lime + 3 * slow)  # LIME also a second time
-    return images * lime + slow_images * (slow + curves) + checks
+    kinds = {name: method_settings(settings, name, explainer_class(name).Settings) for name in FEW if name in settings.explainers}  # fmt: skip
+    few = sum(min(images, int(kind.images)) * FEW[name] for name, kind in kinds.items())
+    passes: int = images * lime + slow_images * (slow + curves) + checks + few
+    return passes
 
 
 def _rates(entry: DatasetEntry, runs: int, device: torch.device) -> tuple[float, float, float, int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.run import estimate
+from pipeline.run.settings import load_settings
 from pipeline.run.stage import run_stage
 
 PATTERNS, MASKS, METHODS = 100, 20, 4 + 6 + 1
@@ -80,6 +81,17 @@ def test_the_pets_are_explained_and_trained_as_params_yaml_says(estimated, capsy
     assert f"2 runs of 2 variants {2 * 5 * 3_680 * 0.001:.0f} s" in line
     assert f"({explained:,} forward passes)" in line
     assert "0.8 GB to download" in total
+
+
+def test_methods_for_few_images_are_counted_on_their_images(here, estimated, edit_params, capsys):
+    assert estimated("oxford_pet") is None
+    before = int(re.search(r"\(([\d,]+) forward passes", capsys.readouterr().out)[1].replace(",", ""))
+    listed = load_settings(here / "params.yaml").explainers
+    edit_params(here, {"explainers": [*listed, "i_gos", "sag"], "explainer.sag": {"images": 100}})
+    assert estimated("oxford_pet") is None
+    after = int(re.search(r"\(([\d,]+) forward passes", capsys.readouterr().out)[1].replace(",", ""))
+    curves = 2 * (2 * 2 * 9 * 2) * 4  # of two more methods, on the slow images
+    assert after - before == 4 * 1400 + 6 * 200 + curves
 
 
 @pytest.mark.parametrize(
