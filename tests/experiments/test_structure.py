@@ -222,7 +222,8 @@ def test_the_chart_has_three_panels_for_each_dataset():
 
 @pytest.mark.slow
 def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explained(explained, edit_params):
-    edit_params(explained, {"explainers": ["cam", "sag"], "explainer.sag": {"beam": 1, "successors": 3, "sets": 2}})
+    small = {"beam": 1, "successors": 3, "sets": 2, "images": 5}
+    edit_params(explained, {"explainers": ["cam", "sag"], "explainer.sag": small})
     run_by_name(["maps", "painted_birds"])
     run_by_name(["structure"])
     images = pd.read_csv("reports/tables/structure_images.csv")

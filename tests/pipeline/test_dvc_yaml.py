@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import networkx as nx
 import pytest
 import yaml
+from dvc.dependency.param import ParamsDependency
+from dvc.repo import Repo
 
 from bla.report.browser.builder import SCRIPTS
 from bla.runtime.imports import EXEMPT, closure, name_of
@@ -183,3 +186,22 @@ def test_the_lock_has_no_removed_stages():
     """DVC keeps removed stages, and reads and writes the whole file after every stage."""
     locked = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
     assert {name.partition("@")[0] for name in locked} == set(DEFAULT)
+
+
+def test_a_setting_of_one_variant_reaches_its_training_and_all_that_shows_it_and_no_other_variant():
+    graph, setting = Repo(str(ROOT)).index.graph, "variant.bla_t.threshold_factor"
+    reads = {
+        stage
+        for stage in graph
+        for dependency in stage.deps
+        if isinstance(dependency, ParamsDependency)
+        if any(setting == name or setting.startswith(f"{name}.") for name in dependency.params)
+    }
+    reached = reads.union(*(nx.ancestors(graph, stage) for stage in reads))
+    each = [f"{name}@painted_{kind}" for name in ("maps", "faithfulness", "gallery", "method_gallery") for kind in ("birds", "pair")]  # fmt: skip
+    assert {stage.addressing for stage in reached} == {
+        *each, "train_variant@painted_birds-bla_t", "train_variant@painted_pair-bla_t",
+        "tests", "table1", "table2", "what_the_method_does", "explanation_size", "compare_methods", "claims", "reports",
+        "agreement", "browser", "errors", "learned_methods", "planted_bias", "structure", "reports/study/dvc.yaml:study",
+        "x_features",  # it depends on the folder of all states, since XNN need not be among them
+    }  # fmt: skip

@@ -93,7 +93,7 @@ OF_PHOTOS = (
 )
 EXPLAINING = ("lime", "maps", "faithfulness")
 OF_ALL = ("settings", "tests", "table1", "table2", "compare_methods", "learned_methods", "explanation_size", "what_the_method_does")  # fmt: skip
-LAST = ("agreement", "browser", "errors", "structure", "x_features", "claims")
+LAST = ("agreement", "browser", "errors", "structure", "study_answers", "x_features", "claims")
 EMPTY = {"small_cnn_runs": "data,pooling", "subset_selection_runs": "data"}
 """Tables of experiments without these photographs, which `claims` reads."""
 
