@@ -12,17 +12,18 @@ from markdown.extensions.toc import slugify
 from settings_page import fact_table, heading, models
 
 STAGES = Path("pipeline/stages")
+FILES = ("dvc.yaml", "reports/study/dvc.yaml")
 INTRODUCTION = """# How each table and figure is made
 
-Read from [`dvc.yaml`](dvc.yaml). Each row is one output; its stage says which files and settings it depends on, and its code
-says which function computes it. `dvc repro STAGE` runs a stage and all that it needs. What an output contains:
+Read from [`dvc.yaml`](dvc.yaml) and `reports/study/dvc.yaml`, whose stage runs by name alone. Each row is one output; its stage says which
+files and settings it depends on, and its code says which function computes it. `dvc repro STAGE` runs a stage and all that it needs. What an output contains:
 [all outputs](outputs.md).
 """
 
 
 def stage_page() -> str:
     """A table of the outputs in reports/, and a section for each stage."""
-    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
+    stages = {name: stage for file in FILES for name, stage in yaml.safe_load(Path(file).read_text())["stages"].items()}
     makers = {out: name for name, stage in stages.items() for out in outputs_of(stage)}
     rows = ["| output | stage | code |", "|---|---|---|"]
     for out, name in sorted(makers.items()):
