@@ -25,7 +25,7 @@ env: ## build .venv from requirements.lock, if the lock has changed
 	  echo "installing the packages of requirements.lock into .venv (6.4 GB, some minutes) ..."; \
 	  { [ ! -e .venv/installing ] && .venv/bin/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv; \
 	  touch .venv/installing; \
-	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock; \
 	  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	  cp requirements.lock $(INSTALLED); rm .venv/installing; }
 
