@@ -27,14 +27,17 @@ def test_prefixes_and_checkpoints(tmp_path, prefix, wrapped):
     assert torch.equal(model.head.weight, trained().head.weight)
 
 
-def test_a_file_with_code_is_refused_and_the_line_converts_it(tmp_path):
-    path = tmp_path / "whole.pth"
+@pytest.mark.parametrize("name", ["whole", "it's", "$(touch PWNED)", 'a "b" `touch PWNED`'])
+def test_a_file_with_code_is_refused_and_the_line_converts_it(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"{name}.pth"
     torch.save(nn.Sequential(nn.Linear(3, 2)), path)
     with pytest.raises(BlaError, match="holds more than weights") as error:
         bla.read_weights(path)
     line = str(error.value).splitlines()[-1].strip().replace("python", sys.executable, 1)
     subprocess.run(line, shell=True, check=True)
-    assert load_file(tmp_path / "whole.safetensors")["0.weight"].shape == (2, 3)
+    assert load_file(tmp_path / f"{name}.safetensors")["0.weight"].shape == (2, 3)
+    assert not (tmp_path / "PWNED").exists()
 
 
 def test_damaged_missing_and_misfitting_files(tmp_path):

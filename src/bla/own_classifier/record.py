@@ -238,7 +238,11 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
         if not file.is_relative_to(folder.resolve()):
             raise ValueError(f"{name} lies outside the folder")
         try:
-            return np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else np.load(file)
+            return (
+                np.asarray(Image.open(file).convert("RGB"))
+                if file.suffix == ".png"
+                else np.load(file, allow_pickle=False)
+            )
         except (OSError, ValueError) as error:
             raise BlaError(
                 f"{file}: missing or damaged ({error}); run bla explain ... -o with another folder"
@@ -250,15 +254,21 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
         several = about["runs"] > 1
         maps = np.stack([read(f["runs"]) if several else read(f["map"])[None] for f in files], axis=1)
         hard = np.stack([read(f["cells"]) for f in files], axis=1)
-        results[name] = MethodResult(
-            about["title"], about["settings"], maps, hard, read(about["probabilities"]), about["control"]
-        )
+        probabilities = read(about["probabilities"])
+        if (maps.ndim, hard.ndim) != (4, 4) or len({len(maps), len(hard), len(probabilities), about["runs"]}) > 1:
+            raise ValueError(f"the arrays of {name} do not have {about['runs']} runs")
+        if probabilities.shape != (about["runs"], len(images), len(labels)):
+            raise ValueError(f"{about['probabilities']} has the shape {probabilities.shape}")
+        results[name] = MethodResult(about["title"], about["settings"], maps, hard, probabilities, about["control"])
+    probabilities = read(manifest["probabilities"])
+    if probabilities.shape != (len(images), len(labels)):
+        raise ValueError(f"{manifest['probabilities']} has the shape {probabilities.shape}")
     return ExplanationRecord(
         names=tuple(image["image"] for image in images),
         labels=labels,
         pixels=np.stack([read(image["photograph"]) for image in images]),
         **classes,
-        probabilities=read(manifest["probabilities"]),
+        probabilities=probabilities,
         results=results,
         seed=manifest["seed"],
         fingerprint=manifest["classifier"],

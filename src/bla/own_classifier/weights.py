@@ -1,5 +1,6 @@
 """Weights of a trained classifier from a file: safetensors, or a state dict of torch, which is read without running code."""
 
+import shlex
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -64,10 +65,12 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
 
 
 def _conversion(path: Path) -> str:
-    target = path.with_suffix(".safetensors")
-    return (
-        'python -c "import torch; from safetensors.torch import save_file; '
-        f"m = torch.load('{path}', map_location='cpu', weights_only=False); m = m.get('model', m.get('state_dict', m)) if isinstance(m, dict) else m; "
+    """A command for a shell, whatever characters the path has."""
+    code = (
+        "import torch; from safetensors.torch import save_file; "
+        f"m = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
+        "m = m.get('model', m.get('state_dict', m)) if isinstance(m, dict) else m; "
         "m = m.state_dict() if hasattr(m, 'state_dict') else m; "
-        f"save_file({{k: v.clone().contiguous() for k, v in m.items()}}, '{target}')\""
+        f"save_file({{k: v.clone().contiguous() for k, v in m.items()}}, {str(path.with_suffix('.safetensors'))!r})"
     )
+    return f"python -c {shlex.quote(code)}"
