@@ -23,8 +23,10 @@ CONTROLS = ("random", "constant", "centre", "edges")
 """Methods that do not look at the classifier."""
 AGAINST = (*CONTROLS, "bla_t")
 """The controls that every method must beat, and the paper's method."""
-UNTESTED = ("forwards", "backwards", "seconds", "self_agreement")
-"""Metrics that say what a map costs, or how far chance decides it."""
+COSTS = ("forwards", "backwards", "seconds")
+"""Metrics that say what a map costs, measured for all images of a method together, so that they have no standard error."""
+UNTESTED = (*COSTS, "self_agreement")
+"""Costs, and how far chance decides a map."""
 UNRANKED = ("road_morf", "road_lerf")
 """Metrics that are neither ranked nor tested: the ranked metric `road` is their difference."""
 
@@ -52,13 +54,14 @@ def objectives(methods: pd.DataFrame) -> pd.DataFrame:
 def summary(per_image: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()) -> pd.DataFrame:
     """A row per dataset, method and metric, sorted by dataset and metric.
 
-    `mean`, `standard_error` and `n` are over all images of the method. `ranked_mean`, `ranked_n` and `rank` are over
+    `mean`, `standard_error` (none of `COSTS`) and `n` are over all images of the method. `ranked_mean`, `ranked_n` and `rank` are over
     the images that all methods share; a method without a value for one of these has neither `ranked_mean` nor `rank`,
     and neither have the `untrained` pairs of dataset and method, nor the metrics `UNRANKED`. `better` is the metric's
     direction.
     """
     groups = per_image.groupby(["dataset", "method", "metric"], sort=False)["value"]
     table = groups.agg(mean="mean", standard_error="sem", n="count").reset_index()
+    table["standard_error"] = table["standard_error"].mask(table["metric"].isin(COSTS))
     order = {metric.name: place for place, metric in enumerate(METRICS)}
     table = table.sort_values("metric", key=lambda names: names.map(order), kind="stable")
     places = {name: place for place, name in enumerate(dict.fromkeys(per_image["dataset"]))}
