@@ -28,7 +28,7 @@ from pipeline.maps.interventions import EXPLAINED, Interventions
 from pipeline.run.settings import Settings
 
 Array = NDArray[np.float64]
-METHOD, SPARE = "sag", "cells_to_spare"
+METHOD, SPARE, CONFIDENCE = "sag", "cells_to_spare", "relative_confidence"
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def hard_beside_minimal(
         first = {"dataset": dataset, "method": name, "title": given.title}
         quantities = [_quantities(dataset, found, hard, run) for hard in (given.hard, random)]
         for quantity in quantities[0]:
-            pair = [of[quantity] for of in quantities]
-            compared = of_sufficient(*pair) if quantity == SPARE else beside_random(*pair)
+            ours, theirs = (of[quantity] for of in quantities)
+            most = np.inf if quantity == CONFIDENCE else 1
+            compared = of_sufficient(ours, theirs) if quantity == SPARE else beside_random(ours, theirs, most)
             rows.append(first | {"cells": given.hard.sum(axis=2).mean(), "quantity": quantity} | compared)
         for label, hard in (("hard", given.hard), ("random", random)):
             kinds = [measures.relation(cells, of.sets) for of_run in hard for cells, of in zip(of_run, found.sets, strict=True)]  # fmt: skip
@@ -114,7 +115,7 @@ def _quantities(dataset: str, found: Explanations, hard: measures.Hard, run: int
     unique = sorted({(image, cells) for of_run in sets for image, cells in enumerate(of_run)}, key=lambda pair: (pair[0], sorted(pair[1])))  # fmt: skip
     values = dict(zip(unique, found.shown.relative([i for i, _ in unique], [s for _, s in unique]), strict=True))
     confidence = np.array([[values[pair] for pair in enumerate(of_run)] for of_run in sets])
-    result = {SUFFICIENT: (confidence >= LEVEL).astype(float), "relative_confidence": confidence}
+    result = {SUFFICIENT: (confidence >= LEVEL).astype(float), CONFIDENCE: confidence}
     if found.shown.classifier.is_pooled:
         result["sufficient_in_feature_map"] = _on_feature_map(dataset, found, hard)
     spare = [measures.cells_to_spare(sorted(cells), values[i, cells]) for i, cells in enumerate(sets[run])]

@@ -215,7 +215,9 @@ def test_the_pages_work_offline_and_link_to_each_other(project):
         assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", text), name
         assert "@import" not in text, name
         assert "<script" not in text, name
-        assert set(re.findall(r'href="([^"#]+)"', text)) - {"../browser.html"} <= pages.keys(), name
+        for target in re.findall(r'href="([^"#]+)"', text):
+            assert (project / "reports/html" / target).is_file(), f"{name}: {target}"
+            assert target in pages or target.startswith(("../browser.html", "../structure/")), f"{name}: {target}"
         assert 'href="../browser.html"' in text, name
     assert all(f'href="{name}.html"' in pages["index.html"] for name in reports)
     assert "data:image/png" in pages["explanations.html"]

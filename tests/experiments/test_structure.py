@@ -203,6 +203,15 @@ def test_hard_explanations_beside_random_ones():
     assert row["p"] == pytest.approx(stats.wilcoxon(values.mean(axis=0), random.mean(axis=0)).pvalue)
 
 
+def test_intervals_end_where_the_quantity_ends():
+    shares = np.array([[1.0, 1, 0, 1], [1, 1, 1, 1]])
+    row, free = beside_random(shares, 1 - shares, 1), beside_random(shares, 1 - shares)
+    assert (row["low"], row["high"], row["random_low"]) == (free["low"], 1, 0)
+    assert free["high"] > 1
+    assert row["random_high"] == free["random_high"] > 0
+    assert row["p"] == free["p"]
+
+
 def test_what_only_sufficient_sets_have_is_averaged_over_them():
     row = of_sufficient(np.array([1.0, np.nan, 3, 5]), np.full(4, np.nan))
     assert (row["n_images"], row["mean"]) == (3, 3)

@@ -82,18 +82,19 @@ def proportion(count: int, n: int) -> tuple[float, float, float]:
     return count / n, float(interval.low), float(interval.high)
 
 
-def beside_random(values: Array, random: Array) -> dict[str, object]:
+def beside_random(values: Array, random: Array, most: float = np.inf) -> dict[str, object]:
     """A quantity `[R, N]` of hard explanations beside random sets of the same size, with 95 % intervals over runs and images.
 
-    The test is Wilcoxon's, over images, of the means over runs.
+    The quantity lies in [0, `most`], and so does its mean: intervals end there. The test is Wilcoxon's, over images, of the means over runs.
     """
     row: dict[str, object] = {"n_runs": len(values), "n_images": values.shape[1]}
     if not values.size:
         return row | dict.fromkeys(HARD[7:], np.nan)
     ours, theirs = crossed(np.stack([values, random]))
     test = wilcoxon(values.mean(axis=0).round(9), random.mean(axis=0).round(9))
-    row |= {"mean": values.mean(), "low": ours.low, "high": ours.high}
-    row |= {"random": random.mean(), "random_low": theirs.low, "random_high": theirs.high}
+    (low, random_low), (high, random_high) = np.clip([[each.low, each.high] for each in (ours, theirs)], 0, most).T
+    row |= {"mean": values.mean(), "low": low, "high": high}
+    row |= {"random": random.mean(), "random_low": random_low, "random_high": random_high}
     return row | {"rank_biserial": test.effect_size, "p": test.p}
 
 
