@@ -15,23 +15,22 @@ from bla.report.browser.records import Collection, Method, Predictions, mean_dis
 from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.explained_images import load_classifier
 from pipeline.artifacts.features import load_features, load_grid
-from pipeline.artifacts.images import IMAGES, class_names, load_images, load_labels
+from pipeline.artifacts.images import class_names, load_images, load_labels
 from pipeline.artifacts.maps import MAPS, cell_maps
 from pipeline.artifacts.models import BACKBONES, load_variant
 from pipeline.artifacts.tables import load_table
+from pipeline.maps.image_names import image_names
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import Settings
 
 
 def browsed(dataset: str, settings: Settings) -> Collection:
     """All test images with the maps of all methods, of the run `faithfulness.run`."""
-    manifest = load_table(IMAGES / dataset / "manifest.csv", dtype={"source": str}, keep_default_na=False)
-    files = manifest.loc[manifest["split"] == "test", "source"].tolist()
     methods = [_variant(dataset, key, settings) for key in settings.variants] + _other_methods(dataset, settings)
     return Collection(
         name=dataset,
         images=load_images(dataset, "test"),
-        files=files,
+        files=image_names(dataset),
         classes=class_names(dataset),
         labels=load_labels(dataset, "test"),
         methods=methods,
