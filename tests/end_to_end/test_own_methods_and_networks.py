@@ -22,10 +22,13 @@ METHODS = ["mean_activation", "input_gradient", "largest_cells", "class_means"]
 TRAINING = {"batch_size": 8, "epochs": 2, "learning_rate": 0.01, "dropout": 0.2, "adam_epsilon": 1e-7}
 RESNET = {"architecture": "test_resnet", "weights": "resnet.safetensors", "normalisation": "imagenet", "output_stride": 16}  # fmt: skip
 SMALL = {"architecture": "own/small", "weights": "small.safetensors", "normalisation": "half"}
+FOLDER = {"kind": "image_folder", "path": "photos", "masks": "binary"}
 ENTRIES = {
-    # Several classes per image, masks of a class and of a part, and a sigmoid for each class: heads, on a map of 2x4 cells,
-    # and fully connected layers after the map, as in VGG.
-    "several": {"images": {"kind": "image_table", "path": "table", "labels": "several", "image_size": [32, 64], "masks": "binary"}, "backbone": RESNET},
+    # A map of 2x4 cells.
+    "wide": {"images": FOLDER | {"image_size": [32, 64]}, "backbone": RESNET},
+    # Several classes per image, masks of a class and of a part, and a sigmoid for each class: heads, and fully connected
+    # layers after the map, as in VGG.
+    "several": {"images": {"kind": "image_table", "path": "table", "labels": "several", "image_size": 64, "masks": "binary"}, "backbone": RESNET},
     "sigmoid": {"images": {"kind": "image_table", "path": "table", "labels": "several", "image_size": 32, "masks": "binary"}, "backbone": SMALL | {"tail": "own_sigmoid"}},
 }  # fmt: skip
 CHANGES = {
@@ -38,13 +41,13 @@ CHANGES = {
     "unstated_choices.datasets": ["several"],
     "temperature_threshold.datasets": ["several"],
     "abandoned_modules.datasets": ["several"],
-    "two_network_l2x.datasets": [],
+    "two_network_l2x.datasets": ["wide"],
     "two_network_l2x.k": 2,
 } | {f"dataset.{name}": entry | {"training": TRAINING} for name, entry in ENTRIES.items()}
 
 
 def save_images(folder: Path) -> None:
-    """Red cats and green dogs on noise, in a table; some images show both or neither."""
+    """Red cats and green dogs on noise: in class folders, and in a table in which some images show both or neither."""
     rng = np.random.default_rng(0)
 
     def draw(animals: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -61,6 +64,12 @@ def save_images(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
 
+    for split, count in (("train", 10), ("test", 4)):
+        for animal in ("cat", "dog"):
+            for number in range(count):
+                pixels, masks = draw(animal)
+                save(folder / f"photos/{split}/{animal}/{number}.png", pixels)
+                save(folder / f"photos/masks/{split}/{animal}/{number}.png", masks[animal])
     rows = []
     for number in range(40):
         animals = ["cat", "dog", "cat|dog", ""][number % 4]
@@ -101,7 +110,7 @@ def rows(project, dataset):
 @pytest.mark.parametrize("dataset", ENTRIES)
 def test_every_method_is_measured_by_every_metric(dataset, project):
     found = rows(project, dataset)
-    pooled = dataset == "several"
+    pooled = dataset in ("wide", "several")
     methods = {*METHODS, "lime", "grad_cam", "score_cam", "random", "bla_t", *(["cam"] if pooled else [])}
     assert {method for method, _ in found.index} == methods | {"mask"}
     retrained = {"retrained_head", "retrained_network"}
@@ -118,7 +127,7 @@ def test_every_method_is_measured_by_every_metric(dataset, project):
 
 @pytest.mark.parametrize(
     ("dataset", "grid", "pixels"),
-    [("several", (2, 4), (32, 64)), ("sigmoid", (4, 4), (32, 32))],
+    [("wide", (2, 4), (32, 64)), ("several", (4, 4), (64, 64)), ("sigmoid", (4, 4), (32, 32))],
 )  # fmt: skip
 def test_maps_keep_their_own_resolution(dataset, grid, pixels, project):
     maps = load_file(project / f"data/maps/{dataset}.safetensors")
@@ -134,10 +143,10 @@ def test_maps_keep_their_own_resolution(dataset, grid, pixels, project):
 
 
 def test_a_learned_method_is_fitted_to_every_run_of_the_classifier(project):
-    for dataset, runs in (("several", 2), ("sigmoid", 1)):
+    for dataset, runs in (("wide", 2), ("several", 2), ("sigmoid", 1)):
         state = load_file(project / f"models/learned/{dataset}/class_means.safetensors")
         assert state["means"].shape[:2] == (runs, 2)
-    assert "fit@several-class_means" in (project / "output").read_text()
+    assert "fit@wide-class_means" in (project / "output").read_text()
 
 
 def test_methods_that_need_a_linear_head_are_left_out_if_the_tail_has_none(project):
@@ -153,7 +162,7 @@ def test_an_explanation_is_compared_with_the_mask_of_its_class(project, monkeypa
     monkeypatch.chdir(project)
     assert mask_names("several") == ["cat", "ear"]
     masks = np.load("data/images/several/test_masks.npy")
-    assert masks.shape == (12, 2, 32, 64)
+    assert masks.shape == (12, 2, 64, 64)
     labels = np.load("data/images/several/test_labels.npy")
     both = int(np.nonzero(labels.all(axis=1))[0][0])
     of_cat, of_dog = object_masks("several", "test", np.array([both, both]), np.array([0, 1]))
