@@ -224,8 +224,9 @@ def coco_2014_archives():
         names = {number: f"COCO_{part}_{number:012}.jpg" for number in numbers}
         archives[f"{part}.zip"] = {f"{part}/{name}": picture() for name in names.values()}
         seen = {30: [90, 1, 90], 9: [18], 42: [1]}  # 25 and 73 have no annotation
-        objects = [{"image_id": n, "category_id": c, "bbox": [1, 2, 10, 20]} for n in numbers for c in seen.get(n, [])]
-        listed = [{"id": number, "file_name": name} for number, name in names.items()]
+        square = {"bbox": [1, 2, 10, 20], "segmentation": [[1, 2, 10, 2, 10, 21, 1, 21]]}
+        objects = [{"image_id": n, "category_id": c, **square} for n in numbers for c in seen.get(n, [])]
+        listed = [{"id": n, "file_name": name, "width": 40, "height": 30} for n, name in names.items()]
         content = {"images": listed, "annotations": objects, "categories": categories}
         inside[f"annotations/instances_{part}.json"] = json.dumps(content).encode()
     return archives | {"annotations_trainval2014.zip": inside | {"annotations/captions_val2014.json": b"{}"}}
@@ -429,9 +430,49 @@ def test_coco_images_without_annotations_have_no_class(finder):
         "val2014/val2014/COCO_val2014_000000000073.jpg": (),
     }
     assert listing.splits["test"][0].boxes == ((1, 2, 11, 22),)
-    (part,) = read_images(listing, "test", 32, "bilinear")
+    (part,) = read_images(listing, "test", (30, 40), "bilinear")
     assert part.labels.tolist() == [[True, False, False], [False, False, False]]
-    assert listing.masks is None
+    expected = np.zeros((30, 40), bool)
+    expected[2:22, 1:11] = True  # the polygon's pixels, those of its outline included
+    assert part.masks is not None
+    np.testing.assert_array_equal(part.masks[:, 0], [expected, np.zeros((30, 40), bool)])
+
+
+@pytest.mark.parametrize(
+    ("outlines", "expected"),
+    [
+        ([{"size": [2, 3], "counts": [1, 2, 3]}], [[0, 1, 0], [1, 0, 0]]),  # column by column: 0 1 | 1 0 | 0 0
+        ([{"size": [2, 3], "counts": [0, 1, 5]}, [[2, 1, 2, 1, 2, 1]]], [[1, 0, 0], [0, 0, 1]]),  # a crowd and a point
+        ([[[0, 0, 2, 0, 0, 0], [0, 1, 0, 1]]], [[1, 1, 1], [1, 0, 0]]),  # an object of two polygons
+    ],
+)
+def test_a_coco_mask_is_the_union_of_the_outlines(tmp_path, outlines, expected):
+    name = coco_2014._mask(tmp_path, "masks/val2014/1.png", {"width": 3, "height": 2}, outlines)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / name)) // 255, expected)
+    assert coco_2014._mask(tmp_path, name, {}, []) == name  # drawn once
+
+
+@pytest.mark.parametrize("outlines", [[], [{"size": [2, 3], "counts": [6]}], [[]]])
+def test_coco_objects_without_a_pixel_have_no_mask(tmp_path, outlines):
+    assert coco_2014._mask(tmp_path, "1.png", {"width": 3, "height": 2}, outlines) is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "outline", [{"size": [2, 3], "counts": [7]}, {"size": [3, 3], "counts": [9]}, {"size": [30, 40]}, [["x"]], None]
+)
+def test_coco_annotations_with_a_damaged_outline_are_refused(finder, outline):
+    find, folder, _ = finder("coco_2014")
+    find()
+    (path,) = folder.rglob("instances_val2014.json")
+    data = json.loads(path.read_text())
+    data["annotations"][0]["segmentation"] = outline
+    path.write_text(json.dumps(data))
+    for mask in folder.glob("masks/val2014/*"):
+        mask.unlink()
+    with pytest.raises(BlaError, match=r"instances_val2014.json: not readable annotations .*; delete .* and run again"):
+        find()
+    assert not list(folder.glob("masks/val2014/*"))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"categories": [], "images": [{}], "annotations": []}'])
