@@ -20,7 +20,12 @@ from bla.experiments.related_methods.multi_label.experiment import (
     over_runs,
     specificity,
 )
-from bla.experiments.related_methods.multi_label.tables import means, precision_by_class, specificity_rows
+from bla.experiments.related_methods.multi_label.tables import (
+    comparisons,
+    means,
+    precision_by_class,
+    specificity_rows,
+)
 from bla.explainers.interface import Explainer, LearnedExplainer, TrainingData
 from bla.explainers.registry import explainer_class
 from bla.networks.classifier import Classifier
@@ -64,7 +69,7 @@ def measured(dataset: str, settings: Settings) -> Measured:
     data = _of_images(load_data(dataset, "test", settings), numbers)
     counts, objectives, every, matrix_rows = subjects.present.sum(axis=0).tolist(), [], [], []
     methods = [*settings.multi_label.explainers, *settings.multi_label.learned_explainers]
-    controls = control_masks(subjects)
+    controls, of_each = control_masks(subjects), {}
     for name in tqdm([*methods, *controls], f"{dataset} masks", disable=None):
         title, masks, own = f'"{name}"', {}, []
         if name in controls:
@@ -76,6 +81,7 @@ def measured(dataset: str, settings: Settings) -> Measured:
             masks = {run: class_masks(each, subjects.images, len(names), seeds) for run, each in enumerate(explainers)}
         values = over_runs({run: measure(classifier.run(run), subjects, of_run) for run, of_run in masks.items()})
         every.append(means(name, title, values, len(masks)))
+        of_each[name] = values
         objectives += own
         if name not in controls or (name == PERFECT and subjects.of_classes):
             found.matrices[title] = specificity(
@@ -84,6 +90,7 @@ def measured(dataset: str, settings: Settings) -> Measured:
             matrix_rows += specificity_rows(found.matrices[title], names, name, title, counts, entry.images, entry.backbone)  # fmt: skip
             found.masks[title] = masks[0][rows, classes]
     found.tables = {"": pd.concat(every), "_specificity": pd.DataFrame(matrix_rows)}
+    found.tables["_tests"] = comparisons({name: of_each[name] for name in of_each if name != PERFECT}, methods)
     found.tables |= {"_classes": _precision(dataset, classifier, settings), "_objectives": pd.DataFrame(objectives)}
     return found
 

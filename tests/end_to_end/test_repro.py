@@ -81,7 +81,9 @@ def test_every_promised_output_exists(project):
     tables |= {f"explanation_size{ending}.csv" for ending in ("", "_runs", "_classes", "_bins")}
     tables |= {f"unstated_choices{ending}.csv" for ending in ("", "_effects", "_runs")}
     tables |= {"agreement.csv", "errors.csv", *(f"learned_methods{ending}.csv" for ending in ("", "_cost", "_tests"))}
-    tables |= {f"multi_label{ending}.csv" for ending in ("", "_classes", "_metrics", "_objectives", "_specificity")}
+    tables |= {
+        f"multi_label{ending}.csv" for ending in ("", "_classes", "_metrics", "_objectives", "_specificity", "_tests")
+    }
     tables |= {
         f"structure{ending}.csv" for ending in ("", "_explained", "_hard", "_images", "_parts", "_relations", "_tests")
     }

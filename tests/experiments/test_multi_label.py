@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from small_networks import Small, random_head
 
@@ -18,7 +19,13 @@ from bla.experiments.related_methods.multi_label.experiment import (
 )
 from bla.experiments.related_methods.multi_label.figures import mask_pictures, specificity_matrices
 from bla.experiments.related_methods.multi_label.published import published
-from bla.experiments.related_methods.multi_label.tables import METRICS, means, precision_by_class, specificity_rows
+from bla.experiments.related_methods.multi_label.tables import (
+    METRICS,
+    comparisons,
+    means,
+    precision_by_class,
+    specificity_rows,
+)
 from bla.networks.classifier import Classifier
 
 VOC, VGG = PascalVoc(kind="voc_2007", image_size=224), Backbone(architecture="torchvision/vgg16", weights="w", normalisation="imagenet")  # fmt: skip
@@ -125,3 +132,26 @@ def test_pictures_have_a_row_per_pair_and_a_matrix_per_method():
     matrix = np.array([[10, 20, np.nan], [1, 2, 3.0]])
     assert len(specificity_matrices({"A": matrix, "B": matrix}, ["x", "y"], "matrices").axes) == 2
     assert "no image shows a class" in mask_pictures(images[:0], {}, [], "masks").texts[0].get_text()
+
+
+def test_methods_are_compared_with_controls_and_each_other_on_the_same_images():
+    draw = np.random.default_rng(0)
+    values = {name: {"f1": draw.random(12), "area": draw.random(12)} for name in ("one", "two", "0", "1")}
+    values["one"]["f1"][3] = np.nan  # an image without an object
+    values["two"]["area"] = values["0"]["area"] + 1e-12  # equal up to rounding
+    table = comparisons(values, ["one", "two"])
+    pairs = [("one", "0"), ("one", "1"), ("two", "0"), ("two", "1"), ("two", "one")]
+    assert list(zip(table["method"], table["against"], strict=True)) == pairs * 2
+    assert table["n"].tolist() == [11, 11, 12, 12, 11] + [12] * 5
+    rows = table.set_index(["metric", "method", "against"])
+    known = np.arange(12) != 3
+    expected = scipy.stats.wilcoxon(values["two"]["f1"][known], values["one"]["f1"][known])
+    assert rows.loc[("f1", "two", "one"), "p"] == pytest.approx(expected.pvalue)
+    same = rows.loc[("area", "two", "0")]
+    assert (same["nonzero_pairs"], same["p"], same["mean_difference"]) == (0, 1, 0)
+    np.testing.assert_allclose(rows["p_holm"]["f1"].min(), min(1, 5 * rows["p"]["f1"].min()))
+    assert (table["p_holm_smallest"] <= 5 * 2 / 2**11 + 1e-12).all()
+
+
+def test_one_image_gives_no_comparison():
+    assert comparisons({"one": {"f1": np.ones(1)}, "0": {"f1": np.zeros(1)}}, ["one"]).empty

@@ -33,6 +33,11 @@ def test_the_stages_give_tables_and_pictures_of_every_method_and_control(here, e
     assert objectives["run"].tolist() == [0, 1]
     assert pd.read_csv(tables / "multi_label_classes.csv")["n_train"].tolist() == labels.sum(axis=0).tolist()
     assert set(pd.read_csv(tables / "multi_label_metrics.csv")["name"]) == set(table["metric"])
+    compared = pd.read_csv(tables / "multi_label_tests.csv", dtype={"method": str, "against": str})
+    assert set(zip(compared["method"], compared["against"], strict=True)) == {
+        *((method, constant) for method in ("grad_cam", "explainer_network") for constant in ("0", "0.5", "1")),
+        ("explainer_network", "grad_cam"),
+    }
     drawn = {path.name for path in (here / "reports/figures/multi_label").iterdir()}
     assert drawn == {f"{FLOCK}.png", f"{FLOCK}_specificity.png"}
 

@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score
 
 from bla.base.specs import Backbone, Images
 from bla.experiments.related_methods.multi_label.published import published
-from bla.inference.paired import standard_error
+from bla.experiments.runs import corrected
+from bla.inference.paired import smallest_p, standard_error, wilcoxon
 from bla.metrics.masked_classes import MASKED
 from bla.metrics.segmentation import SEGMENTATION
 
@@ -18,6 +19,21 @@ Array = NDArray[np.float64]
 METRICS = (*SEGMENTATION, *MASKED)
 MEANS = ["dataset", "method", "title", "metric", "better", "mean", "standard_error", "n", "n_runs"]
 SPECIFICITY = ["dataset", "method", "title", "true_class", "mask_class", "value", "n", "published"]
+TESTS = [
+    *(
+        "dataset",
+        "metric",
+        "method",
+        "against",
+        "n",
+        "nonzero_pairs",
+        "mean_difference",
+        "rank_biserial",
+        "p",
+        "p_holm",
+    ),
+    "p_holm_smallest",
+]
 OBJECTIVES = ["dataset", "method", "run", "objective", "objective_of_constant", "trained"]
 CLASSES = ["dataset", "class", "n_train", "n_test", "average_precision", "standard_error", "n_runs"]
 
@@ -39,6 +55,29 @@ def means(method: str, title: str, values: Mapping[str, Array], runs: int) -> pd
         row["standard_error"] = float(standard_error(known)) if len(known) > 1 else np.nan
         rows.append(row | {"n": len(known), "n_runs": runs})
     return pd.DataFrame(rows, columns=MEANS[1:])
+
+
+def comparisons(values: Mapping[str, Mapping[str, Array]], methods: Sequence[str]) -> pd.DataFrame:
+    """Each method against each control and each method before it: Wilcoxon signed-rank tests over images, two-sided.
+
+    `values` are the values `[N]` of each method and control, averaged over runs, by metric. An image counts where both
+    have a value; differences that are equal up to rounding are ties. `mean_difference` is method - against.
+    """
+    rows = []
+    for metric in [metric.name for metric in METRICS if any(metric.name in found for found in values.values())]:
+        for place, method in enumerate(methods):
+            for other in [*(name for name in values if name not in methods), *methods[:place]]:
+                difference = np.round(values[method][metric] - values[other][metric], 9)
+                difference = difference[np.isfinite(difference)]
+                if len(difference) < 2:
+                    continue
+                test = wilcoxon(difference, np.zeros(len(difference)))
+                row: dict[str, object] = {"metric": metric, "method": method, "against": other, "n": len(difference)}
+                row |= {"nonzero_pairs": test.nonzero_pairs, "mean_difference": difference.mean()}
+                row |= {"rank_biserial": test.effect_size, "p": test.p, "p_smallest": smallest_p(len(difference))}
+                rows.append(row)
+    columns = [name for name in TESTS[1:] if not name.startswith("p_holm")]
+    return corrected(pd.DataFrame(rows, columns=[*columns, "p_smallest"]), ["metric"])
 
 
 def specificity_rows(
