@@ -2,8 +2,8 @@
 
 Parkhi et al. 2012, "Cats and dogs", https://www.robots.ox.ac.uk/~vgg/data/pets. CC BY-SA 4.0.
 
-    images.tar.gz        images/Abyssinian_100.jpg annotations.tar.gz   annotations/{trainval,test}.txt: name, breed 1
-    to 37, species (1 cat, 2 dog), breed in its species
+    images.tar.gz        images/Abyssinian_100.jpg
+    annotations.tar.gz   annotations/{trainval,test}.txt: name, breed 1 to 37, species (1 cat, 2 dog), breed in its species
                          annotations/trimaps/Abyssinian_100.png: 1 pet, 2 background, 3 the border between them
                          annotations/xmls/Abyssinian_100.xml: box of the *head*, PASCAL VOC; for training images alone
 
