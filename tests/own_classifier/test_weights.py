@@ -44,7 +44,9 @@ def test_damaged_missing_and_misfitting_files(tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"nothing")
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     torch.save([1, 2], tmp_path / "list.pth")
-    for name in ("bad.pth", "bad.safetensors", "list.pth", "missing.pth"):
+    (tmp_path / "empty.pth").write_bytes(b"")
+    (tmp_path / "text.pth").write_text("hello world\n")
+    for name in ("bad.pth", "bad.safetensors", "list.pth", "missing.pth", "empty.pth", "text.pth"):
         with pytest.raises(BlaError, match=name):
             bla.read_weights(tmp_path / name)
     state = trained().state_dict()

@@ -5,7 +5,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,10 +30,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path}: holds more than weights, and reading it could run code. If you trust it, convert it once, where its "
             f"classes can be imported:\n  {_conversion(path)}"
         ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise BlaError(
-            f"{path}: not a readable file of weights ({str(error).splitlines()[0]}); save it again"
-        ) from error
+    except Exception as error:  # torch raises any kind, such as KeyError for a text file
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BlaError(f"{path}: not a readable file of weights ({reason}); save model.state_dict() again") from error
     for key in STATE_KEYS:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
