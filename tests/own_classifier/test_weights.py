@@ -110,6 +110,8 @@ def test_labels(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("cat\n\n dog \n")
     assert read_labels(path) == ["cat", "dog"]
+    path.write_bytes("\ufeffcat\r\ndog\r\n".encode())  # as Windows saves it, with a byte order mark
+    assert read_labels(path) == ["cat", "dog"]
     for content, message in (
         (b"", "no labels"),
         (b"a\na\n", "a is listed twice"),

@@ -8,9 +8,9 @@ from bla.base.errors import BlaError
 def read_labels(path: Path) -> list[str]:
     """The classes of a text file, one a line; BlaError if it has none, or one twice."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise BlaError(f"{path}: not a readable text file of labels ({error})") from error
+        raise BlaError(f"{path}: not a readable text file of labels ({error}); save it in UTF-8, a class a line") from error
     names = [line for line in lines if line]
     if not names:
         raise BlaError(f"{path}: no labels; write one class a line")
