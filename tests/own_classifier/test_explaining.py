@@ -1,6 +1,8 @@
 """The record of `explain`: maps and probabilities computed by hand, the same in any batch, for every method."""
 
 import json
+import os
+import shutil
 from dataclasses import dataclass, fields
 
 import matplotlib
@@ -211,6 +213,22 @@ def test_wrong_images(own, tmp_path):
     for images, message in ((tmp_path / "empty", "no .*image in this folder"), (tmp_path / "bad.jpg", r"bad.jpg"), ([], "no images"), (tmp_path / "x.jpg", "no such image")):  # fmt: skip
         with pytest.raises(BlaError, match=message):
             bla.explain(own, images, ["cam"], progress=False)
+
+
+def test_paths_with_dots_stay_within_the_folder_of_results(own, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos / "cat")
+    record = bla.explain(own, ["0.png", "../dog/0.png"], ["cam"], progress=False)
+    assert record.names == ("cat/0.png", "dog/0.png")
+    assert record.expected.tolist() == [0, 1]
+    record.save(tmp_path / "out")
+    assert (tmp_path / "out/maps/cam/dog/0.png.npy").is_file()
+
+
+def test_a_file_name_that_is_not_utf_8_is_one_message(own, photos, tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    shutil.copy(photos / "cat/0.png", tmp_path / name)
+    with pytest.raises(BlaError, match=r"caf\\udce9.png.*rename"):
+        bla.explain(own, tmp_path, ["cam"], progress=False)
 
 
 def test_the_saved_folder_is_complete_and_its_manifest_lists_it(record, tmp_path):

@@ -10,7 +10,9 @@ def read_labels(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise BlaError(f"{path}: not a readable text file of labels ({error}); save it in UTF-8, a class a line") from error
+        raise BlaError(
+            f"{path}: not a readable text file of labels ({error}); save it in UTF-8, a class a line"
+        ) from error
     names = [line for line in lines if line]
     if not names:
         raise BlaError(f"{path}: no labels; write one class a line")

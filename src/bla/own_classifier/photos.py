@@ -46,11 +46,13 @@ def read_photos(own: OwnClassifier, images: Images, progress: bool = True) -> Ph
     for number, item in enumerate(tqdm(found, "images", unit="img", disable=hidden(progress), leave=False)):
         image = item.convert("RGB") if isinstance(item, Image.Image) else Image.fromarray(read_image(item))
         names.append(
-            f"image_{number}" if isinstance(item, Image.Image) else item.absolute().relative_to(root).as_posix()
+            f"image_{number}" if isinstance(item, Image.Image) else _absolute(item).relative_to(root).as_posix()
         )
-        label = item.absolute().parent.name if isinstance(item, Path) else None
+        label = _absolute(item).parent.name if isinstance(item, Path) else None
         expected.append(own.labels.index(label) if label in own.labels else -1)
         pixels.append(own.preparation.pixels(image))
+    if wrong := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+        raise BlaError(f"{wrong[0]!a}: the file's name is not UTF-8, so that nothing can be named after it; rename it")
     if len(set(names)) < len(names):
         raise BlaError(f"{max(names, key=names.count)}: this image is listed twice")
     whole = all(image.dtype == torch.uint8 for image in pixels)
@@ -72,8 +74,13 @@ def files_of(path: Path) -> list[Path]:
 def _root(paths: Sequence[Path], given: Sequence[Path]) -> Path:
     """The folder to which names are relative."""
     if len(given) == 1 and given[0].is_dir():
-        return given[0].absolute()
-    return Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()
+        return _absolute(given[0])
+    return Path(os.path.commonpath([_absolute(path).parent for path in paths])) if paths else Path()
+
+
+def _absolute(path: Path) -> Path:
+    """The path from the root, without `..`, which would lead out of the folder of results."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve follows links, whose folders name the classes)
 
 
 def hidden(progress: bool) -> bool | None:
