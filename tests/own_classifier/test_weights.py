@@ -92,6 +92,7 @@ def test_wrong_options_are_named(tmp_path, options, message):
         ("a.py", "x = 1", "must define build"),
         ("a.py", "def build(): return 3", "not a torch module"),
         ("a.py", "import nothing_of_this_name", "it fails .ModuleNotFoundError"),
+        ("a.py", "import sys; sys.exit(3)", "it fails .SystemExit: 3"),
         ("a.py", None, "no such file"),
         ("torchvision/resnet19", None, "resnet19"),
         ("resnet_of_nobody", None, "resnet_of_nobody"),
@@ -104,6 +105,13 @@ def test_unknown_models(tmp_path, name, text, message):
     save_file({"weight": torch.zeros(2, 2)}, tmp_path / "w.safetensors")
     with pytest.raises(BlaError, match=message):
         load_classifier(str(path) if name.endswith(".py") else name, tmp_path / "w.safetensors")
+
+
+def test_a_model_file_may_import_the_files_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    (tmp_path / "beside_it.py").write_text("from own_classifier.conftest import TRANSFORM, trained")
+    (tmp_path / "model.py").write_text("from beside_it import TRANSFORM as transform, trained as build")
+    assert load_classifier(str(tmp_path / "model.py")).grid == (3, 5)
 
 
 def test_labels(tmp_path):

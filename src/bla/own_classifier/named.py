@@ -4,6 +4,7 @@ own = load_classifier("torchvision/resnet18", Path("my.pth"), Path("labels.txt")
 """
 
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -105,13 +106,14 @@ def _from_file(path: Path) -> tuple[nn.Module, Callable[[Any], Any] | None, dict
     if not path.is_file():
         raise BlaError(f"--model {path}: no such file")
     try:
+        sys.path.insert(0, str(path.absolute().parent))  # as for a script: it may import the files beside it
         defined = runpy.run_path(str(path))
         if "build" not in defined:
             raise BlaError(f"--model {path}: it must define build(), which returns the model")
         model = defined["build"]()
     except BlaError:
         raise
-    except Exception as error:  # the user's file may raise anything
+    except (Exception, SystemExit) as error:  # the user's file may raise anything
         raise BlaError(f"--model {path}: it fails ({type(error).__name__}: {error})") from error
     if not isinstance(model, nn.Module):
         raise BlaError(f"--model {path}: build() returns {type(model).__name__}, not a torch module")
