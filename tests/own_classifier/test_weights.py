@@ -95,6 +95,9 @@ def test_wrong_options_are_named(tmp_path, options, message):
         ("a.py", "import sys; sys.exit(3)", "it fails .SystemExit: 3"),
         ("a.py", None, "no such file"),
         ("torchvision/resnet19", None, "resnet19"),
+        ("torchvision/raft_large", None, "no classifier raft_large"),
+        ("torchvision/fcn_resnet50", None, "no classifier fcn_resnet50"),
+        ("local-dir:nowhere", None, "--model local-dir:nowhere"),
         ("resnet_of_nobody", None, "resnet_of_nobody"),
     ],
 )

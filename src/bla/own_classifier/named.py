@@ -84,13 +84,15 @@ def _named(source: str, short: str, name: str, classes: int) -> nn.Module:
         if source == "torchvision":
             from torchvision import models
 
+            if short not in models.list_models(module=models):
+                raise ValueError(f"torchvision has no classifier {short}")
             options = {"init_weights": False} if short in ("googlenet", "inception_v3") else {}
             model: nn.Module = models.get_model(short, weights=None, num_classes=classes, **options)
         else:
             model = timm.create_model(name, pretrained=False, num_classes=classes)
-    except (RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # timm asks the hub for some names, without a network too
         raise BlaError(
-            f"--model {name}: {error}; name torchvision/NAME, a timm model, or a Python file with build()"
+            f"--model {name}: {str(error).rstrip('.')}; name torchvision/NAME, a timm model, or a Python file with build()"
         ) from error
     return model
 
