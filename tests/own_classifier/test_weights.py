@@ -76,6 +76,8 @@ def test_classes_are_those_of_the_labels_or_of_the_weights(tmp_path):
         ({"resize": "70"}, "--resize"),
         ({"size": "64", "mean": "0.5,0.5"}, "--mean"),
         ({"size": "64", "std": "1,1,0"}, "--std"),
+        ({"size": "64", "mean": "nan,0,0"}, "--mean"),
+        ({"size": "64", "mean": "123.7,116.3,103.5"}, "--mean.*divide"),
         ({"scores": "logits"}, "--scores"),
     ],
 )

@@ -3,6 +3,7 @@
 own = load_classifier("torchvision/resnet18", Path("my.pth"), Path("labels.txt"))
 """
 
+import math
 import runpy
 import sys
 from collections.abc import Callable
@@ -135,6 +136,8 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != 3 or (option == "--std" and min(values) <= 0):
+    if len(values) == 3 and option == "--mean" and max(values) > 1:
+        raise BlaError(f"{option}: {text} is for pixels of 0 to 255; divide --mean and --std by 255")
+    if len(values) != 3 or not all(map(math.isfinite, values)) or (option == "--std" and min(values) <= 0):
         raise BlaError(f"{option}: must be three numbers such as 0.485,0.456,0.406, not {text}")
     return values
