@@ -1,6 +1,7 @@
 """A wrapped classifier equals model(transform(image)); every step that differs is named."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -151,6 +152,17 @@ class Softmaxed(Net):
         return super().forward(pixels).softmax(dim=1)
 
 
+class Failing(Net):
+    def forward(self, pixels):
+        return super().forward(pixels.nothing)
+
+
+def with_lock():
+    model = trained()
+    model.lock = threading.Lock()
+    return model
+
+
 def standardised(image):
     x = transforms.functional.to_tensor(image.resize((80, 48)))
     return (x - x.mean()) / (x.std() + 1e-6)
@@ -171,6 +183,11 @@ WRONG = {
     "probabilities": (lambda: trained(Softmaxed), TRANSFORM, {}, "^head.*softmax"),
     "input size": (lambda: models.VisionTransformer(32, 16, 1, 1, 8, 8).eval(), TRANSFORM, {}, "^input size"),
     "labels": (trained, TRANSFORM, {"labels": ["cat", "dog"]}, "^labels: 2 labels.*3 classes"),
+    "failing model": (lambda: trained(Failing), TRANSFORM, {}, "^input size.*AttributeError"),
+    "with a lock": (with_lock, TRANSFORM, {}, "cannot be copied.*lock"),
+    "failing features": (trained, TRANSFORM, {"features": lambda model, x: model.boddy(x)}, "^feature map: features= fails"),
+    "no function": (trained, TRANSFORM, {"features": "body"}, "^feature map: features= fails.*TypeError"),
+    "failing tail": (trained, TRANSFORM, {"features": lambda m, x: m.body(x), "tail": lambda m, f: m.head(f)}, "^feature map: tail= fails"),
     "another map": (trained, TRANSFORM, {"features": lambda model, pixels: model.body(pixels).relu()}, "^feature map"),
     "no map": (trained, TRANSFORM, {"features": lambda model, pixels: model.body(pixels).mean(dim=3)}, "shape"),
     "no tail": (lambda: trained(NormalisedNet), TRANSFORM, {"features": lambda m, x: m.body(x)}, "^feature map"),

@@ -180,7 +180,7 @@ def _network(
 def _copy(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model).cpu().requires_grad_(False)
-    except RuntimeError as error:
+    except Exception as error:  # a lock, an open file, a graph
         raise BlaError(
             f"the model cannot be copied ({error}); remove what is not a weight or buffer from it"
         ) from error
@@ -191,8 +191,10 @@ def _logits(model: nn.Module, inputs: Tensor, scores: Scores) -> Tensor:
     """The model's own scores `[B, K]`; BlaError if they are no logits."""
     try:
         result = model(inputs)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise BlaError(f"input size: the model fails on inputs of {list(inputs.shape)} ({error})") from error
+    except Exception as error:  # the user's model may raise anything
+        raise BlaError(
+            f"input size: the model fails on inputs of {list(inputs.shape)} ({type(error).__name__}: {error})"
+        ) from error
     if not isinstance(result, Tensor) or result.ndim != 2:
         shape = list(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise BlaError(f"head: the model must return class scores [images, classes], not {shape}")
@@ -217,14 +219,24 @@ def _difference(result: Tensor, reference: Tensor) -> float:
 @torch.no_grad()
 def _compare_split(network: Network, inputs: Tensor, reference: Tensor) -> None:
     """Features and tail, one after the other, must give the model's logits."""
-    features = network.features(inputs)
+    features = _called(network.features, inputs, "feature map: features=")
     if not isinstance(features, Tensor) or features.ndim != 4:
         raise no_map(features if isinstance(features, Tensor) else None)
-    if (error := _difference(network.tail(features), reference)) > TOLERANCE:
+    if (error := _difference(_called(network.tail, features, "feature map: tail="), reference)) > TOLERANCE:
         raise BlaError(
             f"feature map: the layers up to the map, then those after it, differ from the model by {error:.2g} of its largest "
             "logit; give features= and tail= so that tail(model, features(model, pixels)) equals model(pixels)"
         )
+
+
+def _called(function: Callable[[Tensor], Tensor], given: Tensor, place: str) -> Tensor:
+    """The result of a function of the user; BlaError, which names it, if it fails."""
+    try:
+        return function(given)
+    except BlaError:
+        raise
+    except Exception as error:  # the user's function may raise anything
+        raise BlaError(f"{place} fails on a tensor of {list(given.shape)} ({type(error).__name__}: {error})") from error
 
 
 def _compare_pixels(preparation: Preparation, pixels: Tensor, inputs: Tensor) -> None:
