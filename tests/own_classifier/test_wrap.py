@@ -172,6 +172,7 @@ RANDOM = transforms.Compose([transforms.RandomResizedCrop((48, 80)), transforms.
 SHORTER_SIDE = transforms.Compose([transforms.Resize(64), transforms.ToTensor()])
 WRONG = {
     "training mode": (lambda: trained().train(), TRANSFORM, {}, "training mode"),
+    "half precision": (lambda: trained().half(), TRANSFORM, {}, r"float16; call model.float\(\)"),
     "random": (trained, RANDOM, {}, "^transform: two calls"),
     "standardised": (trained, standardised, {}, "^normalise"),
     "not linear": (trained, lambda image: TRANSFORM(image).exp(), {}, "^normalise"),

@@ -96,6 +96,8 @@ def wrap(
         raise BlaError(
             "the model is in training mode, so that dropout and batch normalisation are on; call model.eval()"
         )
+    if odd := {str(p.dtype) for p in model.parameters() if p.dtype != torch.float32}:
+        raise BlaError(f"the model's weights are {', '.join(sorted(odd))}; call model.float()")
     preparation = prepare(transform)
     target = torch.device(device or next((p.device for p in model.parameters()), "cpu"))
     copied = _copy(getattr(model, "module", model) if isinstance(model, nn.DataParallel) else model)
