@@ -1,6 +1,7 @@
 """A wrapped classifier equals model(transform(image)); every step that differs is named."""
 
 import copy
+import itertools
 import threading
 
 import numpy as np
@@ -168,12 +169,19 @@ def standardised(image):
     return (x - x.mean()) / (x.std() + 1e-6)
 
 
+def random_flip():
+    """A transform that flips every seventh image."""
+    turn = itertools.count()
+    return lambda image: TRANSFORM(image).flip(2) if next(turn) % 7 == 6 else TRANSFORM(image)
+
+
 RANDOM = transforms.Compose([transforms.RandomResizedCrop((48, 80)), transforms.ToTensor()])
 SHORTER_SIDE = transforms.Compose([transforms.Resize(64), transforms.ToTensor()])
 WRONG = {
     "training mode": (lambda: trained().train(), TRANSFORM, {}, "training mode"),
     "half precision": (lambda: trained().half(), TRANSFORM, {}, r"float16; call model.float\(\)"),
     "random": (trained, RANDOM, {}, "^transform: two calls"),
+    "random flip": (trained, random_flip(), {}, "^transform: two calls"),
     "standardised": (trained, standardised, {}, "^normalise"),
     "not linear": (trained, lambda image: TRANSFORM(image).exp(), {}, "^normalise"),
     "BGR": (trained, lambda image: TRANSFORM(image).flip(0), {}, "^colours"),
