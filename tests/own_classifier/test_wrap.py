@@ -107,6 +107,13 @@ def test_the_model_is_not_changed():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("around", [torch.compile, nn.DataParallel])
+def test_what_is_around_a_model_is_left_out(own, around):
+    wrapped = bla.wrap(around(trained()).eval(), TRANSFORM, LABELS)
+    assert wrapped.fingerprint == own.fingerprint
+    assert wrapped.classifier.linear_head().weight.shape == (1, 3, 8)
+
+
 def test_batch_norm_is_folded(own):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in own.classifier.extractor.modules())
 

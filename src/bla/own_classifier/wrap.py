@@ -100,7 +100,8 @@ def wrap(
         raise BlaError(f"the model's weights are {', '.join(sorted(odd))}; call model.float()")
     preparation = prepare(transform)
     target = torch.device(device or next((p.device for p in model.parameters()), "cpu"))
-    copied = _copy(getattr(model, "module", model) if isinstance(model, nn.DataParallel) else model)
+    plain_model: nn.Module = getattr(model, "_orig_mod", model)  # of torch.compile
+    copied = _copy(plain_model.module if isinstance(plain_model, nn.DataParallel) else plain_model)
     pixels = torch.stack([preparation.pixels(image) for image in check_images()])
     inputs = torch.stack([transform(image).float() for image in check_images()])
     _compare_pixels(preparation, pixels, inputs)
