@@ -222,7 +222,8 @@ def score(
     others = {folder.name: folder for folder in maps}
     if len(others) < len(maps):
         raise BlaError("--maps: two folders have one name; rename one of them")
-    _explain_and_score(own, photographs, _methods(methods, modules), others, output, seed, curves)
+    ours = _methods(methods, modules) if methods else []
+    _explain_and_score(own, photographs, ours, others, output, seed, curves)
 
 
 @app.command()
@@ -249,7 +250,7 @@ def plan(
 
     count = sum(len(files_of(path)) for path in photographs)
     own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
-    chosen = _methods(methods, modules) if methods else [*_suitable(own), *_fitted(modules).values()]
+    chosen = _methods(methods, modules) if methods is not None else [*_suitable(own), *_fitted(modules).values()]
     print(f"{count} photographs; forward passes and seconds each, and the time for all (an estimate)")
     for row in bla.plan(own, chosen):
         print(f"{row.method:<16} {row.passes:>6} {row.seconds:>8.2f} s  {_duration(row.seconds * count):>10}")
@@ -292,7 +293,10 @@ def main() -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise BlaError("--methods: name at least one; `bla methods` lists them")
+    return names
 
 
 def _fitted(folder: Path | None) -> dict[str, Any]:
@@ -344,7 +348,7 @@ def _explain_and_score(
     record.save(output)
     save_text(output / "scores.csv", table.to_csv(index=False))
     save_text(output / "summary.csv", means.to_csv())
-    print(f"{means.round(3).to_string()}\n{output}: summary.csv, scores.csv, contact_sheet_1.png")
+    print(f"{means.round(3).to_string()}\n{output}: summary.csv, scores.csv{', contact_sheet_1.png' if chosen else ''}")
 
 
 def _sentences(record: "ExplanationRecord") -> str:

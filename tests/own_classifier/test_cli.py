@@ -78,6 +78,14 @@ def test_compare_and_score(site, command):
     assert np.allclose(both["value_x"], both["value_y"])
 
 
+def test_score_without_ours(site, command):
+    command("explain photos --methods cam -o explained")
+    code, out, _ = command("score photos --maps explained/maps/cam --methods= --no-curves -o scored")
+    assert code == 0
+    assert "contact_sheet" not in out
+    assert set(pd.read_csv(site / "scored/scores.csv")["method"]) == {"cam"}
+
+
 def test_plan_and_methods(site, command):
     code, out, err = command("plan photos")
     assert (code, err) == (0, "")
@@ -102,7 +110,10 @@ WRONG = {
     "fit photos/cat -o out": "only photographs of cat; name the folder that holds a folder for each class",
     "fit photos --methods cam -o out": "cam needs no fitting",
     "score photos --maps photos -o out": "no map of cat/0.png",
-    "plan nowhere.jpg --methods cam,cma": "no explanation method cma",
+    "explain photos --methods , -o out": "--methods: name at least one",
+    "fit photos --test photos --methods , -o out": "--methods: name at least one",
+    "plan nowhere": "nowhere: no such image or folder",
+    "plan photos --methods cam,cma": "no explanation method cma",
 }
 
 

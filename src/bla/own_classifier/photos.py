@@ -61,7 +61,9 @@ def read_photos(own: OwnClassifier, images: Images, progress: bool = True) -> Ph
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or all JPEG and PNG files in a folder and its subfolders, sorted; BlaError if there is none."""
+    """The file itself, or all JPEG and PNG files in a folder and its subfolders, sorted; BlaError if there is none, or no such path."""
+    if not path.exists():
+        raise BlaError(f"{path}: no such image or folder")
     if not path.is_dir():
         return [path]
     inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in FORMATS and p.is_file())
