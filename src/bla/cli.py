@@ -143,17 +143,21 @@ def fit(
     Example: bla fit photos/train --test photos/test -m torchvision/resnet18 -w my.pth -l labels.txt -o modules
     """
     import bla
+    from bla.own_classifier.fitting import check_fit
     from bla.own_classifier.named import load_classifier
+    from bla.own_classifier.photos import read_photos
 
     _refuse_existing(output)
     own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
+    names = [check_fit(own, name).name for name in _names(methods)]
+    photos = read_photos(own, test) if test else None  # errors before the work
     cached = bla.extract_features(own, folder)
-    fitted = {name: bla.fit(own, cached, name, runs=runs, seed=seed, epochs=epochs, learning_rate=learning_rate) for name in _names(methods)}  # fmt: skip
+    fitted = {name: bla.fit(own, cached, name, runs=runs, seed=seed, epochs=epochs, learning_rate=learning_rate) for name in names}  # fmt: skip
     for name, method in fitted.items():
         method.save(output / f"{name}.safetensors")
     print(f"{output}: {', '.join(f'{name}.safetensors' for name in fitted)}")
-    if test:
-        print(_accuracies(bla.explain(own, test, list(fitted.values()), seed=seed)))
+    if photos:
+        print(_accuracies(bla.explain(own, photos, list(fitted.values()), seed=seed)))
 
 
 @app.command()

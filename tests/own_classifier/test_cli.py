@@ -109,6 +109,7 @@ WRONG = {
     "explain photos -o photos": "--output photos: exists",
     "fit photos/cat -o out": "only photographs of cat; name the folder that holds a folder for each class",
     "fit photos --methods cam -o out": "cam needs no fitting",
+    "fit photos --test nowhere -o out": "nowhere: no such image or folder",
     "score photos --maps photos -o out": "no map of cat/0.png",
     "explain photos --methods , -o out": "--methods: name at least one",
     "fit photos --test photos --methods , -o out": "--methods: name at least one",
@@ -125,6 +126,21 @@ def test_bad_input_is_one_message_and_writes_nothing(site, command, line):
     assert WRONG[line] in err
     assert "Traceback" not in err + out
     assert not (site / "out").exists()
+
+
+def test_fit_checks_all_methods_before_it_trains(site, command, monkeypatch):
+    (site / "model.py").write_text(
+        MODEL.replace("trained as build", "NormalisedNet, trained\ndef build(): return trained(NormalisedNet)")
+    )
+    monkeypatch.setattr("bla.extract_features", None)
+    for methods, message in (
+        ("bla_ph,bla_t", "use bla_ph"),
+        ("bla_ph,cam", "cam needs no"),
+        ("bla_ph,cma", "no explanation"),
+    ):
+        code, _, err = command(f"fit photos --methods {methods} -o out")
+        assert code == 1
+        assert message in err
 
 
 def test_wrong_usage_has_exit_code_two(site, command):

@@ -199,9 +199,7 @@ def fit(
     their settings. Raises
     BlaError if the method is not learned, if it does not suit the classifier, or if the data do not.
     """
-    chosen = with_settings(method) if isinstance(method, str) else method
-    if not chosen.explainer.learned:
-        raise BlaError(f"{chosen.name} needs no fitting; pass it to explain")
+    chosen = check_fit(own, method)
     cached = extract_features(own, data, progress)
     schedule = Schedule(
         batch_size=batch_size, epochs=epochs, learning_rate=learning_rate, adam_epsilon=1e-7, dropout=dropout
@@ -215,6 +213,15 @@ def fit(
     return FittedMethod(
         chosen, {name: torch.cat([state[name] for state in states]) for name in states[0]}, own.fingerprint
     )
+
+
+def check_fit(own: OwnClassifier, method: str | Method) -> Method:
+    """The method; BlaError if it is not learned, or does not suit the classifier."""
+    chosen = with_settings(method) if isinstance(method, str) else method
+    if not chosen.explainer.learned:
+        raise BlaError(f"{chosen.name} needs no fitting; pass it to explain")
+    _unfitted(own, chosen)
+    return chosen
 
 
 def _training_data(own: OwnClassifier, cached: CachedFeatures, schedule: Schedule) -> TrainingData:

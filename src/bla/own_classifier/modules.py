@@ -5,6 +5,7 @@ a linear head this is the paper's pooling; a ConvNeXt's normalisation or VGG's t
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +28,19 @@ AT_ONCE = 256
 class FrozenTailAttention(Attention):
     """A module trained through the classifier's own layers, which stay as they are; its state has no head."""
 
-    def fit(
-        self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
-    ) -> State:
-        """Train each run's module with Adam, without dropout; BlaError if the head shall train, or if a loss is not finite."""
-        if self.settings.head != "frozen":
+    def __init__(self, classifier: Classifier, settings: Any) -> None:
+        """BlaError if the head shall train."""
+        super().__init__(classifier, settings)
+        if settings.head != "frozen":
             raise BlaError(
                 "the layers after the feature map are not average pooling and one linear layer, so the head cannot be "
                 "trained further; use bla_ph, which leaves it as it is"
             )
+
+    def fit(
+        self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
+    ) -> State:
+        """Train each run's module with Adam, without dropout; BlaError if a loss is not finite."""
         states = []
         for seed in seeds:
             states.append(self._fit_run(data, seed))
