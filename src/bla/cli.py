@@ -4,6 +4,7 @@ Each command reads a classifier and photographs, and calls the function of the l
 """
 
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -226,8 +227,7 @@ def score(
     others = {folder.name: folder for folder in maps}
     if len(others) < len(maps):
         raise BlaError("--maps: two folders have one name; rename one of them")
-    ours = _methods(methods, modules) if methods else []
-    _explain_and_score(own, photographs, ours, others, output, seed, curves)
+    _explain_and_score(own, photographs, _methods(methods, modules) if methods else [], others, output, seed, curves)
 
 
 @app.command()
@@ -291,7 +291,7 @@ def main() -> None:
     """Run a command; bad input is one message and exit code 1."""
     try:
         app()
-    except BlaError as error:
+    except (BlaError, OSError) as error:  # OSError: a full disk, a folder that was deleted
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -380,6 +380,15 @@ def _refuse_existing(output: Path) -> None:
     """Raise BlaError before the work if the results could not be written to this folder."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BlaError(f"--output {output}: exists and is not an empty folder; name another, or delete it")
+    new = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise BlaError(f"--output {output}: cannot be written ({error.strerror}); name another folder") from error
+    finally:
+        for folder in filter(Path.exists, new):
+            folder.rmdir()
 
 
 def _duration(seconds: float) -> str:

@@ -110,6 +110,8 @@ WRONG = {
     "fit photos/cat -o out": "only photographs of cat; name the folder that holds a folder for each class",
     "fit photos --methods cam -o out": "cam needs no fitting",
     "fit photos --test nowhere -o out": "nowhere: no such image or folder",
+    "explain photos -o labels.txt/out": "--output labels.txt/out: cannot be written",
+    "fit photos -o labels.txt/a/b": "--output labels.txt/a/b: cannot be written",
     "score photos --maps photos -o out": "no map of cat/0.png",
     "explain photos --methods , -o out": "--methods: name at least one",
     "fit photos --test photos --methods , -o out": "--methods: name at least one",
@@ -141,6 +143,16 @@ def test_fit_checks_all_methods_before_it_trains(site, command, monkeypatch):
         code, _, err = command(f"fit photos --methods {methods} -o out")
         assert code == 1
         assert message in err
+
+
+def test_a_full_disk_is_one_message(site, command, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("bla.own_classifier.record.save_text", full)
+    code, _, err = command("explain photos --methods cam -o new/out")
+    assert code == 1
+    assert err == "error: [Errno 28] No space left on device: 'new/out/explanations.csv'\n"
 
 
 def test_wrong_usage_has_exit_code_two(site, command):
