@@ -346,8 +346,7 @@ def _explain_and_score(
     import bla
     from bla.base.atomic import save_text
 
-    record = bla.explain(own, photographs, chosen, seed=seed)
-    table = bla.score(own, record, maps, curves=curves)
+    record, table = bla.compare(own, photographs, chosen, maps, seed=seed, curves=curves)
     means = bla.summary(table)
     record.save(output)
     save_text(output / "scores.csv", table.to_csv(index=False))

@@ -155,6 +155,18 @@ def test_a_full_disk_is_one_message(site, command, monkeypatch):
     assert err == "error: [Errno 28] No space left on device: 'new/out/explanations.csv'\n"
 
 
+def test_score_checks_the_maps_before_it_explains(site, command, monkeypatch):
+    monkeypatch.setattr("bla.own_classifier.scoring.explain", None)
+    (site / "cam").mkdir()
+    for line, message in (
+        ("photos --maps photos", "no map of cat/0.png"),
+        ("photos --maps cam --methods cam", "cam: we have"),
+    ):
+        code, _, err = command(f"score {line} -o out")
+        assert code == 1
+        assert message in err
+
+
 def test_wrong_usage_has_exit_code_two(site, command):
     for line in ("explain photos --colour red -o out", "explain photos", "explode"):
         code, _, err = command(line)

@@ -16,8 +16,8 @@ from bla.base.errors import BlaError
 from bla.metrics import BY_NAME, METRICS
 from bla.metrics.measure import Subject, measure
 from bla.networks.patches import cell_means
-from bla.own_classifier.explaining import MethodInput, explain
-from bla.own_classifier.photos import Images
+from bla.own_classifier.explaining import MethodInput, as_method, explain, name_of
+from bla.own_classifier.photos import Images, read_photos
 from bla.own_classifier.record import ExplanationRecord
 from bla.own_classifier.wrap import OwnClassifier
 from bla.runtime.seeds import derive_seed
@@ -81,14 +81,18 @@ def compare(
     own: OwnClassifier,
     images: Images,
     methods: Sequence[MethodInput],
+    maps: Mapping[str, Path] | None = None,
     *,
     seed: int = 0,
     curves: bool = True,
     progress: bool = True,
 ) -> tuple[ExplanationRecord, pd.DataFrame]:
-    """Explain images with several methods, and score them: the record and the scores."""
-    record = explain(own, images, methods, seed=seed, progress=progress)
-    return record, score(own, record, curves=curves)
+    """Explain images with several methods, and score them beside folders of other `maps`: the record and the scores."""
+    photos = read_photos(own, images, progress)
+    chosen = [as_method(method) for method in methods]
+    _check_maps(photos.names, [name_of(method) for method in chosen], maps or {})
+    record = explain(own, photos, chosen, seed=seed, progress=progress)
+    return record, score(own, record, maps, curves=curves)
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
@@ -99,6 +103,15 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     means.insert(0, "better", [BY_NAME[name].better for name in order])
     means.index = pd.Index([BY_NAME[name].title for name in order], name="metric")
     return means
+
+
+def _check_maps(names: Sequence[str], methods: Sequence[str], maps: Mapping[str, Path]) -> None:
+    """BlaError, before the work, if a folder of other maps has a method's name, or no readable map of an image."""
+    for name, folder in maps.items():
+        if name in methods:
+            raise BlaError(f"{name}: we have a method of this name; name the folder of the other maps differently")
+        for image in names:
+            _load(folder, image)
 
 
 def _subject(own: OwnClassifier, record: ExplanationRecord, masks: NDArray[np.bool_] | None) -> Subject:
