@@ -208,6 +208,7 @@ WRONG = {
     "no map": (trained, TRANSFORM, {"features": lambda model, pixels: model.body(pixels).mean(dim=3)}, "shape"),
     "no tail": (lambda: trained(NormalisedNet), TRANSFORM, {"features": lambda m, x: m.body(x)}, "^feature map"),
     "other channels": (trained, TRANSFORM, {"features": lambda model, pixels: pixels}, "^tail"),
+    "one cell, traced": (trained, bla.Transform(size=16), {}, "^feature map: Net for inputs of 16 x 16: it has no feature map"),
     "one cell": (trained, bla.Transform(size=16), {"features": lambda model, pixels: model.body(pixels)}, "one cell"),
 }  # fmt: skip
 

@@ -170,8 +170,8 @@ def _network(
         return Network([model])
     try:
         return SplitNetwork(split(model, size), model)
-    except BlaError:
-        raise
+    except BlaError as error:
+        raise BlaError(f"feature map: {type(model).__name__} for inputs of {size[0]} x {size[1]}: {error}") from error
     except Exception as error:  # torch.fx raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BlaError(
