@@ -217,6 +217,10 @@ def test_what_only_sufficient_sets_have_is_averaged_over_them():
     assert (row["n_images"], row["mean"]) == (3, 3)
     assert row["high"] == pytest.approx(3 + stats.t.ppf(0.975, 2) * 2 / 3**0.5)
     assert np.isnan(row["random"])
+    few = of_sufficient(np.array([0.0, 1]), np.array([7.0, np.nan]))  # Student's interval of 0 and 1 is -5.9 to 6.9
+    assert (few["low"], few["random"]) == (0, 7)
+    assert few["high"] == pytest.approx(0.5 + stats.t.ppf(0.975, 1) * 0.5)
+    assert np.isnan([few["random_low"], few["random_high"]]).all()
 
 
 def test_the_chart_has_three_panels_for_each_dataset():

@@ -101,12 +101,12 @@ def beside_random(values: Array, random: Array, most: float = np.inf) -> dict[st
 def of_sufficient(values: Array, random: Array) -> dict[str, object]:
     """A quantity `[N]` of one run that only sufficient sets have (else NaN), with Student's 95 % interval over images.
 
-    Hard explanations and random sets are sufficient on different images, so there is no test; `n_images` are those of
+    The quantity counts, so that its interval ends at 0. Hard explanations and random sets are sufficient on different images, so there is no test; `n_images` are those of
     the hard explanations.
     """
     row: dict[str, object] = {"n_runs": 1, "n_images": int(np.isfinite(values).sum())} | dict.fromkeys(HARD[7:], np.nan)
     for quantity, names in ((values, HARD[7:10]), (random, HARD[10:13])):
         known = quantity[np.isfinite(quantity)]
         if len(known):
-            row |= dict(zip(names, (known.mean(), *student(known)), strict=True))
+            row |= dict(zip(names, (known.mean(), *np.maximum(student(known), 0)), strict=True))
     return row
