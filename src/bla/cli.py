@@ -3,17 +3,38 @@
 Each command reads a classifier and photographs, and calls the function of the library that has its name.
 """
 
+import json
+import re
 import sys
-import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bla.base.errors import BlaError
+from bla.own_classifier.options import (
+    Changes,
+    Curves,
+    Labels,
+    Mean,
+    Methods,
+    ModelName,
+    Modules,
+    Output,
+    Photographs,
+    Resize,
+    Scores,
+    Seed,
+    Size,
+    Std,
+    Weights,
+    refuse_existing,
+)
 
 if TYPE_CHECKING:
+    from bla.own_classifier.methods import Method
     from bla.own_classifier.record import ExplanationRecord
     from bla.own_classifier.wrap import OwnClassifier
 
@@ -28,62 +49,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Photographs = Annotated[
-    list[Path], typer.Argument(help="Photographs (JPEG, PNG), or folders of them.", show_default=False)
-]
-ModelName = Annotated[
-    str,
-    typer.Option(
-        "--model", "-m", show_default=False,
-        help="torchvision/NAME, a timm model, or a Python file that defines build(), and, if needed, transform, features and tail.",
-    ),
-]  # fmt: skip
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights", "-w", show_default=False,
-        help="A .safetensors file, or a .pth file with a state dict; prefixes such as module. are removed. Not needed if build() loads them.",
-    ),
-]  # fmt: skip
-Labels = Annotated[
-    Path | None,
-    typer.Option(
-        "--labels", "-l", help="A text file with a class a line, in the order of the scores.", show_default="numbers"
-    ),
-]
-Scores = Annotated[str, typer.Option("--scores", help="How scores become probabilities: softmax or sigmoid.")]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        "--size", help="The classifier's input in pixels: 224, or 160x256 (height x width).", show_default="the model's"
-    ),
-]
-Resize = Annotated[
-    str | None,
-    typer.Option(
-        "--resize",
-        help="With --size: the shorter side before the crop, or HEIGHTxWIDTH.",
-        show_default="--size: no crop",
-    ),
-]
-Mean = Annotated[
-    str | None,
-    typer.Option("--mean", help="With --size: mean of each channel, for pixels in 0 to 1.", show_default="ImageNet's"),
-]
-Std = Annotated[
-    str | None, typer.Option("--std", help="With --size: divisor of each channel.", show_default="ImageNet's")
-]
-Methods = Annotated[str, typer.Option("--methods", help="Methods, separated by commas; `bla methods` lists them.")]
-Modules = Annotated[
-    Path | None,
-    typer.Option(
-        "--modules", help="The folder that `bla fit` wrote, for bla_ph and other learned methods.", show_default=False
-    ),
-]
-Output = Annotated[Path, typer.Option("--output", "-o", help="A new folder for the results.", show_default=False)]
-Seed = Annotated[int, typer.Option(help="Seed of methods that draw random numbers.")]
-Curves = Annotated[bool, typer.Option(help="Deletion and insertion curves, which take most of the time.")]
-
 
 @app.command()
 def explain(
@@ -94,6 +59,7 @@ def explain(
     labels: Labels = None,
     methods: Methods = "cam,grad_cam",
     modules: Modules = None,
+    changes: Changes = None,
     target: Annotated[
         str, typer.Option(help="The class to explain: predicted, expected (the photograph's folder), or a label.")
     ] = "predicted",
@@ -111,9 +77,9 @@ def explain(
     import bla
     from bla.own_classifier.named import load_classifier
 
-    _refuse_existing(output)
+    refuse_existing(output)
     own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
-    record = bla.explain(own, photographs, _methods(methods, modules), target=target, seed=seed)
+    record = bla.explain(own, photographs, _methods(_names(methods), modules, changes), target=target, seed=seed)
     print(f"{_sentences(record)}\n{record.save(output)}: contact_sheet_1.png, explanations.csv, manifest.json")
 
 
@@ -125,6 +91,7 @@ def fit(
     weights: Weights = None,
     labels: Labels = None,
     methods: Methods = "bla_ph",
+    changes: Changes = None,
     test: Annotated[
         Path | None,
         typer.Option(help="Other photographs, TEST/<class>/*.jpg, to measure the accuracy on.", show_default=False),
@@ -148,12 +115,12 @@ def fit(
     from bla.own_classifier.named import load_classifier
     from bla.own_classifier.photos import read_photos
 
-    _refuse_existing(output)
+    refuse_existing(output)
     own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
-    names = [check_fit(own, name).name for name in _names(methods)]
+    chosen = [check_fit(own, method) for method in _with_settings(_names(methods), changes)]
     photos = read_photos(own, test) if test else None  # errors before the work
     cached = bla.extract_features(own, folder)
-    fitted = {name: bla.fit(own, cached, name, runs=runs, seed=seed, epochs=epochs, learning_rate=learning_rate) for name in names}  # fmt: skip
+    fitted = {method.name: bla.fit(own, cached, method, runs=runs, seed=seed, epochs=epochs, learning_rate=learning_rate) for method in chosen}  # fmt: skip
     for name, method in fitted.items():
         method.save(output / f"{name}.safetensors")
     print(f"{output}: {', '.join(f'{name}.safetensors' for name in fitted)}")
@@ -170,6 +137,7 @@ def compare(
     labels: Labels = None,
     methods: Methods = "cam,grad_cam,random",
     modules: Modules = None,
+    changes: Changes = None,
     scores: Scores = "softmax",
     size: Size = None,
     resize: Resize = None,
@@ -184,9 +152,9 @@ def compare(
     """
     from bla.own_classifier.named import load_classifier
 
-    _refuse_existing(output)
+    refuse_existing(output)
     own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
-    _explain_and_score(own, photographs, _methods(methods, modules), {}, output, seed, curves)
+    _explain_and_score(own, photographs, _methods(_names(methods), modules, changes), {}, output, seed, curves)
 
 
 @app.command()
@@ -208,6 +176,7 @@ def score(
         str, typer.Option("--methods", help="Methods of ours beside them, separated by commas.")
     ] = "random",
     modules: Modules = None,
+    changes: Changes = None,
     scores: Scores = "softmax",
     size: Size = None,
     resize: Resize = None,
@@ -222,12 +191,14 @@ def score(
     """
     from bla.own_classifier.named import load_classifier
 
-    _refuse_existing(output)
+    refuse_existing(output)
     own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
     others = {folder.name: folder for folder in maps}
     if len(others) < len(maps):
         raise BlaError("--maps: two folders have one name; rename one of them")
-    _explain_and_score(own, photographs, _methods(methods, modules) if methods else [], others, output, seed, curves)
+    _explain_and_score(
+        own, photographs, _methods(_names(methods), modules, changes) if methods else [], others, output, seed, curves
+    )
 
 
 @app.command()
@@ -241,20 +212,25 @@ def plan(
         typer.Option("--methods", help="Methods, separated by commas.", show_default="all that suit the classifier"),
     ] = None,
     modules: Modules = None,
+    changes: Changes = None,
     scores: Scores = "softmax",
     size: Size = None,
     resize: Resize = None,
     mean: Mean = None,
     std: Std = None,
 ) -> None:
-    """Say how long each method takes for these photographs on this machine, before it runs."""
+    """Say how long each method takes for these photographs on this machine, before it runs.
+
+    Example: bla plan photos -m torchvision/resnet18 -w my.pth --methods lime,rise --set lime.patterns=200
+    """
     import bla
     from bla.own_classifier.named import load_classifier
     from bla.own_classifier.photos import files_of
 
     count = sum(len(files_of(path)) for path in photographs)
     own = load_classifier(model, weights, labels, scores=scores, size=size, resize=resize, mean=mean, std=std)
-    chosen = _methods(methods, modules) if methods is not None else [*_suitable(own), *_fitted(modules).values()]
+    names = _names(methods) if methods is not None else [*_suitable(own), *_fitted(modules)]
+    chosen = _methods(names, modules, changes)
     print(f"{count} photographs; forward passes and seconds each, and the time for all (an estimate)")
     for row in bla.plan(own, chosen):
         print(f"{row.method:<16} {row.passes:>6} {row.seconds:>8.2f} s  {_duration(row.seconds * count):>10}")
@@ -277,14 +253,20 @@ def browse(
 
 @app.command()
 def methods() -> None:
-    """List the methods with what their maps show, what they need and what they cost."""
+    """List the methods with what their maps show, what they need and what they cost, and their settings (--set).
+
+    Example: bla methods
+    """
     from bla.own_classifier.methods import method_names, with_settings
 
     for name in method_names():
-        explainer = with_settings(name).explainer
-        card = explainer.card
+        method = with_settings(name)
+        explainer, card = method.explainer, method.explainer.card
+        settings = ", ".join(f"{key}={value}" for key, value in asdict(method.settings).items())
         print(f"{name}{'  (bla fit first)' if explainer.learned else ''}\n    {card.sentence}")
         print(f"    needs {card.needs}; cost: {card.cost}\n    {card.source}")
+        if settings:
+            print(f"    settings: {settings}")
 
 
 def main() -> None:
@@ -315,12 +297,36 @@ def _fitted(folder: Path | None) -> dict[str, Any]:
     return {path.stem: bla.load_fitted(path) for path in files}
 
 
-def _methods(text: str, modules: Path | None) -> list[Any]:
-    """The chosen methods, the fitted ones from their files; BlaError for an unknown or unfitted one."""
+def _methods(names: Sequence[str], modules: Path | None, changes: Sequence[str] | None) -> list[Any]:
+    """The chosen methods with their settings, the fitted ones from their files; BlaError for an unknown or unfitted one."""
     from bla.own_classifier.explaining import as_method
 
     fitted = _fitted(modules)
-    return [fitted[name] if name in fitted else as_method(name) for name in _names(text)]
+    others = {
+        method.name: as_method(method) for method in _with_settings([n for n in names if n not in fitted], changes)
+    }
+    return [fitted.get(name) or others[name] for name in names]
+
+
+def _with_settings(names: Sequence[str], changes: Sequence[str] | None) -> list["Method"]:
+    """The methods with the settings of --set; BlaError where its text cannot be read or the method is none of these."""
+    from bla.own_classifier.methods import with_settings
+
+    settings: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for text in changes or []:
+        found = re.fullmatch(r"(\w+)\.(\w+)=(.+)", text)
+        if not found:
+            raise BlaError(f"--set {text}: must be METHOD.SETTING=VALUE, such as lime.patterns=200")
+        name, setting, value = found.groups()
+        if name not in settings:
+            raise BlaError(
+                f"--set {text}: {name} is not among --methods, or is fitted: then bla fit takes its settings"
+            )
+        try:
+            settings[name][setting] = json.loads(value)
+        except ValueError:  # a word
+            settings[name][setting] = value
+    return [with_settings(name, **settings[name]) for name in names]
 
 
 def _suitable(own: "OwnClassifier") -> list[str]:
@@ -373,21 +379,6 @@ def _accuracies(record: "ExplanationRecord") -> str:
     means = table.groupby(["method", "run"], sort=False)[["all cells", "explained cells", "cells"]].mean()
     cells = next(iter(record.results.values())).hard[0, 0].size
     return f"accuracy on {len(record.names)} photographs, and number of explained cells, of {cells}\n{means.round(3).to_string()}"
-
-
-def _refuse_existing(output: Path) -> None:
-    """Raise BlaError before the work if the results could not be written to this folder."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BlaError(f"--output {output}: exists and is not an empty folder; name another, or delete it")
-    new = [folder for folder in (output, *output.parents) if not folder.exists()]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output).close()
-    except OSError as error:
-        raise BlaError(f"--output {output}: cannot be written ({error.strerror}); name another folder") from error
-    finally:
-        for folder in filter(Path.exists, new):
-            folder.rmdir()
 
 
 def _duration(seconds: float) -> str:

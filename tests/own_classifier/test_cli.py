@@ -11,6 +11,7 @@ import pytest
 import torch
 from own_classifier.conftest import trained
 
+import bla
 from bla import cli
 
 MODEL = "from own_classifier.conftest import TRANSFORM as transform, trained as build"
@@ -95,6 +96,40 @@ def test_plan_and_methods(site, command):
     assert code == 0
     assert "bla_ph  (bla fit first)" in out
     assert "Ribeiro et al. 2016" in out
+    assert "settings: patterns=1000, patterns_of=dataset, presence=0.5" in out
+
+
+def test_settings_of_methods_are_changed(site, command):
+    code, out, err = command(
+        "plan photos --methods lime,rise --set lime.patterns=170 --set rise.masks=80 --set lime.output=logit"
+    )
+    assert (code, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["lime", "170"], ["rise", "80"]]
+    code, out, err = command("plan photos --set rise.masks=80")  # beside all that suit the classifier
+    assert ["rise", "80"] in [line.split()[:2] for line in out.splitlines()]
+    assert command("fit photos --epochs 1 --runs 1 --set bla_ph.temperature=0.3 -o modules")[0] == 0
+    assert bla.load_fitted(site / "modules/bla_ph.safetensors").method.settings.temperature == 0.3
+    code, _, err = command("explain photos --methods bla_ph --modules modules --set bla_ph.temperature=1 -o out")
+    assert code == 1
+    assert "or is fitted: then bla fit takes its settings" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lime.patterns", "--set lime.patterns: must be METHOD.SETTING=VALUE"),
+        ("patterns=3", "--set patterns=3: must be METHOD.SETTING=VALUE"),
+        ("rise.masks=3", "--set rise.masks=3: rise is not among --methods"),
+        ("lime.pattern=100", "lime: pattern: "),
+        ("lime.patterns=many", "lime: patterns: "),
+        ("lime.presence=7", "lime: presence: "),
+    ],
+)
+def test_a_wrong_setting_is_one_message(site, command, change, message):
+    code, out, err = command(f"explain photos --methods lime --set {change} -o out")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {message}")
+    assert not (site / "out").exists()
 
 
 WRONG = {

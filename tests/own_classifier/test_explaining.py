@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -21,6 +22,7 @@ from bla.explainers.interface import Card, Explainer, StructuredExplainer
 from bla.explainers.registry import explainer_class, explainer_names
 from bla.own_classifier.explaining import as_method, passes
 from bla.own_classifier.photos import read_photos
+from bla.own_classifier.planning import SEARCHING
 
 SMALL = {"patterns": 100, "masks": 20, "images": 4, "epochs": 1, "runs": 1}
 """Settings, of any method, that make it fast."""
@@ -146,6 +148,15 @@ def test_a_plan_multiplies_passes_by_seconds(own):
     lime, cam = bla.plan(own, [bla.with_settings("lime", patterns=500), "cam"])
     assert (lime.method, lime.passes, cam.passes) == ("lime", 500, 1)
     assert lime.seconds > 0
+
+
+def test_methods_that_search_are_planned_as_they_were_measured(own):
+    table = pd.read_csv(Path(__file__).parents[2] / "reports/tables/faithfulness.csv")
+    means = table[table["dataset"] == "painted_birds"].pivot(index="method", columns="metric", values="mean")
+    (one,) = bla.plan(own, ["i_gos"])
+    assert one.passes == SEARCHING["i_gos"]
+    for name, count in SEARCHING.items():
+        assert count == pytest.approx(means.loc[name, "forwards"] + 2 * means.loc[name, "backwards"], abs=0.5)
 
 
 CARD = Card(sentence="s", source="s", needs="n", cost="c", proof="p")
