@@ -318,15 +318,19 @@ def test_our_claim_has_an_answer_for_each_synthetic_set_but_no_verdict_on_the_pa
     ("changes", "answer"),
     [
         ({}, "yes"),
-        ({"difference": -0.4, "difference_low": -0.5, "difference_high": -0.3}, "no"),
+        ({"difference": -0.4, "difference_low": -0.5, "difference_high": -0.3, "rank_biserial": -0.9}, "no"),
         ({"p": 0.06}, "inconclusive"),
         ({"difference_low": -0.1}, "inconclusive"),
         ({"p": 0.04, "p_smallest": 0.06}, "inconclusive"),
+        ({"rank_biserial": -0.3}, "inconclusive"),
+        ({"difference": -0.4, "difference_low": -0.5, "difference_high": -0.3, "rank_biserial": 0.3}, "inconclusive"),
+        ({"rank_biserial": 0.0, "p": 0.04}, "inconclusive"),
     ],
 )
 def test_the_claim_about_runs_needs_a_small_p_and_an_interval_on_one_side(changes, answer, evidence):
     row = {"dataset": "d", "title": "BLA", "same": 0.7, "other_image": 0.3, "difference": 0.4, "difference_low": 0.3}
     row |= {"difference_high": 0.5, "n_runs": 20, "n_images_compared": 40, "p": 1e-9, "p_smallest": 1e-12}
+    row |= {"rank_biserial": 0.9}
     untested = row | {"title": "one run", "p": np.nan}
     (case,) = (
         judge_claims(evidence(agreement=pd.DataFrame([row | changes, untested]))).query("claim == 22").itertuples()

@@ -3,14 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bla.claims.judge import judge_claims
+from bla.inference.clustered import cluster_bootstrap
 
 
-def _preferences(difference=0.5, p=0.001, low=0.3, high=0.7, persons=62, kind="paper", departures="", **rows):
+def _preferences(
+    difference=0.5, p=0.001, low=0.3, high=0.7, persons=62, kind="paper", departures="", rank_biserial=0.8, **rows
+):
     """The test of each comparison over all datasets, and of single datasets named in `rows` with their kind."""
     about = {"n_persons": persons, "n_answers": 12 * persons, "difference": difference, "low": low, "high": high}
-    about |= {"rank_biserial": 0.8, "p": p, "departures": departures}
+    about |= {"rank_biserial": rank_biserial, "p": p, "departures": departures}
     return pd.DataFrame(
         [
             {"dataset": dataset, "kind": of, "against": against, "title": against} | about
@@ -45,7 +49,7 @@ def test_without_answers_each_claim_says_so_beside_the_published_shares(judged):
     ("about", "answer", "verdict"),
     [
         ({}, "yes", "reproduced"),
-        ({"difference": -0.5, "low": -0.7, "high": -0.3}, "no", "not reproduced"),
+        ({"difference": -0.5, "low": -0.7, "high": -0.3, "rank_biserial": -0.8}, "no", "not reproduced"),
         ({"p": 0.06}, "inconclusive", "inconclusive"),
         ({"low": -0.01}, "inconclusive", "inconclusive"),
     ],
@@ -87,3 +91,19 @@ def test_single_datasets_get_an_answer_but_no_verdict(judged):
     ]
     assert claims.loc[1:2, "paper"].tolist() == ["", ""]
     assert claims.loc[:2, "verdict"].tolist() == ["reproduced", "not run", "not run"]
+
+
+@pytest.mark.parametrize(
+    ("shares", "ranks"),
+    [([-0.1] * 50 + [1.0] * 12, -1), ([0.1] * 50 + [-1.0] * 12, 1), ([-0.05] * 47 + [0.8] * 11 + [0.0] * 4, -1)],
+    ids=["a few strongly for BLA-T", "a few strongly against it", "some undecided"],
+)
+def test_a_few_strong_preferences_do_not_outvote_most_persons(judged, shares, ranks):
+    """The mean and its interval are on one side, the signed ranks significantly on the other."""
+    shares = np.array(shares)
+    (interval,) = cluster_bootstrap(12 * shares[:, None], np.full(62, 12), 9999, seed=0)
+    p = stats.wilcoxon(shares).pvalue
+    assert p < 0.05
+    assert min(-ranks * interval.low, -ranks * interval.high) > 0
+    claims = judged(_preferences(shares.mean(), p, *interval, rank_biserial=0.3 * ranks))
+    assert set(claims["holds_here"]) == {"inconclusive"}

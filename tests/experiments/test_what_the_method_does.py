@@ -67,6 +67,20 @@ def test_a_difference_of_runs_that_few_images_decide_is_inconclusive():
     assert answers([Question("is it larger?", 1, x, np.zeros_like(x))], 0.05)["answer"].tolist() == ["inconclusive"]
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("most", [-0.1, -0.08, -0.05])
+def test_a_few_runs_far_off_do_not_outvote_most_runs(sign, most):
+    """The mean and its interval are on one side, the signed ranks significantly on the other."""
+    difference = sign * np.array([most] * 50 + [1.0] * 12)
+    x = np.tile(difference[:, None], (1, 30))
+    (row,) = answers([Question("is it larger?", 1, x, np.zeros_like(x))], 0.05).itertuples()
+    assert row.p == pytest.approx(stats.wilcoxon(difference).pvalue, rel=0.1)
+    assert row.p < 0.05
+    assert row.low * row.high > 0
+    assert row.difference * row.rank_biserial < 0
+    assert row.answer == "inconclusive"
+
+
 def test_without_masks_or_columns_nothing_is_run():
     table = answers(questions({"bl": column(0.5, 1)}, 49, None), 0.05)
     assert set(table["answer"]) == {"not run"}

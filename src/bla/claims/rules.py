@@ -343,13 +343,12 @@ def preferred(row: "pd.Series[float]", alpha: float) -> Finding:
     """Claims 18 to 20: people prefer BLA-T's explanation to another one.
 
     `row` is one of user_study_tests.csv. It holds if the mean difference of shares is positive, Wilcoxon's p over persons
-    is below alpha, and the interval over persons excludes 0; it does not hold with a negative difference.
+    is below alpha, and the interval over persons excludes 0; it does not hold with a negative difference. It is
+    inconclusive if ranks and mean disagree, for example because a few persons prefer one explanation strongly.
     """
-    low, high, p = float(row["low"]), float(row["high"]), float(row["p"])
-    clear = p < alpha and (low > 0 or high < 0)
-    holds = "inconclusive" if not clear else "yes" if row["difference"] > 0 else "no"
+    p, holds = float(row["p"]), _direction(row, "low", "high", alpha)
     ours = (
-        f"share for BLA-T - share for {row['title']} {row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] "
+        f"share for BLA-T - share for {row['title']} {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] "
         f"(n = {row['n_persons']:.0f} persons, {row['n_answers']:.0f} answers)"
     )
     test = f"Wilcoxon signed-rank over persons, rank-biserial {row['rank_biserial']:+.2f}; 95 % cluster bootstrap over persons"
@@ -360,14 +359,21 @@ def agrees_over_runs(row: "pd.Series[float]", alpha: float) -> Finding:
     """Claim 22, ours: two runs agree more on an image than one run on two images of the same predicted class.
 
     `row` is one of agreement.csv. It holds if the mean difference of the overlaps is positive, Wilcoxon's p over images
-    is below alpha, and the interval over runs and images excludes 0; it does not hold with a negative difference.
+    is below alpha, and the interval over runs and images excludes 0; it does not hold with a negative difference, and is
+    inconclusive if ranks and mean disagree.
     """
     low, high, p = row["difference_low"], row["difference_high"], float(row["p"])
-    clear = p < alpha and (low > 0 or high < 0)
-    holds = "inconclusive" if not clear else "yes" if row["difference"] > 0 else "no"
+    holds = _direction(row, "difference_low", "difference_high", alpha)
     ours = (
         f"overlap of two runs on an image {row['same']:.3f}, of one run on two images {row['other_image']:.3f}, difference "
         f"{row['difference']:+.3f} [{low:+.3f}, {high:+.3f}] (n = {row['n_runs']:.0f} runs, {row['n_images_compared']:.0f} images)"
     )
     test = "Wilcoxon signed-rank over images, two-sided; 95 % interval over runs and images"
     return judged_by_p(ours, test, p, holds, float(row["p_smallest"]), alpha)
+
+
+def _direction(row: "pd.Series[float]", low: str, high: str, alpha: float) -> str:
+    """Whether a mean `difference` is positive, by Wilcoxon's p, the interval in the columns `low` and `high`, and the ranks."""
+    agree = row["difference"] * row["rank_biserial"] > 0
+    clear = row["p"] < alpha and (row[low] > 0 or row[high] < 0)
+    return "inconclusive" if not clear or not agree else "yes" if row["difference"] > 0 else "no"

@@ -65,8 +65,9 @@ def questions(columns: Mapping[str, Column], cells: int, overlaps: tuple[Array, 
 def answers(asked: Sequence[Question], alpha: float) -> pd.DataFrame:
     """A row per question: answer, numbers (mean ± standard error over runs), test over runs, and interval over runs and images.
 
-    Holm corrects the questions of a dataset as one family. A question without its columns or masks is not run. If
-    `p_holm_smallest` is not below alpha, the runs are too few for any answer but inconclusive.
+    Holm corrects the questions of a dataset as one family. A question without its columns or masks is not run. Where mean
+    and ranks disagree, the answer is inconclusive. If `p_holm_smallest` is not below alpha, the runs are too few for any
+    answer but inconclusive.
     """
     rows = []
     for question in asked:
@@ -84,6 +85,7 @@ def answers(asked: Sequence[Question], alpha: float) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=[*ANSWERS[:-2], "p_smallest"])
     table, ran = corrected(table.assign(family="all"), ["family"])[ANSWERS], table["p"].notna()
     clear = (table["p_holm"] < alpha) & ((table["low"] > 0) | (table["high"] < 0))
+    clear &= table["difference"].astype(float) * table["rank_biserial"].astype(float) > 0
     asks = np.array([question.asks for question in asked])
     yes = np.sign(table["difference"].to_numpy(float)) == asks
     table.loc[ran, "answer"] = np.where(clear, np.where(yes, "yes", "no"), "inconclusive")[ran]
