@@ -480,6 +480,48 @@ def test_a_mask_of_transparency_marks_what_is_opaque(mode, tmp_path):
     assert load_mask(tmp_path / "a.png", 2, "alpha", (2, 2)).ravel().tolist() == [1, 1, 0, 0]
 
 
+def voc_mask(inner, number, void=True):
+    """A mask with VOC's palette (class `number`: bits of the number are the colour's) and its white border."""
+    numbers = np.zeros((20, 20), np.uint8)
+    numbers[4:15, 4:15] = 255 if void else number
+    numbers[5:14, 5:14] = number
+    numbers[8:11, 8:11] = inner
+    colours = [
+        [sum(((k >> (3 * bit + part)) & 1) << (7 - bit) for bit in range(8)) for part in range(3)] for k in range(256)
+    ]
+    image = Image.fromarray(numbers)
+    image.putpalette([value for colour in colours for value in colour])
+    return image, numbers
+
+
+@pytest.mark.parametrize(("inner", "number"), [(12, 12), (15, 15), (1, 8), (20, 20)])
+@pytest.mark.parametrize("kind", ["palette", "colours", "numbers"])
+def test_a_mask_of_classes_is_not_taken_for_a_black_and_white_one(inner, number, kind, tmp_path):
+    """Only the border of VOC's objects is nearly white."""
+    image, numbers = voc_mask(inner, number)
+    drawn = {"palette": image, "colours": image.convert("RGB"), "numbers": Image.fromarray(numbers)}[kind]
+    drawn.save(tmp_path / "a.png")
+    with pytest.raises(BlaError, match=r"a\.png: has \d colours, and most of what is not background"):
+        load_mask(tmp_path / "a.png", 20, "binary", (20, 20))
+    image.save(tmp_path / "a.png")
+    marked = load_mask(tmp_path / "a.png", 20, "voc", (20, 20))
+    np.testing.assert_array_equal(marked, (numbers > 0) & (numbers < 255))
+
+
+@pytest.mark.parametrize("side", [9, 30, 61])
+def test_a_black_and_white_mask_with_soft_edges_or_noise_is_one(side, tmp_path):
+    white = np.zeros((64, 64), np.uint8)
+    white[1 : 1 + side, 2 : 2 + side] = 255
+    rng = np.random.default_rng(side)
+    soft = np.array(
+        Image.fromarray(np.kron(white, np.ones((2, 2), np.uint8))).resize((64, 64), Image.Resampling.BICUBIC)
+    )
+    noisy = np.abs(white.astype(int) - rng.integers(0, 60, white.shape)).astype(np.uint8)
+    for values in (soft, noisy):
+        Image.fromarray(values).save(tmp_path / "a.png")
+        np.testing.assert_array_equal(load_mask(tmp_path / "a.png", 64, "binary", (64, 64)), white > 0)
+
+
 @pytest.mark.parametrize(("mode", "masks", "message"), [("L", "alpha", "has no transparency"), ("RGB", "alpha", "has no transparency"), ("L", "voc", "is of mode L; masks of the kind voc have a palette"), ("RGB", "voc", "is of mode RGB")])  # fmt: skip
 def test_a_mask_of_another_kind_is_refused_by_name(mode, masks, message, tmp_path):
     path = save_mask(tmp_path / "a.png", np.full((2, 2), 255), mode)

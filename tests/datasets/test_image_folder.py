@@ -214,6 +214,26 @@ def test_masks_is_a_class_like_any_other_where_there_are_no_masks(classes, tmp_p
         find(ImageFolder(kind="image_folder", path="p", image_size=32, test_share=0.3, masks="binary"), tmp_path)
 
 
+@pytest.mark.parametrize("classes", [["gloves", "helmets", "masks"], ["gloves", "masks"], ["masks", "test"]])
+def test_masks_is_a_class_beside_the_masks_of_all_classes(classes, tmp_path):
+    """It vanished: its images in `masks`, and theirs in `masks/masks`, were taken for masks alone."""
+    for name in classes:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        for number in range(30):
+            (tmp_path / name / f"{number}.jpg").touch()
+            (tmp_path / "masks" / name / f"{number}.png").touch()
+    spec = ImageFolder(kind="image_folder", path="p", image_size=32, test_share=0.3, masks="binary")
+    listing = find(spec, tmp_path)
+    assert listing.classes == classes
+    files = [file for files in listing.splits.values() for file in files]
+    assert len(files) == 30 * len(classes)
+    assert all(file.masks == (f"masks/{file.name.removesuffix('.jpg')}.png",) for file in files)
+    (tmp_path / "masks/masks/7.png").unlink()
+    with pytest.raises(BlaError, match=r"1 of \d+ masks are missing: masks/masks/7\.png"):
+        find(spec, tmp_path)
+
+
 def test_masks_is_a_class_beside_masks_in_a_folder_with_splits(tmp_path):
     for split in ("train", "test"):
         for name in ("masks", "gloves"):

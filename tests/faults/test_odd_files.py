@@ -132,7 +132,11 @@ def test_class_folders_like_formulas_are_classes_like_any_other(photos, end_of):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("cat", "cat\u200b"), ("cat", "c\u00adat"), ("cat", "cat "), (" ", "\u3000")]
+    ("one", "other"),
+    [
+        *[("cat", "cat\u200b"), ("cat", "c\u00adat"), ("cat", "cat "), (" ", "\u3000"), ("a cat", "a\u00a0cat")],
+        *[("cat", "cat\ufe0f"), ("cat", "cat\u3164"), ("a cat", "a\u2009cat")],
+    ],
 )
 def test_names_that_differ_only_in_what_cannot_be_seen_are_refused(one, other, photos, end_of):
     for split in ("train", "test", "masks/train", "masks/test"):
@@ -140,7 +144,8 @@ def test_names_that_differ_only_in_what_cannot_be_seen_are_refused(one, other, p
         (photos / split / "dog").rename(photos / split / other)
     message = end_of("prepare", "photos")
     assert "two names look the same" in message
-    assert f"U+{ord(other[-1]):04X}" in message
+    odd = next(letter for letter in reversed(other) if letter not in one)
+    assert f"U+{ord(odd):04X}" in message
 
 
 @pytest.mark.parametrize("target", ["gone", "zz"], ids=["missing", "itself"])

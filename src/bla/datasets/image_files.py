@@ -53,6 +53,9 @@ TREATMENTS = {"1": "black and white", "L": "grey", "LA": "grey, transparent", "P
 }
 """The `treatment` of each Pillow mode that is converted to RGB."""
 
+FEW = 32
+"""Colours of a mask, at most, that are taken for classes; more are shades of its edges."""
+
 CHUNK = 64
 """Images that a process reads at a time."""
 
@@ -168,7 +171,12 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
         ones: NDArray[np.bool_] = np.array(image if image.mode in ("P", "L", "1") else image.convert("L")) == 1
         return ones
     values = np.array(image.convert("RGB").convert("L"))  # a palette's colours decide, not their numbers
-    levels = np.unique(values)
+    levels, counts = np.unique(values, return_counts=True)
+    if 2 < len(levels) <= FEW and counts[1:].max() > counts[-1]:  # the white border of VOC's objects, for example
+        raise BlaError(
+            f"has {len(levels)} colours, and most of what is not background is not the lightest one; masks of the kind "
+            "binary are black and white (other kinds: trimap, voc, alpha)"
+        )
     dark = levels[-1] == 1 or (image.mode == "P" and len(levels) == 2 and levels[-1] < 128)
     white: NDArray[np.bool_] = values >= (levels[-1] if dark else 128)
     return white

@@ -5,7 +5,8 @@
 
 Classes are the sorted names of the folders; the images of a class are sorted by name. With a `test_share` the classes
 lie in the folder itself and a hash of `<class>/<file>` decides the split, so it survives moving the folder. With
-`masks`, the mask of `train/cat/1.jpg` is `masks/train/cat/1.png`, and that of `cat/1.jpg` is `masks/cat/1.png`.
+`masks`, the mask of `train/cat/1.jpg` is `masks/train/cat/1.png`, and that of `cat/1.jpg` is `masks/cat/1.png`. A
+folder `masks` that has images itself is a class, too.
 """
 
 import os
@@ -18,6 +19,9 @@ from bla.base.errors import BlaError
 from bla.base.specs import ImageFolder
 from bla.datasets import SPLITS, ImageFile, Listing, SplitName, split_by_name
 from bla.datasets.image_files import FORMATS
+
+INVISIBLE = {*map(chr, range(0xFE00, 0xFE10)), *"\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"}
+"""Variation selectors, and letters without ink; Unicode counts neither as format characters."""
 
 Named = list[tuple[int, str]]
 """Labels and names of images, class by class."""
@@ -35,8 +39,8 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
     else:
         if all((folder / split).is_dir() for split in SPLITS):
             raise BlaError(f"{folder}: has train and test folders, so test_share must be null")
-        holds_images = any(path.suffix.lower() in FORMATS for path in (folder / "masks").glob("*"))
-        classes = class_names(folder, (), ("masks",) if spec.masks or not holds_images else ())
+        is_class = any(path.suffix.lower() in FORMATS for path in (folder / "masks").glob("*"))
+        classes = class_names(folder, (), () if is_class else ("masks",))
         named = _divide(folder, classes, spec.test_share)
     if spec.train_images_per_class is not None:
         by_class = [[row for row in named["train"] if row[0] == label] for label in range(len(classes))]
@@ -95,8 +99,8 @@ def refuse_unreadable_names(place: Path, names: Sequence[str]) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise BlaError(f"{place}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from error
-        visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
-        other = seen.setdefault(unicodedata.normalize("NFC", visible).strip(), name)
+        visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in INVISIBLE)
+        other = seen.setdefault(" ".join(unicodedata.normalize("NFC", visible).split()), name)  # all spaces look alike
         if other != name:
             spelt = " and ".join(" ".join(f"U+{ord(letter):04X}" for letter in text) for text in (other, name))
             raise BlaError(f"{place}: two names look the same, {name}, but are spelt {spelt}; rename one of them")
