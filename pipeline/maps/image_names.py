@@ -18,6 +18,11 @@ def image_names(dataset: str) -> list[str]:
     return [str(name) for name in manifest.loc[manifest["split"] == "test", "source"]]
 
 
+def drawable(text: str, otherwise: str) -> str:
+    """A text as pictures show it: `otherwise` if their font lacks a letter; a $ begins no formula."""
+    return (text if can_draw(text) else otherwise).replace("$", r"\$")
+
+
 def image_captions(dataset: str, numbers: Iterable[int]) -> list[str]:
     """The true class and the file name of test images, as captions; `image NUMBER` if the pictures' font lacks letters."""
     names, classes = (
@@ -28,7 +33,7 @@ def image_captions(dataset: str, numbers: Iterable[int]) -> list[str]:
     for number in numbers:
         name = PurePosixPath(names[number]).name
         short = fill(name if can_draw(name) else f"image {number}", CAPTION, max_lines=2, placeholder=" …")
-        lines.append(f"{classes[number]}\n{short}".replace("$", r"\$"))
+        lines.append(f"{classes[number]}\n" + short.replace("$", r"\$"))
     return lines
 
 

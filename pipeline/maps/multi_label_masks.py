@@ -39,6 +39,7 @@ from pipeline.artifacts.multi_label import (
     load_pictures,
     load_tensors,
 )
+from pipeline.maps.image_names import drawable
 from pipeline.run.environment import choose_device
 from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings
@@ -49,7 +50,7 @@ DRAWN = 6
 
 @dataclass
 class Measured:
-    """The tables by file suffix, and what the pictures show: pairs of image and class, and matrices `[K, 1 + K]`."""
+    """The tables by file suffix, and what the pictures show: names, pairs of image and class, and matrices `[K, 1 + K]`."""
 
     names: list[str]
     images: NDArray[np.uint8]
@@ -65,7 +66,8 @@ def measured(dataset: str, settings: Settings) -> Measured:
     numbers, subjects = _subjects(dataset, settings)
     seeds = torch.tensor([derive_seed(settings.seed, dataset, "multi_label", number) for number in numbers])
     rows, classes = (part[:DRAWN] for part in np.nonzero(subjects.present))
-    found = Measured(names, subjects.images.cpu().numpy()[rows], [names[k].replace("_", "\n") for k in classes])
+    shown = [drawable(name, f"class {label}") for label, name in enumerate(names)]
+    found = Measured(shown, subjects.images.cpu().numpy()[rows], [shown[k].replace("_", "\n") for k in classes])
     data = _of_images(load_data(dataset, "test", settings), numbers)
     counts, objectives, every, matrix_rows = subjects.present.sum(axis=0).tolist(), [], [], []
     methods = [*settings.multi_label.explainers, *settings.multi_label.learned_explainers]

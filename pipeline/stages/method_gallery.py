@@ -7,7 +7,7 @@ from pipeline.artifacts.figures import FIGURES, save_pictures
 from pipeline.artifacts.images import captions, load_images
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS, cell_maps, load_sets, own_maps
 from pipeline.artifacts.tables import load_table
-from pipeline.maps.image_names import table_of_images
+from pipeline.maps.image_names import drawable, table_of_images
 from pipeline.run.settings import load_settings
 
 
@@ -26,7 +26,7 @@ def main(dataset: str) -> None:
     save_pictures({FIGURES / f"{name}_{dataset}.png": draw for name, draw in drawn.items()})
 
     explained = table_of_images(dataset, arrays["images"], arrays["targets"])
-    headings = [f"{row['file']}: class {row['class']}, explained: {row['explained_class']} (run {run}), blue little, red much".replace("$", r"\$") for row in explained.to_dict("records")]  # fmt: skip
+    headings = [drawable(f"{row['file']}: class {row['class']}, explained: {row['explained_class']}", f"image {row['image']}") + f" (run {run}), blue little, red much" for row in explained.to_dict("records")]  # fmt: skip
     photos = pictures_of_photos(maps[0], best, grid, methods, images, headings, settings.gallery_images)
     folder = FIGURES / "photos" / dataset
     by_file = {folder / f"{explained['file'][row]}.png": draw for row, draw in photos.items()}

@@ -22,6 +22,7 @@ from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.tables import save_tables
+from pipeline.maps.image_names import drawable
 from pipeline.maps.structure import decisive_parts, explanations, hard_beside_minimal, node_masks
 from pipeline.run.settings import load_settings
 
@@ -69,7 +70,6 @@ def _pictures(dataset: str, graphs: list[GraphOfImage], grid: tuple[int, int]) -
     """A drawn graph for each image."""
     pictures = Pictures()
     for of in graphs:
-        masks, title = node_masks(of.graph.nodes, grid, of.pixels.shape[:2]), f"{of.class_name}, probability {of.probability:.2f}"  # fmt: skip
-        drawn = partial(drawn_graph, of.pixels, masks, of.graph, title.replace("$", r"\$"))
-        pictures[FIGURES / "structure" / f"{dataset}_{of.number}.png"] = drawn
+        masks, name = node_masks(of.graph.nodes, grid, of.pixels.shape[:2]), drawable(of.class_name, f"image {of.number}")  # fmt: skip
+        pictures[FIGURES / "structure" / f"{dataset}_{of.number}.png"] = partial(drawn_graph, of.pixels, masks, of.graph, f"{name}, probability {of.probability:.2f}")  # fmt: skip
     return pictures

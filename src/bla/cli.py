@@ -351,12 +351,13 @@ def _explain_and_score(
     """Explain, measure, save everything and print the means."""
     import bla
     from bla.base.atomic import save_text
+    from bla.own_classifier.record import spreadsheet
 
     record, table = bla.compare(own, photographs, chosen, maps, seed=seed, curves=curves)
     means = bla.summary(table)
     record.save(output)
-    save_text(output / "scores.csv", table.to_csv(index=False))
-    save_text(output / "summary.csv", means.to_csv())
+    save_text(output / "scores.csv", spreadsheet(table))
+    save_text(output / "summary.csv", spreadsheet(means, index=True))
     print(f"{means.round(3).to_string()}\n{output}: summary.csv, scores.csv{', contact_sheet_1.png' if chosen else ''}")
 
 

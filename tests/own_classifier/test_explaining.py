@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass, fields
+import warnings
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import matplotlib
@@ -23,6 +24,7 @@ from bla.explainers.registry import explainer_class, explainer_names
 from bla.own_classifier.explaining import as_method, passes
 from bla.own_classifier.photos import read_photos
 from bla.own_classifier.planning import SEARCHING
+from bla.own_classifier.record import spreadsheet
 
 SMALL = {"patterns": 100, "masks": 20, "images": 4, "epochs": 1, "runs": 1}
 """Settings, of any method, that make it fast."""
@@ -265,6 +267,32 @@ def test_the_saved_folder_is_complete_and_its_manifest_lists_it(record, tmp_path
     assert row["expected"] == "dog"
     with pytest.raises(BlaError, match="not an empty folder"):
         record.save(folder)
+
+
+@pytest.mark.parametrize(
+    "label", ["$1_to_$5", r"$\frac$", "中文类别名", "=cmd|' /C calc'!A0", "@SUM(1)", "-2+3", "＝1", "<b>&amp;"]
+)
+def test_odd_names_stand_in_pictures_and_tables(label, own, photos, tmp_path):
+    """Not as formulas: of mathematics in pictures, of a spreadsheet in tables; nor as boxes."""
+    odd = replace(own, labels=(label, "dog"))
+    (tmp_path / label.replace("/", "")).mkdir()
+    name = label.replace("/", "")
+    shutil.copy(photos / "cat/0.png", tmp_path / name / f"{name}.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of missing letters
+        record = bla.explain(odd, tmp_path / name, ["cam"], target=label, progress=False)
+        folder = record.save(tmp_path / "out")
+        (caption,) = [axis.get_xlabel() for axis in record.figure().axes if axis.get_xlabel()]
+    assert caption.replace("\n", " ").startswith(
+        "photograph 0: class 0 " if label in ("中文类别名", "＝1") else name[:5]
+    )
+    table = pd.read_csv(folder / "explanations.csv", dtype=str, keep_default_na=False)
+    formula = label[0] in "=@-＝"
+    assert set(table["target"]) == {f"'{label}" if formula else label}
+    assert table["image"].str.startswith("'").all() == formula
+    scores = pd.DataFrame({"method": [label], "image": [f"{name}.png"], "value": [-0.5]})
+    assert spreadsheet(scores).splitlines()[1].startswith("'" if formula else label[0])
+    assert spreadsheet(scores.set_index("method"), index=True).splitlines()[1].endswith(",-0.5")
 
 
 def test_a_folder_whose_saving_failed_has_no_manifest(record, tmp_path, monkeypatch):

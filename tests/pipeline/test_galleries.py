@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from pipeline.maps.image_names import image_captions, image_names, table_of_images
+from pipeline.maps.image_names import drawable, image_captions, image_names, table_of_images
 
 MANIFEST = (
     "split,label,source\ntrain,0,train/a/0.jpg\ntest,0,test/a/x_1.jpg\ntest,1,test/b/$2.jpg\ntest,1,test/b/ไทย.jpg\n"
@@ -31,6 +32,26 @@ def test_names_are_those_of_the_test_images_in_order(named):
 
 def test_captions_can_be_drawn(named):
     assert image_captions("d", [2, 0, 1]) == ["b\nimage 2", "a\nx_1.jpg", "b\n\\$2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("$1_to_$5", r"\$1 to \$5"),
+        (r"$\frac$", r"\$\frac\$"),
+        ("中文类别名", "class 0"),
+        ("a$b", r"a\$b"),
+        ("ไทย$", "class 0"),
+    ],
+)
+def test_a_class_is_no_formula_in_captions(name, shown, named):
+    pd.DataFrame({"label": [0, 1], "name": [name, "b"]}).to_csv(named / "classes.csv", index=False)
+    assert image_captions("d", [0]) == [f"{shown}\nx_1.jpg"]
+    assert drawable(name, "class 0").replace("_", " ") == shown
+    figure = Figure()
+    text = figure.suptitle(f"{image_captions('d', [0])[0]}\n{drawable(name, 'class 0')}")
+    figure.savefig(named / "a.png")
+    assert text._preprocess_math(shown) == (name.replace("_", " ") if shown != "class 0" else shown, False)
 
 
 def test_the_table_follows_the_order_of_the_maps(named):

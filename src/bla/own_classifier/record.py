@@ -23,6 +23,18 @@ Array = NDArray[np.float64]
 SCHEMA = 2
 """The version of the manifest."""
 ROWS_ON_A_SHEET = 20
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""Letters with which a spreadsheet's formulas begin."""
+
+
+def spreadsheet(table: "pd.DataFrame", index: bool = False) -> str:
+    """The table as CSV, with an apostrophe in front of every text that a spreadsheet would run as a formula."""
+    table = table.rename(columns=_no_formula).rename(index=_no_formula)
+    return str(table.map(_no_formula).to_csv(index=index))
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.lstrip("'")[:1] in FORMULA else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,16 +138,21 @@ class ExplanationRecord:
             with replacing(folder / _photo(name)) as part:
                 Image.fromarray(pixels).save(part, "PNG")
         files = {method: self._save_method(folder, method) for method in self.results}
-        save_text(folder / "explanations.csv", self.table().to_csv(index=False))
+        save_text(folder / "explanations.csv", spreadsheet(self.table()))
         save_text(
             folder / "manifest.json", json.dumps(self._manifest(files, self._save_sheets(folder)), indent=1) + "\n"
         )
         return folder
 
     def _caption(self, number: int) -> str:
+        """Name, class and probability; numbers from 0 for names with letters that the font lacks (as in explanations.csv)."""
+        from bla.plotting.sheet import drawable
+
         target, expected = self.target[number], self.expected[number]
-        truth = f", is {self.labels[expected]}" if expected >= 0 and expected != target else ""
-        return f"{self.names[number]}: {self.labels[target]} {self.probabilities[number, target]:.2f}{truth}"
+        name = drawable(self.names[number], f"photograph {number}")
+        label, true = (drawable(self.labels[of], f"class {of}") for of in (target, expected))
+        truth = f", is {true}" if expected >= 0 and expected != target else ""
+        return f"{name}: {label} {self.probabilities[number, target]:.2f}{truth}"
 
     def _save_method(self, folder: Path, method: str) -> list[dict[str, str]]:
         """Write a method's maps and overlays; their file names, image by image."""

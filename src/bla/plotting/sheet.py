@@ -5,13 +5,20 @@ from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from numpy.typing import NDArray
 
 from bla.plotting.overlay import outline, overlay
 
-__all__ = ["Figure", "contact_sheet", "scaled_overlay"]
+__all__ = ["Figure", "contact_sheet", "drawable", "scaled_overlay"]
 
 Array = NDArray[np.float64]
+
+
+def drawable(text: str, otherwise: str) -> str:
+    """The text, or `otherwise` if the font lacks a letter of it."""
+    letters = get_font(findfont("DejaVu Sans")).get_charmap()
+    return text if all(ord(letter) in letters for letter in text) else otherwise
 
 
 def scaled_overlay(image: NDArray[np.uint8], values: Array) -> Array:
@@ -38,7 +45,7 @@ def contact_sheet(
     axes = figure.subplots(len(images), len(maps) + 1, squeeze=False)
     for row, image in enumerate(images):
         axes[row, 0].imshow(image)
-        axes[row, 0].set_xlabel(fill(captions[row], 28), fontsize=7)
+        axes[row, 0].set_xlabel(fill(captions[row], 28), fontsize=7, parse_math=False)
         for column, (title, values) in enumerate(maps.items(), start=1):
             axis, chosen = axes[row, column], hard[title][row]
             axis.imshow(scaled_overlay(image, values[row]))
@@ -46,7 +53,7 @@ def contact_sheet(
             if values[row].min() == values[row].max():
                 axis.set_xlabel("constant", fontsize=7)
             if not row:
-                axis.set_title(fill(title, 22), fontsize=8)
+                axis.set_title(fill(title, 22), fontsize=8, parse_math=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     return figure
