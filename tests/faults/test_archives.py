@@ -85,7 +85,20 @@ def with_a_large_header(path, kind):
     return path
 
 
+def with_folder(path, name, place):
+    """A tar of the file `a` with a folder of this name before (0) or after it (1)."""
+    folder, file = tarfile.TarInfo(name), tarfile.TarInfo("a")
+    folder.type = tarfile.DIRTYPE
+    members = [file]
+    members.insert(place, folder)
+    with tarfile.open(path, "w") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO())
+    return path
+
+
 BELOW = [("a", b"1"), ("a/b.txt", b"2")]
+LETTER = [("a", b"1"), ("a", b"2")]
 SAME, CASES = [("a.txt", b"1"), ("a.txt", b"2")], [("A/b.txt", b"1"), ("a/B.TXT", b"2")]
 CASES_OF = {
     "tar bomb": (lambda folder: tar_of(folder / "x.tar.gz", [("zeros", bytes(ZEROS))]), f"{LARGEST_RATIO} times the archive"),
@@ -98,6 +111,12 @@ CASES_OF = {
     "sparse": (lambda folder: sparse(folder / "x.tar"), "refused"),
     "same name, tar": (lambda folder: tar_of(folder / "x.tar", SAME, "w"), "'a.txt' is refused, because 'a.txt' has the same"),
     "same name, zip": (lambda folder: zip_of(folder / "x.zip", SAME), "'a.txt' is refused, because 'a.txt' has the same"),
+    "same letter, tar": (lambda folder: tar_of(folder / "x.tar", LETTER, "w"), "'a' is refused, because 'a' has the same"),
+    "same letter, zip": (lambda folder: zip_of(folder / "x.zip", LETTER), "'a' is refused, because 'a' has the same"),
+    "a folder and a file, tar": (lambda folder: with_folder(folder / "x.tar", "a", 0), "'a' is refused, because 'a' has the same"),
+    "a file and a folder, tar": (lambda folder: with_folder(folder / "x.tar", "a", 1), "'a' is refused, because 'a' has the same"),
+    "a file and a folder, other case": (lambda folder: with_folder(folder / "x.tar", "A", 1), "'A' is refused, because 'a' has the same"),
+    "a file and a folder, zip": (lambda folder: zip_of(folder / "x.zip", [("a", b"1"), ("a/", b"")]), "'a/' is refused, because 'a' has"),
     "same letters, tar": (lambda folder: tar_of(folder / "x.tar", CASES, "w"), "'a/B.TXT' is refused"),
     "same letters, zip": (lambda folder: zip_of(folder / "x.zip", CASES), "'a/B.TXT' is refused"),
     "a file as a folder, tar": (lambda folder: tar_of(folder / "x.tar", BELOW, "w"), "'a/b.txt' is refused, because 'a' is a file"),
@@ -144,3 +163,15 @@ def test_an_archive_of_text_that_compresses_well_is_unpacked(tmp_path):
     members = [(f"{n}.txt", b"label,1\n" * 10_000) for n in range(50)]
     unpack(tar_of(tmp_path / "x.tar.gz", members), tmp_path / "pets")
     assert len(list((tmp_path / "pets").iterdir())) == 50
+
+
+@pytest.mark.parametrize("folders", [["a", "a"], ["A", "a"], [".", "a"], ["./a", "a"]])
+def test_a_folder_may_be_listed_twice(folders, tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in folders:
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE
+            tar.addfile(info)
+        tar.addfile(tarfile.TarInfo("a/b"))
+    unpack(tmp_path / "x.tar", tmp_path / "pets")
+    assert (tmp_path / "pets/a/b").is_file()

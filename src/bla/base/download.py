@@ -286,17 +286,19 @@ def _members(archive: Path, tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
 
 def _check_all(archive: Path, members: list[tuple[str, bool, bool, int]]) -> None:
     """Raise BlaError unless all members (name, is a folder, is a plain file, size) are files and folders inside, each once."""
-    names: dict[tuple[str, ...], str] = {}
+    names: dict[tuple[str, ...], str] = {(): "."}
     files = set()
     _check_size(archive, sum(size for *_, size in members))
     for name, is_folder, plain, _ in members:
         _check(archive, name, plain or is_folder)
         place = _place(name)
-        other = names.setdefault(place, name)
+        if place in files or (place in names and not is_folder):
+            raise BlaError(
+                f"{archive}: {name!r} is refused, because {names[place]!r} has the same name on some systems"
+            )
+        names.setdefault(place, name)
         if not is_folder:
             files.add(place)
-            if other is not name or not place:
-                raise BlaError(f"{archive}: {name!r} is refused, because {other!r} has the same name on some systems")
     for place, name in names.items():
         if above := next((place[:end] for end in range(1, len(place)) if place[:end] in files), None):
             raise BlaError(f"{archive}: {name!r} is refused, because {names[above]!r} is a file, not a folder")
