@@ -124,7 +124,7 @@ def test_a_store_with_a_missing_file_starts_from_the_first_row(interrupted_again
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty", "another header"])
+@pytest.mark.parametrize("damage", ["a flipped bit", "cut short", "empty", "another header", "a bracket", "a comma"])
 def test_a_store_with_changed_rows_starts_from_the_first_row(damage, name, filling, capsys):
     with pytest.raises(KeyboardInterrupt):
         filling(6)
@@ -134,6 +134,8 @@ def test_a_store_with_changed_rows_starts_from_the_first_row(damage, name, filli
         content[130] ^= 1  # behind the header of 128 bytes
     elif damage == "another header":
         content[:6] = b"header"
+    elif damage in ("a bracket", "a comma"):  # a header that numpy cannot read as Python
+        content[content.index(b"}" if damage == "a bracket" else b":")] = ord("(" if damage == "a bracket" else ",")
     path.write_bytes(content[: {"cut short": 130, "empty": 0}.get(damage)])
     assert filling() == NOTES
     assert filling.starts == [0, 0]
@@ -159,6 +161,19 @@ def test_a_store_with_a_damaged_count_starts_from_the_first_row(text, filling):
     with pytest.raises(KeyboardInterrupt):
         filling(6)
     save_text(filling.store / "done.json", text)
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert filling.settled() == WHOLE
+
+
+@pytest.mark.parametrize("before", [3, 6])
+@pytest.mark.parametrize("more", [1, 2, 100])
+def test_a_count_of_rows_that_were_never_written_starts_from_the_first_row(before, more, filling):
+    with pytest.raises(KeyboardInterrupt):
+        filling(before)
+    counter = filling.store / "done.json"
+    state = json.loads(counter.read_text())
+    save_text(counter, json.dumps(state | {"rows": state["rows"] + more}))
     assert filling() == NOTES
     assert filling.starts == [0, 0]
     assert filling.settled() == WHOLE

@@ -17,6 +17,7 @@ import json
 import math
 import shutil
 import sys
+import tokenize
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -202,11 +203,13 @@ def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, 
             try:
                 np.lib.format.read_magic(file)
                 np.lib.format.read_array_header_1_0(file)
-            except ValueError:
+            except (ValueError, SyntaxError, tokenize.TokenError):
                 remaining = 0
             while remaining and (part := file.read(min(remaining, READ_AT_ONCE))):
                 hashes[name].update(part)
                 remaining -= len(part)
+            if remaining:  # the count is wrong
+                recorded = {}
     if {name: digest.hexdigest() for name, digest in hashes.items()} != recorded:
         print(f"{store}: was changed since it was written; starting again", flush=True)
         return 0, [], fresh
