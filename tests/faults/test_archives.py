@@ -77,11 +77,22 @@ def many(path, count):
     return path
 
 
-def with_a_large_header(path, kind):
+def with_a_large_header(path, kind, content=bytes(ZEROS)):
     """A tar with a name, or with attributes, of 60 MB, which tarfile would read at once."""
     info = tarfile.TarInfo("././@LongLink")
-    info.type, info.size = kind, ZEROS
-    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(ZEROS + 10240), 1))
+    info.type, info.size = kind, len(content)
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + content + bytes(10240), 1))
+    return path
+
+
+def with_many_headers(path):
+    """A tar whose many small headers are all large together."""
+    name, file = tarfile.TarInfo("././@LongLink"), tarfile.TarInfo("a")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 4096
+    with gzip.open(path, "wb", 1) as tar:
+        for number in range(4000):
+            tar.write(name.tobuf(tarfile.GNU_FORMAT) + f"{number}".encode().ljust(4096, b"\0") + file.tobuf())
+        tar.write(bytes(10240))
     return path
 
 
@@ -126,12 +137,19 @@ CASES_OF = {
     "same path, zip": (lambda folder: zip_of(folder / "x.zip", [("a/b", b"1"), ("a//b", b"2")]), "'a//b' is refused"),
     "same look": (lambda folder: tar_of(folder / "x.tar", [("\u00e9", b"1"), ("e\u0301", b"2")], "w"), "has the same name on some"),
     "no name": (lambda folder: tar_of(folder / "x.tar", [("", b"1")], "w"), "'' is refused"),
+    "no name, zip": (lambda folder: zip_of(folder / "x.zip", [("", b"1")]), "'' is refused"),
     "the folder itself": (lambda folder: zip_of(folder / "x.zip", [(".", b"1")]), "'.' is refused"),
     "long name, tar": (lambda folder: tar_of(folder / "x.tar", [("a" * 300, b"1")], "w"), "no disk takes a name of 300 letters"),
     "long name, zip": (lambda folder: zip_of(folder / "x.zip", [("é" * 150, b"1")]), "no disk takes a name of 150 letters"),
     "many empty files": (lambda folder: many(folder / "x.tar.gz", 50_000), f"{LARGEST_RATIO} times the archive"),
     "long-name bomb": (lambda folder: with_a_large_header(folder / "x.tar.gz", tarfile.GNUTYPE_LONGNAME), "a header of 60,000,000 bytes is refused"),
     "attribute bomb": (lambda folder: with_a_large_header(folder / "x.tar.gz", tarfile.XHDTYPE), "a header of 60,000,000 bytes is refused"),
+    "digits": (lambda folder: with_a_large_header(folder / "x.tar.gz", tarfile.XHDTYPE, b"9" * 900_096), "a header of 900,096 bytes is refused"),
+    "digits for all": (lambda folder: with_a_large_header(folder / "x.tar.gz", tarfile.XGLTYPE, b"1" * 51_200), "a header of 51,200 bytes is refused"),
+    "digits of Solaris": (lambda folder: with_a_large_header(folder / "x.tar.gz", tarfile.SOLARIS_XHDTYPE, b"0" * 10_240), "a header of 10,240 bytes"),
+    "many headers": (lambda folder: with_many_headers(folder / "x.tar.gz"), f"{LARGEST_RATIO} times the archive"),
+    "deep, tar": (lambda folder: tar_of(folder / "x.tar", [("/".join(["abcdefgh"] * 450), b"1")], "w"), "no disk takes a name of 4049 letters"),
+    "deep, zip": (lambda folder: zip_of(folder / "x.zip", [("a/" * 2500 + "b", b"1")]), "no disk takes a name of 5001 letters"),
     "chained names": (lambda folder: chained(folder / "x.tar"), "damaged archive"),
 }  # fmt: skip
 

@@ -46,8 +46,10 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 CHUNK = 1 << 18
 LONGEST_NAME = 255
 """Bytes of a file's name on common disks."""
-LONGEST_HEADER = 1_000_000
-"""Bytes of a tar's extra header, which tarfile reads at once; it holds a name, a link or a few attributes."""
+LONGEST_PATH = 3000
+"""Bytes of a file's path in an archive; with the folder before it, common disks take 4,095."""
+LONGEST_HEADER = 5000
+"""Bytes of a tar's extra header, which holds a path or a few attributes; tarfile searches it in quadratic time (1 MB: an hour)."""
 
 DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, NotImplementedError),
@@ -268,7 +270,7 @@ def _extract_zip(archive: Path, folder: Path) -> None:
         for member in zipped.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if packed on Windows
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR) and not member.flag_bits & 1  # 1: encrypted
-            members.append((member.filename, member.is_dir(), plain, member.file_size))
+            members.append((member.filename, member.filename.endswith("/"), plain, member.file_size))  # is_dir() fails for ""
         _check_all(archive, members)
         for member in tqdm(zipped.infolist(), f"unpacking {archive.name}", disable=None):
             zipped.extract(member, folder)
@@ -276,11 +278,10 @@ def _extract_zip(archive: Path, folder: Path) -> None:
 
 def _members(archive: Path, tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
     """The members of a tar, as far as they are not too large together."""
-    members, total = [], 0
+    members = []
     for member in tar:
         members.append(member)
-        total += tarfile.BLOCKSIZE + member.size
-        _check_size(archive, total)
+        _check_size(archive, tar.offset)  # the end of the member's data, all headers included
     return members
 
 
@@ -324,5 +325,5 @@ def _check(archive: Path, name: str, plain: bool) -> None:
         raise BlaError(f"{archive}: {name!r} is refused, because it is not a regular file or folder")
     if path.anchor or ".." in path.parts:
         raise BlaError(f"{archive}: {name!r} is refused, because it points outside the folder")
-    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+    if len(os.fsencode(name)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         raise BlaError(f"{archive}: {name[:50]!r}... is refused, because no disk takes a name of {len(name)} letters")
