@@ -270,7 +270,8 @@ def _extract_zip(archive: Path, folder: Path) -> None:
         for member in zipped.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if packed on Windows
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR) and not member.flag_bits & 1  # 1: encrypted
-            members.append((member.filename, member.filename.endswith("/"), plain, member.file_size))  # is_dir() fails for ""
+            is_folder = member.filename.endswith("/")  # is_dir() fails for ""
+            members.append((member.filename, is_folder, plain, member.file_size))
         _check_all(archive, members)
         for member in tqdm(zipped.infolist(), f"unpacking {archive.name}", disable=None):
             zipped.extract(member, folder)
