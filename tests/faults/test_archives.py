@@ -30,6 +30,20 @@ def zip_of(path, members):
     return path
 
 
+def nameless_zip(path):
+    """A zip whose one member has a name of no letters, which zipfile refuses to write."""
+    content = zip_of(path, [("a", b"1")]).read_bytes()
+    for start, length, name in ((b"PK\1\2", 28, 46), (b"PK\3\4", 26, 30)):  # its entry in the list, then its header
+        at = content.index(start)
+        content = content[: at + length] + bytes(2) + content[at + length + 2 : at + name] + content[at + name + 1 :]
+    end = content.index(b"PK\5\6")
+    size, offset = end - content.index(b"PK\1\2"), content.index(b"PK\1\2")
+    path.write_bytes(
+        content[: end + 12] + size.to_bytes(4, "little") + offset.to_bytes(4, "little") + content[end + 20 :]
+    )
+    return path
+
+
 def claimed(path, size):
     """A tar whose header claims a size that its data do not have."""
     info = tarfile.TarInfo("large.bin")
@@ -137,7 +151,7 @@ CASES_OF = {
     "same path, zip": (lambda folder: zip_of(folder / "x.zip", [("a/b", b"1"), ("a//b", b"2")]), "'a//b' is refused"),
     "same look": (lambda folder: tar_of(folder / "x.tar", [("\u00e9", b"1"), ("e\u0301", b"2")], "w"), "has the same name on some"),
     "no name": (lambda folder: tar_of(folder / "x.tar", [("", b"1")], "w"), "'' is refused"),
-    "no name, zip": (lambda folder: zip_of(folder / "x.zip", [("", b"1")]), "'' is refused"),
+    "no name, zip": (lambda folder: nameless_zip(folder / "x.zip"), "'' is refused"),
     "the folder itself": (lambda folder: zip_of(folder / "x.zip", [(".", b"1")]), "'.' is refused"),
     "long name, tar": (lambda folder: tar_of(folder / "x.tar", [("a" * 300, b"1")], "w"), "no disk takes a name of 300 letters"),
     "long name, zip": (lambda folder: zip_of(folder / "x.zip", [("é" * 150, b"1")]), "no disk takes a name of 150 letters"),
