@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from bla.base.specs import (
     Backbone,
@@ -24,6 +25,20 @@ def refuse_repetition(key: str, names: Sequence[object], what: str = "a name") -
     """Raise ValueError if something is listed twice."""
     if len(set(names)) < len(names):
         raise ValueError(f"{key}: {what} is listed twice")
+
+
+def is_text(name: str) -> str:
+    """The name; an error for one that a table would give back as a number, a truth value or a gap (`nan`)."""
+    if name not in ("null", "true", "false"):
+        try:
+            float(name)
+        except ValueError:
+            return name
+    raise PydanticCustomError("no_text", "tables need a name that is no number, truth value or gap")
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$"), AfterValidator(is_text)]
+"""Names are used in file and stage names: lower-case letters, digits and underscores."""
 
 
 class Strict(BaseModel):

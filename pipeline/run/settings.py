@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from bla.base.errors import BlaError
 from bla.base.specs import (
@@ -43,7 +43,7 @@ from bla.base.specs import (
     Schedule,
     ThresholdRule,
 )
-from pipeline.run.dataset_entry import DatasetEntry, Strict, has_several_classes, refuse_repetition
+from pipeline.run.dataset_entry import DatasetEntry, Name, Strict, has_several_classes, refuse_repetition
 from pipeline.run.params_file import read_params
 
 PARAMS = Path("params.yaml")
@@ -68,8 +68,8 @@ SPECS = (
     *(Mnist, NoExplanation, OxfordPet, PaintedBirds, PaintedFlock, PascalVoc, Photographs, Pointwise, Schedule),
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
-"""Names are used in file and stage names: lower-case letters, digits and underscores."""
+MOST_ERRORS = 20
+"""Wrong settings that are listed; a file can have thousands."""
 
 Runs = Annotated[int, Ge(ge=2), Le(le=1000)]
 ImageCount = Annotated[int, Ge(ge=2), Le(le=10_000_000)]
@@ -341,13 +341,13 @@ def load_settings(path: Path = PARAMS) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        lines = {
-            _name(e, raw): explain_error(e, raw) for e in reversed(error.errors())
-        }  # the first error of each setting
+        first, more = error.errors()[:MOST_ERRORS], max(0, error.error_count() - MOST_ERRORS)
+        lines = {_name(e, raw): explain_error(e, raw) for e in reversed(first)}  # the first error of each setting
         # If a setting may have two types, the error deeper inside is that of the intended type.
         shown = [
             line for name, line in lines.items() if not any(other.startswith(f"{name}.") for other in lines) or not name
         ]
+        shown = [f"and {more:,} more wrong settings"] * (more > 0) + shown
         raise BlaError("\n".join(f"{path}: {line}" for line in reversed(shown))) from error
 
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,28 @@ def test_something_that_is_no_file_is_refused(make, tmp_path):
     make(tmp_path / "params.yaml")
     with pytest.raises(BlaError, match=r"params\.yaml: not a file"):
         load_settings(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("place", ["", "statistics", "explainer.x"])
+def test_thousands_of_wrong_settings_are_twenty_lines_and_their_number(place, tmp_path):
+    more = "".join(f"    k{number}: 1\n" for number in range(5000))
+    key = {"": "dataset", "statistics": "statistics", "explainer.x": "variant"}[place]
+    text = re.sub(rf"^{key}:.*\n", rf"{key}:\n", TEXT, count=1, flags=re.MULTILINE)
+    indent = "  " if place else ""
+    text = (
+        text.replace(f"\n{key}:\n", f"\n{key}:\n{more.replace('    ', indent)}", 1)
+        if place
+        else TEXT + more.replace("    ", "")
+    )
+    started = time.monotonic()
+    lines = message_for(text, tmp_path).splitlines()
+    assert time.monotonic() - started < 3
+    assert len(lines) == 21
+    assert re.fullmatch(r".*params\.yaml: and [\d,]+ more wrong settings", lines[-1])
+
+
+@pytest.mark.parametrize("name", ["2021", "007", "1e5", "nan", "null", "inf", "true"])
+@pytest.mark.parametrize("section", ["dataset", "variant"])
+def test_a_name_that_a_table_gives_back_as_a_number_or_a_gap_is_refused(section, name, tmp_path):
+    text = re.sub(rf"^{section}:.*\n  \w+:", rf'{section}:\n  "{name}":', TEXT, count=1, flags=re.MULTILINE)
+    assert f"params.yaml: {section}.{name}: tables need a name that is no number" in message_for(text, tmp_path)
