@@ -5,6 +5,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 import yaml
+from commands import run
 from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 
@@ -130,6 +131,18 @@ def test_every_stage_has_a_description_and_persistent_outputs(stage):
         for out in STAGES[stage].get(kind, []):
             assert isinstance(out, dict), out
             assert next(iter(out.values()))["persist"] is True
+
+
+def test_dvc_checkout_succeeds_where_no_questionnaire_was_built_and_keeps_one_that_was(tmp_path):
+    file = tmp_path / "reports/study/dvc.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text((ROOT / "reports/study/dvc.yaml").read_text())
+    run(tmp_path, "dvc", "init", "--no-scm", "--quiet")
+    run(tmp_path, "dvc", "checkout", "--force")
+    page = file.with_name("questionnaire.html")
+    page.write_text("the page that people got")
+    run(tmp_path, "dvc", "checkout", "--force")
+    assert page.exists()
 
 
 def upstream(stage):
