@@ -180,6 +180,24 @@ def test_keys_move_open_choose_methods_mark_and_close(show):
     assert page.evaluate("state.method") == ""  # there is no ninth method
 
 
+def test_an_open_image_stays_open_when_another_method_or_a_link_leaves_it_out(show):
+    page = show("dataset=own&right=wrong&at=own:20&open=1")
+    opened = "[dialog.open, document.getElementById('open-title').textContent]"
+    text = "document.getElementById('open-text').textContent"
+    assert "image 3 of 6 shown" in page.evaluate(text)
+    page.press("4")  # this method is wrong for no image
+    assert page.evaluate("shown.length") == 0
+    assert page.evaluate(opened) == [True, "20.jpg"]
+    assert "not among the 0 images shown" in page.evaluate(text)
+    page.press(" ", "1")
+    assert page.evaluate("state.marked") == "own:20"
+    assert "image 3 of 6 shown" in page.evaluate(text)
+    page = show("dataset=own&class=cat&at=own:20&open=1")  # 20 is a cow
+    assert page.evaluate(opened) == [True, "20.jpg"]
+    page.press("ArrowRight")
+    assert page.evaluate(opened) == [True, "3.jpg"]
+
+
 def test_keys_on_a_control_are_the_control_s(show):
     page = show()
     page.evaluate("(document.getElementById('more').open = true, document.getElementById('from').focus())")
@@ -214,7 +232,7 @@ def test_a_browser_that_forbids_copying_shows_the_text(show):
     assert page.evaluate("document.getElementById('copy-text').value") == "5.jpg\n"
 
 
-@pytest.mark.parametrize("state", ["method=nothing", "at=own:60", "right=maybe", "colour=red", "marked=own:1,own:x"])
+@pytest.mark.parametrize("state", ["method=nothing", "at=own:60", "right=maybe", "colour=red", "toString=1", "marked=own:1,own:x"])
 def test_what_a_link_names_and_the_page_lacks_is_said(show, state):
     status = show(state).evaluate(STATUS)
     assert status.startswith("This page does not know ")

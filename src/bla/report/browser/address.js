@@ -30,7 +30,7 @@ const KNOWN = {
 /** Sets the state from the address, and returns a sentence about what this page does not know in it. */
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
-  const unknown = [...given.keys()].filter((name) => !(name in DEFAULTS));
+  const unknown = [...given.keys()].filter((name) => !Object.hasOwn(DEFAULTS, name));
   for (const [name, value] of Object.entries(DEFAULTS)) {
     const wanted = given.get(name);
     const known = wanted === null || wanted === "" || KNOWN[name](wanted);

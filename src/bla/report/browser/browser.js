@@ -73,19 +73,25 @@ function moveTo(place) {
   writeAddress();
 }
 
-/** Opens the dialog with every method's map of the active image, or closes it. */
+/** The image that keys act on. An open one stays when a change of the method takes it out of the filtered images. */
+function currentItem() {
+  return (state.open && byId.get(state.at)) || shown[active];
+}
+
+/** Opens the dialog with every method's map of the current image, or closes it. */
 function showOpen() {
-  if (!state.open || !shown.length) {
+  const item = currentItem();
+  if (!state.open || !item) {
     if (dialog.open) dialog.close();
     return;
   }
-  const item = shown[active];
   byName("open-title").textContent = item.file;
   byName("open-mark").checked = markedIds().has(item.id);
   byName("open-scale").checked = state.scale === "one";
   const { disagreement } = factsOf(item, state.method);
+  const place = shown[active] === item ? `image ${active + 1} of ${shown.length} shown` : `not among the ${shown.length} images shown`;
   byName("open-text").textContent =
-    `${item.collection.name}, true class ${truth(item)}; image ${active + 1} of ${shown.length} shown; ` +
+    `${item.collection.name}, true class ${truth(item)}; ${place}; ` +
     `disagreement between methods ${number(disagreement)}`;
   byName("figures").replaceChildren(figure(item, ""), ...methods.map((method) => figure(item, method.name)));
   if (!dialog.open) dialog.showModal();
@@ -135,9 +141,10 @@ function setOpen(value) {
 }
 
 function mark() {
-  if (!shown.length) return;
-  toggleMark(shown[active]);
-  state.at = shown[active].id;
+  const item = currentItem();
+  if (!item) return;
+  toggleMark(item);
+  state.at = item.id;
   refresh();
 }
 
