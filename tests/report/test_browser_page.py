@@ -224,6 +224,13 @@ def test_file_names_and_csv_are_those_of_the_shown_or_of_the_marked_images(show)
     assert len(lines) == 3
 
 
+def test_the_image_alone_says_whose_numbers_it_shows(show):
+    page = show("method=&dataset=own&right=wrong&sort=loss")
+    assert page.evaluate(STATUS) == "6 of 124 images; predictions and numbers are those of BLA"
+    assert ",bla," in copied(page, "copy-csv").splitlines()[1]
+    assert "those of" not in show("method=cam").evaluate(STATUS)
+
+
 def test_a_browser_that_forbids_copying_shows_the_text(show):
     page = show("dataset=own&marked=own:5")
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})")

@@ -55,8 +55,11 @@ function showStatus(note) {
   const without = missing ? `, ${missing} of them without a map, because ${title} was not computed for them` : "";
   const unsorted = shown.length && state.sort && shown.every((item) => Number.isNaN(factsOf(item, state.method)[state.sort]));
   const order = unsorted ? `; no image has a number for ${state.sort} here, so the files keep their order` : "";
+  const firsts = new Set(data.collections.map((collection) => collection.methods[0].title));
+  const numbers = state.method ? "" : `; predictions and numbers are those of ${[...firsts].join(", ")}`;
   const marked = markedIds().size;
-  byName("status").textContent = `${note}${shown.length} of ${items.length} images${without}${order}${marked ? `; ${marked} marked` : ""}`;
+  const marks = marked ? `; ${marked} marked` : "";
+  byName("status").textContent = `${note}${shown.length} of ${items.length} images${without}${order}${numbers}${marks}`;
 }
 
 function change(name, value) {
@@ -167,7 +170,7 @@ function csv() {
     const facts = factsOf(item, state.method);
     const right = facts.right === null ? "" : facts.right ? "yes" : "no";
     const numbers = [facts.loss, facts.size, facts.spread, facts.disagreement];
-    return [item.collection.name, item.file, item.number, truth(item), state.method, facts.predicted || "", facts.probability, right, ...numbers];
+    return [item.collection.name, item.file, item.number, truth(item), facts.method, facts.predicted || "", facts.probability, right, ...numbers];
   });
   return [heads, ...rows].map((row) => `${row.map(csvCell).join(",")}\n`).join("");
 }

@@ -77,10 +77,11 @@ function factsOf(item, name) {
   const collection = item.collection;
   const method = methodOf(item, name) || (name ? null : collection.byName.values().next().value);
   const disagreement = collection.disagreements ? collection.disagreements[item.number] : NaN;
-  if (!method) return { predicted: null, probability: NaN, loss: NaN, right: null, size: NaN, spread: NaN, disagreement };
+  if (!method) return { method: name, predicted: null, probability: NaN, loss: NaN, right: null, size: NaN, spread: NaN, disagreement };
   const given = method.predictions;
   const map = method.kept && mapOf(item, method.name);
   return {
+    method: method.name,
     predicted: collection.classes[given.classes[item.number]],
     probability: given.probabilities[item.number],
     loss: given.losses[item.number],
