@@ -122,6 +122,7 @@ def test_every_table_and_figure_is_traced_to_its_stage(site):
     text = "".join(pages["stages.html"].text)
     for name, stage in stages.items():
         assert name in pages["stages.html"].anchors
+        assert f"dvc repro {'reports/study/dvc.yaml' if name == 'study' else name} " in " ".join(text.split())
         for out in (next(iter(out)) for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])):
             assert out.startswith("data/code/") or re.sub(r"\$\{item\.(\w+)\}", r"<\1>", out) in text, out
 

@@ -15,31 +15,35 @@ STAGES = Path("pipeline/stages")
 FILES = ("dvc.yaml", "reports/study/dvc.yaml")
 INTRODUCTION = """# How each table and figure is made
 
-Read from [`dvc.yaml`](dvc.yaml) and `reports/study/dvc.yaml`, whose stage runs by name alone. Each row is one output; its stage says which
-files and settings it depends on, and its code says which function computes it. `dvc repro STAGE` runs a stage and all that it needs. What an output contains:
-[all outputs](outputs.md).
+Read from [`dvc.yaml`](dvc.yaml) and `reports/study/dvc.yaml`, whose stage runs only by that file's name. Each row is one output;
+its stage says which files and settings it depends on, and its code says which function computes it. `dvc repro STAGE` runs a
+stage and all that it needs. What an output contains: [all outputs](outputs.md).
 """
 
 
 def stage_page() -> str:
     """A table of the outputs in reports/, and a section for each stage."""
-    stages = {name: stage for file in FILES for name, stage in yaml.safe_load(Path(file).read_text())["stages"].items()}
+    stages, files = {}, {}
+    for file in FILES:
+        for name, stage in yaml.safe_load(Path(file).read_text())["stages"].items():
+            stages[name], files[name] = stage, file
     makers = {out: name for name, stage in stages.items() for out in outputs_of(stage)}
     rows = ["| output | stage | code |", "|---|---|---|"]
     for out, name in sorted(makers.items()):
         if out.startswith("reports/"):
             rows.append(f"| `{out}` | [{name}](#{name}) | {', '.join(experiments_of(name))} |")
-    sections = [stage_section(name, stage, makers) for name, stage in stages.items()]
+    sections = [stage_section(name, stage, files[name], makers) for name, stage in stages.items()]
     return "\n\n".join([INTRODUCTION, "\n".join(rows), *sections]) + "\n"
 
 
-def stage_section(name: str, stage: Any, makers: dict[str, str]) -> str:
-    """What a stage does, reads and writes, and the settings that change it."""
+def stage_section(name: str, stage: Any, listed: str, makers: dict[str, str]) -> str:
+    """What a stage of the file `listed` does, reads and writes, and the settings that change it."""
     file = STAGES / f"{name}.py"
+    address = name if listed == FILES[0] else listed  # DVC looks for a bare name in dvc.yaml only
     reads = [dep for dep in readable(stage["deps"]) if not dep.startswith("data/code/")]
     writes = outputs_of(stage)
     facts = {
-        "command": f"`dvc repro {name}`",
+        "command": f"`dvc repro {address}`",
         "once per": " and ".join(stage.get("matrix", {})),
         "settings": ", ".join(f"[`{p}`](settings.md#{anchor_of(p)})" for p in readable(stage.get("params", []))),
         "reads": ", ".join(f"`{path}`{made_by(path, name, makers)}" for path in reads),
