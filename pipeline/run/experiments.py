@@ -43,6 +43,11 @@ def main(what: str = "compare") -> None:
     found = read_experiments(sys.stdin.read())
     if what == "sweep":
         swept = [experiment for experiment in found[1:] if experiment.name.startswith("sweep-")]
+        if not swept:
+            raise BlaError(
+                "the last commit has no experiment of a sweep, and experiments belong to the commit that they started from; "
+                "run make sweep, and do not commit before it ends"
+            )
         found = [found[0], *sorted(swept, key=lambda experiment: experiment.name)]
     print(comparison(found))
     if what == "sweep":

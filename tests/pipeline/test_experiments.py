@@ -111,6 +111,14 @@ def test_the_figure_has_a_line_per_threshold_and_a_panel_per_dataset_and_measure
     assert {len(axis.lines) for axis in figure.axes} == {3}
 
 
+def test_a_sweep_whose_experiments_belong_to_another_commit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(shown(state("other", 0.1, 9))))
+    with pytest.raises(BlaError, match="belong to the commit"):
+        main("sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_a_sweep_without_bla_t_is_refused():
     with pytest.raises(BlaError, match="add it to `variants`"):
         sweep_table([Experiment("x", {}, {("birds", "bla", "accuracy"): 0.5})])
