@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from bla.base.errors import BlaError
 from bla.experiments.explanations.user_study.answers import read_answers
 from bla.experiments.explanations.user_study.figures import PEOPLE, figure_four, figure_seven, participants
 from bla.experiments.explanations.user_study.tables import (
@@ -24,7 +25,7 @@ ANSWERS = Path("data/study")
 def main() -> None:
     """Write user_study.csv, _tests, _predictions, _participants and _excluded, and the figures 4 and 7 to 11."""
     settings = load_settings()
-    everybody = [read_answers(path) for path in sorted(ANSWERS.glob("*.json"))]
+    everybody = [read_answers(path) for path in answer_files()]
     reasons = exclusions(everybody)
     people = [person for person, reason in zip(everybody, reasons, strict=True) if not reason]
     random = settings.statistics.resamples, derive_seed(settings.seed, "study answers")
@@ -42,3 +43,17 @@ def main() -> None:
     pictures |= {FIGURES / f"user_study/{name}.png": partial(participants, who, name) for name in PEOPLE}
     save_pictures(pictures)
     print(f"{len(everybody)} files of answers, {len(everybody) - len(people)} persons excluded")
+
+
+def answer_files() -> list[Path]:
+    """The files in data/study by name, without hidden ones, which people do not see and systems write.
+
+    Raises BlaError for a file or folder whose answers would be left out.
+    """
+    paths = sorted(ANSWERS.glob("[!.]*"))
+    for path in paths:
+        if path.suffix != ".json" or path.is_dir():
+            raise BlaError(
+                f"{path}: not a .json file; rename it to .json if it holds answers, or move it out of the folder"
+            )
+    return paths

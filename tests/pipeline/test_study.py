@@ -63,6 +63,24 @@ def test_answers_become_tables_and_a_wrong_file_changes_nothing(answering, end_o
     assert contents(answering / "reports") == before
 
 
+@pytest.mark.slow
+def test_hidden_files_are_no_answers_and_answers_under_another_name_are_not_left_out_in_silence(
+    answering, end_of, table
+):
+    save_answers(answering, "a")
+    (answering / "data/study/._a.json").write_bytes(b"\0\5\x16\7")  # macOS writes such files into archives
+    assert end_of("study_answers") is None
+    assert len(table("_excluded")) == 1
+    for name in ("b.json.txt", "b.JSON", "more"):
+        path = save_answers(answering, "b").rename(answering / f"data/study/{name}")
+        assert end_of("study_answers").startswith(
+            f"error in study_answers: data/study/{name}: not a .json file; rename it"
+        )
+        path.unlink()
+    (answering / "data/study/more.json").mkdir()
+    assert "data/study/more.json: not a .json file" in end_of("study_answers")
+
+
 def data_of(path):
     page = path.read_text(encoding="utf-8")
     return json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', page, re.DOTALL)[1])
