@@ -239,7 +239,9 @@ def test_a_browser_that_forbids_copying_shows_the_text(show):
     assert page.evaluate("document.getElementById('copy-text').value") == "5.jpg\n"
 
 
-@pytest.mark.parametrize("state", ["method=nothing", "at=own:60", "right=maybe", "colour=red", "toString=1", "marked=own:1,own:x"])
+@pytest.mark.parametrize(
+    "state", ["method=nothing", "at=own:60", "right=maybe", "colour=red", "toString=1", "marked=own:1,own:x"]
+)
 def test_what_a_link_names_and_the_page_lacks_is_said(show, state):
     status = show(state).evaluate(STATUS)
     assert status.startswith("This page does not know ")
