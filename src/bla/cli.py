@@ -221,6 +221,8 @@ def plan(
 ) -> None:
     """Say how long each method takes for these photographs on this machine, before it runs.
 
+    I-GOS, iGOS++ and SAG are planned with their default settings.
+
     Example: bla plan photos -m torchvision/resnet18 -w my.pth --methods lime,rise --set lime.patterns=200
     """
     import bla

@@ -1,7 +1,7 @@
 """How long each method will take here: forward passes, counted without the backbone, times the seconds of one pass.
 
 Methods that search stop when there is nothing to gain, which only the backbone can tell: for them it is what they took
-on painted birds.
+on painted birds, with default settings.
 """
 
 import time
@@ -15,7 +15,7 @@ from bla.own_classifier.explaining import MethodInput, as_method, name_of, passe
 from bla.own_classifier.wrap import OwnClassifier
 
 SEARCHING = {"i_gos": 1365, "i_gos_pp": 5220, "sag": 179}
-"""Forward passes an image, and twice the backward passes, in reports/tables/faithfulness.csv (painted_birds)."""
+"""Forward passes an image, and twice the backward passes, in reports/tables/faithfulness.csv (painted_birds), with default settings."""
 
 
 @dataclass(frozen=True)
