@@ -23,6 +23,9 @@ from bla.own_classifier.transform import Transform
 from bla.own_classifier.weights import load_weights, read_weights
 from bla.own_classifier.wrap import OwnClassifier, wrap
 
+LARGEST = 4096
+"""Pixels of a side of the classifier's input."""
+
 
 def load_classifier(
     model: str,
@@ -126,8 +129,10 @@ def _from_file(path: Path) -> tuple[nn.Module, Callable[[Any], Any] | None, dict
 
 def _sides(option: str, text: str) -> int | tuple[int, int]:
     parts = text.split("x")
-    if not (1 <= len(parts) <= 2 and all(part.isdecimal() and int(part) > 0 for part in parts)):
+    if not (1 <= len(parts) <= 2 and all(part.isdecimal() and 0 < len(part) < 10 and int(part) > 0 for part in parts)):
         raise BlaError(f"{option}: must be pixels such as 224 or 160x256, not {text}")
+    if max(map(int, parts)) > LARGEST:
+        raise BlaError(f"{option}: {text}: at most {LARGEST:,} pixels a side; larger images do not fit into memory")
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
