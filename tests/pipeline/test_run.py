@@ -1,13 +1,17 @@
 """The command line of stages: arguments, messages, exit codes, the device, the data root."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.run.environment import data_path
-from pipeline.run.stage import STAGES
+from pipeline.run.settings import load_settings
+from pipeline.run.stage import STAGES, run_stage
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +107,35 @@ def test_a_temporary_copy_reads_the_raw_data_of_its_checkout(copy, tmp_path, mon
     assert data_path("photos") == tmp_path / "elsewhere/photos"
     monkeypatch.setenv("BLA_DATA_ROOT", "/elsewhere")
     assert data_path("photos") == Path("/elsewhere/photos")
+
+
+@pytest.mark.parametrize(
+    ("key", "listed"),
+    [
+        ("explainers", "explainers:.*\n"),
+        ("learned_explainers", "learned_explainers:.*\n"),
+        ("reports", "reports:.*\n"),
+        ("planted_bias.methods", "  methods: \\["),
+    ],
+)
+@pytest.mark.parametrize("copy", [".dvc/tmp/exps/standalone/tmpb4c", ""])
+def test_a_method_or_report_that_git_does_not_track_is_explained_in_a_temporary_copy(
+    key, listed, copy, tmp_path, monkeypatch
+):
+    folder = tmp_path / copy
+    folder.mkdir(parents=True, exist_ok=True)
+    for tracked in ("src", "pipeline"):
+        (folder / tracked).symlink_to(PARAMS.parent / tracked)
+    item = "my_own, " if listed.endswith("[") else "  - my_own\n"
+    text, number = re.subn(f"^({listed})", rf"\g<1>{item}", PARAMS.read_text(), count=1, flags=re.MULTILINE)
+    assert number == 1
+    (folder / "params.yaml").write_text(text)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as end:
+        run_stage(lambda: lambda: load_settings(Path("params.yaml")), "settings", [])
+    message = str(end.value)
+    assert f"{key}: there is no my_own under " in message
+    assert message.endswith("git tracks: `git add` a new file first") == bool(copy)
 
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
