@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from small_networks import random_head
+from torch import nn
 
 from bla.base.paper import VARIANTS
 from bla.base.specs import Backbone, Schedule
@@ -77,11 +79,12 @@ def test_maps_of_all_runs_are_the_same_as_run_by_run(classifier, images, seeds):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["rise", "lime", "random"])
+@pytest.mark.parametrize("name", ["rise", "lime", "random", "i_gos", "i_gos_pp"])  # all methods with random numbers
 def test_a_second_explanation_draws_new_random_numbers(name, classifier, images, targets, seeds):
     """With the same masks, the maps of a classifier whose output hardly depends on the image would agree by chance."""
     kind = explainer_class(name)
-    chosen = {"rise": {"masks": 60}, "lime": {"patterns": 100}}.get(name, {})
+    masks = {"size": 4, "iterations": 2, "points": 3, "area": 0.001, "variation": 0.01}
+    chosen = {"rise": {"masks": 60}, "lime": {"patterns": 100}, "random": {}}.get(name, masks)
     every = np.ones(len(images), bool)
     subjects = Subjects(images=images, noisy=images, targets=targets, slow=every, checked=every)
 
@@ -99,6 +102,45 @@ def test_a_second_explanation_draws_new_random_numbers(name, classifier, images,
     again = make_maps(given, model, lambda: [model, model], lambda: [[model, model]], subjects, seeds)
     for field in ("maps", "again", "noise", "random", "draws"):
         np.testing.assert_array_equal(getattr(made, field), getattr(again, field))
+
+
+class Lottery(nn.Module):
+    """A backbone of 4x4 cells whose feature is unrelated to what is seen: the last digits of a sum over the pixels."""
+
+    mean = torch.zeros(3)
+
+    def feature_map(self, images):
+        pixels = images.double().flatten(1)
+        drawn = (pixels @ torch.linspace(1, 2, pixels.shape[1], dtype=torch.float64).sin()) * 997 % 1
+        return drawn.float()[:, None, None, None].expand(-1, CLASSES, 4, 4)
+
+
+class Shares(nn.Module):
+    def forward(self, features):
+        return features.mean(dim=(2, 3))[None]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["rise", "lime", "random"])
+def test_maps_of_a_classifier_that_sees_nothing_agree_by_chance_alone(name):
+    """Correlations of unrelated maps are 0 on average, their variance is 1 / (cells - 1); with equal masks all are 1.
+
+    Cells of RISE's masks vary together, so its correlations may vary more.
+    """
+    count, generator = 60, torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    model = Classifier(Lottery(), Shares(), "sigmoid").eval()
+    model.register_parameter("place", nn.Parameter(torch.zeros(1)))
+    kind, every = explainer_class(name), np.ones(count, bool)
+    chosen = kind.Settings(**{"rise": {"masks": 40, "grid": 4}, "lime": {"patterns": 60}}.get(name, {}))
+    subjects = Subjects(images=images, noisy=images, targets=torch.arange(count) % CLASSES, slow=every, checked=every)
+    made = make_maps(lambda m: kind(m, chosen), model, lambda: [model, model], list, subjects, torch.arange(count))
+    first = cell_means(torch.from_numpy(made.maps), (4, 4)).flatten(1).numpy()
+    for other in (made.again, made.noise, *made.random):
+        rho = np.array([stats.spearmanr(*pair).statistic for pair in zip(first, other, strict=True)])
+        assert abs(rho.mean()) < 4 * rho.std() / count**0.5
+        assert rho.std() == pytest.approx(15**-0.5, rel=0.4) or name == "rise"
+        assert rho.max() < 0.95
 
 
 @torch.no_grad()
