@@ -1,5 +1,6 @@
 """All metrics of all methods, on classifiers whose scores are known by hand or from loops."""
 
+import itertools
 import math
 
 import numpy as np
@@ -376,6 +377,24 @@ def test_of_a_constant_map_half_the_cells_are_kept_in_each_random_order_and_by_t
     assert value(rows, "average_drop_50") == pytest.approx(np.mean(drops), abs=1e-4)
     rows, _ = measured(by_hand(), {"map": [[1, 1, 1, 1]]}, orders=6, tied_pixels="last")
     assert value(rows, "average_drop_50") == pytest.approx(100 * (whole - probability(-3 + 1 + 0)) / whole, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "kept"),
+    [  # the shares of the four patches that are left, each of these equally likely
+        ([1, 1, 1, 1], 50, [[k in pair for k in range(4)] for pair in itertools.combinations(range(4), 2)]),
+        ([1, 1, 1, 1], 15, np.eye(4) * 39 / 64),  # 39 pixels of a patch of 64
+        ([2, 2, 1, 1], 15, [[32 / 64, 7 / 64, 0, 0], [7 / 64, 32 / 64, 0, 0]]),  # 39 of the 64 pixels in the four upper rows
+        ([1, 1, 2, 2], 15, [[0, 0, 32 / 64, 7 / 64], [0, 0, 7 / 64, 32 / 64]]),
+        ([1, 2, 1, 2], 15, [[0, 32 / 64, 0, 7 / 64], [0, 7 / 64, 0, 32 / 64]]),  # to the right
+    ],
+)  # fmt: skip
+def test_the_drop_of_tied_pixels_is_the_mean_over_all_choices_between_patches_wherever_they_are(rows, share, kept):
+    """By enumeration, for a classifier whose log odds are the sum of the brightness of patches times 4, 2, 1 and 0."""
+    whole = probability(4)
+    drops = 100 * np.maximum(0, whole - probability(-3 + np.array(kept, float) @ [4, 2, 1, 0])) / whole
+    found, _ = measured(by_hand(), {"map": [rows]}, orders=300)
+    assert value(found, f"average_drop_{share}") == pytest.approx(drops.mean(), abs=4 * drops.std() / 300**0.5)
 
 
 def counted(chosen: np.ndarray, mask: np.ndarray) -> list[float]:

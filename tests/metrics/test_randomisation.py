@@ -10,7 +10,10 @@ from small_networks import SIDE, random_backbone, random_head
 from torch import nn
 
 from bla.base.specs import Backbone
+from bla.experiments.faithfulness.experiment import mean_cascade, similarities
+from bla.explainers.all_maps import Subjects, make_maps
 from bla.explainers.posthoc.grad_cam import GradCAM
+from bla.explainers.registry import explainer_class
 from bla.method.modules import Head
 from bla.metrics.randomisation import cascade, cascade_levels, folded_cascade
 from bla.networks.backbones import build_backbone
@@ -195,3 +198,41 @@ def test_the_ends_of_a_cascade_are_its_first_and_its_last_level(tail, classifier
     assert len(ends) == 2
     for end, level in zip(ends, (first, last), strict=True):
         assert all(value.equal(level.state_dict()[name]) for name, value in end.state_dict().items())
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:An input array is constant")  # of Grad-CAM
+@pytest.mark.parametrize(("name", "shift"), [("cam", 0.0), ("cam", 0.4), ("grad_cam", 0.0)])
+def test_the_value_of_random_heads_and_its_spread_are_those_of_200_heads_drawn_by_numpy(
+    name, shift, classifier, images
+):
+    head, targets, kind = random_head(1, CHANNELS), torch.tensor([2, 0, 1]), explainer_class(name)
+    model = Classifier(classifier.extractor, Head(head.weight + shift, head.bias)).eval()
+    every = np.ones(3, bool)
+    subjects = Subjects(images=images, noisy=images, targets=targets, slow=every, checked=every)
+    heads = [next(cascade(model, seed, images)) for seed in range(60)]
+    twice = [(head, head) for head in heads]
+    made = make_maps(kind, model, lambda: twice[0], lambda: twice[1:], subjects, torch.arange(3))
+    arrays = {f"{key}/{name}": getattr(made, key) for key in ("again", "noise", "random", "draws")}
+    lime = np.random.default_rng(0).random((3, 16))
+    arrays |= {key.replace(name, "lime"): values for key, values in arrays.items()}
+    table, levels = similarities(arrays, {name: made.maps.reshape(3, -1), "lime": lime}, ["head", "all"], "zero", set())
+    own = table.query("method == @name and metric == 'randomised_head'")["value"].to_numpy()
+    row, _ = mean_cascade(levels.query("method == @name")).to_dict("records")
+
+    features = model.features(images).flatten(2).double().numpy()  # [3, C, 16]
+    weight, rng, values = model.tail.weight[0].double().numpy(), np.random.default_rng(1), []
+
+    def maps(weight):
+        of_images = [weight[k] @ f for k, f in zip(targets.tolist(), features, strict=True)]
+        return np.maximum(of_images, 0) if name == "grad_cam" else np.array(of_images)
+
+    for _ in range(200):
+        drawn = maps(rng.normal(weight.mean(), weight.std(), weight.shape))
+        rho = [np.abs(stats.spearmanr(*pair).statistic) for pair in zip(maps(weight), drawn, strict=True)]
+        values.append(np.nanmean(rho))
+    assert row["draws"] == 60
+    assert row["mean"] == pytest.approx(own.mean()) or name == "grad_cam"  # has maps without an order
+    assert row["deviation_draws"] == pytest.approx(np.std(values), rel=0.35)
+    assert abs(row["mean"] - np.mean(values)) < 4 * np.std(values) * (1 / 60 + 1 / 200) ** 0.5
+    assert np.std(values) > 0.03 or shift  # a single head tells little
