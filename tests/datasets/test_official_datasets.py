@@ -555,6 +555,7 @@ def test_validation_images_of_mnist_are_the_last_training_images(digits, tmp_pat
     held_out = replace(spec, validation_images=1)
     assert mnist.load(held_out, tmp_path / "raw", "train").sources == whole[:-1]
     assert mnist.load(held_out, tmp_path / "raw", "test").sources == whole[-1:]
+    assert not [name for name in digits[1] if "t10k" in name]  # the test images are not even downloaded
     with pytest.raises(BlaError, match=r"validation_images: .* leave none to train on"):
         mnist.load(replace(spec, validation_images=len(whole)), tmp_path / "raw", "train")
 

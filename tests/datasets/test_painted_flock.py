@@ -56,4 +56,6 @@ def test_an_image_depends_on_its_number_alone(flock):
     assert (again.images == flock.images[:5]).all()
     assert (generate(SPEC, "test", 0).images[:3] != flock.images[:3]).any()
     with_validation = replace(SPEC, validation_images=4)
-    assert len(generate(with_validation, "validation", 0).images) == 4
+    validation = generate(with_validation, "validation", 0)
+    others = [name for split in ("train", "test") for name in generate(SPEC, split, 0).sha256]
+    assert len(set(validation.sha256) - set(others)) == len(validation.images) == 4

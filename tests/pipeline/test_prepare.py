@@ -102,6 +102,19 @@ def test_validation_images_stand_for_the_test_images_which_are_not_opened(photos
     assert manifest.loc[manifest["split"] == "train", "source"].tolist() == SOURCES["train"][2:]
 
 
+def test_rows_of_a_table_for_testing_are_not_opened_either(photos, here, end_of, edit_params):
+    rows = [f"{name},{name.split('/')[1]},{split}" for split, names in SOURCES.items() for name in names]
+    (photos / "images.csv").write_text("\n".join(["file,labels,split", *rows]))
+    table = {"kind": "image_table", "path": "photos", "image_size": 32, "labels": "one", "validation_images": 2}
+    for path in photos.glob("test/*/*.png"):
+        path.write_bytes(b"not an image")
+    edit_params(here, {"dataset.photos.images": table})
+    assert end_of("prepare", "photos") is None
+    manifest = pd.read_csv(OUTPUT / "manifest.csv")
+    assert sorted(manifest["source"]) == sorted(TRAINING)
+    assert (manifest["split"] == "test").sum() == 2
+
+
 def test_more_validation_images_than_training_images_are_refused(photos, here, end_of, edit_params):
     edit_params(here, {"dataset.photos.images.validation_images": 6})
     assert "dataset.photos.images: validation_images: 6 of 6 training images leave none" in end_of("prepare", "photos")
