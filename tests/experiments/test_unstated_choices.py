@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from bla.method.training import train
 from bla.networks.backbones import STATISTICS
 from bla.plotting.style import save_figure
 from bla.runtime.seeds import derive_seed
+from pipeline.stages import unstated_choices as stage
 
 NORMALISATIONS = ("as_trained", "keras_2021")
 PREPARATIONS = list(product(NORMALISATIONS, STOCHASTIC_DEPTHS))
@@ -105,15 +107,39 @@ def test_the_papers_preparation_is_included():
     assert paper.BACKBONE in preparations(paper.BACKBONE, paper.BACKBONE.draws, 224)[0]
 
 
-@pytest.mark.parametrize("architecture", ["mobilevit_xxs", "torchvision/vgg11", "resnet18d.ra2_in1k"])
+@pytest.mark.parametrize("architecture", ["mobilevit_xxs", "torchvision/vgg11", "vgg11_bn", "densenet121", "torchvision/resnet18", "resnet18d.ra2_in1k"])  # fmt: skip
 def test_stochastic_depth_is_skipped_and_named_on_a_backbone_without(architecture):
     backbone = Backbone(architecture=architecture, weights="w", normalisation="half")
     made, skipped = preparations(backbone, 7, 64)
-    if architecture.startswith("resnet"):  # has it
+    if architecture.startswith("resnet18d"):  # has it
         assert len(made) == 4
         return
     assert [(b.normalisation, b.stochastic_depth) for b in made] == [("half", 0), ("half_keras_2021", 0)]
     assert skipped.startswith("the choice of stochastic depth is skipped: stochastic_depth: ")
+
+
+@pytest.mark.parametrize("architecture", ["vgg11_bn", "densenet121", "mobilevit_xxs"])
+def test_the_stage_names_the_choice_that_it_skips_and_writes_all_others(
+    architecture, here, edit_params, end_of, monkeypatch, capsys
+):
+    own = {"backbone.architecture": architecture, "backbone.output_stride": None, "images.image_size": 64}
+    edit_params(here, {f"dataset.painted_birds.{key}": value for key, value in own.items()})
+
+    def made(settings, dataset, backbone):
+        own = "as_trained" if backbone.normalisation == "half" else "keras_2021"
+        runs = noise(1)
+        chosen = (runs["normalisation"] == own) & (runs["stochastic_depth"] == backbone.stochastic_depth)
+        return runs[chosen].assign(dataset=dataset, n_images=40)
+
+    monkeypatch.setattr(stage, "_measure", made)
+    monkeypatch.setattr(stage, "cached_table", lambda folder, name, key, work: work())
+    monkeypatch.setattr(stage, "prepared_files", lambda dataset: [])
+    monkeypatch.setattr(stage, "cache_key", lambda *_: "")
+    assert end_of("unstated_choices") is None
+    assert f"painted_birds: the choice of stochastic depth is skipped: stochastic_depth: {architecture}" in capsys.readouterr().out  # fmt: skip
+    changes = pd.read_csv("reports/tables/unstated_choices_effects.csv")
+    assert set(changes["choice"]) == {choice.name for choice in CHOICES} - {"stochastic_depth"}
+    assert Path("reports/figures/unstated_choices.png").stat().st_size > 1000
 
 
 def test_effects_without_stochastic_depth_have_every_other_choice():
