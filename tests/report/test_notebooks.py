@@ -96,7 +96,7 @@ def test_an_error_in_a_notebook_is_one_message_and_keeps_the_old_page(notebook, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trap", ["profile", "startup file", "kernel", "PYTHONSTARTUP"])
+@pytest.mark.parametrize("trap", ["profile", "startup file", "kernel", "own kernel", "PYTHONSTARTUP", "home"])
 def test_settings_of_the_user_s_jupyter_change_no_page(trap, notebook, tmp_path, monkeypatch):
     """A profile and a start-up file that change pandas' digits, and a kernel that does not start."""
     path = notebook("datasets = []\nvariants = []", "import pandas as pd\npd.Series([1 / 3, 2.0])")
@@ -109,17 +109,33 @@ def test_settings_of_the_user_s_jupyter_change_no_page(trap, notebook, tmp_path,
     elif trap == "startup file":
         (home / "profile_default/startup/00.py").write_text(precision)
         monkeypatch.setenv("IPYTHONDIR", str(home))
-    elif trap == "kernel":
+    elif trap == "home":
+        (tmp_path / "user").mkdir()
+        (home / "profile_default/startup/00.py").write_text(precision)
+        (tmp_path / "user/.ipython").symlink_to(home)
+        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_PATH"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    elif trap.endswith("kernel"):
         (home / "kernels/python3/kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "x", "language": "python"}))  # fmt: skip
-        monkeypatch.setenv("JUPYTER_PATH", str(home))
+        monkeypatch.setenv("JUPYTER_DATA_DIR" if trap == "own kernel" else "JUPYTER_PATH", str(home))
     else:
         (home / "start.py").write_text(precision)
         monkeypatch.setenv("PYTHONSTARTUP", str(home / "start.py"))
     assert "0.333333" in render(path, GIVEN, tmp_path / "work", [])
 
 
-@pytest.mark.parametrize("line", ["text.usetex: True", "axes.facecolor: black", "font.size: 40", "not a setting"])
-def test_a_matplotlibrc_of_the_user_changes_no_picture(line, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "variable"),
+    [
+        ("text.usetex: True", "MATPLOTLIBRC"),
+        ("axes.facecolor: black", "MATPLOTLIBRC"),
+        ("axes.facecolor: black", "MPLCONFIGDIR"),
+        ("font.size: 40", "PWD"),  # in the working directory
+        ("not a setting", "MATPLOTLIBRC"),
+    ],
+)
+def test_a_matplotlibrc_of_the_user_changes_no_picture(line, variable, tmp_path):
     draw = (
         "import sys, pathlib; from bla.plotting.style import save_figure; import matplotlib.pyplot as plt\n"
         "figure, axis = plt.subplots(figsize=(1, 1)); axis.plot([1, 2]); axis.set_title('a_b')\n"
@@ -128,8 +144,8 @@ def test_a_matplotlibrc_of_the_user_changes_no_picture(line, tmp_path):
     (tmp_path / "matplotlibrc").write_text(line)
     pictures = []
     for place in (tmp_path, None):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | ({"MATPLOTLIBRC": str(place)} if place else {})  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | ({variable: str(place)} if place else {})  # fmt: skip
         target = tmp_path / f"{len(pictures)}.png"
-        subprocess.run([sys.executable, "-c", draw, target], env=environment, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", draw, target], cwd=place if variable == "PWD" else None, env=environment, check=True, capture_output=True)  # fmt: skip
         pictures.append(target.read_bytes())
     assert pictures[0] == pictures[1]
