@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bla.datasets import image_files
 from bla.datasets.image_files import load_image, load_mask
 from bla.explainers.posthoc.lime import LIME
+from bla.networks import extraction
+from bla.runtime.cache import settle_store
 from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.images import IMAGES
 from pipeline.run.stage import run_stage
@@ -139,28 +142,62 @@ def failing(*_, **__):
 
 @pytest.mark.parametrize(("fault", "end"), [(interrupted, 130), (failing, "No space left on device; free some space")])
 @pytest.mark.parametrize(
-    ("stage", "place"), [("features", "pipeline.stages.features.settle_store"), ("prepare", "pipeline.artifacts.prepared.settle_store")]
-)  # fmt: skip
+    ("stage", "module", "work", "left"),
+    [  # `left`: the splits whose work had not begun when the first split's arrays were to be moved
+        ("features", "pipeline.stages.features", (extraction, "extract"), 0),
+        ("prepare", "pipeline.artifacts.prepared", (image_files, "read_images"), 0),
+        ("multi_label_features", "pipeline.stages.multi_label_features", (extraction, "extract"), 1),
+    ],
+)
+@pytest.mark.parametrize("moved", [False, True])
 def test_a_store_that_is_complete_is_used_after_a_fault_before_the_output(
-    stage, place, fault, end, extractable, photos, end_of, monkeypatch
+    moved, stage, module, work, left, fault, end, extractable, photos, end_of, contents, monkeypatch
 ):
-    dataset = "painted_birds" if stage == "features" else "photos"
-    with monkeypatch.context() as patch:
-        patch.setattr(place, fault)
-        assert end_of(stage, dataset) == end or end in str(end_of(stage, dataset))
+    """The fault comes before the first split's arrays are moved, or before the second split's."""
+    dataset = {"features": "painted_birds", "prepare": "photos"}.get(stage, "painted_flock")
+    if stage == "multi_label_features":
+        assert end_of("multi_label_prepare", dataset) is None
     assert end_of(stage, dataset) is None
+    undisturbed = contents("data")
+    for path in (*Path("data").rglob("*features.npy"), *Path("data/images/photos").rglob("*.npy")):
+        path.unlink()
+    begun, compute, settle = [], getattr(*work), settle_store
+
+    def second(store, places):
+        if moved and store.name.split("-")[-2] == "train":
+            return settle(store, places)
+        return fault()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}.settle_store", second)
+        found = end_of(stage, dataset)
+        assert found == end or end in str(found)
+    monkeypatch.setattr(*work, lambda *values: begun.append(values) or compute(*values))
+    assert end_of(stage, dataset) is None
+    assert len(begun) == (1 if moved else left)  # what was moved is made again, what lies complete in .work is not
+    assert contents("data") == undisturbed
+
+
+KILLED = """
+import os, signal
+import pipeline.stages.lime as stage
+stage.save_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [interrupted, failing])
+@pytest.mark.parametrize("fault", [interrupted, failing, "killed"])
 def test_lime_maps_that_are_complete_are_used_after_a_fault_before_the_output(
-    fault, explained, end_of, contents, monkeypatch
+    fault, explained, end_of, process, contents, monkeypatch
 ):
     undisturbed = contents("data/lime")
     Path("data/lime/painted_birds.safetensors").unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr("pipeline.stages.lime.save_file", fault)
-        assert end_of("lime", "painted_birds") is not None
+    if fault == "killed":
+        assert process(explained, "lime", "painted_birds", before=KILLED).returncode == -9
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.stages.lime.save_file", fault)
+            assert end_of("lime", "painted_birds") is not None
     with monkeypatch.context() as patch:
         patch.setattr(LIME, "explain_runs", interrupted)  # no image is explained again
         assert end_of("lime", "painted_birds") is None
