@@ -24,7 +24,7 @@ from bla.own_classifier.weights import load_weights, read_weights
 from bla.own_classifier.wrap import OwnClassifier, wrap
 
 LARGEST = 4096
-"""Pixels of a side of the classifier's input."""
+"""Pixels of a side of the classifier's input, at most; the bound of `bla.base.specs.Side`."""
 
 
 def load_classifier(
@@ -132,7 +132,7 @@ def _sides(option: str, text: str) -> int | tuple[int, int]:
     if not (1 <= len(parts) <= 2 and all(part.isdecimal() and 0 < len(part) < 10 and int(part) > 0 for part in parts)):
         raise BlaError(f"{option}: must be pixels such as 224 or 160x256, not {text}")
     if max(map(int, parts)) > LARGEST:
-        raise BlaError(f"{option}: {text}: at most {LARGEST:,} pixels a side; larger images do not fit into memory")
+        raise BlaError(f"{option}: {text}: at most {LARGEST:,} pixels a side; larger images take many gigabytes")
     return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
 
