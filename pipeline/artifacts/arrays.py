@@ -3,7 +3,9 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ def load_array(path: Path) -> NDArray[Any]:
     """Memory-map an .npy file, read-only."""
     try:  # not copy-on-write: the system may refuse to reserve that much memory
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (EOFError, ValueError) as error:
+    except (EOFError, ValueError, SyntaxError, TokenError, BadZipFile) as error:  # the last three: a damaged header
         raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
     if not isinstance(array, np.ndarray):
         raise BlaError(f"{path}: holds several arrays (.npz), not one; delete it and run make repro")

@@ -54,8 +54,8 @@ def _as_it_was(value: Any) -> Any:
 
 
 def _is_formula(text: str) -> bool:
-    """Whether a spreadsheet would run it: it begins with = + - @, a tab or a line feed, and is no number."""
-    return text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") and not re.fullmatch(r"[+-][\d.]+(e[+-]?\d+)?", text)
+    """Whether a spreadsheet would run it: it begins with = + - @, also of full width, a tab or a line feed, and is no number."""
+    return text[:1] in tuple("=+-@\t\r\n＝＋－＠") and not re.fullmatch(r"[+-][\d.]+(e[+-]?\d+)?", text)
 
 
 def save_tables(name: str, tables: Mapping[str, pd.DataFrame]) -> None:

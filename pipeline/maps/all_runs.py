@@ -92,4 +92,4 @@ def _learned(
         parts.append((cells.cpu(), targets.cpu()))
     soft, explained = (torch.cat(values, dim=1).numpy() for values in zip(*parts, strict=True))
     low, high = soft.min(axis=2, keepdims=True), soft.max(axis=2, keepdims=True)
-    return Explained(kind.title, soft, soft > (low + high) / 2, explained)
+    return Explained(kind.title_of(method.state), soft, soft > (low + high) / 2, explained)

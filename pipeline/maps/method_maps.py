@@ -71,7 +71,7 @@ class Method:
     @property
     def title(self) -> str:
         """The method's name in tables and pictures."""
-        return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title)
+        return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title_of(self.state))
 
     def properties(self) -> dict[str, bool]:
         """Whether it is learned, a control, slow, explains few images, and draws random numbers."""

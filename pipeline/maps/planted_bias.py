@@ -87,7 +87,7 @@ class BiasedTraining:
                 states = [unfitted.fit(self.data, seeds), load_state(self.dataset, name)]
             both = zip((self.biased, self.unbiased), states, strict=True)
             maps = [self._maps(name, classifier, state) for classifier, state in both]
-            yield MethodOnBoth(name, method.title, *maps)
+            yield MethodOnBoth(name, Method(name, self.settings, states[1]).title, *maps)
 
     def _maps(self, name: str, classifier: Classifier, state: State | None) -> Array:
         targets = torch.full((len(self.images),), CUED, device=self.device)

@@ -39,7 +39,8 @@ def temporary_copy_of() -> Path | None:
 
 def hint_for_temporary_copy(message: str) -> str:
     """What to add to an error message in an experiment with `--temp`, which runs in a copy of the files that git tracks."""
-    if temporary_copy_of() and "there is no " in message and " under " in message:
+    of_file = " under " in message or "src/bla/networks/own/" in message
+    if temporary_copy_of() and "there is no " in message and of_file:
         return "; --temp runs in a copy of the files that git tracks: `git add` a new file first"
     return ""
 

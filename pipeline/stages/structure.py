@@ -18,6 +18,7 @@ from bla.experiments.related_methods.structure.tables import (  # fmt: skip
     right_against_wrong,
     summary,
 )
+from bla.experiments.runs import corrected
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
@@ -54,7 +55,7 @@ def main() -> None:
         print(f"{dataset}: {sum(len(of.sets) for of in found.sets)} sets of {len(graphs)} images, {verified} verified")
     every, cells = _joined(images, IMAGES), max(load_grid(name)[0] * load_grid(name)[1] for name in settings.datasets)
     tables = {"_images": every, "": summary(every), "_tests": right_against_wrong(every), "_explained": explained(every, cells)}  # fmt: skip
-    tables |= {"_hard": _joined(hard, HARD), "_relations": _joined(relations, RELATIONS), "_parts": _joined(parts, PARTS)}  # fmt: skip
+    tables |= {"_hard": corrected(_joined(hard, HARD), ["dataset", "method"]), "_relations": _joined(relations, RELATIONS), "_parts": _joined(parts, PARTS)}  # fmt: skip
     save_tables("structure", tables)
     save_pictures(pictures | {FIGURES / "structure.png": partial(chart, tables["_hard"], tables["_relations"])})
     for folder, current in ((FIGURES / "structure", list(pictures)), (PAGES, [PAGES / name for name in names])):

@@ -137,6 +137,17 @@ def first_runs(columns, runs):
     return {key: Column(c.correct[:runs], c.loss[:runs], c.size[:runs]) for key, c in columns.items()}
 
 
+@pytest.mark.parametrize(("runs", "holds"), [(3, "inconclusive"), (5, "inconclusive"), (6, "yes"), (8, "yes")])
+def test_spreads_of_fewer_than_six_runs_have_no_interval_and_no_answer(runs, holds, like_the_paper, judge):
+    """However clear the Pitman-Morgan test is: a bootstrap of 5 runs covers far less than 95 %."""
+    wide, narrow = np.linspace(-9, 9, runs), np.cos(np.arange(runs)) / 9
+    columns = spread_columns(first_runs(like_the_paper, runs), wide, narrow)
+    row = judge(columns).query("claim == 6").iloc[1]
+    assert row["holds_here"] == holds
+    assert ("without an interval" in row["test"]) == (runs < 6)
+    assert row["p"] < 0.05
+
+
 @pytest.mark.parametrize(("runs", "answers"), [(2, False), (5, False), (6, True)])
 def test_a_claim_judged_by_p_is_inconclusive_if_its_runs_allow_no_small_p(runs, answers, like_the_paper, judge):
     table = judge(first_runs(like_the_paper, runs)).query("claim in (1, 4, 7, 14, 16, 17)")

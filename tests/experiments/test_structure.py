@@ -180,6 +180,8 @@ def test_statistics_count_sets_and_compare_right_with_wrong_as_scipy_does():
     test = right_against_wrong(table).set_index("quantity").loc["smallest_set"]
     assert test["p"] == pytest.approx(stats.mannwhitneyu(sizes[:5], sizes[5:]).pvalue)
     assert (test["n_right"], test["n_wrong"]) == (5, 3)
+    assert test["p_holm"] == pytest.approx(min(1, 5 * test["p"]))  # the other quantities are constant, p = 1
+    assert test["p_holm_smallest"] == pytest.approx(5 * 2 / 56)  # 8 images can be divided into 5 and 3 in 56 ways
     share = explained(table, 9).set_index(["group", "patches"]).loc["all"]["share"]
     assert share.tolist() == [1 / 8, 3 / 8, 4 / 8, 5 / 8, 5 / 8, 6 / 8, 1, 1, 1]
 
@@ -201,6 +203,7 @@ def test_hard_explanations_beside_random_ones():
     assert (row["n_runs"], row["n_images"]) == (4, 12)
     assert row["mean"] == values.mean()
     assert row["p"] == pytest.approx(stats.wilcoxon(values.mean(axis=0), random.mean(axis=0)).pvalue)
+    assert row["p_smallest"] == 2 / 2**12
 
 
 def test_intervals_end_where_the_quantity_ends():

@@ -306,8 +306,12 @@ def test_it_uses_at_most_so_many_images_and_runs(images):
     settings = ExplainerSettings(images=4, epochs=1, batch_size=2, runs=1)
     few = replace(data, images=data.images[[0, 2, 5, 7]], labels=data.labels[[0, 2, 5, 7]])
     state, of_few = (ExplainerNetwork(classifier, settings).fit(each, [5]) for each in (data, few))
-    for name, value in state.items():
-        assert value.equal(of_few[name]), name
+    for name, value in of_few.items():
+        assert value.equal(state[name]), name
+    assert ExplainerNetwork.title_of(state) == "Explainer (short training)"
+    assert ExplainerNetwork.title_of(of_few) == "Explainer"
+    short = ExplainerNetwork(classifier.run(0), settings)
+    assert short.load(state).explain(images, torch.zeros(3, dtype=torch.int64), torch.zeros(3)).shape == (3, SIDE, SIDE)
 
 
 def test_each_run_learns_from_its_own_classifier(images):

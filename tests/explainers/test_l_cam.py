@@ -289,6 +289,17 @@ def test_img_uses_at_most_so_many_images_and_runs(images):
     assert method.objective(data, [5, 6]).shape == (2, 2)
 
 
+@pytest.mark.parametrize(("count", "title"), [(4, "L-CAM-Img (short training)"), (10, "L-CAM-Img"), (99, "L-CAM-Img")])
+def test_the_title_says_whether_all_images_were_used(count, title, images):
+    classifier = Classifier(Small(), random_head(2, 6)).eval()
+    data = data_of(classifier, images.repeat(4, 1, 1, 1)[:10])
+    settings = LCamImgSettings(images=count, epochs=1, batch_size=5)
+    state = LCamImg(classifier, settings).fit(data, [5, 6])
+    assert LCamImg.title_of(state) == LCamImg.title_of({name: tensor[1:] for name, tensor in state.items()}) == title
+    assert LCamImg.title_of(None) == "L-CAM-Img"
+    assert LCamFm.title_of(LCamFm(classifier).fit(data, [5, 6])) == "L-CAM-Fm"
+
+
 # -- maps
 
 

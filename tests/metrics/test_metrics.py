@@ -1,5 +1,6 @@
 """Metrics of maps against hand-computed values, loops over pixels, scipy, and their defining properties."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from bla.base.rounding import significant
+from bla.base.rounding import joined
 from bla.metrics import BY_NAME, METRICS
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
 from bla.metrics.curves import (
@@ -405,22 +406,39 @@ def test_values_that_differ_by_rounding_are_equal_for_every_metric():
     assert increase(almost, almost * (1 + np.array([1e-8, 1e-4]))).tolist() == [0, 100]
 
 
-@pytest.mark.parametrize("constant", [1 / 3, 0.1, 1e-12, -7e5])
-def test_a_map_that_is_constant_up_to_rounding_has_no_order(constant):
-    values = constant * (1 + 1e-15 * RNG.normal(size=49))
+HALFWAY = 0.5 + 2**-22
+"""Rounded to 20 binary digits, numbers just below and just above it would differ."""
+
+
+@pytest.mark.parametrize("noise", [1e-15, 3e-8])
+@pytest.mark.parametrize("constant", [1 / 3, 0.1, 1e-12, -7e5, HALFWAY])
+def test_a_map_that_is_constant_up_to_rounding_has_no_order(constant, noise):
+    values = constant * (1 + noise * RNG.uniform(-1, 1, size=49))
     assert np.isnan(spearman(values, RNG.normal(size=49)))
     assert len({tuple(order) for order in rank_cells(values[None], [3], 5)[0].tolist()}) == 5
-    assert (explanation_mask(torch.from_numpy(significant(values)).view(1, 7, 7), (224, 224)) == 1).all()
+    assert (explanation_mask(torch.from_numpy(joined(values)).view(1, 7, 7), (224, 224)) == 1).all()
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=9))
-def test_rounding_changes_a_value_by_less_than_a_millionth_and_keeps_order_and_sign(values):
+def test_joining_makes_neighbours_equal_and_leaves_all_others_as_they_are(values):
     exact = np.sort(np.array(values))
-    rounded = significant(exact)
-    np.testing.assert_allclose(rounded, exact, rtol=1e-6, atol=1e-307)
-    assert (np.diff(rounded) >= 0).all()
-    np.testing.assert_array_equal(significant(-exact), -rounded)
-    assert np.isnan(significant(np.array([np.nan])))
+    equal = joined(exact)
+    pairs = [(Fraction(a), Fraction(b)) for a, b in itertools.pairwise(exact)]
+    small = [b - a <= max(abs(a), abs(b)) / 2**20 for a, b in pairs]
+    assert (np.diff(equal) == 0).tolist() == small
+    assert np.isin(equal, exact).all()
+    assert (equal <= exact).all()
+    turned = np.random.default_rng(0).permutation(len(exact))
+    np.testing.assert_array_equal(joined(exact[turned]), equal[turned])
+    np.testing.assert_array_equal(joined(np.array([np.nan, 1, 1 + 1e-9])), [np.nan, 1, 1])
+
+
+def test_pixels_between_equal_cells_are_equal():
+    noisy = np.array([[1, 1 - 3e-8, 0], [1 + 3e-8, 1, 0], [0.3, 0.3 * (1 + 3e-8), 0.7]])
+    exact = torch.tensor([[[1, 1, 0], [1, 1, 0], [0.3, 0.3, 0.7]]], dtype=torch.float64)
+    masks = explanation_mask(torch.from_numpy(joined(noisy.ravel())).view(1, 3, 3), (30, 30))
+    assert masks.equal(explanation_mask(exact, (30, 30)))
+    assert len(masks[0, :10, :10].unique()) == 1
 
 
 class Fixed(torch.nn.Module):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bla.base.specs import Backbone
+from bla.networks.backbones import build_backbone
 from pipeline.run.environment import data_path
 from pipeline.run.settings import load_settings
 from pipeline.run.stage import STAGES, run_stage
@@ -136,6 +138,18 @@ def test_a_method_or_report_that_git_does_not_track_is_explained_in_a_temporary_
     message = str(end.value)
     assert f"{key}: there is no my_own under " in message
     assert message.endswith("git tracks: `git add` a new file first") == bool(copy)
+
+
+@pytest.mark.parametrize("copy", [".dvc/tmp/exps/standalone/tmpb4c", ""])
+def test_so_is_a_network_that_git_does_not_track(copy, tmp_path, monkeypatch):
+    (tmp_path / copy).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / copy)
+    backbone = Backbone(architecture="own/my_net", weights="w.safetensors", normalisation="model")
+
+    with pytest.raises(SystemExit) as end:
+        run_stage(lambda: lambda _: build_backbone(backbone, 64), "prepare", ["photos"])
+    assert "there is no src/bla/networks/own/my_net.py" in str(end.value)
+    assert str(end.value).endswith("git tracks: `git add` a new file first") == bool(copy)
 
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

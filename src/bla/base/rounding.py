@@ -1,7 +1,8 @@
-"""Which numbers count as equal: those that agree to six digits.
+"""Which numbers count as equal: those that differ by at most a millionth, 2^-20, of the larger magnitude.
 
 Values of maps come from sums in single precision, whose last digits depend on the order of the terms. Every function
-that asks which values are equal, which is the largest, or in which order they are, rounds first.
+that asks which values are equal, which is the largest, or in which order they are, asks here. Neighbours are compared,
+since rounding one by one parts equal values that lie on both sides of a boundary.
 """
 
 import numpy as np
@@ -11,7 +12,27 @@ BITS = 20
 """Binary digits that count; single precision has 24."""
 
 
-def significant(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The values rounded to `BITS` binary digits, so that a relative difference of rounding is none; NaN stays NaN."""
-    mantissa, exponent = np.frexp(values)
-    return np.asarray(np.ldexp(np.round(mantissa * 2**BITS), exponent - BITS))
+def joined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`[..., n]` with values that count as equal made equal, along the last axis; NaN stays NaN.
+
+    In increasing order, a value that is equal to the one before it, up to rounding, takes the smallest of their group.
+    """
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    first = np.ones(values.shape, dtype=bool)
+    first[..., 1:] = ~_close(ordered[..., 1:], ordered[..., :-1])
+    places = np.where(first, np.arange(values.shape[-1]), 0)
+    result = np.empty_like(ordered)
+    smallest = np.take_along_axis(ordered, np.maximum.accumulate(places, axis=-1), axis=-1)
+    np.put_along_axis(result, order, smallest, axis=-1)
+    return result
+
+
+def larger(values: NDArray[np.float64], than: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where `values` are larger by more than rounding."""
+    return np.asarray((values > than) & ~_close(values, than))
+
+
+def _close(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    with np.errstate(over="ignore", invalid="ignore"):  # of extreme values and infinities, which are not close
+        return np.asarray((x == y) | (np.abs(x - y) <= np.maximum(np.abs(x), np.abs(y)) * 2.0**-BITS))

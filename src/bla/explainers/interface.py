@@ -30,6 +30,9 @@ State = dict[str, Tensor]
 Sets = list[list[list[int]]]
 """For each image its sets of cells, best first; a set is a sorted list of cell numbers, counted row by row."""
 
+SHORT = "short_training"
+"""A tensor bool `[R]` of states that were fitted to a part of the training images."""
+
 CONSTANTS = [(step / 10) ** 2 for step in range(11)]
 """The values of the constant masks of `LearnedExplainer.objective`: 0 to 1, denser towards 0."""
 
@@ -127,6 +130,11 @@ class Explainer(ABC):
         map in any batch. Images and targets are on the classifier's device, seeds may be on the CPU.
         """
 
+    @classmethod
+    def title_of(cls, state: State | None) -> str:
+        """The title for tables and pictures: it says if the state of a learned method was fitted to a part of the images."""
+        return f"{cls.title} (short training)" if SHORT in (state or {}) else cls.title
+
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` of every run, for targets `[R, B]`."""
         return torch.stack([self.run(run).explain(images, of_run, seeds) for run, of_run in enumerate(targets)])
@@ -164,7 +172,8 @@ class LearnedExplainer(Explainer):
         """Fit run r to run r of the classifier, from `seeds[r]`; `progress` is called with the number of runs that are done.
 
         Returns the state, on the CPU; the same seeds give the same state. Training losses, if any, are its `losses`
-        `[R, epochs]`. The classifier does not change. Raises BlaError if a loss is not finite.
+        `[R, epochs]`; it holds `SHORT` if only a part of the images was used. The classifier does not change. Raises
+        BlaError if a loss is not finite.
         """
 
     def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor | None:

@@ -7,7 +7,7 @@ from bla.inference.paired import Interval
 
 Array = NDArray[np.float64]
 FEWEST = 6
-"""Persons below which there is no interval; a signed-rank test of fewer has no p below 0.05 either."""
+"""Persons, or runs, below which a bootstrap gives no interval; a signed-rank test of fewer has no p below 0.05 either."""
 
 
 def cluster_bootstrap(sums: Array, counts: Array, resamples: int, seed: int) -> list[Interval]:

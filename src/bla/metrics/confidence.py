@@ -15,20 +15,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bla.base.rounding import BITS, significant
+from bla.base.rounding import BITS, larger
 
 
 def explanation_mask(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps `[B, h, w]` scaled to [0, 1] by their least and largest value and upsampled bilinearly, `[B, H, W]`.
 
-    A constant map becomes 1 everywhere: it keeps the whole image. Values are multiples of 2^-20, so that pixels between
-    equal cells are equal.
+    A constant map becomes 1 everywhere: it keeps the whole image. Cells, and then pixels, are rounded to multiples of
+    2^-20, so that pixels between equal cells are equal.
     """
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     scaled = torch.where(high > low, (maps - low) / torch.where(high > low, high - low, 1), 1)
-    upsampled = interpolate(scaled[:, None], list(size), mode="bilinear")[:, 0]
-    masks: Tensor = (upsampled * 2**BITS).round() / 2**BITS
-    return masks
+    upsampled = interpolate(_multiples(scaled)[:, None], list(size), mode="bilinear")[:, 0]
+    return _multiples(upsampled)
+
+
+def _multiples(values: Tensor) -> Tensor:
+    """Values rounded to multiples of 2^-20."""
+    result: Tensor = (values * 2**BITS).round() / 2**BITS
+    return result
 
 
 def keep_largest(masks: Tensor, share: float, first_out: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,5 +63,5 @@ def average_drop(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> 
 
 
 def increase(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> NDArray[np.float64]:
-    """100 if the class is more probable on the explanation image than on the image, else 0."""
-    return np.where(significant(explained) > significant(whole), 100.0, 0.0)
+    """100 if the class is more probable on the explanation image than on the image, by more than rounding; else 0."""
+    return np.where(larger(explained, whole), 100.0, 0.0)

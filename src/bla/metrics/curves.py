@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bla.base.rounding import significant
+from bla.base.rounding import joined
 from bla.explainers.occlusion import occluded_logits, smooth_masks, target_scores
 from bla.networks.classifier import Classifier
 
@@ -27,7 +27,7 @@ def rank_cells(maps: NDArray[np.float64], seeds: list[int], orders: int) -> Tens
     Ties are broken at random in each order, from the image's seed.
     """
     ranks = []
-    for values, seed in zip(significant(maps), seeds, strict=True):
+    for values, seed in zip(joined(maps), seeds, strict=True):
         rng = np.random.default_rng(seed)
         lots = [rng.permutation(len(values)) for _ in range(orders)]
         ranks.append([np.argsort(np.lexsort((lot, -values))) for lot in lots])

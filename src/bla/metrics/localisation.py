@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from bla.base.rounding import significant
+from bla.base.rounding import joined
 from bla.networks.patches import Grid, cell_means
 
 Array = NDArray[np.float64]
@@ -33,7 +33,8 @@ def pointing_game(maps: Array, masks: NDArray[np.bool_]) -> Array:
     `maps` is `[B, h, w]`, `masks` `[B, H, W]` (Zhang et al. 2018).
     """
     hits = np.full(len(maps), np.nan)
-    for number, (values, mask) in enumerate(zip(significant(maps), masks, strict=True)):
+    equal = joined(maps.reshape(len(maps), -1)).reshape(maps.shape)
+    for number, (values, mask) in enumerate(zip(equal, masks, strict=True)):
         if mask.any():
             distance = distance_transform_edt(~mask)
             rows, columns = np.nonzero(values == values.max())

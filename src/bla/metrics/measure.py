@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bla.base.rounding import significant
+from bla.base.rounding import joined
 from bla.explainers.occlusion import blurred, occluded_logits, patch_masks
 from bla.method.scores import correct, loss_as
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
@@ -149,7 +149,7 @@ def _confidence(
     rows = torch.from_numpy(pairs).to(subject.images.device)
     images = subject.images[rows]
     size = images.shape[1:3]
-    masks = explanation_mask(torch.from_numpy(significant(maps)).view(-1, *subject.grid).to(images.device), size)
+    masks = explanation_mask(torch.from_numpy(joined(maps)).view(-1, *subject.grid).to(images.device), size)
     cells = cells_of_pixels(size, subject.grid).to(images.device)
     drops, increases = np.zeros((2, ranks.shape[1], len(SHARES), len(pairs)))
     again = torch.ones(len(pairs), dtype=torch.bool)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from bla.base.rounding import significant
+from bla.base.rounding import joined
 
 
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rank correlation of maps `[..., n]` with maps of the same shape: `[...]`, NaN if one of the two is constant."""
-    rows = [rankdata(significant(maps), axis=-1) for maps in (x, y)]
+    rows = [rankdata(joined(maps), axis=-1) for maps in (x, y)]
     a, b = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in rows)
     norm = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
     with np.errstate(invalid="ignore", divide="ignore"):

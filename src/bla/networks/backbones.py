@@ -177,8 +177,9 @@ def build_backbone(spec: Backbone, image_size: int | tuple[int, int], classes: i
         with torch.inference_mode():
             cells = extractor.feature_map(torch.zeros(1, *size, 3, dtype=torch.uint8)).shape[2:]
     except (RuntimeError, AssertionError) as error:
+        reason = f" ({error})" if str(error) else ""
         shown = size[0] if size[0] == size[1] else f"{size[0]} x {size[1]}"
-        raise BlaError(f"{spec.architecture} cannot take images of {shown} pixels ({error})") from error
+        raise BlaError(f"{spec.architecture} cannot take images of {shown} pixels{reason}") from error
     if cells.numel() < 2:
         raise BlaError(f"image_size: {spec.architecture} makes one cell of {size[0]} x {size[1]} pixels; enlarge it")
     if spec.stochastic_depth and not _drops_whole_images(extractor, size):

@@ -48,7 +48,7 @@ def similarities(
     and of random classifiers. `random_controls`, which ignore the image and draw anew, are compared only with
     themselves: noise and classifier mean nothing to them. Returns two tables: the metrics, a row per method, metric and
     image; and the correlations at every level of the cascade, a row per method, image, level (its number and layer) and
-    draw.
+    draw. A random classifier that makes an image's map constant is left out of the image's mean over draws.
     """
     rows, cascade = [], []
 
@@ -74,7 +74,7 @@ def similarities(
                 end.append(np.abs(spearman(original, values)))
                 cascade.append(table(name, end[-1], level=level, layer=levels[level], draw=draw))
         for metric, end in zip(("randomised_head", "randomised_network"), ends, strict=True):
-            rows.append(table(name, np.mean(end, axis=0), metric=metric))
+            rows.append(table(name, pd.DataFrame(end).mean().to_numpy(), metric=metric))
         if f"retrained/{name}" in arrays:
             head, network = (np.abs(spearman(original, refitted)) for refitted in arrays[f"retrained/{name}"])
             rows += [table(name, head, metric="retrained_head"), table(name, network, metric="retrained_network")]

@@ -3,7 +3,8 @@
     rows = answers(questions(columns, cells=49, overlaps), alpha)
 
 The questions and the rule were written before any of their numbers were seen, with a bootstrap interval; Student's t
-replaced it later in all tables, because a bootstrap of few runs is too narrow. Yes: Holm's corrected p is below alpha,
+replaced it later in all tables, because a bootstrap of few runs is too narrow, and the clause on means and ranks was
+added after answers had been seen; no answer changed. Yes: Holm's corrected p is below alpha,
 the interval over runs and images excludes 0, and the difference has the direction that the question asks about. No: the
 same with the other direction. Otherwise the answer is inconclusive.
 """

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from bla.base.errors import BlaError
 from bla.explainers.explanandum import ExplainerSettings, objective
-from bla.explainers.interface import CONSTANTS, Card, LearnedExplainer, State, TrainingData
+from bla.explainers.interface import CONSTANTS, SHORT, Card, LearnedExplainer, State, TrainingData
 from bla.explainers.l_cam import as_maps
 from bla.explainers.mask_networks import build_network, empty_network
 from bla.runtime.adam import Adam
@@ -27,7 +27,7 @@ EPSILON = 1e-8
 class ExplainerNetwork(LearnedExplainer):
     """A mask network per run, trained on the labels of the images and the run's own classifier, on few images."""
 
-    title = "Explainer (short training)"
+    title = "Explainer"
     card = Card(
         sentence="Which parts of the image show the class, as a network of its own has learned to mask them.",
         source="Stalder et al. 2022",
@@ -43,7 +43,7 @@ class ExplainerNetwork(LearnedExplainer):
         self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
     ) -> State:
         """Train a network for each run; on a CPU runs train side by side."""
-        data, classes = data.some(self.settings.images), self._class_count(data)
+        every, data, classes = len(data.labels), data.some(self.settings.images), self._class_count(data)
         networks = [build_network(self.settings.network, classes, derive_seed(seed, "network")) for seed in seeds]
 
         def work(run: int) -> State:
@@ -54,7 +54,8 @@ class ExplainerNetwork(LearnedExplainer):
         for state in side_by_side(work, range(len(seeds)), workers):
             states.append(state)
             progress(1)
-        return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        short = {SHORT: torch.ones(len(states), dtype=torch.bool)} if len(data.labels) < every else {}
+        return {name: torch.stack([state[name] for state in states]) for name in states[0]} | short
 
     @torch.no_grad()
     def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor:
@@ -108,7 +109,7 @@ class ExplainerNetwork(LearnedExplainer):
 
     def _logits(self, run: int, images: Tensor) -> Tensor:
         """The logits `[B, K, H, W]` that the network of a run gives images `[B, H, W, 3]`."""
-        state = {name: values[run] for name, values in self.state.items() if name != "losses"}
+        state = {name: values[run] for name, values in self.state.items() if name not in ("losses", SHORT)}
         network = empty_network(self.settings.network, state)
         logits: Tensor = functional_call(network, state, (self._normalised(images.float()),))
         return logits

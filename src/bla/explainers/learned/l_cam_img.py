@@ -34,7 +34,7 @@ class LCamImgSettings(LCamSettings):
 class LCamImg(LCamFm):
     """L-CAM-Fm, but masks are enlarged and weigh the pixels of the image. It is trained for a short time, on few images."""
 
-    title = "L-CAM-Img (short training)"
+    title = "L-CAM-Img"
     card = Card(
         sentence="Which parts of the image must be shown for the class to be predicted.",
         source="Gkartzonika, Gkalelis and Mezaris 2022; mean colour: Ntrougkas et al. 2024 (T-TAME)",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from bla.base.specs import FORBID_EXTRA, Share
@@ -28,7 +28,7 @@ class Settings:
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    patterns: Annotated[int, Ge(ge=100)] = 1000
+    patterns: Annotated[int, Ge(ge=100), Le(le=1_000_000)] = 1000
     patterns_of: Literal["dataset", "image"] = "dataset"
     presence: Share = 0.5
     output: Literal["probability", "logit"] = "probability"

@@ -25,7 +25,7 @@ class Settings:
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    masks: Annotated[int, Ge(ge=10)] = 1000
+    masks: Annotated[int, Ge(ge=10), Le(le=1_000_000)] = 1000
     presence: Share = 0.5
     grid: Annotated[int, Ge(ge=2), Le(le=56)] = 7
 

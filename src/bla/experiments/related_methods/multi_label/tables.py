@@ -19,21 +19,7 @@ Array = NDArray[np.float64]
 METRICS = (*SEGMENTATION, *MASKED)
 MEANS = ["dataset", "method", "title", "metric", "better", "mean", "standard_error", "n", "n_runs"]
 SPECIFICITY = ["dataset", "method", "title", "true_class", "mask_class", "value", "n", "published"]
-TESTS = [
-    *(
-        "dataset",
-        "metric",
-        "method",
-        "against",
-        "n",
-        "nonzero_pairs",
-        "mean_difference",
-        "rank_biserial",
-        "p",
-        "p_holm",
-    ),
-    "p_holm_smallest",
-]
+TESTS = ["dataset", "metric", "method", "against", "n", "nonzero_pairs", "mean_difference", "rank_biserial", "p", "p_holm", "p_holm_smallest"]  # fmt: skip
 OBJECTIVES = ["dataset", "method", "run", "objective", "objective_of_constant", "trained"]
 CLASSES = ["dataset", "class", "n_train", "n_test", "average_precision", "standard_error", "n_runs"]
 

@@ -5,16 +5,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from bla.inference.paired import crossed, student, wilcoxon
-from bla.inference.unpaired import mann_whitney
+from bla.experiments.runs import corrected
+from bla.inference.paired import crossed, smallest_p, student, wilcoxon
+from bla.inference.unpaired import mann_whitney, smallest_mann_whitney_p
 
 Array = NDArray[np.float64]
 QUANTITIES = ("smallest_set", "sets", "different_sets_0", "different_sets_1", "different_sets_2")
 SUMMARY = ["dataset", "group", "n_images", "quantity", "mean", "low", "high", "median", "largest"]
-TESTS = ["dataset", "quantity", "n_right", "n_wrong", "difference", "low", "high", "rank_biserial", "p"]
+TESTS = ["dataset", "quantity", "n_right", "n_wrong", "difference", "low", "high", "rank_biserial", "p", "p_smallest"]
 EXPLAINED = ["dataset", "group", "patches", "n_images", "share", "low", "high"]
 IMAGES = ["dataset", "image", "class", "right", "confidence", *QUANTITIES, "minimal_sets"]
-HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "quantity", "mean", "low", "high", "random", "random_low", "random_high", "rank_biserial", "p"]  # fmt: skip
+HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "quantity", "mean", "low", "high", "random", "random_low", "random_high", "rank_biserial", "p", "p_smallest"]  # fmt: skip
 PARTS = ["dataset", "method", "title", "n_parts", "n_images", "cells", "share_held", "low", "high", "random"]
 
 
@@ -40,7 +41,10 @@ def summary(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def right_against_wrong(images: pd.DataFrame) -> pd.DataFrame:
-    """Mann-Whitney's test of right against wrong predictions, and Welch's interval of the difference, by dataset."""
+    """Mann-Whitney's test of right against wrong predictions, and Welch's interval of the difference, by dataset.
+
+    The quantities of a dataset are a family (`corrected`).
+    """
     rows = []
     for dataset, members in images.groupby("dataset", sort=False):
         right = members["right"].to_numpy(bool)
@@ -49,18 +53,10 @@ def right_against_wrong(images: pd.DataFrame) -> pd.DataFrame:
         for quantity in QUANTITIES:
             values = members[quantity].to_numpy(float)
             test = mann_whitney(values[right], values[~right])
-            row = (
-                dataset,
-                quantity,
-                right.sum(),
-                (~right).sum(),
-                test.difference,
-                *test.interval,
-                test.effect_size,
-                test.p,
-            )
-            rows.append(dict(zip(TESTS, row, strict=True)))
-    return pd.DataFrame(rows, columns=TESTS)
+            n_right, n_wrong = int(right.sum()), int((~right).sum())
+            row = (dataset, quantity, n_right, n_wrong, test.difference, *test.interval, test.effect_size, test.p)
+            rows.append(dict(zip(TESTS, (*row, smallest_mann_whitney_p(n_right, n_wrong)), strict=True)))
+    return corrected(pd.DataFrame(rows, columns=TESTS), ["dataset"])
 
 
 def explained(images: pd.DataFrame, cells: int) -> pd.DataFrame:
@@ -95,14 +91,14 @@ def beside_random(values: Array, random: Array, most: float = np.inf) -> dict[st
     (low, random_low), (high, random_high) = np.clip([[each.low, each.high] for each in (ours, theirs)], 0, most).T
     row |= {"mean": values.mean(), "low": low, "high": high}
     row |= {"random": random.mean(), "random_low": random_low, "random_high": random_high}
-    return row | {"rank_biserial": test.effect_size, "p": test.p}
+    return row | {"rank_biserial": test.effect_size, "p": test.p, "p_smallest": smallest_p(values.shape[1])}
 
 
 def of_sufficient(values: Array, random: Array) -> dict[str, object]:
     """A quantity `[N]` of one run that only sufficient sets have (else NaN), with Student's 95 % interval over images.
 
-    The quantity counts, so that its interval ends at 0. Hard explanations and random sets are sufficient on different images, so there is no test; `n_images` are those of
-    the hard explanations.
+    The quantity counts, so that its interval ends at 0. Hard explanations and random sets are sufficient on different
+    images, so there is no test; `n_images` are those of the hard explanations.
     """
     row: dict[str, object] = {"n_runs": 1, "n_images": int(np.isfinite(values).sum())} | dict.fromkeys(HARD[7:], np.nan)
     for quantity, names in ((values, HARD[7:10]), (random, HARD[10:13])):
