@@ -1,5 +1,6 @@
 """SIGKILL: no partial file counts as a result, and finished work is not repeated."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from commands import ENV, run
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 FEATURES = Path("data/features/painted_birds")
 KILL = "import os, signal\ndef kill(*_, **__):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
 AS_THE_FOURTH_ARRAY_BEGINS = """
@@ -81,49 +83,83 @@ def test_finished_methods_are_not_computed_again(explained, end_of, process, map
     assert maps_and_scores() == before
 
 
-WAIT = """
-import os, sys, time
-from pathlib import Path
-if sys.argv[1:2] == ["settings"]:
-    from bla.runtime.processes import in_processes
-    Path("pid").write_text(str(os.getpid()))
+COMPUTING = """
+from bla.runtime.processes import in_processes
+def main():
     list(in_processes(time.sleep, [100, 100]))
 """
-"""Appended to the module that reads params.yaml: the stage `settings` waits, with two more processes."""
+READING = """
+import numpy as np
+from PIL import Image
+from bla.datasets import ImageFile, Listing
+from bla.datasets.image_files import read_images
+def main():
+    Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save("large.png")
+    files = Listing(Path("."), ["a"], {"train": [ImageFile("large.png", 0)] * 1000})
+    for part in read_images(files, "train", 8, "bilinear", processes=2):
+        time.sleep(100)
+"""
+IN_A_NOTEBOOK = """
+import nbformat
+from bla.report.notebooks import render
+def main():
+    cells = ["", "from pathlib import Path; import time; Path('cell').touch(); time.sleep(100)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.cells[0].metadata = {"tags": ["parameters"]}
+    nbformat.write(notebook, "waiting.ipynb")
+    render(Path("waiting.ipynb"), {}, Path("work"), [])
+"""
+BUSY = {
+    "computing": (COMPUTING, "-m pipeline busy", 3),
+    "reading large images": (READING.replace("SIDE", "2000"), "multiprocessing.forkserver", 3),
+    "waiting for more images": (READING.replace("SIDE", "8"), "multiprocessing.forkserver", 3),
+    "running a notebook": (IN_A_NOTEBOOK, "ipykernel", 1),
+}
+"""Code of a stage, words of its processes, and their number while it is at work: in READING, a server and two more."""
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stages_and_their_processes_end_within_seconds_of_a_killed_dvc(number, tmp_path, make_project):
+@pytest.mark.parametrize("busy", BUSY)
+@pytest.mark.parametrize(
+    ("killed", "number"),
+    [("make", signal.SIGTERM), ("dvc", signal.SIGKILL), ("dvc", signal.SIGTERM), ("stage", signal.SIGKILL)],
+)
+def test_no_process_lives_on_for_more_than_seconds_after_a_kill(killed, number, busy, tmp_path, make_project):
     project = make_project(tmp_path / "killed", copy=True)
-    path = project / "pipeline/run/settings.py"
-    path.write_text(f"{path.read_text()}\n\n{WAIT}")
+    code, words, count = BUSY[busy]
+    (project / "pipeline/stages/busy.py").write_text(f"import time\nfrom pathlib import Path\n{code}")
+    (project / "dvc.yaml").write_text("stages:\n  busy:\n    cmd: python -m pipeline busy\n")
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, project / name)
+    (project / ".venv/bin").mkdir(parents=True)  # `make` finds it complete
+    shutil.copy(ROOT / "requirements.lock", project / ".venv/installed.lock")
+    for name in ("bla", "dvc"):
+        (project / ".venv/bin" / name).symlink_to(shutil.which("dvc", path=ENV["PATH"]))
     run(project, "git", "init", "-q")
-    dvc = subprocess.Popen(["dvc", "repro", "settings"], cwd=project, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    until(lambda: (project / "pid").is_file() and len(children(int((project / "pid").read_text()))) == 2, 60)
-    stage = int((project / "pid").read_text())
-    processes = [stage, *children(stage)]
-    os.kill(dvc.pid, number)
-    dvc.wait()
-    until(lambda: not any(alive(pid) for pid in processes), 10)
-
-
-def children(pid):
-    """The processes that a process has started."""
-    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-    return [other for other in pids if state(other)[1:2] == [str(pid)]]
-
-
-def state(pid):
-    """State and parent of a process, then more; empty if it has ended."""
+    command = ["make" if killed == "make" else "dvc", "repro"]
+    with (tmp_path / "output.txt").open("w") as output:
+        first = subprocess.Popen(command, cwd=project, env=ENV, stdout=output, stderr=output)
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
+        until(lambda: len([line for line in running(project).values() if words in line]) == count, 60)
+        if words == "ipykernel":
+            until((project / "cell").exists, 60)
+        of_a_stage = (pid for pid, line in running(project).items() if line.endswith("-m pipeline busy"))
+        os.kill(min(of_a_stage) if killed == "stage" else first.pid, number)
+        first.wait(10)
+        until(lambda: not running(project), 10)
+    finally:
+        for pid in running(project):
+            os.kill(pid, signal.SIGKILL)
 
 
-def alive(pid):
-    return state(pid)[:1] not in ([], ["Z"])
+def running(project):
+    """The processes at work in a project's folder: their numbers and command lines."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is of another user
+            if (path / "cwd").resolve(strict=True) == project.resolve():
+                found[int(path.name)] = (path / "cmdline").read_text().replace("\0", " ").strip()
+    return found
 
 
 def until(condition, seconds):

@@ -225,7 +225,7 @@ def _in_processes(
     context.set_forkserver_preload(["torch", "PIL.Image"])  # the server cannot import `bla`: it does not get sys.path
     with ExitStack() as stack:
         with _deaf_to_interrupts():
-            pool = stack.enter_context(ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)))
+            pool = stack.enter_context(ProcessPoolExecutor(processes, context, _begin))
             rest = iter(chunks)
             waiting = deque(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 4 * processes))
             wait(list(waiting)[:processes])
@@ -235,6 +235,18 @@ def _in_processes(
                 waiting.extend(pool.submit(_read_chunk, chunk, *how) for chunk in islice(rest, 1))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Compute with one thread, and end when the process that reads the images ends, even killed; so does the server."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_reader, daemon=True).start()
+
+
+def _end_with_reader() -> None:
+    if reader := multiprocessing.parent_process():  # not the server, which is the parent for the system
+        reader.join()
+        os._exit(1)
 
 
 @contextmanager
