@@ -81,7 +81,7 @@ def captions(dataset: str) -> list[str]:
 
 def drawable_names(dataset: str) -> list[str]:
     """The classes by label; `class LABEL` for a name with letters that the pictures' font lacks."""
-    from bla.plotting.style import can_draw
+    from bla.plotting.sheet import can_draw
 
     return [name if can_draw(name) else f"class {label}" for label, name in enumerate(class_names(dataset))]
 

@@ -7,7 +7,7 @@ from textwrap import fill
 import pandas as pd
 
 from bla.datasets import class_of_each
-from bla.plotting.style import can_draw
+from bla.plotting.sheet import can_draw
 from pipeline.artifacts.images import CAPTION, IMAGES, captions, class_names, load_labels
 from pipeline.artifacts.tables import load_table
 

@@ -10,14 +10,7 @@ from bla.base.atomic import save_text
 from bla.base.paper import COLUMNS
 from bla.experiments.related_methods.structure.figures import chart, drawn_graph
 from bla.experiments.related_methods.structure.measures import COVER
-from bla.experiments.related_methods.structure.tables import (  # fmt: skip
-    HARD,
-    IMAGES,
-    PARTS,
-    explained,
-    right_against_wrong,
-    summary,
-)
+from bla.experiments.related_methods.structure.tables import HARD, IMAGES, PARTS, explained, right_against_wrong, summary  # fmt: skip
 from bla.experiments.runs import corrected
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid

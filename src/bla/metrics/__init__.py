@@ -89,25 +89,25 @@ METRICS = (
         for order, relevant, better in _ROAD_ORDERS
     ),
     Metric(
-        "accuracy_image", "accuracy, 8 of 49 patches seen", "higher", "share", "1[argmax = true class]",
+        "accuracy_image", "accuracy, a sixth of the patches seen", "higher", "share", "1[argmax = true class]",
         "The classifier sees the image with all but the most important patches black, eight of 49 as L2X-F has. "
         "It is right if it still names the true class.",
         "Baumhauer et al. 2021, section 4.2, of images instead of features",
     ),
     Metric(
-        "loss_image", "loss, 8 of 49 patches seen", "lower", "nats", "−log p(true class)",
+        "loss_image", "loss, a sixth of the patches seen", "lower", "nats", "−log p(true class)",
         "The cross-entropy on the same image of which only the eight most important patches of 49 are seen. "
         "It also punishes confidence in a wrong class.",
         "Baumhauer et al. 2021, section 4.2, of images instead of features",
     ),
     Metric(
-        "accuracy_features", "accuracy, 8 of 49 cells pooled", "higher", "share", "1[argmax = true class]",
+        "accuracy_features", "accuracy, a sixth of the cells pooled", "higher", "share", "1[argmax = true class]",
         "The classifier's head sees the mean of the most important cells of the feature map, eight of 49, as in the paper's "
         "hard explanations. The backbone has seen the whole image, so that a cell knows of its surroundings.",
         "Baumhauer et al. 2021, section 4.2",
     ),
     Metric(
-        "loss_features", "loss, 8 of 49 cells pooled", "lower", "nats", "−log p(true class)",
+        "loss_features", "loss, a sixth of the cells pooled", "lower", "nats", "−log p(true class)",
         "The cross-entropy of the head on the mean of the eight most important cells of 49. "
         "Here it is the baseline's head, which no explanation has trained.",
         "Baumhauer et al. 2021, section 4.2",
@@ -195,7 +195,7 @@ METRICS = (
     ),
     Metric(
         "self_agreement", "agreement with itself", "higher", "Spearman's ρ", "ρ(map, map with other random numbers)",
-        "A method that draws random masks or patterns explains the image once more with other ones. "
+        "A method that draws random masks or patterns explains the image once more with other ones, a slow one only few images. "
         "No other similarity of its maps can be expected to be larger.",
         "Baumhauer et al. 2021, section 4.3, for LIME",
     ),

@@ -101,7 +101,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     means = scores.pivot_table(index="metric", columns="method", values="value", sort=False).loc[order]
     means = means[list(dict.fromkeys(scores["method"]))]
     means.insert(0, "better", [BY_NAME[name].better for name in order])
-    means.index = pd.Index([BY_NAME[name].title.replace("8 of 49", "a sixth of the") for name in order], name="metric")
+    means.index = pd.Index([BY_NAME[name].title for name in order], name="metric")
     return means
 
 

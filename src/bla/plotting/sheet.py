@@ -1,7 +1,9 @@
 """A contact sheet: a row per image, a column per method. It uses no pyplot, so that a notebook's settings stay as they are."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,15 +12,25 @@ from numpy.typing import NDArray
 
 from bla.plotting.overlay import outline, overlay
 
-__all__ = ["Figure", "contact_sheet", "drawable", "scaled_overlay"]
+__all__ = ["Figure", "can_draw", "contact_sheet", "drawable", "scaled_overlay"]
 
 Array = NDArray[np.float64]
 
 
+def can_draw(text: str) -> bool:
+    """Whether the font of the pictures has all letters of a text."""
+    return all(ord(letter) in _letters() for letter in text)
+
+
+@cache
+def _letters() -> set[int]:
+    font: Any = get_font(findfont("DejaVu Sans"))
+    return set(font.get_charmap())
+
+
 def drawable(text: str, otherwise: str) -> str:
     """The text, or `otherwise` if the font lacks a letter of it."""
-    letters = get_font(findfont("DejaVu Sans")).get_charmap()
-    return text if all(ord(letter) in letters for letter in text) else otherwise
+    return text if can_draw(text) else otherwise
 
 
 def scaled_overlay(image: NDArray[np.uint8], values: Array) -> Array:

@@ -4,7 +4,6 @@ Colours are seaborn's colour-blind palette, viridis for logits and weights, and 
 Files carry no date, so that equal pictures have equal bytes.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 plt.rcdefaults()  # a matplotlibrc of the user changes no picture
 
 STYLE: Any = {"svg.hashsalt": "bla", "svg.fonttype": "none", "font.size": 9, "axes.titlesize": 9, "savefig.dpi": 100}
-
-
-def can_draw(text: str) -> bool:
-    """Whether the font of the pictures has all letters of a text."""
-    return all(ord(letter) in _letters() for letter in text)
-
-
-@cache
-def _letters() -> set[int]:
-    font: Any = get_font(findfont("DejaVu Sans"))
-    return set(font.get_charmap())
 
 
 def save_figure(figure: Figure, path: Path, kind: str) -> None:

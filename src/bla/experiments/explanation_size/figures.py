@@ -9,7 +9,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bla.base.paper import COLUMNS
-from bla.plotting.style import STYLE, can_draw
+from bla.plotting.sheet import can_draw
+from bla.plotting.style import STYLE
 
 
 def sizes(bins: pd.DataFrame, classes: pd.DataFrame) -> Figure:
