@@ -10,8 +10,7 @@ from bla.base.atomic import save_text
 from bla.base.paper import COLUMNS
 from bla.experiments.related_methods.structure.figures import chart, drawn_graph
 from bla.experiments.related_methods.structure.measures import COVER
-from bla.experiments.related_methods.structure.tables import HARD, IMAGES, PARTS, explained, right_against_wrong, summary  # fmt: skip
-from bla.experiments.runs import corrected
+from bla.experiments.related_methods.structure.tables import HARD, IMAGES, PARTS, of_images, tested
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
@@ -47,8 +46,8 @@ def main() -> None:
         verified = sum(of.verdicts.count("minimal") for of in found.sets)
         print(f"{dataset}: {sum(len(of.sets) for of in found.sets)} sets of {len(graphs)} images, {verified} verified")
     every, cells = _joined(images, IMAGES), max(load_grid(name)[0] * load_grid(name)[1] for name in settings.datasets)
-    tables = {"_images": every, "": summary(every), "_tests": right_against_wrong(every), "_explained": explained(every, cells)}  # fmt: skip
-    tables |= {"_hard": corrected(_joined(hard, HARD), ["dataset", "method"]), "_relations": _joined(relations, RELATIONS), "_parts": _joined(parts, PARTS)}  # fmt: skip
+    tables = of_images(every, cells) | {"_hard": tested(_joined(hard, HARD))}
+    tables |= {"_relations": _joined(relations, RELATIONS), "_parts": _joined(parts, PARTS)}
     save_tables("structure", tables)
     save_pictures(pictures | {FIGURES / "structure.png": partial(chart, tables["_hard"], tables["_relations"])})
     for folder, current in ((FIGURES / "structure", list(pictures)), (PAGES, [PAGES / name for name in names])):

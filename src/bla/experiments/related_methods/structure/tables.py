@@ -19,6 +19,17 @@ HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "quantity",
 PARTS = ["dataset", "method", "title", "n_parts", "n_images", "cells", "share_held", "low", "high", "random"]
 
 
+def of_images(images: pd.DataFrame, cells: int) -> dict[str, pd.DataFrame]:
+    """The tables of the images' sets by the ends of their names; `cells` is the number of cells of the largest grid."""
+    tables = {"_images": images, "": summary(images), "_tests": right_against_wrong(images)}
+    return tables | {"_explained": explained(images, cells)}
+
+
+def tested(hard: pd.DataFrame) -> pd.DataFrame:
+    """The rows of hard explanations with corrected p; the quantities of a method on a dataset are a family."""
+    return corrected(hard, ["dataset", "method"])
+
+
 def groups(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """All images of a dataset, those predicted right and wrong, and those of each class."""
     right = images["right"].astype(bool)
