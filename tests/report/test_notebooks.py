@@ -2,14 +2,22 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from html import unescape
+from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
+from IPython.display import HTML, Markdown
 
 from bla.base.errors import BlaError
+from bla.datasets import drawn
 from bla.report.notebooks import render, to_html
+from pipeline.artifacts.prepared import save_drawn, save_tables_of
 from pipeline.run.settings import load_settings
 from pipeline.stages import reports
 
@@ -79,6 +87,71 @@ def test_a_notebook_without_the_parameters_is_refused(notebook, tmp_path):
     path = notebook("datasets = []", "1")
     with pytest.raises(BlaError, match=r"n\.ipynb: .*variants; add it"):
         render(path, GIVEN, tmp_path / "work", ["n", "table1"])
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """`prepared(name, train, test)`: a dataset of one-coloured images, given as their colours; files are 00.png, 01.png, ..."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(dataset, *colours_of_splits):
+        folder, written = Path("data/images") / dataset, []
+        for split, colours in zip(("train", "test"), colours_of_splits, strict=True):
+            images = np.broadcast_to(np.uint8(colours)[:, None, None, None], (len(colours), 2, 2, 3))
+            names = [f"{split}/{number:02}.png" for number in range(len(colours))]
+            written.append(save_drawn(folder, split, drawn(images, np.zeros(len(colours), np.int64), None, names)))
+        save_tables_of(folder, ["cat"], ["object"], written)
+        return pd.read_csv(folder / "manifest.csv")
+
+    return write
+
+
+def shared_photographs(datasets):
+    """What the page says about photographs in both splits: the notebook's own cell, rendered, without markup."""
+    cells = nbformat.read(Path(__file__).parents[2] / "reports/notebooks/explanations.ipynb", as_version=4).cells
+    imports, cell = (next(c.source for c in cells if word in c.source) for word in ("import pandas", "in_both_splits"))
+    shown, names = [], {"datasets": datasets, "variants": []}
+    with pd.option_context("display.max_colwidth", None):  # the notebook sets it
+        exec(imports, names)
+        exec(cell, names | {"display": shown.append})
+    kinds = {Markdown: "text/markdown", HTML: "text/html"}
+    outputs = [nbformat.v4.new_output("display_data", {kinds[type(text)]: text.data}) for text in shown]
+    page = to_html(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)]), "explanations", [])
+    return unescape(re.sub("<[^>]+>", "", page))
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_photographs_that_are_in_both_splits_are_counted_and_named(count, prepared, capsys):
+    manifest = prepared("d", range(40), [*range(count), *range(100, 140 - count)])
+    assert capsys.readouterr().out.startswith(f"d: {count} photographs are in both splits (column in_both_splits of ")
+    files = [f"{split}: {split}/{number:02}.png" for split in ("train", "test") for number in range(count)]
+    marked = manifest[manifest["in_both_splits"]]
+    assert (marked["split"] + ": " + marked["source"]).tolist() == files
+    text = shared_photographs(["d"])
+    assert f"d: {count} image" in text
+    assert "both training and test image" in text
+    assert "so the numbers here are too good: " + "; ".join(files[:20]) in text
+    assert text.count(".png") == min(2 * count, 20)
+    assert (" and 40 more (in_both_splits in manifest.csv)." in text) == (count == 30)
+
+
+def test_without_photographs_in_both_splits_nothing_is_said(prepared, capsys):
+    assert not prepared("d", [1, 1, 2], [3, 4, 4])["in_both_splits"].any()  # twice in one split is not in both
+    assert "both" not in capsys.readouterr().out
+    assert "both training and test" not in shared_photographs(["d"])
+
+
+def test_each_dataset_has_its_own_count_and_a_photograph_that_is_there_thrice_counts_once(prepared):
+    prepared("thrice", [5, 5, 6], [7, 5])
+    prepared("none", [1], [2])
+    prepared("twice", [1, 2], [2, 3, 1])
+    text = shared_photographs(["thrice", "none", "twice"])
+    assert text.count("both training and test image") == 2
+    assert "none: " not in text
+    assert "thrice: 1 image" in text
+    assert ": train: train/00.png; train: train/01.png; test: test/01.png." in text
+    assert "twice: 2 images" in text
+    assert ": train: train/00.png; train: train/01.png; test: test/00.png; test: test/02.png." in text
 
 
 @pytest.mark.slow
