@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
+from too_large import TOO_LARGE
 
 from bla.base.errors import BlaError
 from bla.base.specs import ImageTable
@@ -15,6 +16,7 @@ from bla.datasets import image_table
 from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.models import load_head, load_state
 from pipeline.artifacts.tables import load_table, save_table
+from pipeline.run.stage import run_stage
 
 
 def socket_at(path):
@@ -91,11 +93,36 @@ def test_a_map_with_some_nan_is_damaged(stage, file, explained, end_of):
     assert f"{path}: {name}: NaN or infinite numbers within a map; delete it" in end_of(stage, "painted_birds")
 
 
-def test_several_arrays_in_place_of_one_are_refused(tmp_path):
-    np.savez(tmp_path / "a.npz", np.ones(3))
-    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
-    with pytest.raises(BlaError, match=r"a\.npy: holds several arrays"):
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda file: np.savez(file),
+        lambda file: np.savez(file, np.ones(3)),
+        lambda file: np.savez(file, images=np.ones((2, 3)), labels=np.arange(2)),
+        lambda file: np.savez_compressed(file, np.ones(3)),
+    ],
+    ids=["empty", "one array", "several arrays", "compressed"],
+)
+def test_an_npz_in_place_of_an_npy_is_refused(save, tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        save(file)
+    with pytest.raises(
+        BlaError, match=r"a\.npy: holds several arrays \(\.npz\), not one; delete it and run make repro$"
+    ):
         load_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("what", TOO_LARGE)
+def test_an_allocation_that_no_machine_can_make_is_one_message_with_the_remedy(what, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        run_stage(lambda: lambda dataset: TOO_LARGE[what](), "prepare", ["photos"])
+    message = end.value.code
+    reason = {"Python": "none left", "numpy": "Unable to allocate ", "torch": "[enforce fail at "}[what.split()[-1]]
+    assert message.startswith(f"error in prepare photos: too little memory ({reason}")
+    remedy = "close other programs, or set `images_in_memory` in the dataset's `training`, and run again"
+    assert message.endswith(f"); {remedy}")
+    assert "\n" not in message
 
 
 @pytest.mark.slow
