@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
-from too_large import TOO_LARGE
+from wrong_arrays import NPZ, TOO_LARGE
 
 from bla.base.errors import BlaError
 from bla.base.specs import ImageTable
@@ -93,19 +93,9 @@ def test_a_map_with_some_nan_is_damaged(stage, file, explained, end_of):
     assert f"{path}: {name}: NaN or infinite numbers within a map; delete it" in end_of(stage, "painted_birds")
 
 
-@pytest.mark.parametrize(
-    "save",
-    [
-        lambda file: np.savez(file),
-        lambda file: np.savez(file, np.ones(3)),
-        lambda file: np.savez(file, images=np.ones((2, 3)), labels=np.arange(2)),
-        lambda file: np.savez_compressed(file, np.ones(3)),
-    ],
-    ids=["empty", "one array", "several arrays", "compressed"],
-)
-def test_an_npz_in_place_of_an_npy_is_refused(save, tmp_path):
-    with (tmp_path / "a.npy").open("wb") as file:
-        save(file)
+@pytest.mark.parametrize("kind", NPZ)
+def test_an_npz_in_place_of_an_npy_is_refused(kind, tmp_path):
+    NPZ[kind](tmp_path / "a.npy")
     with pytest.raises(
         BlaError, match=r"a\.npy: holds several arrays \(\.npz\), not one; delete it and run make repro$"
     ):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,6 +228,17 @@ def _probabilities(method: str) -> str:
     return f"probabilities/{method}.npy"
 
 
+def load_array(path: Path) -> NDArray[Any]:
+    """The array of an .npy file; OSError or ValueError if it cannot be read, or holds several arrays (.npz)."""
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (EOFError, BadZipFile) as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError("holds several arrays (.npz), not one")
+    return array
+
+
 def load_record(folder: Path | str) -> ExplanationRecord:
     """Read what `ExplanationRecord.save` wrote; settings are then dictionaries.
 
@@ -255,11 +267,7 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
         if not file.is_relative_to(folder.resolve()):
             raise ValueError(f"{name} lies outside the folder")
         try:
-            return (
-                np.asarray(Image.open(file).convert("RGB"))
-                if file.suffix == ".png"
-                else np.load(file, allow_pickle=False)
-            )
+            return np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else load_array(file)
         except (OSError, ValueError) as error:
             raise BlaError(
                 f"{file}: missing or damaged ({error}); run bla explain ... -o with another folder"

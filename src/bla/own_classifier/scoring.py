@@ -18,7 +18,7 @@ from bla.metrics.measure import Subject, measure
 from bla.networks.patches import cell_means
 from bla.own_classifier.explaining import MethodInput, as_method, explain, name_of
 from bla.own_classifier.photos import Images, read_photos
-from bla.own_classifier.record import ExplanationRecord
+from bla.own_classifier.record import ExplanationRecord, load_array
 from bla.own_classifier.wrap import OwnClassifier
 from bla.runtime.seeds import derive_seed
 
@@ -157,8 +157,8 @@ def _load(folder: Path, image: str) -> tuple[Array, str]:
             f"{folder}: no map of {image}; it must be named {image}.npy or {Path(image).with_suffix('.npy')}"
         )
     try:
-        return np.load(path, allow_pickle=False), str(path)
-    except (OSError, ValueError, EOFError) as error:
+        return load_array(path), str(path)
+    except (OSError, ValueError) as error:
         raise BlaError(
             f"{path}: not a readable .npy file of numbers ({error}); save it again with numpy.save"
         ) from error

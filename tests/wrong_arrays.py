@@ -1,0 +1,37 @@
+"""Files of several arrays where one is due, and arrays that no machine can make."""
+
+import numpy as np
+import torch
+
+
+def _in(path, save):
+    with path.open("wb") as file:  # numpy would add .npz to the name
+        save(file)
+
+
+NPZ = {
+    "empty": lambda path: _in(path, np.savez),
+    "one array": lambda path: _in(path, lambda file: np.savez(file, np.ones((3, 5)))),
+    "several arrays": lambda path: _in(path, lambda file: np.savez(file, images=np.ones((3, 5)), labels=np.arange(2))),
+    "compressed": lambda path: _in(path, lambda file: np.savez_compressed(file, np.ones((3, 5)))),
+}
+"""`NPZ[kind](path)` writes an .npz file under this name."""
+CUT = {
+    "cut after 4 bytes": lambda path: path.write_bytes(b"PK\x03\x04"),
+    "cut after 100 bytes": lambda path: (NPZ["several arrays"](path), path.write_bytes(path.read_bytes()[:100])),
+    "without the end": lambda path: (NPZ["compressed"](path), path.write_bytes(path.read_bytes()[:-22])),
+    "no bytes": lambda path: path.write_bytes(b""),
+}
+"""The same for .npz files that broke off."""
+TOO_LARGE = {
+    "bytes of Python": lambda: bytearray(10**17),
+    "list of Python": lambda: [None] * 10**17,
+    "text of Python": lambda: "x" * 10**17,
+    "array of numpy": lambda: np.empty(10**17, np.uint8),
+    "copy of numpy": lambda: np.broadcast_to(np.float32(1), (10**9, 10**8)).copy(),
+    "sum of numpy": lambda: np.zeros((10**5, 1)) + np.broadcast_to(np.zeros(1), 10**12),
+    "tensor of torch": lambda: torch.empty(10**17, dtype=torch.uint8),
+    "copy of torch": lambda: torch.ones(1).expand(10**9, 10**8).clone(),
+    "product of torch": lambda: torch.ones(10**5, 1) @ torch.ones(1).expand(1, 10**12),
+}
+"""Of 10^17 bytes or more; a program addresses at most 2^56, which is 7 x 10^16."""
