@@ -32,6 +32,7 @@ from bla.own_classifier.options import (
     Weights,
     refuse_existing,
 )
+from bla.runtime.memory import too_little_memory
 
 if TYPE_CHECKING:
     from bla.own_classifier.methods import Method
@@ -272,11 +273,17 @@ def methods() -> None:
 
 
 def main() -> None:
-    """Run a command; bad input is one message and exit code 1."""
+    """Run a command; bad input is one message and exit code 1, and so is too little memory."""
     try:
         app()
-    except (BlaError, OSError) as error:  # OSError: a full disk, a folder that was deleted
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if memory := too_little_memory(error):
+            text = f"too little memory ({memory}); close other programs, or give fewer photographs, and run again"
+        elif isinstance(error, BlaError | OSError):  # OSError: a full disk, a folder that was deleted
+            text = str(error)
+        else:
+            raise
+        print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
 
 

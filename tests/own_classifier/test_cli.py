@@ -1,5 +1,6 @@
 """The command line does what its help says; bad input is one message and exit code 1."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from own_classifier.conftest import trained
+from wrong_arrays import TOO_LARGE
 
 import bla
 from bla import cli
@@ -191,6 +193,41 @@ def test_a_full_disk_is_one_message(site, command, monkeypatch):
     code, _, err = command("explain photos --methods cam -o new/out")
     assert code == 1
     assert err == "error: [Errno 28] No space left on device: 'new/out/explanations.csv'\n"
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+OTHERS = {
+    "GPU": raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has")),
+    "C++": raising(RuntimeError("std::bad_alloc")),
+    "system": raising(OSError(errno.ENOMEM, "Cannot allocate memory")),
+    "loader": raising(ImportError("libtorch_cpu.so: failed to map segment from shared object")),
+}
+"""What cannot be made to happen here: on a GPU, in C++, at a memory map, at an import."""
+
+
+@pytest.mark.parametrize("what", TOO_LARGE | OTHERS)
+def test_too_little_memory_is_one_message(what, site, command, monkeypatch):
+    fail = (TOO_LARGE | OTHERS)[what]
+    monkeypatch.setattr(bla, "explain", lambda *_, **__: fail())
+    code, out, err = command("explain photos --methods cam -o out")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: too little memory (")
+    assert err.endswith("); close other programs, or give fewer photographs, and run again\n")
+    assert err.count("\n") == 1
+    assert not (site / "out").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ImportError("no such name"), ValueError("memory")])
+def test_a_bug_shows_its_traceback(error, site, command, monkeypatch):
+    monkeypatch.setattr(bla, "explain", raising(error))
+    with pytest.raises(type(error), match=str(error)):
+        command("explain photos --methods cam -o out")
 
 
 def test_score_checks_the_maps_before_it_explains(site, command, monkeypatch):
