@@ -1,4 +1,4 @@
-"""Files of several arrays where one is due, and arrays that no machine can make."""
+"""Files of several arrays where one is due, damaged files, and arrays that no machine can make."""
 
 import numpy as np
 import torch
@@ -9,6 +9,12 @@ def _in(path, save):
         save(file)
 
 
+def _npy_with(path, old, new):
+    _in(path, lambda file: np.save(file, np.ones((3, 5))))
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
 NPZ = {
     "empty": lambda path: _in(path, np.savez),
     "one array": lambda path: _in(path, lambda file: np.savez(file, np.ones((3, 5)))),
@@ -16,13 +22,16 @@ NPZ = {
     "compressed": lambda path: _in(path, lambda file: np.savez_compressed(file, np.ones((3, 5)))),
 }
 """`NPZ[kind](path)` writes an .npz file under this name."""
-CUT = {
+DAMAGED = {
     "cut after 4 bytes": lambda path: path.write_bytes(b"PK\x03\x04"),
     "cut after 100 bytes": lambda path: (NPZ["several arrays"](path), path.write_bytes(path.read_bytes()[:100])),
     "without the end": lambda path: (NPZ["compressed"](path), path.write_bytes(path.read_bytes()[:-22])),
     "no bytes": lambda path: path.write_bytes(b""),
+    "a bracket lost": lambda path: _npy_with(path, b"(3, 5)", b"(3, 5 "),
+    "a quote lost": lambda path: _npy_with(path, b"'shape'", b"'shape "),
+    "a letter changed": lambda path: _npy_with(path, b"'shape'", b"\0shape'"),
 }
-"""The same for .npz files that broke off."""
+"""The same for .npz files that broke off, and for .npy files with a damaged header."""
 TOO_LARGE = {
     "bytes of Python": lambda: bytearray(10**17),
     "list of Python": lambda: [None] * 10**17,

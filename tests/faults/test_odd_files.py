@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
-from wrong_arrays import NPZ, TOO_LARGE
+from wrong_arrays import DAMAGED, NPZ, TOO_LARGE
 
 from bla.base.errors import BlaError
 from bla.base.specs import ImageTable
@@ -99,6 +99,13 @@ def test_an_npz_in_place_of_an_npy_is_refused(kind, tmp_path):
     with pytest.raises(
         BlaError, match=r"a\.npy: holds several arrays \(\.npz\), not one; delete it and run make repro$"
     ):
+        load_array(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_npy_is_named_with_the_remedy(kind, tmp_path):
+    DAMAGED[kind](tmp_path / "a.npy")
+    with pytest.raises(BlaError, match=r"a\.npy: damaged \(.+\); delete it and run make repro$"):
         load_array(tmp_path / "a.npy")
 
 

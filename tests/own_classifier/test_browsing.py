@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from wrong_arrays import CUT, NPZ
+from wrong_arrays import DAMAGED, NPZ
 
 import bla
 from bla import cli
@@ -75,13 +75,13 @@ def test_a_damaged_folder_is_one_message_and_makes_no_page(change, message, save
     assert not (folder / "browser.html").exists()
 
 
-@pytest.mark.parametrize("kind", NPZ | CUT)
-def test_several_arrays_in_place_of_one_are_one_message(kind, saved, tmp_path):
+@pytest.mark.parametrize("kind", NPZ | DAMAGED)
+def test_several_arrays_or_a_damaged_file_in_place_of_one_are_one_message(kind, saved, tmp_path):
     reason = r"holds several arrays \(\.npz\), not one" if kind in NPZ else ".+"
     for number, name in enumerate(("maps/cam/cat/0.png.npy", "cells/cam/dog/1.png.npy", "probabilities.npy")):
         folder = tmp_path / str(number)
         shutil.copytree(saved[1], folder)
-        (NPZ | CUT)[kind](folder / name)
+        (NPZ | DAMAGED)[kind](folder / name)
         with pytest.raises(BlaError, match=rf"{name}: missing or damaged \({reason}\); run bla explain"):
             bla.load_record(folder)
 

@@ -6,7 +6,7 @@ import torch
 from own_classifier.conftest import LABELS, TRANSFORM, trained
 from PIL import Image
 from scipy.ndimage import zoom
-from wrong_arrays import CUT, NPZ
+from wrong_arrays import DAMAGED, NPZ
 
 import bla
 from bla.base.errors import BlaError
@@ -125,10 +125,10 @@ def test_missing_and_damaged_files(own, record, photos, tmp_path):
         bla.score(own, bla.explain(own, photos, [], progress=False))
 
 
-@pytest.mark.parametrize("kind", NPZ | CUT)
-def test_several_arrays_in_place_of_a_map_are_refused(kind, own, record, tmp_path):
+@pytest.mark.parametrize("kind", NPZ | DAMAGED)
+def test_several_arrays_or_a_damaged_file_in_place_of_a_map_are_refused(kind, own, record, tmp_path):
     (tmp_path / "cat").mkdir()
-    (NPZ | CUT)[kind](tmp_path / "cat/0.npy")
+    (NPZ | DAMAGED)[kind](tmp_path / "cat/0.npy")
     reason = r"holds several arrays \(\.npz\), not one" if kind in NPZ else ".+"
     message = rf"cat/0.npy: not a readable .npy file of numbers \({reason}\); save it again with numpy.save"
     with pytest.raises(BlaError, match=message):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -232,7 +233,7 @@ def load_array(path: Path) -> NDArray[Any]:
     """The array of an .npy file; OSError or ValueError if it cannot be read, or holds several arrays (.npz)."""
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (EOFError, BadZipFile) as error:
+    except (EOFError, SyntaxError, TokenError, BadZipFile) as error:
         raise ValueError(str(error)) from error
     if not isinstance(array, np.ndarray):
         raise ValueError("holds several arrays (.npz), not one")
