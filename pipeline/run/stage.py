@@ -22,6 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from bla.base.errors import BlaError
+from bla.runtime.memory import too_little_memory
 from pipeline.run.environment import (
     WORK,
     after_interrupt,
@@ -31,6 +32,7 @@ from pipeline.run.environment import (
 )
 from pipeline.run.progress import PROVENANCE, progress
 
+MORE_MEMORY = "close other programs, or set `images_in_memory` in the dataset's `training`, and run again"
 STAGES = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glob("[!_]*.py"))
 
 
@@ -88,15 +90,15 @@ def run_stage(load: Callable[[], Callable[..., None]], name: str, words: list[st
         where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space and run again" if full else "fix this and run again"
+        remedy = MORE_MEMORY if too_little_memory(error) else remedy
         sys.exit(_message(name, words, f"{where}{error.strerror or error}; {remedy}"))
     except SafetensorError as error:  # a full disk included
         text = f"a .safetensors file cannot be read or written ({error}); free some space, or delete a damaged file"
         sys.exit(_message(name, words, f"{text}, and run again"))
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or "allocate memory" in str(error)):
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not (memory := too_little_memory(error)):
             raise
-        remedy = "close other programs, or set `images_in_memory` in the dataset's `training`, and run again"
-        sys.exit(_message(name, words, f"too little memory ({str(error).splitlines()[0] if str(error) else 'none left'}); {remedy}"))  # fmt: skip
+        sys.exit(_message(name, words, f"too little memory ({memory}); {MORE_MEMORY}"))
     except KeyboardInterrupt:
         print(_message(name, words, f"interrupted; {after_interrupt()}"), file=sys.stderr)
         sys.exit(130)
