@@ -119,6 +119,7 @@ BUSY = {
     "starting to read images": (READING.replace("SIDE", "8"), SERVER, 1, "large.png"),
     "reading large images": (READING.replace("SIDE", "2000"), SERVER, 3, "large.png"),
     "waiting for more images": (READING.replace("SIDE", "8"), SERVER, 3, "read"),
+    "starting a kernel": (IN_A_NOTEBOOK, "ipykernel", 1, "waiting.ipynb"),
     "running a notebook": (IN_A_NOTEBOOK, "ipykernel", 1, "cell"),
 }
 """Code of a stage, and what shows that it is at work: words of its processes, their number, and a file."""

@@ -30,6 +30,8 @@ def render(notebook: Path, parameters: dict[str, Any], work: Path, names: Sequen
     work.mkdir(exist_ok=True)
     executed = work / notebook.name
     os.environ |= _without_settings_of_the_user(work)
+    # A running kernel ends with this process by itself; this line ends one whose parent is lost while it starts.
+    orphan = f"if __import__('os').getppid() != {os.getpid()}: __import__('os')._exit(1)"
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -37,7 +39,7 @@ def render(notebook: Path, parameters: dict[str, Any], work: Path, names: Sequen
             parameters,
             kernel_name="python3",
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL", f"--IPKernelApp.exec_lines={orphan}"],
         )
     except papermill.PapermillExecutionError as error:
         raise BlaError(f"{notebook}: {error.ename} in cell {error.cell_index}: {error.evalue}") from error
