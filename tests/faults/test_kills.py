@@ -136,10 +136,15 @@ def adopting():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 @pytest.mark.usefixtures("adopting")
-@pytest.mark.parametrize("busy", BUSY)
 @pytest.mark.parametrize(
-    ("killed", "number"),
-    [("make", signal.SIGTERM), ("dvc", signal.SIGKILL), ("stage", signal.SIGKILL)],  # `make` hands its signal on to dvc
+    ("killed", "number", "busy"),
+    [
+        *(("dvc", signal.SIGKILL, busy) for busy in BUSY),
+        ("make", signal.SIGTERM, "computing"),  # it hands its signal on to dvc
+        ("make", signal.SIGTERM, "reading large images"),
+        ("stage", signal.SIGKILL, "reading large images"),
+        ("stage", signal.SIGKILL, "starting a kernel"),
+    ],
 )
 def test_no_process_lives_on_for_more_than_seconds_after_a_kill(killed, number, busy, tmp_path, make_project):
     project = make_project(tmp_path / "killed", copy=True)
