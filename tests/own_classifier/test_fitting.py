@@ -135,6 +135,23 @@ def test_a_file_gives_the_same_maps_and_belongs_to_its_classifier(own, normalise
             bla.explain(wrong, photos, [loaded], progress=False)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "title"),
+    [
+        ("l_cam_img", {"images": 4}, "L-CAM-Img (short training)"),
+        ("l_cam_img", {"images": 6}, "L-CAM-Img"),
+        ("explainer_network", {"images": 5}, "Explainer (short training)"),
+        ("explainer_network", {"images": 7}, "Explainer"),
+        ("l_cam_fm", {}, "L-CAM-Fm"),
+    ],
+)
+def test_the_title_says_whether_all_six_images_were_used(own, photos, cached, tmp_path, name, settings, title):
+    method = bla.with_settings(name, epochs=1, **settings)
+    bla.fit(own, cached, method, runs=2, progress=False).save(tmp_path / "m.safetensors")
+    record = bla.explain(own, photos, [bla.load_fitted(tmp_path / "m.safetensors")], progress=False)
+    assert record.results[name].title == title
+
+
 def test_files_that_are_no_fitted_methods(tmp_path):
     from safetensors.torch import save_file
 

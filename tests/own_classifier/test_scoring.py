@@ -1,6 +1,7 @@
 """Maps made elsewhere are measured like ours; maps that do not fit are errors."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from own_classifier.conftest import LABELS, TRANSFORM, trained
@@ -67,6 +68,36 @@ def test_masks_add_localisation(own, record):
         assert values(table, "cam")["precision", name] == hard[0, 0] / hard.sum()
     with pytest.raises(BlaError, match="masks must be bool"):
         bla.score(own, record, masks=masks.transpose(0, 2, 1))
+
+
+def with_nan(table, method, metric, images):
+    """The scores with NaN for some images of one method and metric; for all methods if it is None."""
+    which = (table["metric"] == metric) & table["image"].isin(images)
+    return table.assign(value=table["value"].mask(which if method is None else which & (table["method"] == method)))
+
+
+def test_means_are_over_the_same_images_for_every_method(table, record):
+    means, title = bla.summary(table), "deletion, black"
+    for method in ("cam", "random"):
+        assert means.loc[title, method] == pytest.approx(values(table, method)["deletion_black"].mean())
+    lacking = bla.summary(with_nan(table, "cam", "deletion_black", record.names[:1]))
+    assert np.isnan(lacking.loc[title, "cam"])
+    pd.testing.assert_frame_equal(lacking.drop(index=title), means.drop(index=title))
+    assert lacking.loc[title, "random"] == means.loc[title, "random"]
+    for count in (1, 5):  # no method has a score for these images
+        some = bla.summary(with_nan(table, None, "deletion_black", record.names[:count]))
+        for method in ("cam", "random"):
+            rest = values(table, method)["deletion_black"][list(record.names[count:])]
+            assert some.loc[title, method] == pytest.approx(rest.mean())
+
+
+@pytest.mark.parametrize("constant", [0.0, -1.0])
+def test_a_map_without_positive_weight_has_no_mean_of_the_weight_inside(own, record, constant):
+    masks = np.ones((6, 48, 80), bool)
+    maps = {"all": [GOOD] * 6, "some": [GOOD, constant * GOOD, *[GOOD] * 4], "none": [constant * GOOD] * 6}
+    means = bla.summary(bla.score(own, record, maps, masks=masks, curves=False)).loc["weight inside"]
+    assert means["all"] == 1
+    assert np.isnan([means["some"], means["none"]]).all()
 
 
 def test_several_runs_have_their_mean(own, photos):

@@ -123,10 +123,10 @@ def explain(
     for name, method, explainer in zip(names, chosen, explainers, strict=True):
         maps, sets = _maps(own, method, photos, torch.from_numpy(targets), derive_seed(seed, name), progress)
         hard, scores = _explained(own, explainer, maps, sets, features)
-        of_method = method.method if isinstance(method, FittedMethod) else method
+        settings = method.method.settings if isinstance(method, FittedMethod) else method.settings
         probabilities = own.classifier.probabilities(scores.double()).numpy()
         results[name] = MethodResult(
-            of_method.title, of_method.settings, maps.numpy(), hard.numpy(), probabilities, explainer.control
+            method.title, settings, maps.numpy(), hard.numpy(), probabilities, explainer.control
         )
     return ExplanationRecord(
         photos.names,

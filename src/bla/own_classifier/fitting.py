@@ -60,6 +60,11 @@ class FittedMethod:
         """How many runs it has."""
         return len(next(iter(self.state.values())))
 
+    @property
+    def title(self) -> str:
+        """The method's title; it says if only a part of the images was used."""
+        return self.method.title if self.method.is_variant else self.method.explainer.title_of(self.state)
+
     def build(self, own: OwnClassifier, classifier: Classifier) -> LearnedExplainer:
         """The method on `classifier`, which has the weights of `own`; BlaError if it was fitted to another one."""
         if own.fingerprint != self.fingerprint:

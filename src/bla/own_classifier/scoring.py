@@ -71,8 +71,8 @@ def score(
     scores["method"] = scores["method"].map(lambda key: keys[key][0])
     if (record.expected < 0).any():
         scores = scores[~scores["metric"].isin(OF_TRUE_CLASS)]
-    by_image = scores.groupby(["method", "metric", "image"], sort=False)
-    scores = by_image["value"].mean().reset_index()
+    by_image = scores.groupby(["method", "metric", "image"], sort=False)["value"]
+    scores = by_image.mean(skipna=False).reset_index()
     scores["image"] = scores["image"].map(lambda number: record.names[number])
     return scores
 
@@ -96,9 +96,13 @@ def compare(
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
-    """Means over images: a row per metric, with its title and the better direction, and a column per method."""
+    """Means over images: a row per metric, with its title and the better direction, and a column per method.
+
+    They are over the same images for every method, those for which any has a score; a method that lacks one has no mean.
+    """
     order = [metric.name for metric in METRICS if metric.name in set(scores["metric"])]
-    means = scores.pivot_table(index="metric", columns="method", values="value", sort=False).loc[order]
+    by_image = scores.pivot(index=["metric", "image"], columns="method", values="value").dropna(how="all")
+    means = by_image.groupby("metric").mean().where(by_image.notna().groupby("metric").all()).reindex(order)
     means = means[list(dict.fromkeys(scores["method"]))]
     means.insert(0, "better", [BY_NAME[name].better for name in order])
     means.index = pd.Index([BY_NAME[name].title for name in order], name="metric")
