@@ -1,5 +1,7 @@
 """Learned methods on a wrapped classifier: the same from every kind of data, the paper's where the head is linear."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -197,6 +199,24 @@ def test_folders_that_are_no_classes(own, photos, tmp_path):
         bla.fit(own, tmp_path, progress=False)
     with pytest.raises(BlaError, match="no class cow"):
         bla.extract_features(own, [(photos / "cat/0.png", "cow")], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("label", "folder"), [("é", "e\u0301"), ("A\u030a", "Å"), ("ñu", "n\u0303u"), ("각", "\u1100\u1161\u11a8")]
+)
+def test_a_folder_may_spell_its_class_with_accents_as_characters_of_their_own(label, folder, photos, tmp_path):
+    own = bla.wrap(trained(), TRANSFORM, ("cat", label, "e"))
+    shutil.copytree(photos / "cat", tmp_path / "cat")
+    shutil.copytree(photos / "dog", tmp_path / folder)
+    assert bla.extract_features(own, tmp_path, progress=False).labels.tolist() == [0] * 3 + [1] * 3
+    record = bla.explain(own, tmp_path, ["random"], target=folder, progress=False)
+    assert record.expected.tolist() == [0] * 3 + [1] * 3
+    assert set(record.target) == {1}
+
+
+def test_of_two_labels_that_look_the_same_the_one_of_the_same_spelling_counts():
+    own = bla.wrap(trained(), TRANSFORM, ("é", "e\u0301", "cat"))
+    assert [own.find_label(name) for name in ("é", "e\u0301", "cat", "cow")] == [0, 1, 2, -1]
 
 
 def test_methods_that_are_not_learned(own, cached):

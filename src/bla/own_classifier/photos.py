@@ -48,8 +48,7 @@ def read_photos(own: OwnClassifier, images: Images, progress: bool = True) -> Ph
         names.append(
             f"image_{number}" if isinstance(item, Image.Image) else _absolute(item).relative_to(root).as_posix()
         )
-        label = _absolute(item).parent.name if isinstance(item, Path) else None
-        expected.append(own.labels.index(label) if label in own.labels else -1)
+        expected.append(own.find_label(_absolute(item).parent.name) if isinstance(item, Path) else -1)
         pixels.append(own.preparation.pixels(image))
     if wrong := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
         raise BlaError(f"{wrong[0]!a}: the file's name is not UTF-8, so that nothing can be named after it; rename it")

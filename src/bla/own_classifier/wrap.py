@@ -9,6 +9,7 @@ function of one's own gives it. Four images then go both ways, and every step mu
 
 import copy
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -51,10 +52,22 @@ class OwnClassifier:
 
     def label_number(self, label: str) -> int:
         """The number of a class by its label; BlaError if there is none."""
-        if label not in self.labels:
+        if (number := self.find_label(label)) < 0:
             shown = ", ".join(self.labels[:10]) + (", ..." if self.labels[10:] else "")
             raise BlaError(f"the classifier has no class {label}; its classes are {shown}")
-        return self.labels.index(label)
+        return number
+
+    def find_label(self, label: str) -> int:
+        """The number of a class by its label, -1 if there is none. An accent may be a character of its own, as in macOS's names."""
+        for labels, wanted in ((self.labels, label), (tuple(map(_composed, self.labels)), _composed(label))):
+            if labels.count(wanted) == 1:
+                return labels.index(wanted)
+        return -1
+
+
+def _composed(text: str) -> str:
+    """The text with letters and accents as single characters."""
+    return unicodedata.normalize("NFC", text)
 
 
 def versions() -> dict[str, str]:
