@@ -10,7 +10,7 @@ from bla.base.atomic import save_text
 from bla.base.paper import COLUMNS
 from bla.experiments.related_methods.structure.figures import chart, drawn_graph
 from bla.experiments.related_methods.structure.measures import COVER
-from bla.experiments.related_methods.structure.tables import HARD, IMAGES, PARTS, of_images, tested
+from bla.experiments.related_methods.structure.tables import HARD, IMAGES, PARTS, corrected_by_method, of_images
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
@@ -46,7 +46,7 @@ def main() -> None:
         verified = sum(of.verdicts.count("minimal") for of in found.sets)
         print(f"{dataset}: {sum(len(of.sets) for of in found.sets)} sets of {len(graphs)} images, {verified} verified")
     every, cells = _joined(images, IMAGES), max(load_grid(name)[0] * load_grid(name)[1] for name in settings.datasets)
-    tables = of_images(every, cells) | {"_hard": tested(_joined(hard, HARD))}
+    tables = of_images(every, cells) | {"_hard": corrected_by_method(_joined(hard, HARD))}
     tables |= {"_relations": _joined(relations, RELATIONS), "_parts": _joined(parts, PARTS)}
     save_tables("structure", tables)
     save_pictures(pictures | {FIGURES / "structure.png": partial(chart, tables["_hard"], tables["_relations"])})

@@ -109,10 +109,11 @@ def test_a_single_run_does_not_decide_which_column_varies_more(ph, t, holds, lik
     assert table["holds_here"].tolist()[1] == holds
 
 
-def test_a_column_that_does_not_vary_at_all_is_judged_without_an_interval(like_the_paper, judge):
+def test_a_column_that_does_not_vary_at_all_has_no_interval_and_no_answer(like_the_paper, judge):
     size = like_the_paper["bla_t"].size
     table = judge(like_the_paper | {"bla_t": Column(np.ones((RUNS, IMAGES), bool), np.ones((RUNS, IMAGES)), size)})
     assert "nan" in table.query("claim == 6").iloc[0]["test"]
+    assert table.query("claim == 6").iloc[0]["holds_here"] == "inconclusive"
 
 
 @pytest.mark.parametrize(("gained", "lost", "holds"), [(40, 10, "yes"), (10, 40, "no"), (15, 15, "inconclusive")])
@@ -146,6 +147,22 @@ def test_spreads_of_fewer_than_six_runs_have_no_interval_and_no_answer(runs, hol
     assert row["holds_here"] == holds
     assert ("without an interval" in row["test"]) == (runs < 6)
     assert row["p"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("ph", "t"),
+    [
+        ([-9.077, -1.338, -1.192, 0.11, 0.686, 0.487, -0.027], [0, 1.688, 0, 1.688, 0, 0, 0]),
+        ([3.906, -0.845, -0.184, 5.946, 0.371, -0.548], [0, 1.723, 1.723, 0, 0, 0]),
+        ([0.017, 0.901, -0.034, -0.09, -1.089, -4.55], [0, 0, 0, 0.836, 0.836, 0]),
+    ],
+)
+def test_spreads_without_an_interval_have_no_answer(ph, t, like_the_paper, judge):
+    """In some resample all runs of BLA-T are equal; the other resamples' interval includes 1."""
+    row = judge(spread_columns(first_runs(like_the_paper, len(t)), ph, t)).query("claim == 6").iloc[1]
+    assert row["p"] < 0.05
+    assert "[nan, nan]" in row["test"]
+    assert row["holds_here"] == "inconclusive"
 
 
 @pytest.mark.parametrize(("runs", "answers"), [(2, False), (5, False), (6, True)])
@@ -238,6 +255,12 @@ def test_bla_t_is_closer_to_lime_than_cam_only_if_ranks_and_means_agree(answer):
     assert stats.wilcoxon(change).pvalue < 0.05
     assert change.mean() < 0
     assert answer("caltech_birds", cam + change, cam) == ("inconclusive", "inconclusive")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_means_of_the_correlations_are_no_difference(seed, answer):
+    cam = np.round(np.random.default_rng(seed).uniform(0, 1, (5, 80)), 2)
+    assert answer("caltech_birds", cam[[1, 2, 3, 4, 0]], cam) == ("inconclusive", "inconclusive")
 
 
 def test_claim_10_reports_means_errors_over_images_and_wilcoxons_p(claim_10):

@@ -292,6 +292,16 @@ def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
     return arrays
 
 
+@pytest.mark.parametrize("mean", [1 / 1024, 3 / 1024, 0.1234567895])
+def test_means_on_both_sides_of_a_rounding_boundary_are_ties(mean):
+    rows = [
+        {"dataset": "d", "method": m, "metric": "iou", "image": i, "value": v}
+        for m, v in (("a", mean), ("b", mean * (1 + 1e-14)))
+        for i in (0, 1)
+    ]
+    assert summary(pd.DataFrame(rows))["rank"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("constant_maps", ["zero", "leave_out"])
 def test_maps_are_compared_with_lime_with_noisy_images_and_with_random_networks(constant_maps):
     arrays, levels = stored_maps(), ["head", "layer 1", "layer 0"]

@@ -15,6 +15,7 @@ from bla.experiments.related_methods.structure.graph import CHILDREN, EXPANDED, 
 from bla.experiments.related_methods.structure.measures import COVER, ImageSets
 from bla.experiments.related_methods.structure.tables import (
     beside_random,
+    corrected_by_method,
     explained,
     of_sufficient,
     proportion,
@@ -224,6 +225,15 @@ def test_what_only_sufficient_sets_have_is_averaged_over_them():
     assert (few["low"], few["random"]) == (0, 7)
     assert few["high"] == pytest.approx(0.5 + stats.t.ppf(0.975, 1) * 0.5)
     assert np.isnan([few["random_low"], few["random_high"]]).all()
+
+
+@pytest.mark.parametrize("datasets", [1, 2, 3])
+def test_holms_p_of_hard_explanations_of_several_datasets(datasets):
+    compared = [beside_random(np.eye(3), np.zeros((3, 3))), of_sufficient(np.array([1.0, 2, np.nan]), np.arange(3.0))]
+    table = pd.DataFrame([{"method": "bla", "quantity": q} | row for q, row in zip("ab", compared, strict=True)])
+    found = corrected_by_method(pd.concat([table.assign(dataset=name) for name in "xyz"[:datasets]]))
+    assert found["p_holm"].tolist() == pytest.approx([0.25, np.nan] * datasets, nan_ok=True)
+    assert found["p_holm_smallest"].tolist() == pytest.approx([0.25, np.nan] * datasets, nan_ok=True)
 
 
 def test_the_chart_has_three_panels_for_each_dataset():

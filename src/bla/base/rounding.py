@@ -1,4 +1,4 @@
-"""Which numbers count as equal: those that differ by at most a millionth, 2^-20, of the larger magnitude.
+"""Which numbers count as equal: those that differ by less than a millionth, 2^-20, of the larger magnitude.
 
 Values of maps come from sums in single precision, whose last digits depend on the order of the terms. Every function
 that asks which values are equal, which is the largest, or in which order they are, asks here. Neighbours are compared,
@@ -15,16 +15,16 @@ BITS = 20
 def joined(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """`[..., n]` with values that count as equal made equal, along the last axis; NaN stays NaN.
 
-    In increasing order, a value that is equal to the one before it, up to rounding, takes the smallest of their group.
+    In increasing order, values that are equal to the smallest of their group, up to rounding, become this smallest one;
+    the next value begins a new group. No group is wider than rounding, however many values there are.
     """
     order = np.argsort(values, axis=-1, kind="stable")
     ordered = np.take_along_axis(values, order, axis=-1)
-    first = np.ones(values.shape, dtype=bool)
-    first[..., 1:] = ~_close(ordered[..., 1:], ordered[..., :-1])
-    places = np.where(first, np.arange(values.shape[-1]), 0)
+    for place in range(1, values.shape[-1]):
+        value, smallest = ordered[..., place], ordered[..., place - 1]
+        ordered[..., place] = np.where(_close(value, smallest), smallest, value)
     result = np.empty_like(ordered)
-    smallest = np.take_along_axis(ordered, np.maximum.accumulate(places, axis=-1), axis=-1)
-    np.put_along_axis(result, order, smallest, axis=-1)
+    np.put_along_axis(result, order, ordered, axis=-1)
     return result
 
 
@@ -35,4 +35,4 @@ def larger(values: NDArray[np.float64], than: NDArray[np.float64]) -> NDArray[np
 
 def _close(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
     with np.errstate(over="ignore", invalid="ignore"):  # of extreme values and infinities, which are not close
-        return np.asarray((x == y) | (np.abs(x - y) <= np.maximum(np.abs(x), np.abs(y)) * 2.0**-BITS))
+        return np.asarray((x == y) | (np.abs(x - y) < np.maximum(np.abs(x), np.abs(y)) * 2.0**-BITS))

@@ -159,7 +159,8 @@ class Judge:
         x, y = self.dataset.columns[more].measure(measure), self.dataset.columns[less].measure(measure)
         test, ratio = pitman_morgan(x, y), bootstrap_spread_ratio(x, y, self.resamples, self.seed)
         robust = absolute_deviation(x) - absolute_deviation(y)
-        unclear = test.p >= self.alpha or test.correlation * robust <= 0 or ratio.low <= 1 <= ratio.high
+        clear = ratio.low > 1 or ratio.high < 1  # not without an interval
+        unclear = test.p >= self.alpha or test.correlation * robust <= 0 or not clear
         holds = "inconclusive" if unclear else "yes" if test.correlation > 0 else "no"
         ours = f"sd {COLUMNS[more]} {x.std(ddof=1):.5f}, {COLUMNS[less]} {y.std(ddof=1):.5f} (n = {len(x)})"
         how = f"Pitman-Morgan, r = {test.correlation:+.2f}; ratio of standard deviations "
@@ -216,7 +217,7 @@ class Judge:
         bla_t, cam = (np.nan_to_num(self.dataset.with_lime[key]) for key in ("bla_t", "cam"))
         means = {"CAM": cam.mean(axis=0), "BLA-T": bla_t.mean(axis=0)}
         text = ", ".join(f"{name} {v.mean():.3f} ± {float(standard_error(v)):.3f}" for name, v in means.items())
-        test = wilcoxon(means["BLA-T"], means["CAM"])
+        test = wilcoxon(means["BLA-T"].round(9), means["CAM"].round(9))  # so that equal means are no difference
         return f"{text} (n = {cam.shape[1]} images, {len(cam)} runs)", bla_t - cam, test
 
     def values(self, measure: Measure, *keys: str) -> str:

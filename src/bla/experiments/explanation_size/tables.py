@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from bla.base.rounding import joined
 from bla.experiments.runs import corrected
 from bla.inference.paired import standard_error, student, wilcoxon
 from bla.inference.permutation import permutation_test
@@ -164,7 +165,8 @@ def _means_by_order(
     both = (wrong > 0) & (wrong < correct.shape[1])
     contrast = np.where(correct, -1 / np.maximum(correct.shape[1] - wrong, 1), 1 / np.maximum(wrong, 1)) * both
     # Images are the first axis, because taking whole rows is fast; weights are in the order of the classes.
-    weights = np.concatenate([_standardised(rankdata(confidence, axis=1))[0], contrast * lengths]).T[by_class].copy()
+    confident = _standardised(rankdata(joined(confidence), axis=1))[0]
+    weights = np.concatenate([confident, contrast * lengths]).T[by_class].copy()
     sizes = np.concatenate([ranks, _standardised(size)[0]]).T.copy()  # [N, 2R]
 
     def means(order: NDArray[np.int64]) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bla.base.rounding import joined
 from bla.experiments.runs import corrected
 from bla.inference.paired import smallest_p, wilcoxon
 from bla.metrics import BY_NAME, METRICS
@@ -96,8 +97,10 @@ def shared_values(per_image: pd.DataFrame) -> pd.DataFrame:
 
 def _ranks(table: pd.DataFrame) -> pd.Series:
     """Each method's rank by its mean within a dataset and metric, 1 is best; means equal up to rounding are ties."""
-    signed = table["ranked_mean"].where(table["better"] == "lower", -table["ranked_mean"]).round(9)
-    return signed.groupby([table["dataset"], table["metric"]]).rank(method="min").astype("Int64")
+    signed = table["ranked_mean"].where(table["better"] == "lower", -table["ranked_mean"]).round(12)
+    groups = signed.groupby([table["dataset"], table["metric"]])
+    equal = groups.transform(lambda means: joined(means.to_numpy(float)))
+    return equal.groupby([table["dataset"], table["metric"]]).rank(method="min").astype("Int64")
 
 
 def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:

@@ -25,9 +25,9 @@ def of_images(images: pd.DataFrame, cells: int) -> dict[str, pd.DataFrame]:
     return tables | {"_explained": explained(images, cells)}
 
 
-def tested(hard: pd.DataFrame) -> pd.DataFrame:
+def corrected_by_method(hard: pd.DataFrame) -> pd.DataFrame:
     """The rows of hard explanations with corrected p; the quantities of a method on a dataset are a family."""
-    return corrected(hard, ["dataset", "method"])
+    return corrected(hard.reset_index(drop=True), ["dataset", "method"])
 
 
 def groups(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
