@@ -132,7 +132,8 @@ def test_a_file_gives_the_same_maps_and_belongs_to_its_classifier(own, normalise
     assert maps[0] == pytest.approx(maps[1], rel=1e-5)  # rounding depends on where tensors lie in memory
     other = bla.wrap(trained(), bla.Transform(size=(48, 80), resize=66), LABELS)
     assert other.fingerprint == own.fingerprint  # the same network on the same kind of input
-    for wrong in (normalised, bla.wrap(trained(), bla.Transform(size=(48, 64)), LABELS)):
+    sigmoid = bla.wrap(trained(), TRANSFORM, LABELS, scores="sigmoid")  # the same weights, other probabilities
+    for wrong in (normalised, bla.wrap(trained(), bla.Transform(size=(48, 64)), LABELS), sigmoid):
         with pytest.raises(BlaError, match="fitted to another classifier"):
             bla.explain(wrong, photos, [loaded], progress=False)
 

@@ -69,7 +69,7 @@ class FittedMethod:
         """The method on `classifier`, which has the weights of `own`; BlaError if it was fitted to another one."""
         if own.fingerprint != self.fingerprint:
             raise BlaError(
-                f"{self.method.name}: fitted to another classifier, or with another normalisation or input size; fit it again"
+                f"{self.method.name}: fitted to another classifier, or with another normalisation, input size or kind of scores; fit it again"
             )
         kind = (
             FrozenTailAttention if self.method.is_variant and "head.weight" not in self.state else self.method.explainer

@@ -120,7 +120,7 @@ def _check_maps(names: Sequence[str], methods: Sequence[str], maps: Mapping[str,
 
 def _subject(own: OwnClassifier, record: ExplanationRecord, masks: NDArray[np.bool_] | None) -> Subject:
     if record.fingerprint != own.fingerprint:
-        raise BlaError("the record was made with another classifier; explain the images again")
+        raise BlaError("the record was made with another classifier, or kind of scores; explain the images again")
     if masks is not None and (masks.shape != record.pixels.shape[:3] or masks.dtype != np.bool_):
         raise BlaError(
             f"masks must be bool {list(record.pixels.shape[:3])}, as the inputs, not {masks.dtype} {list(masks.shape)}"

@@ -11,10 +11,10 @@ import copy
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ ModelFunction = Callable[[nn.Module, Tensor], Tensor]
 class OwnClassifier:
     """A wrapped classifier: `classifier` of one run, the two parts of its transform, its K labels, its grid of cells.
 
-    `fingerprint` is the SHA-256 of its weights, normalisation and input size; fitted methods belong to it.
+    `fingerprint` is the SHA-256 of its weights, normalisation, input size and kind of scores; fitted methods belong to it.
     """
 
     classifier: Classifier
@@ -78,8 +78,10 @@ def versions() -> dict[str, str]:
 def class_names(labels: Iterable[object], classes: int) -> tuple[str, ...]:
     """The names of the classes; those that occur more than once get the number of the class, such as ImageNet's two cranes.
 
-    Raises BlaError if there are more or fewer than `classes`.
+    Raises BlaError if there are more or fewer than `classes`, or if they are no list.
     """
+    if isinstance(labels, str | Mapping):  # whose letters or keys would be the names
+        raise BlaError(f"labels: must be a list of class names in the order of the scores, not {type(labels).__name__}")
     names = tuple(map(str, labels))
     if len(names) != classes:
         raise BlaError(f"labels: {len(names)} labels for a classifier of {classes} classes")
@@ -105,6 +107,10 @@ def wrap(
     `device`: where it computes (default: that of the model). Raises BlaError if there is no feature map, or if a step
     disagrees with `model(transform(image))` by more than 1e-4 of the largest logit (at least 1).
     """
+    if not isinstance(model, nn.Module):
+        raise BlaError(f"the model must be a torch module, not {type(model).__name__}")
+    if scores not in get_args(Scores):
+        raise BlaError(f"scores: must be {' or '.join(get_args(Scores))}, not {scores}")
     if model.training:
         raise BlaError(
             "the model is in training mode, so that dropout and batch normalisation are on; call model.eval()"
@@ -119,7 +125,7 @@ def wrap(
     inputs = torch.stack([transform(image).float() for image in check_images()])
     _compare_pixels(preparation, pixels, inputs)
     reference = _logits(copied, inputs, scores)
-    fingerprint = _fingerprint(copied, preparation)
+    fingerprint = _fingerprint(copied, preparation, scores)
     network = _network(copied, features, tail, preparation.size)
     _compare_split(network, inputs, reference)
     plain = Extractor(network, (preparation.mean, preparation.std)).eval().requires_grad_(False)
@@ -265,8 +271,8 @@ def _compare_pixels(preparation: Preparation, pixels: Tensor, inputs: Tensor) ->
         )
 
 
-def _fingerprint(model: nn.Module, preparation: Preparation) -> str:
-    digest = hashlib.sha256(repr((preparation.mean, preparation.std, preparation.size)).encode())
+def _fingerprint(model: nn.Module, preparation: Preparation, scores: Scores) -> str:
+    digest = hashlib.sha256(repr((preparation.mean, preparation.std, preparation.size, scores)).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(
