@@ -228,6 +228,12 @@ def test_wrong_images(own, tmp_path):
             bla.explain(own, images, ["cam"], progress=False)
 
 
+@pytest.mark.parametrize("images", [np.zeros((48, 80, 3), np.uint8), torch.zeros(1, 3, 48, 80), None, 3, [b"bytes"]])
+def test_what_is_no_image_is_one_message(own, images):
+    with pytest.raises(BlaError, match=r"images must be files, folders or PIL images, not \w+; PIL's Image.fromarray"):
+        bla.explain(own, images, ["cam"], progress=False)
+
+
 def test_paths_with_dots_stay_within_the_folder_of_results(own, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(photos / "cat")
     record = bla.explain(own, ["0.png", "../dog/0.png"], ["cam"], progress=False)

@@ -1,6 +1,7 @@
 """Learned methods on a wrapped classifier: the same from every kind of data, the paper's where the head is linear."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,6 +183,10 @@ WRONG = {
     "cells": (lambda cached: bla.CachedFeatures(cached.features[:, :9], cached.labels), "images, 15, channels"),
     "maps": (lambda cached: bla.CachedFeatures(cached.features.unflatten(1, (3, 5)), cached.labels), "images, 15"),
     "too few labels": (lambda cached: bla.CachedFeatures(cached.features, cached.labels[:3]), "images, 15"),
+    "soft labels": (lambda cached: loader((IMAGES, torch.full((2, 3), 0.3))), "numbers from 0 to 2; several an image need sigmoid"),
+    "several, softmax": (lambda cached: loader((IMAGES, torch.ones(2, 3))), "numbers from 0 to 2; several an image need sigmoid"),
+    "other features": (lambda cached: replace(cached, fingerprint="0123"), "of another classifier.*extract them again"),
+    "nothing": (lambda cached: [(None, 0)], "images must be files, folders or PIL images, not NoneType"),
     "no folder": (lambda cached: "nowhere", "nowhere: no such folder"),
 }  # fmt: skip
 
@@ -191,6 +196,31 @@ def test_wrong_data(own, cached, name):
     make, message = WRONG[name]
     with pytest.raises(BlaError, match=message):
         bla.fit(own, make(cached), progress=False)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"runs": 0}, {"epochs": 0}, {"batch_size": -1}, {"learning_rate": 0}, {"learning_rate": float("nan")}, {"dropout": 1}],
+)  # fmt: skip
+def test_a_schedule_that_trains_nothing_is_refused(own, cached, setting):
+    with pytest.raises(BlaError, match="at least 1, learning_rate above 0, and dropout from 0"):
+        bla.fit(own, cached, progress=False, **setting)
+
+
+def test_training_and_test_photographs_are_not_mixed(own, photos, tmp_path):
+    for split in ("train", "test"):
+        shutil.copytree(photos, tmp_path / split)
+    with pytest.raises(BlaError, match=r"test/cat and train/cat are of one class; name the folder with the training"):
+        bla.extract_features(own, tmp_path, progress=False)
+    assert len(bla.extract_features(own, tmp_path / "train", progress=False).labels) == 6
+
+
+def test_features_of_another_classifier_are_refused(own, normalised, photos, cached):
+    assert cached.fingerprint == own.fingerprint
+    with pytest.raises(BlaError, match="cached features are those of another classifier"):
+        bla.fit(normalised, cached, progress=False)
+    own_features = bla.CachedFeatures(cached.features, cached.labels)  # from a file of the user, say
+    assert same(*(bla.fit(own, one, runs=1, epochs=1, progress=False) for one in (cached, own_features)))
 
 
 def test_folders_that_are_no_classes(own, photos, tmp_path):
@@ -227,5 +257,8 @@ def test_methods_that_are_not_learned(own, cached):
 
 def test_multi_hot_labels_of_a_loader(photos):
     own = bla.wrap(trained(), TRANSFORM, LABELS, scores="sigmoid")
+    for soft in (torch.full((2, 3), 0.3), torch.tensor([[0, 1, 2], [0, 0, 1]])):  # bool() would make ones of them
+        with pytest.raises(BlaError, match=r"numbers from 0 to 2, or \[images, 3\] of zeros and ones"):
+            bla.extract_features(own, loader((IMAGES, soft)), progress=False)
     hot = one_hot(torch.tensor([0, 1]), 3)
     assert bla.extract_features(own, loader((IMAGES, hot)), progress=False).labels.dtype == torch.bool

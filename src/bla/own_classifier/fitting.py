@@ -5,7 +5,9 @@ module = fit(classifier, cached, "bla_ph", runs=3)        # the classifier stays
 module.save(Path("bla_ph.safetensors"))
 """
 
+import itertools
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,12 +41,14 @@ LARGEST_HALF = 65504
 class CachedFeatures:
     """Features `[N, n, C]` in half precision of N images, their `labels` int64 `[N]` or multi-hot bool `[N, K]`.
 
-    `pixels` uint8 `[N, H, W, 3]` are the inputs, which only some methods need (L-CAM-Img), or None.
+    `pixels` uint8 `[N, H, W, 3]` are the inputs, which only some methods need (L-CAM-Img), or None. `fingerprint` is that
+    of the classifier that they were extracted with, or None if that is not known.
     """
 
     features: Tensor
     labels: Tensor
     pixels: NDArray[np.uint8] | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +127,8 @@ def _of_pixels(own: OwnClassifier, pixels: Tensor, labels: Tensor, progress: boo
         _features(own, own.classifier.features(part.to(own.classifier.device)))
         for part in tqdm(pixels.split(size), "features", unit="batch", disable=hidden(progress), leave=False)
     ]
-    return CachedFeatures(torch.cat(parts), _checked_labels(own, labels), pixels.round().to(torch.uint8).numpy())
+    inputs = pixels.round().to(torch.uint8).numpy()
+    return CachedFeatures(torch.cat(parts), _checked_labels(own, labels), inputs, own.fingerprint)
 
 
 def _of_folder(own: OwnClassifier, folder: Path, progress: bool) -> CachedFeatures:
@@ -138,6 +143,13 @@ def _of_folder(own: OwnClassifier, folder: Path, progress: bool) -> CachedFeatur
             f"{folder}: {', '.join(repr(name) for name in unknown[:5])} are not classes of the classifier ({', '.join(own.labels[:10])}); "
             "name the folders like its labels, or its labels like the folders"
         )
+    folders = sorted({name.rpartition("/")[0] for name in photos.names})
+    for one, other in itertools.combinations(folders, 2):  # such as train/cat and test/cat
+        if one.rpartition("/")[2] == other.rpartition("/")[2]:
+            raise BlaError(
+                f"{folder}: {one} and {other} are of one class; name the folder with the training photographs alone, which holds "
+                "one folder for each class"
+            )
     if len(present := np.unique(photos.expected)) < 2:
         raise BlaError(
             f"{folder}: only photographs of {own.labels[present[0]]}; name the folder that holds a folder for each class"
@@ -162,7 +174,8 @@ def _of_loader(own: OwnClassifier, loader: Iterable[Any], progress: bool) -> Cac
         pixels.append(own.preparation.unnormalised(inputs))
     if not features:
         raise BlaError("the data loader is empty")
-    return CachedFeatures(torch.cat(features), _checked_labels(own, torch.cat(labels)), torch.cat(pixels).numpy())
+    checked = _checked_labels(own, torch.cat(labels))
+    return CachedFeatures(torch.cat(features), checked, torch.cat(pixels).numpy(), own.fingerprint)
 
 
 @torch.no_grad()
@@ -174,12 +187,14 @@ def _features(own: OwnClassifier, maps: Tensor) -> Tensor:
 
 
 def _checked_labels(own: OwnClassifier, labels: Tensor) -> Tensor:
-    classes = len(own.labels)
-    if labels.ndim == 2 and labels.shape[1] == classes:
+    """Class numbers, or, for sigmoid scores, multi-hot labels; BlaError if they are neither."""
+    classes, several = len(own.labels), own.classifier.scores == "sigmoid"
+    if several and labels.ndim == 2 and labels.shape[1] == classes and ((labels == 0) | (labels == 1)).all():
         return labels.bool()
     if labels.ndim != 1 or labels.is_floating_point() or not (int(labels.min()) >= 0 and int(labels.max()) < classes):
-        raise BlaError(f"labels must be numbers from 0 to {classes - 1}, or {classes} zeros and ones for each image")
-    if own.classifier.scores == "sigmoid":
+        others = f", or [images, {classes}] of zeros and ones" if several else "; several an image need sigmoid scores"
+        raise BlaError(f"labels must be numbers from 0 to {classes - 1}{others}")
+    if several:
         return torch.nn.functional.one_hot(labels, classes).bool()
     return labels.long()
 
@@ -204,6 +219,10 @@ def fit(
     their settings. Raises
     BlaError if the method is not learned, if it does not suit the classifier, or if the data do not.
     """
+    if min(runs, epochs, batch_size) < 1 or not (0 < learning_rate < math.inf and 0 <= dropout < 1):
+        raise BlaError(
+            "runs, epochs and batch_size must be at least 1, learning_rate above 0, and dropout from 0 to less than 1"
+        )
     chosen = check_fit(own, method)
     cached = extract_features(own, data, progress)
     schedule = Schedule(
@@ -230,6 +249,8 @@ def check_fit(own: OwnClassifier, method: str | Method) -> Method:
 
 
 def _training_data(own: OwnClassifier, cached: CachedFeatures, schedule: Schedule) -> TrainingData:
+    if cached.fingerprint not in (None, own.fingerprint):
+        raise BlaError("the cached features are those of another classifier, or kind of scores; extract them again")
     cells, shape = own.grid[0] * own.grid[1], list(cached.features.shape)
     if len(shape) != 3 or shape[1] != cells or len(cached.labels) != shape[0]:
         raise BlaError(f"cached features must be [images, {cells}, channels] with a label each, not {shape}")

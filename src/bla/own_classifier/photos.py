@@ -1,7 +1,7 @@
 """Photographs as inputs of a wrapped classifier, with names and, if their folder is named after a class, that class."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,14 @@ def read_photos(own: OwnClassifier, images: Images, progress: bool = True) -> Ph
     Names are paths relative to the folder that all files share. Raises BlaError for an unreadable file, for a folder
     without images, and if there are no images.
     """
-    given = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+    given = (
+        [images] if isinstance(images, str | Path | Image.Image) or not isinstance(images, Iterable) else list(images)
+    )
+    if wrong := [item for item in given if not isinstance(item, str | Path | Image.Image)]:
+        raise BlaError(
+            f"images must be files, folders or PIL images, not {type(wrong[0]).__name__}; PIL's Image.fromarray makes one of "
+            "uint8 [height, width, 3]"
+        )
     found = [item for one in given for item in ([one] if isinstance(one, Image.Image) else files_of(Path(one)))]
     if not found:
         raise BlaError("there are no images to explain")
