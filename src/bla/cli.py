@@ -58,7 +58,7 @@ def explain(
     output: Output,
     weights: Weights = None,
     labels: Labels = None,
-    methods: Methods = "cam,grad_cam",
+    methods: Methods = "grad_cam",
     modules: Modules = None,
     changes: Changes = None,
     target: Annotated[
@@ -98,8 +98,8 @@ def fit(
         typer.Option(help="Other photographs, TEST/<class>/*.jpg, to measure the accuracy on.", show_default=False),
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each method, for the spread over runs.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    epochs: Annotated[int, typer.Option(min=1, help="Of bla_ph, bla, bla_t and l2x_f; others: --set.")] = 20,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of the same methods.")] = 1e-3,
     scores: Scores = "softmax",
     size: Size = None,
     resize: Resize = None,
@@ -121,12 +121,13 @@ def fit(
     chosen = [check_fit(own, method) for method in _with_settings(_names(methods), changes)]
     photos = read_photos(own, test) if test else None  # errors before the work
     cached = bla.extract_features(own, folder)
-    fitted = {method.name: bla.fit(own, cached, method, runs=runs, seed=seed, epochs=epochs, learning_rate=learning_rate) for method in chosen}  # fmt: skip
-    for name, method in fitted.items():
-        method.save(output / f"{name}.safetensors")
-    print(f"{output}: {', '.join(f'{name}.safetensors' for name in fitted)}")
+    fitted = []
+    for method in chosen:  # each is written at once, so that it outlives an interrupt or an error of the next one
+        fitted.append(bla.fit(own, cached, method, runs=runs, seed=seed, epochs=epochs, learning_rate=learning_rate))
+        fitted[-1].save(output / f"{method.name}.safetensors")
+        print(output / f"{method.name}.safetensors")
     if photos:
-        print(_accuracies(bla.explain(own, photos, list(fitted.values()), seed=seed)))
+        print(_accuracies(bla.explain(own, photos, fitted, seed=seed)))
 
 
 @app.command()
@@ -136,7 +137,7 @@ def compare(
     output: Output,
     weights: Weights = None,
     labels: Labels = None,
-    methods: Methods = "cam,grad_cam,random",
+    methods: Methods = "grad_cam,grad_cam_pp,random",
     modules: Modules = None,
     changes: Changes = None,
     scores: Scores = "softmax",

@@ -65,6 +65,8 @@ def test_the_page_has_every_photograph_class_and_method(saved, monkeypatch, caps
         (lambda folder: edit(folder, {"schema": 1}), "has schema 1, not 2"),
         (lambda folder: edit(folder, {"labels": ["cat"]}), "manifest.json: missing or damaged"),
         (lambda folder: edit(folder, {"probabilities": "../x.npy"}), "lies outside the folder"),
+        (lambda folder: np.save(folder / "maps/cam/cat/0.png.npy", np.full((3, 5), np.nan)), "holds NaN or infinite"),
+        (lambda folder: np.save(folder / "maps/cam/cat/0.png.npy", np.full((3, 5), np.inf)), "holds NaN or infinite"),
     ],
 )
 def test_a_damaged_folder_is_one_message_and_makes_no_page(change, message, saved, tmp_path):

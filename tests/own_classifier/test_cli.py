@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -170,6 +171,22 @@ def test_bad_input_is_one_message_and_writes_nothing(site, command, line):
     assert not (site / "out").exists()
 
 
+def test_the_default_methods_suit_a_classifier_without_a_linear_head(site, command):
+    (site / "model.py").write_text(
+        MODEL.replace("trained as build", "NormalisedNet, trained\ndef build(): return trained(NormalisedNet)")
+    )
+    assert command("explain photos -o out")[0] == 0
+    assert command("compare photos --no-curves -o compared")[0] == 0
+    assert command("explain photos --methods cam -o other")[0] == 1
+
+
+def test_what_is_fitted_outlives_an_error_of_the_next_method(site, command):
+    code, out, err = command("fit photos --runs 1 --epochs 1 --methods bla_ph,bla_t,xnn -o modules")
+    assert (code, out) == (1, "modules/bla_ph.safetensors\nmodules/bla_t.safetensors\n")
+    assert err == "error: 6 training images are too few: XNN needs 10, to hold some out\n"
+    assert command("explain photos --modules modules --methods bla_ph,bla_t -o out")[0] == 0
+
+
 def test_fit_checks_all_methods_before_it_trains(site, command, monkeypatch):
     (site / "model.py").write_text(
         MODEL.replace("trained as build", "NormalisedNet, trained\ndef build(): return trained(NormalisedNet)")
@@ -273,6 +290,7 @@ def test_the_help_has_an_example_and_explains_every_option(command, name):
     assert code == 0
     assert "photographs" in out.lower()
     assert name == "plan" or f"bla {name} " in out.replace("\n", " ")
+    assert not re.search(r"--[\w-]+( <[^>]+>)?\s+\[", out)  # no sentence between an option and its default
 
 
 @pytest.mark.slow

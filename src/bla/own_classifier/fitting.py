@@ -143,9 +143,9 @@ def _of_folder(own: OwnClassifier, folder: Path, progress: bool) -> CachedFeatur
             f"{folder}: {', '.join(repr(name) for name in unknown[:5])} are not classes of the classifier ({', '.join(own.labels[:10])}); "
             "name the folders like its labels, or its labels like the folders"
         )
-    folders = sorted({name.rpartition("/")[0] for name in photos.names})
-    for one, other in itertools.combinations(folders, 2):  # such as train/cat and test/cat
-        if one.rpartition("/")[2] == other.rpartition("/")[2]:
+    folders = {name.rpartition("/")[0]: label for name, label in zip(photos.names, photos.expected, strict=True)}
+    for one, other in itertools.combinations(sorted(folders), 2):  # such as train/cat and test/cat
+        if folders[one] == folders[other]:
             raise BlaError(
                 f"{folder}: {one} and {other} are of one class; name the folder with the training photographs alone, which holds "
                 "one folder for each class"

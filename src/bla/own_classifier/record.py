@@ -230,7 +230,7 @@ def _probabilities(method: str) -> str:
 
 
 def load_array(path: Path) -> NDArray[Any]:
-    """The array of an .npy file; OSError or ValueError if it cannot be read, or holds several arrays (.npz)."""
+    """The array of an .npy file; OSError or ValueError if it cannot be read, or is .npz."""
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except (EOFError, SyntaxError, TokenError, BadZipFile) as error:
@@ -268,7 +268,10 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
         if not file.is_relative_to(folder.resolve()):
             raise ValueError(f"{name} lies outside the folder")
         try:
-            return np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else load_array(file)
+            array = np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else load_array(file)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise ValueError("holds NaN or infinite numbers")
+            return array
         except (OSError, ValueError) as error:
             raise BlaError(
                 f"{file}: missing or damaged ({error}); run bla explain ... -o with another folder"
