@@ -26,7 +26,7 @@ from bla.own_classifier.modules import scores_of_equal_cells
 from bla.own_classifier.photos import Images, Photos, hidden, read_photos
 from bla.own_classifier.record import ExplanationRecord, MethodResult
 from bla.own_classifier.transform import check_images
-from bla.own_classifier.wrap import OwnClassifier
+from bla.own_classifier.wrap import OwnClassifier, check_wrapped
 from bla.runtime.seeds import derive_seed
 
 MethodInput = str | type[Explainer] | Method | FittedMethod
@@ -110,6 +110,7 @@ def explain(
     the image's name, so that an image has the same map in any folder. Raises BlaError for an unreadable image, an unknown
     or unfitted method, a method that does not suit the classifier, and a missing expected class.
     """
+    check_wrapped(own)
     chosen = [as_method(method) for method in ([methods] if isinstance(methods, str) else methods)]
     names = [name_of(method) for method in chosen]
     if len(set(names)) < len(names):

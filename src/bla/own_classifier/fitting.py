@@ -30,7 +30,7 @@ from bla.networks.patches import batch_size_for
 from bla.own_classifier.methods import Method, with_settings
 from bla.own_classifier.modules import FrozenTailAttention
 from bla.own_classifier.photos import hidden, read_photos
-from bla.own_classifier.wrap import OwnClassifier, versions
+from bla.own_classifier.wrap import OwnClassifier, check_wrapped, versions
 from bla.runtime.seeds import derive_seed
 
 SCHEMA = "1"
@@ -108,6 +108,7 @@ def extract_features(own: OwnClassifier, data: Any, progress: bool = True) -> Ca
     A loader gives batches of inputs `[B, 3, H, W]`, transformed as for the classifier, with labels `[B]` or multi-hot
     `[B, K]`. Labels of pairs are names or numbers. Raises BlaError for an unknown class and for inputs of another size.
     """
+    check_wrapped(own)
     if isinstance(data, CachedFeatures):
         return data
     if isinstance(data, torch.utils.data.DataLoader):
@@ -241,6 +242,7 @@ def fit(
 
 def check_fit(own: OwnClassifier, method: str | Method) -> Method:
     """The method; BlaError if it is not learned, or does not suit the classifier."""
+    check_wrapped(own)
     chosen = with_settings(method) if isinstance(method, str) else method
     if not chosen.explainer.learned:
         raise BlaError(f"{chosen.name} needs no fitting; pass it to explain")

@@ -123,6 +123,8 @@ class ExplanationRecord:
         from bla.plotting.sheet import contact_sheet
 
         rows = list(range(min(len(self.names), ROWS_ON_A_SHEET))) if numbers is None else list(numbers)
+        if not rows:
+            raise BlaError("numbers: a figure needs at least one image")
         maps = {result.title: result.mean[rows] for result in self.results.values()}
         hard = {result.title: result.hard[:, rows].mean(axis=0) >= 0.5 for result in self.results.values()}
         return contact_sheet(self.pixels[rows], maps, hard, [self._caption(number) for number in rows])

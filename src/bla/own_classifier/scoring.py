@@ -19,7 +19,7 @@ from bla.networks.patches import cell_means
 from bla.own_classifier.explaining import MethodInput, as_method, explain, name_of
 from bla.own_classifier.photos import Images, read_photos
 from bla.own_classifier.record import ExplanationRecord, load_array
-from bla.own_classifier.wrap import OwnClassifier
+from bla.own_classifier.wrap import OwnClassifier, check_wrapped
 from bla.runtime.seeds import derive_seed
 
 Array = NDArray[np.float64]
@@ -46,6 +46,7 @@ def score(
     and loss are measured if all true classes are known. A method of several runs has the mean over its runs. Raises
     BlaError for a missing or damaged file and for a map of another shape.
     """
+    check_wrapped(own)
     subject = _subject(own, record, masks)
     hard, all_maps = {}, {}
     for name, result in record.results.items():

@@ -65,6 +65,12 @@ class OwnClassifier:
         return -1
 
 
+def check_wrapped(own: object) -> None:
+    """BlaError unless `wrap` made it."""
+    if not isinstance(own, OwnClassifier):
+        raise BlaError(f"needs what bla.wrap(model, transform, labels) returns, not a {type(own).__name__}")
+
+
 def _composed(text: str) -> str:
     """The text with letters and accents as single characters."""
     return unicodedata.normalize("NFC", text)
