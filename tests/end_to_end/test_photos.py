@@ -1,4 +1,4 @@
-"""`make photos` from the download to tables and pictures, on small archives in the official layout, served on loopback."""
+"""`make photos` from the download to the front page, on small archives in the official layout, served on loopback."""
 
 import hashlib
 import io
@@ -20,8 +20,6 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 BREEDS = ("Abyssinian", "american_bulldog", "Bengal")
 COUNTS = {"train": 24, "test": 18}
-TARGETS = "table1 table2 what_the_method_does compare_methods gallery"
-"""All others are those of any dataset: `test_repro.py`, `test_own_methods_and_networks.py`."""
 SERVED = """
 from bla.base.download import Source
 from bla.datasets import oxford_pet
@@ -79,7 +77,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def project(site, tmp_path_factory, make_project, save_random_weights):
-    """A small project after the commands of `make photos`, as far as the stages `TARGETS`."""
+    """A small project after the commands of `make photos`."""
     folder = tmp_path_factory.mktemp("photos")
     weights = save_random_weights(tmp_path_factory.mktemp("weights") / "random.safetensors")
     small = {"images.image_size": 64, "backbone.architecture": "test_resnet", "backbone.weights": str(weights)}
@@ -91,7 +89,6 @@ def project(site, tmp_path_factory, make_project, save_random_weights):
         run(folder, "git", *words)
     recipe = re.search(r"^photos:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     commands = [line.removeprefix("\t@.venv/bin/").replace("'", "") for line in recipe.splitlines()]
-    commands[-1] += f" {TARGETS}"
     (folder / "output").write_text("".join(run(folder, *command.split()) for command in commands))
     return folder
 
@@ -101,7 +98,7 @@ def test_the_plan_is_printed_before_anything_is_downloaded(project):
     assert output.index("oxford_pet: 42 images; download") < output.index("Running stage 'prepare@oxford_pet'")
 
 
-def test_tables_and_pictures_are_about_the_pets(project):
+def test_tables_pictures_and_pages_are_about_the_pets(project):
     tables = project / "reports/tables"
     for name in ("table1", "table2", "what_the_method_does"):
         assert set(pd.read_csv(tables / f"{name}.csv")["dataset"]) == {"oxford_pet"}
@@ -109,6 +106,9 @@ def test_tables_and_pictures_are_about_the_pets(project):
     assert {"iou", "pointing_game", "average_drop_100"} <= set(scores["metric"])  # the trimaps are masks
     assert not scores["metric"].str.contains("part").any()  # no part of a photograph can be left out
     assert (project / "reports/figures/overview_oxford_pet.png").is_file()
+    page = (project / "reports/html/index.html").read_text()
+    assert "oxford_pet" in page
+    assert "painted" not in page
 
 
 def test_the_embedded_results_come_back(project):

@@ -158,7 +158,7 @@ def test_methods_that_search_are_planned_as_they_were_measured(own):
     (one,) = bla.plan(own, ["i_gos"])
     assert one.passes == SEARCHING["i_gos"]
     for name, count in SEARCHING.items():
-        assert count == pytest.approx(means.loc[name, "forwards"] + 2 * means.loc[name, "backwards"], rel=0.05)
+        assert count == pytest.approx(means.loc[name, "forwards"] + 2 * means.loc[name, "backwards"], abs=0.5)
 
 
 CARD = Card(sentence="s", source="s", needs="n", cost="c", proof="p")

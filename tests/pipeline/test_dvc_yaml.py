@@ -84,7 +84,7 @@ SOURCES = sorted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", SOURCES[::40], ids=name_of)
+@pytest.mark.parametrize("file", SOURCES[::12], ids=name_of)
 def test_an_edit_reruns_only_the_stages_that_import_the_file(file, copied):
     path = file.relative_to(ROOT).as_posix()
     assert copied(path) == depending_on(path)
