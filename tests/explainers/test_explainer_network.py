@@ -306,6 +306,7 @@ def test_it_uses_at_most_so_many_images_and_runs(images):
     settings = ExplainerSettings(images=4, epochs=1, batch_size=2, runs=1)
     few = replace(data, images=data.images[[0, 2, 5, 7]], labels=data.labels[[0, 2, 5, 7]])
     state, of_few = (ExplainerNetwork(classifier, settings).fit(each, [5]) for each in (data, few))
+    assert set(state) - set(of_few) == {"short_training"}
     for name, value in of_few.items():
         assert value.equal(state[name]), name
     assert ExplainerNetwork.title_of(state) == "Explainer (short training)"

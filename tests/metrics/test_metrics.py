@@ -423,6 +423,7 @@ def test_values_join_the_smallest_of_their_group_and_no_others(values):
     exact = np.sort(np.array(values))
     equal = joined(exact)
     assert np.isin(equal, exact).all()
+    assert (equal[1:] >= equal[:-1]).all()
     assert not larger(exact, equal).any()  # no value is further than rounding from what it became
     firsts = np.unique(equal)
     assert larger(firsts[1:], firsts[:-1]).all()
