@@ -393,6 +393,14 @@ def test_pixels_that_count_as_object_in_a_mask(values, mode, masks, object_at, t
     assert (mask.dtype, mask.ravel().tolist()) == (np.bool_, object_at)
 
 
+@pytest.mark.parametrize(("background", "marked"), [(0, 1), (0, 255), (256, 65535), (3000, 40000), (0, 65535)])
+@pytest.mark.parametrize("object_at", [[0, 1, 1, 0], [1, 1, 1, 0]])
+def test_the_lighter_value_of_a_16_bit_mask_is_the_object(background, marked, object_at, tmp_path):
+    values = np.where(np.reshape(object_at, (2, 2)), marked, background).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert load_mask(tmp_path / "a.png", 2, "binary", (2, 2)).ravel().tolist() == object_at
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "rows", "columns"),
     [

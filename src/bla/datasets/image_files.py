@@ -96,8 +96,8 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
                     treatment.append("turned" if turn else "EXIF turn left out")
             except Exception:  # Pillow may raise anything for a damaged EXIF; the pixels are fine
                 treatment.append("damaged EXIF")
-            if upright.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if upright.mode.startswith("I"):
+                upright = _upper_bits(upright)
             return np.array(upright.convert("RGB")), hashlib.sha256(data).hexdigest(), ", ".join(treatment)
     except FileNotFoundError as error:
         raise BlaError(f"{path}: no such image") from error
@@ -105,6 +105,11 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
         # Pillow names the address of the bytes in memory.
         reason = f"no {', '.join(READABLE)}" if isinstance(error, UnidentifiedImageError) else error
         raise BlaError(f"{path}: not a readable image ({reason}); replace or remove the file") from error
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """The upper eight bits of 16-bit grey, which `convert` would clip at 255."""
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _refuse_pipe(path: Path) -> None:
@@ -170,6 +175,8 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
     if masks == "trimap":
         ones: NDArray[np.bool_] = np.array(image if image.mode in ("P", "L", "1") else image.convert("L")) == 1
         return ones
+    if image.mode.startswith("I") and np.asarray(image).max() > 255:  # smaller values fit in eight bits
+        image = _upper_bits(image)
     values = np.array(image.convert("RGB").convert("L"))  # a palette's colours decide, not their numbers
     levels, counts = np.unique(values, return_counts=True)
     if 2 < len(levels) <= FEW and counts[1:].max() > counts[-1]:  # the white border of VOC's objects, for example
