@@ -166,6 +166,18 @@ def test_a_store_with_a_damaged_count_starts_from_the_first_row(text, filling):
     assert filling.settled() == WHOLE
 
 
+@pytest.mark.parametrize("rows", [-117, 1.7, 1e7, "x", "6", True, None, [6]])
+def test_a_count_that_is_no_number_of_rows_starts_from_the_first_row(rows, filling, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        filling(6)
+    counter = filling.store / "done.json"
+    save_text(counter, json.dumps(json.loads(counter.read_text()) | {"rows": rows}))
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert f"{filling.store}: was changed since it was written" in capsys.readouterr().out
+    assert filling.settled() == WHOLE
+
+
 @pytest.mark.parametrize("before", [3, 6])
 @pytest.mark.parametrize("more", [1, 2, 100])
 def test_a_count_of_rows_that_were_never_written_starts_from_the_first_row(before, more, filling):

@@ -192,6 +192,8 @@ def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, 
     try:
         state = json.loads(counter.read_text())
         rows, recorded = state["rows"], state["sha256"]
+        if type(rows) is not int or rows < 0:  # isinstance would accept true
+            raise TypeError
         notes = diary.read_text().splitlines()[: state["notes"]]
     except (OSError, ValueError, TypeError, KeyError):
         rows, recorded, notes = 0, {}, []
