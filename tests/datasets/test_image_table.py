@@ -84,6 +84,8 @@ def test_masks_are_read_by_name_and_may_be_missing(write):
         ({"rows": [*ROWS[:3], ("4.png", "test", "bird")]}, "no training image shows bird; add one, or remove it"),
         ({"rows": [("1.png", "train", "cat"), ("2.png", "test", "cat")]}, "1 classes; a classifier needs at least two"),
         ({"rows": ROWS[:2]}, "no image has the split test"),
+        ({"rows": ROWS[:3]}, "no test image has a label; explanations are of classes, so label one"),
+        ({"rows": [*ROWS[:3], ("4.png", "test", " | ")]}, "no test image has a label"),
         ({"rows": [*ROWS, ("./a//1.png", "test", "cat")]}, "./a//1.png (row 6) is listed twice"),
         ({"rows": [("",), *ROWS, ("",), ("5.png", "valid", "")], "images": []}, "5.png (row 8) must have the split"),
         ({"rows": [(*row, "more") for row in ROWS]}, "more values than the header has columns; separate labels by |"),

@@ -28,8 +28,8 @@ def find(spec: ImageTable, folder: Path) -> Listing:
     """The images of the table in its order, with their labels and masks; classes are sorted by name.
 
     Raises BlaError, naming the rows, for a file that is outside the folder, missing or listed twice, an unknown split,
-    or a wrong number of labels; also for an unreadable table, fewer than two classes, or a class without a training
-    image.
+    or a wrong number of labels; also for an unreadable table, fewer than two classes, a class without a training image,
+    or no test image with a label.
     """
     table = _read(folder / "images.csv")
     labels = [[name for name in (part.strip() for part in text.split("|")) if name] for text in table["labels"]]
@@ -52,6 +52,8 @@ def find(spec: ImageTable, folder: Path) -> Listing:
         splits[split].append(ImageFile(file, numbers[0] if spec.labels == "one" else numbers, masks))
     if empty := [split for split in SPLITS if not splits[split]]:
         raise BlaError(f"{folder / 'images.csv'}: no image has the split {empty[0]}")
+    if all(file.label == () for file in splits["test"]):
+        raise BlaError(f"{folder / 'images.csv'}: no test image has a label; explanations are of classes, so label one")
     if spec.masks and not any(any(file.masks) for files in splits.values() for file in files):
         raise BlaError(f"{folder / 'masks'}: no mask belongs to an image; masks lie in masks/<name>/<file>.png")
     return Listing(folder, classes, splits, spec.masks, turned=True, mask_names=mask_names)
