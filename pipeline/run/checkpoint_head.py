@@ -1,5 +1,7 @@
 """The head of the checkpoint of a dataset with `classifier: own`."""
 
+from unicodedata import normalize
+
 import torch
 
 from bla.base.errors import BlaError
@@ -26,7 +28,7 @@ def checkpoint_head(dataset: str, labels: str | None) -> Head:
 
 def _order_of_outputs(dataset: str, outputs: int, labels: str | None) -> list[int]:
     """For each class of the images, the number of the output that scores it."""
-    key, classes = f"params.yaml: dataset.{dataset}.classifier", load_classes(dataset)
+    key, classes = f"params.yaml: dataset.{dataset}.classifier", _composed(load_classes(dataset))
     if outputs != len(classes):
         raise BlaError(
             f"{key}: the head of the checkpoint has {outputs} outputs, but the images have {len(classes)} classes "
@@ -35,7 +37,7 @@ def _order_of_outputs(dataset: str, outputs: int, labels: str | None) -> list[in
         )
     if labels is None:
         return list(range(outputs))
-    named = read_labels(data_path(labels))
+    named = _composed(read_labels(data_path(labels)))
     if len(named) != outputs:
         raise BlaError(f"{key}_labels: {labels} has {len(named)} lines for {outputs} outputs; write one class a line")
     if unknown := sorted(set(classes) - set(named)):
@@ -44,6 +46,11 @@ def _order_of_outputs(dataset: str, outputs: int, labels: str | None) -> list[in
             f"{key}_labels: {labels} has no {_some(unknown)}, but {others}; use the names of the images' classes"
         )
     return [named.index(name) for name in classes]
+
+
+def _composed(names: list[str]) -> list[str]:
+    """The names with é as one letter, which some systems store as e and an accent."""
+    return [normalize("NFC", name) for name in names]
 
 
 def _some(names: list[str]) -> str:

@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,13 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from scipy import stats
 
+from bla.base.atomic import save_text
+from pipeline.artifacts.tables import save_table
+from pipeline.run.checkpoint_head import checkpoint_head
 from pipeline.run.predictions import predictions_of
 from pipeline.run.settings import load_settings
 from pipeline.run.stage import run_by_name
@@ -217,6 +222,22 @@ def test_labels_that_are_not_the_classes_are_named_before_the_extraction(labels,
     assert message.startswith("error in features photos: ")
     assert part in message
     assert not (here / "data/features").exists()
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFC"), ("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_an_accent_may_be_part_of_its_letter_or_a_character_of_its_own(forms, here):
+    classes, labels = (
+        [normalize(form, name) for name in names]
+        for form, names in zip(forms, (["bélier", "chat"], ["chat", "bélier"]), strict=True)
+    )
+    save_table(here / "data/images/photos/classes.csv", pd.DataFrame({"label": range(2), "name": classes}))
+    save_text(here / "data/raw/labels.txt", "\n".join(labels))
+    head = {"checkpoint_head.weight": np.float32([[1, 2], [3, 4]]), "checkpoint_head.bias": np.float32([5, 6])}
+    (here / "models/backbones").mkdir(parents=True)
+    save_file(head, here / "models/backbones/photos.safetensors")
+    found = checkpoint_head("photos", "labels.txt")
+    assert found.weight.tolist() == [[[3, 4], [1, 2]]]
+    assert found.bias.tolist() == [[6, 5]]
 
 
 def test_a_head_of_other_classes_is_refused_before_the_extraction(own, here, end_of):
