@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from numpy.typing import NDArray
 
+from bla.base.rounding import larger
 from bla.plotting.overlay import outline, overlay
 
 __all__ = ["Figure", "can_draw", "contact_sheet", "drawable", "scaled_overlay"]
@@ -36,7 +37,12 @@ def drawable(text: str, otherwise: str) -> str:
 def scaled_overlay(image: NDArray[np.uint8], values: Array) -> Array:
     """Half image, half map `[h, w]`, from its smallest (blue) to its largest value (red); `[H, W, 3]` in [0, 1]."""
     low, high = values.min(), values.max()
-    return overlay(image, (values - low) / (high - low) if high > low else np.ones_like(values))
+    return overlay(image, np.ones_like(values) if _is_constant(values) else (values - low) / (high - low))
+
+
+def _is_constant(values: Array) -> bool:
+    """Whether the values differ by no more than rounding."""
+    return not larger(values.max(), values.min())
 
 
 def contact_sheet(
@@ -62,7 +68,7 @@ def contact_sheet(
             axis, chosen = axes[row, column], hard[title][row]
             axis.imshow(scaled_overlay(image, values[row]))
             outline(axis, np.flatnonzero(chosen).tolist(), chosen.shape, size)
-            if values[row].min() == values[row].max():
+            if _is_constant(values[row]):
                 axis.set_xlabel("constant", fontsize=7)
             if not row:
                 axis.set_title(fill(title, 22), fontsize=8, parse_math=False)
