@@ -59,6 +59,38 @@ def test_damaged_missing_and_misfitting_files(tmp_path):
             bla.load_weights(trained(), wrong, tmp_path / "w.pth")
 
 
+def test_the_path_may_be_a_text(tmp_path):
+    for name, save in (("w.pth", torch.save), ("w.safetensors", save_file)):
+        save({"a": torch.ones(2)}, tmp_path / name)
+        assert bla.read_weights(str(tmp_path / name))["a"].tolist() == [1, 1]
+
+
+def test_the_error_of_a_text_file_is_named(tmp_path):
+    path = tmp_path / "text.pth"
+    path.write_text("hello world\n")
+    with pytest.raises(BlaError, match=r"text\.pth: not a readable file of weights \(KeyError: 101\); save"):
+        bla.read_weights(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0\0\x10JFIF\0", b'{"a": [1.0]}', b"[1.0]", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_of_another_kind_gets_no_line_that_converts_it(content, tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(BlaError) as error:
+        bla.read_weights(path)
+    assert str(error.value) == f"{path}: not a file of weights; name one that torch.save or safetensors wrote"
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+@pytest.mark.parametrize("options", [{}, {"pickle_protocol": 4}])
+def test_a_file_with_code_of_an_old_version_gets_the_line_that_converts_it(options, tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save(nn.Linear(3, 2), path, _use_new_zipfile_serialization=False, **options)
+    assert path.read_bytes()[0] == 0x80
+    with pytest.raises(BlaError, match=r"holds more than weights.*\n  python -c"):
+        bla.read_weights(path)
+
+
 def test_classes_are_those_of_the_labels_or_of_the_weights(tmp_path):
     import timm
 

@@ -14,11 +14,12 @@ STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
 """Where training programs put the weights in their checkpoints."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a .pth or .pt file, which is read without running code from it.
 
     Raises BlaError, with the line that converts the file, if it holds more than tensors.
     """
+    path = Path(path)
     if not path.is_file():
         raise BlaError(f"{path}: no such file of weights")
     try:
@@ -26,12 +27,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
+        if not _is_of_torch(path):
+            raise BlaError(f"{path}: not a file of weights; name one that torch.save or safetensors wrote") from error
         raise BlaError(
             f"{path}: holds more than weights, and reading it could run code. If you trust it, convert it once, where its "
             f"classes can be imported:\n  {_conversion(path)}"
         ) from error
     except Exception as error:  # torch raises any kind, such as KeyError for a text file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise BlaError(f"{path}: not a readable file of weights ({reason}); save model.state_dict() again") from error
     for key in STATE_KEYS:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
@@ -41,7 +44,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path | str) -> None:
     """Load weights into a model; prefixes that all their names share, such as `module.`, are removed. BlaError if they do not fit."""
     expected = model.state_dict()
     weights = {name: value for name, value in weights.items() if name != "n_averaged"}
@@ -60,6 +63,12 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
             f"shape ({', '.join(wrong[:3])}{', ...' if wrong[3:] else ''}); is --model the right one, and are there as many labels as classes?"
         )
     model.load_state_dict(weights)
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Whether the file begins like a zip archive or, as files of old versions of torch do, like a pickle."""
+    with path.open("rb") as file:
+        return file.read(2).startswith((b"PK", b"\x80"))
 
 
 def _conversion(path: Path) -> str:
