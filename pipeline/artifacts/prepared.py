@@ -65,7 +65,8 @@ def save_tables_of(folder: Path, classes: list[str], mask_names: Sequence[str], 
     else:  # of an earlier dataset of this name, with boxes
         (folder / "boxes.csv").unlink(missing_ok=True)
     if shared := manifest.loc[manifest["in_both_splits"], "pixels_sha256"].nunique():
-        print(f"{folder.name}: {shared} photographs are in both splits (column in_both_splits of manifest.csv)")
+        photographs = "photograph is" if shared == 1 else "photographs are"
+        print(f"{folder.name}: {shared} {photographs} in both splits (column in_both_splits of manifest.csv)")
     for manifest, _ in written:
         treated = Counter(treatment for treatment in manifest["treatment"] if treatment)
         done = "".join(f"; {count} {treatment}" for treatment, count in sorted(treated.items()))

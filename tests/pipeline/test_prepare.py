@@ -166,7 +166,7 @@ def test_a_photograph_in_both_splits_is_counted_and_marked(again, photos, here, 
     for name in ("test/cat/0.png", "test/dog/0.png"):
         again(photos / "train/dog/1.png", photos / name)
     assert end_of("prepare", "photos") is None
-    assert "photos: 1 photographs are in both splits" in capsys.readouterr().out
+    assert "photos: 1 photograph is in both splits" in capsys.readouterr().out
     manifest = pd.read_csv(OUTPUT / "manifest.csv")
     assert manifest.loc[manifest["in_both_splits"], "source"].tolist() == ["train/dog/1.png", *SOURCES["test"]]
 

@@ -123,7 +123,8 @@ def shared_photographs(datasets):
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_photographs_that_are_in_both_splits_are_counted_and_named(count, prepared, capsys):
     manifest = prepared("d", range(40), [*range(count), *range(100, 140 - count)])
-    assert capsys.readouterr().out.startswith(f"d: {count} photographs are in both splits (column in_both_splits of ")
+    photographs = {1: "1 photograph is", 2: "2 photographs are", 30: "30 photographs are"}[count]
+    assert capsys.readouterr().out.startswith(f"d: {photographs} in both splits (column in_both_splits of ")
     files = [f"{split}: {split}/{number:02}.png" for split in ("train", "test") for number in range(count)]
     marked = manifest[manifest["in_both_splits"]]
     assert (marked["split"] + ": " + marked["source"]).tolist() == files
