@@ -255,6 +255,8 @@ LIMITS = [
     ("explainer.lime.output", "odds", "'probability' or 'logit'"),
     ("explainer.lime.patterns_of", "class", "'dataset' or 'image'"),
     ("explainer.rise.grid", 1, "greater than or equal to 2"),
+    ("explainer.i_gos.first_step", 1e30, "less than 1000000"),
+    ("explainer.i_gos_pp.first_step", 0, "greater than 0"),
     ("faithfulness.images", 1, "greater than or equal to 2"),
     ("faithfulness.constant_maps", "one", "'zero' or 'leave_out'"),
     ("faithfulness.orders", 0, "greater than or equal to 1"),

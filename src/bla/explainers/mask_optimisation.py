@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bla.base.specs import FORBID_EXTRA, Count, Positive
+from bla.base.specs import FORBID_EXTRA, Count
 from bla.explainers.occlusion import blurred
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for
@@ -53,7 +53,7 @@ class MaskSettings:
     variation: Weight = 20
     iterations: Annotated[int, Ge(ge=1), Le(le=1000)] = 20
     points: Annotated[int, Ge(ge=1), Le(le=1000)] = 15
-    first_step: Positive = 1000
+    first_step: Annotated[float, Gt(gt=0), Lt(lt=1e6)] = 1000
     noise: Weight = 0.2
     background: Literal["blur", "black", "mean"] = "blur"
     images: Count = 4
