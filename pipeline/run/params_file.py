@@ -33,7 +33,7 @@ class Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         kind = node.tag.rpartition(":")[2]
         try:
-            if kind in ("int", "float") and len(node.value) > LONGEST_NUMBER:
+            if kind in ("int", "float") and (len(node.value) > LONGEST_NUMBER or ":" in node.value):  # 1:30 would be 90
                 raise ValueError
             return super().construct_object(node, deep)
         except (ValueError, ArithmeticError, LookupError, AttributeError) as error:

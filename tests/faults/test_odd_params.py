@@ -29,6 +29,7 @@ def with_seed(value):
     ("value", "kind"),
     [
         *[("9" * 5000, "int"), ("0x" + "f" * 5000, "int"), ("1:" * 40_000 + "1", "int"), ("1" * 4000 + ".5", "float")],
+        *[("1:30", "int"), ("-1:00", "int"), ("1:30:00", "int"), ("1:30.5", "float"), ("!!int 1:30", "int")],
         *[("2024-13-45", "timestamp"), ("2024-02-30", "timestamp")],
         *[(f"!!{kind} abc", kind) for kind in ("int", "float", "bool", "timestamp")],
     ],
