@@ -3,15 +3,14 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from bla.base.arrays import SeveralArraysError, load_npy
 from bla.base.errors import BlaError
 
 if TYPE_CHECKING:
@@ -22,13 +21,12 @@ Value = TypeVar("Value")
 
 def load_array(path: Path) -> NDArray[Any]:
     """Memory-map an .npy file, read-only."""
-    try:  # not copy-on-write: the system may refuse to reserve that much memory
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (EOFError, ValueError, SyntaxError, TokenError, BadZipFile) as error:  # the last three: a damaged header
+    try:
+        return load_npy(path, mmap_mode="r")  # not copy-on-write: the system may refuse to reserve that much memory
+    except SeveralArraysError as error:
+        raise BlaError(f"{path}: {error}; delete it and run make repro") from error
+    except ValueError as error:
         raise BlaError(f"{path}: damaged ({error}); delete it and run make repro") from error
-    if not isinstance(array, np.ndarray):
-        raise BlaError(f"{path}: holds several arrays (.npz), not one; delete it and run make repro")
-    return array
 
 
 def load_tensor(path: Path) -> "Tensor":

@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bla.base.arrays import load_npy
 from bla.base.atomic import replacing, save_array, save_text
 from bla.base.errors import BlaError
 from bla.own_classifier.wrap import versions
@@ -231,17 +230,6 @@ def _probabilities(method: str) -> str:
     return f"probabilities/{method}.npy"
 
 
-def load_array(path: Path) -> NDArray[Any]:
-    """The array of an .npy file; OSError or ValueError if it cannot be read, or is .npz."""
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (EOFError, SyntaxError, TokenError, BadZipFile) as error:
-        raise ValueError(str(error)) from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError("holds several arrays (.npz), not one")
-    return array
-
-
 def load_record(folder: Path | str) -> ExplanationRecord:
     """Read what `ExplanationRecord.save` wrote; settings are then dictionaries.
 
@@ -270,7 +258,7 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
         if not file.is_relative_to(folder.resolve()):
             raise ValueError(f"{name} lies outside the folder")
         try:
-            array = np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else load_array(file)
+            array = np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else load_npy(file)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError("holds NaN or infinite numbers")
             return array

@@ -12,13 +12,14 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from bla.base.arrays import load_npy
 from bla.base.errors import BlaError
 from bla.metrics import BY_NAME, METRICS
 from bla.metrics.measure import Subject, measure
 from bla.networks.patches import cell_means
 from bla.own_classifier.explaining import MethodInput, as_method, explain, name_of
 from bla.own_classifier.photos import Images, read_photos
-from bla.own_classifier.record import ExplanationRecord, load_array
+from bla.own_classifier.record import ExplanationRecord
 from bla.own_classifier.wrap import OwnClassifier, check_wrapped
 from bla.runtime.seeds import derive_seed
 
@@ -162,7 +163,7 @@ def _load(folder: Path, image: str) -> tuple[Array, str]:
             f"{folder}: no map of {image}; it must be named {image}.npy or {Path(image).with_suffix('.npy')}"
         )
     try:
-        return load_array(path), str(path)
+        return load_npy(path), str(path)
     except (OSError, ValueError) as error:
         raise BlaError(
             f"{path}: not a readable .npy file of numbers ({error}); save it again with numpy.save"
