@@ -194,6 +194,12 @@ class LearnedExplainer(Explainer):
         return super().run(number).load({name: value[only] for name, value in self.state.items()})
 
 
+def marked_if_short(state: State, used: int, available: int) -> State:
+    """The state, with `SHORT` if fewer images were used than are available."""
+    runs = len(next(iter(state.values())))
+    return state | {SHORT: torch.ones(runs, dtype=torch.bool)} if used < available else state
+
+
 class StructuredExplainer(Explainer):
     """A method that also returns sets of cells; each set is an explanation."""
 

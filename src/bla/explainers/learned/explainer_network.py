@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from bla.base.errors import BlaError
 from bla.explainers.explanandum import ExplainerSettings, objective
-from bla.explainers.interface import CONSTANTS, SHORT, Card, LearnedExplainer, State, TrainingData
+from bla.explainers.interface import CONSTANTS, SHORT, Card, LearnedExplainer, State, TrainingData, marked_if_short
 from bla.explainers.l_cam import as_maps
 from bla.explainers.mask_networks import build_network, empty_network
 from bla.runtime.adam import Adam
@@ -43,7 +43,7 @@ class ExplainerNetwork(LearnedExplainer):
         self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
     ) -> State:
         """Train a network for each run; on a CPU runs train side by side."""
-        every, data, classes = len(data.labels), data.some(self.settings.images), self._class_count(data)
+        available, data, classes = len(data.labels), data.some(self.settings.images), self._class_count(data)
         networks = [build_network(self.settings.network, classes, derive_seed(seed, "network")) for seed in seeds]
 
         def work(run: int) -> State:
@@ -54,8 +54,8 @@ class ExplainerNetwork(LearnedExplainer):
         for state in side_by_side(work, range(len(seeds)), workers):
             states.append(state)
             progress(1)
-        short = {SHORT: torch.ones(len(states), dtype=torch.bool)} if len(data.labels) < every else {}
-        return {name: torch.stack([state[name] for state in states]) for name in states[0]} | short
+        state = {name: torch.stack([of_run[name] for of_run in states]) for name in states[0]}
+        return marked_if_short(state, len(data.labels), available)
 
     @torch.no_grad()
     def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bla.explainers.interface import SHORT, Card, LearnedExplainer, State, TrainingData
+from bla.explainers.interface import Card, LearnedExplainer, State, TrainingData, marked_if_short
 from bla.explainers.l_cam import LCamSettings, Masked, Objective, as_maps, class_maps, held_out, predictions, train
 from bla.method.training import resident
 from bla.runtime.threads import side_by_side
@@ -34,7 +34,7 @@ class LCamFm(LearnedExplainer):
         self, data: TrainingData, seeds: Sequence[int], progress: Callable[[int], object] = lambda runs: None
     ) -> State:
         """Train a head for each run, on the classes that this run predicts; on a CPU runs train side by side."""
-        every, data = len(data.labels), self.used(data)
+        available, data = len(data.labels), self.used(data)
         if not data.schedule.images_in_memory:
             data = replace(data, features=resident(data.features, data.device))
         labels, classes = predictions(self.classifier, data)
@@ -48,8 +48,8 @@ class LCamFm(LearnedExplainer):
         for part in side_by_side(work, range(len(seeds)), workers):
             parts.append(part)
             progress(1)
-        short = {SHORT: torch.ones(len(parts), dtype=torch.bool)} if len(data.labels) < every else {}
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} | short
+        state = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return marked_if_short(state, len(data.labels), available)
 
     def objective(self, data: TrainingData, seeds: Sequence[int]) -> Tensor:
         """The objective on the classes that each run predicts, in batches of the size of training."""
