@@ -79,9 +79,9 @@ def measured(dataset: str, settings: Settings) -> Measured:
         else:
             explainers = _fitted(dataset, name, classifier, settings)
             own = _objectives(name, explainers, data)
-            title = explainers[0].title_of(getattr(explainers[0], "state", None)) + (
-                "" if all(row["trained"] for row in own) else ", did not train"
-            )
+            state = explainers[0].state if isinstance(explainers[0], LearnedExplainer) else None
+            trained = all(row["trained"] for row in own)
+            title = explainers[0].title_of(state) + ("" if trained else ", did not train")
             masks = {run: class_masks(each, subjects.images, len(names), seeds) for run, each in enumerate(explainers)}
         values = over_runs({run: measure(classifier.run(run), subjects, of_run) for run, of_run in masks.items()})
         every.append(means(name, title, values, len(masks)))
