@@ -9,6 +9,7 @@ import pandas as pd
 
 from bla.base.atomic import replacing
 from bla.base.errors import BlaError
+from bla.base.spreadsheet import FORMULA
 
 TABLES = Path("reports/tables")
 PUBLISHED = Path("data/published_values.csv")
@@ -54,8 +55,8 @@ def _as_it_was(value: Any) -> Any:
 
 
 def _is_formula(text: str) -> bool:
-    """Whether a spreadsheet would run it: it begins with = + - @, also of full width, a tab or a line feed, and is no number."""
-    return text[:1] in tuple("=+-@\t\r\n＝＋－＠") and not re.fullmatch(r"[+-][\d.]+(e[+-]?\d+)?", text)
+    """Whether a spreadsheet would run it: it begins like a formula, and is no number."""
+    return text[:1] in FORMULA and not re.fullmatch(r"[+-][\d.]+(e[+-]?\d+)?", text)
 
 
 def save_tables(name: str, tables: Mapping[str, pd.DataFrame]) -> None:

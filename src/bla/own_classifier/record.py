@@ -13,6 +13,7 @@ from PIL import Image
 from bla.base.arrays import load_npy
 from bla.base.atomic import replacing, save_array, save_text
 from bla.base.errors import BlaError
+from bla.base.spreadsheet import FORMULA
 from bla.own_classifier.wrap import versions
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ Array = NDArray[np.float64]
 SCHEMA = 2
 """The version of the manifest."""
 ROWS_ON_A_SHEET = 20
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""Letters with which a spreadsheet's formulas begin."""
 
 
 def spreadsheet(table: "pd.DataFrame", index: bool = False) -> str:
@@ -198,14 +197,14 @@ class ExplanationRecord:
         ]
         methods = {
             name: {
-                "title": r.title,
-                "settings": r.settings if isinstance(r.settings, dict) else asdict(r.settings),
-                "control": r.control,
-                "runs": len(r.maps),
-                "map": list(r.maps.shape[2:]),
+                "title": result.title,
+                "settings": result.settings if isinstance(result.settings, dict) else asdict(result.settings),
+                "control": result.control,
+                "runs": len(result.maps),
+                "map": list(result.maps.shape[2:]),
                 "probabilities": _probabilities(name),
             }
-            for name, r in self.results.items()
+            for name, result in self.results.items()
         }
         return {
             "schema": SCHEMA,
@@ -271,8 +270,8 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
     for name, about in manifest["methods"].items():
         files = [image["files"][name] for image in images]
         several = about["runs"] > 1
-        maps = np.stack([read(f["runs"]) if several else read(f["map"])[None] for f in files], axis=1)
-        hard = np.stack([read(f["cells"]) for f in files], axis=1)
+        maps = np.stack([read(of["runs"]) if several else read(of["map"])[None] for of in files], axis=1)
+        hard = np.stack([read(of["cells"]) for of in files], axis=1)
         probabilities = read(about["probabilities"])
         if (maps.ndim, hard.ndim) != (4, 4) or len({len(maps), len(hard), len(probabilities), about["runs"]}) > 1:
             raise ValueError(f"the arrays of {name} do not have {about['runs']} runs")
