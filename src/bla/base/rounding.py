@@ -1,8 +1,8 @@
 """Which numbers count as equal: those that differ by less than a millionth, 2^-20, of the larger magnitude.
 
 Values of maps come from sums in single precision, whose last digits depend on the order of the terms. Every function
-that asks which values are equal, which is the largest, or in which order they are, asks here. Neighbours are compared,
-since rounding one by one parts equal values that lie on both sides of a boundary.
+that asks which values are equal, which is the largest, or in which order they are, asks here. Each value is compared
+with the smallest of its group, since rounding one by one parts equal values that lie on both sides of a boundary.
 """
 
 import numpy as np
