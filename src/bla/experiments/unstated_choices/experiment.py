@@ -45,9 +45,8 @@ def preparations(backbone: Backbone, draws: int, image_size: int | tuple[int, in
     if as_trained not in HALVED:
         raise BlaError(f"unstated_choices.datasets: needs a normalisation of {', '.join(HALVED)}, not {as_trained}")
     depths, skipped = STOCHASTIC_DEPTHS, ""
-    build_backbone(
-        replace(backbone, stochastic_depth=depths[0]), image_size
-    )  # an error that is not about the depth ends here
+    # An error that is not about the depth ends here.
+    build_backbone(replace(backbone, stochastic_depth=depths[0]), image_size)
     try:
         build_backbone(replace(backbone, stochastic_depth=depths[-1]), image_size)
     except BlaError as error:
