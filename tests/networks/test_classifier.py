@@ -9,7 +9,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import Backbone
 from bla.method.modules import Head
 from bla.networks.backbones import build_backbone
-from bla.networks.classifier import Classifier, OwnTail
+from bla.networks.classifier import Classifier, OwnTail, padded_size
 
 SIDE, RUNS, IMAGES, CLASSES = 64, 2, 3, 3
 
@@ -47,6 +47,41 @@ def test_a_classifier_pools_with_equal_weights_and_applies_each_head(classifier,
     np.testing.assert_allclose(classifier.logits(features), expected, atol=1e-4)
     with torch.no_grad():
         same(classifier(images), classifier.logits(classifier.extractor.feature_map(images)))
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(1, 1), (2, 2), (3, 4), (15, 16), (16, 16), (17, 32), (45, 64), (512, 512)]
+)
+def test_a_batch_is_filled_up_to_a_power_of_two_on_a_gpu_alone(images, size):
+    assert padded_size(images, torch.device("cuda")) == size
+    assert padded_size(images, torch.device("cpu")) == images
+
+
+@pytest.mark.parametrize("size", [IMAGES, 4, 8])
+def test_images_that_fill_a_batch_up_change_no_score_no_gradient_and_no_count(size, classifier, images, monkeypatch):
+    model, targets, seen = classifier.run(0), torch.tensor([2, 0, 1]), []
+    with torch.no_grad():
+        expected = model(images)
+    features, slopes = model.feature_gradient(images, targets)
+    scores, gradients = model.pixel_gradient(images.float(), targets)
+    monkeypatch.setattr("bla.networks.classifier.padded_size", lambda images, device: size)
+    model = classifier.run(0)
+    hook = model.extractor.model.conv1.register_forward_hook(lambda module, given, result: seen.append(len(result)))
+    leaf = images.float().requires_grad_()
+    found = model(leaf)
+    assert (seen, model.forwards) == ([size], IMAGES)
+    found[0].gather(1, targets[:, None]).sum().backward()
+    assert model.backwards == IMAGES
+    assert leaf.grad.shape == images.shape
+    same(found.detach(), expected)
+    for value, before in zip(
+        (*model.feature_gradient(images, targets), *model.pixel_gradient(images.float(), targets)),
+        (features, slopes, scores, gradients),
+        strict=True,
+    ):
+        same(value, before)
+    assert model.forwards == 3 * IMAGES
+    hook.remove()
 
 
 def test_a_run_is_its_head_on_the_shared_backbone_with_its_own_count_of_passes(classifier, images):

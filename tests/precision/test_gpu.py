@@ -15,6 +15,7 @@ from bla.explainers.learned.attention import Attention
 from bla.explainers.posthoc.grad_cam import GradCAM
 from bla.explainers.posthoc.lime import LIME
 from bla.explainers.posthoc.lime import Settings as LimeSettings
+from bla.explainers.registry import explainer_class, explainer_names
 from bla.method.initialisation import initial_head
 from bla.method.modules import Head
 from bla.method.training import train, train_sweep
@@ -30,6 +31,10 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SEEDS = [11, 12, 13]
 SCHEDULE = Schedule(batch_size=16, epochs=6, learning_rate=0.01, dropout=0, adam_epsilon=1e-3)
 BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0.98)
+MASKS = {"size": 4, "iterations": 3, "points": 4, "area": 0.001, "variation": 0.01}
+OPTIONS = {"lime": {"patterns": 200}, "rise": {"masks": 200}, "i_gos": MASKS, "i_gos_pp": MASKS}
+CHOICES = {"i_gos_pp": 0.4, "sag": 0.2}
+"""Largest relative error of methods whose search compares scores, where half precision can change what is chosen."""
 SWEEP = [BLA_T, replace(BLA_T, temperature=1), replace(BLA_T, threshold_factor=0), replace(BLA_T, head="frozen")]
 
 
@@ -108,6 +113,37 @@ def test_maps_agree_with_a_cpu(images):
     for kind in (GradCAM, LIME):
         here, there = maps[CPU, kind], maps[GPU, kind]
         assert (here - there).norm() < 0.05 * here.norm()
+
+
+@pytest.mark.parametrize("name", [name for name in explainer_names() if name != "attention"])
+def test_every_method_gives_on_a_gpu_the_maps_that_it_gives_on_a_cpu(name, images):
+    kind = explainer_class(name)
+    settings = kind.Settings(**OPTIONS.get(name, {}))
+    here, there = (kind(classifier(device).run(0), settings) for device in (CPU, GPU))
+    if kind.learned:
+        labels = (torch.arange(len(images)) % 3).to(GPU)
+        features = features_of(there.classifier, images)
+        data = TrainingData(features, (4, 4), images.numpy(), labels, SCHEDULE, GPU)
+        state = there.fit(data, [5])
+        for method in (here, there):
+            method.load(state)
+        assert torch.isfinite(state["losses"]).all() if "losses" in state else state
+    targets, seeds = torch.arange(6) % 3, torch.arange(6)
+    found = explain_in_batches(there, images[:6].to(GPU), targets.to(GPU), seeds)[0].double().flatten(1)
+    expected = explain_in_batches(here, images[:6], targets, seeds)[0].double().flatten(1)
+    assert (found - expected).norm() < CHOICES.get(name, 0.05) * expected.norm()
+
+
+@pytest.mark.parametrize("name", ["l_cam_fm", "l_cam_img", "explainer_network"])
+def test_learned_methods_are_fitted_alike_on_both(name, images):
+    kind, found = explainer_class(name), {}
+    for device in (CPU, GPU):
+        model = classifier(device)
+        labels = (torch.arange(len(images)) % 3).to(device)
+        data = TrainingData(features_of(model, images), (4, 4), images.numpy(), labels, SCHEDULE, device)
+        method = kind(model)
+        found[device] = method.fit(data, SEEDS[: method.fitted_runs])
+    torch.testing.assert_close(found[GPU]["losses"], found[CPU]["losses"], rtol=0.05, atol=0.01)
 
 
 def test_a_module_is_retrained_on_a_random_network(images):

@@ -37,7 +37,13 @@ def test_operations_use_one_thread_during_the_work_and_the_old_number_afterwards
         torch.set_num_threads(before)
 
 
-def test_no_item_starts_after_an_error():
+def test_a_single_worker_is_the_thread_that_calls_and_several_are_not():
+    assert set(side_by_side(lambda _: threading.get_ident(), range(4), 1)) == {threading.get_ident()}
+    assert threading.get_ident() not in set(side_by_side(lambda _: threading.get_ident(), range(4), 2))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_item_starts_after_an_error(workers):
     begun = []
 
     def work(item):
@@ -47,8 +53,10 @@ def test_no_item_starts_after_an_error():
         time.sleep(0.02)  # in which the error is noticed
 
     with pytest.raises(BlaError, match="stop"):
-        list(side_by_side(work, range(100), 1))
+        list(side_by_side(work, range(100), workers))
     assert len(begun) < 100
+    if workers == 1:
+        assert begun == [0, 1]
 
 
 @pytest.fixture

@@ -28,6 +28,11 @@ GRADIENTS_AT_ONCE = {True: 2, False: 64}
 """Images per backward pass and thread, on a CPU (True) and on a GPU; few, because activations must fit its cache or memory."""
 
 
+def padded_size(images: int, device: torch.device) -> int:
+    """The batch for so many images: on a GPU a power of two, because cuDNN plans for seconds at each size that is new."""
+    return 2 ** (images - 1).bit_length() if device.type == "cuda" else images
+
+
 class PooledHeads(nn.Module):
     """R linear heads on the average of the cells, such as BL's."""
 
@@ -125,11 +130,16 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
-        features = in_parts(self.extractor.feature_map, images)  # type: ignore[arg-type]
+        features = in_parts(self._feature_map, images)
         self.forwards += len(images)
         if features.requires_grad:
             features.register_hook(self._count_backward)
         return features
+
+    def _feature_map(self, images: Tensor) -> Tensor:
+        padding = images.new_zeros(padded_size(len(images), images.device) - len(images), *images.shape[1:])
+        features: Tensor = self.extractor.feature_map(torch.cat([images, padding]) if len(padding) else images)  # type: ignore[operator]
+        return features[: len(images)]
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
@@ -164,7 +174,7 @@ class Classifier(nn.Module):
         def part(some: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 leaf = some[0].detach().requires_grad_()
-                logits = self.logits(self.extractor.feature_map(leaf))[0]  # type: ignore[operator]
+                logits = self.logits(self._feature_map(leaf))[0]
                 scores = self.probabilities(logits).gather(1, some[1][:, None])[:, 0]
             (gradient,) = torch.autograd.grad(scores.sum(), leaf)
             return scores.detach(), gradient

@@ -14,11 +14,14 @@ Result = TypeVar("Result")
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """Yield `work(item)` of each item in order; after an error no further item is started.
 
-    With several workers torch uses one thread per operation until the iterator is exhausted.
+    With several workers torch uses one thread per operation until the iterator is exhausted. A single one is the thread
+    that calls: cuDNN plans its convolutions anew, for seconds, in each new thread.
     """
+    if workers == 1:
+        yield from map(work, items)
+        return
     threads = torch.get_num_threads()
-    if workers > 1:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(workers) as pool:
             yield from pool.map(work, items)
