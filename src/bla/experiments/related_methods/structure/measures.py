@@ -21,18 +21,35 @@ COVER = ("covers several", "covers one", "mixes several", "touches one", "touche
 
 @dataclass(frozen=True)
 class ImageSets:
-    """The minimal sufficient sets of an image, best first, their relative confidences, and the verdict on each."""
+    """The sets that SAG found in an image, best first, their relative confidences, and the verdict on each.
+
+    `black` is the relative confidence of the black image alone.
+    """
 
     sets: list[list[int]]
     confidences: list[float]
     verdicts: list[Verdict]
+    black: float
+
+    @property
+    def black_suffices(self) -> bool:
+        """Whether no patch is needed."""
+        return self.black >= LEVEL
+
+    @property
+    def sufficient(self) -> list[list[int]]:
+        """The sets that suffice; none where the black image alone does."""
+        if self.black_suffices:
+            return []
+        return [cells for cells, verdict in zip(self.sets, self.verdicts, strict=True) if verdict != "not_sufficient"]
 
 
 def image_row(image: ImageSets) -> dict[str, object]:
-    """M9 of an image: cells of its smallest set, number of sets, of different sets at each overlap, and of sets verified."""
-    row: dict[str, object] = {"smallest_set": len(image.sets[0]), "sets": len(image.sets)}
-    row |= {f"different_sets_{overlap}": len(diverse(image.sets, overlap)) for overlap in OVERLAPS}
-    return row | {"minimal_sets": image.verdicts.count("minimal")}
+    """M9 of an image, of the sets that suffice: cells of the smallest (NaN without one), how many, different, and verified."""
+    sets = image.sufficient
+    row: dict[str, object] = {"smallest_set": len(sets[0]) if sets else np.nan, "sets": len(sets)}
+    row |= {f"different_sets_{overlap}": len(diverse(sets, overlap)) for overlap in OVERLAPS}
+    return row | {"minimal_sets": image.verdicts.count("minimal"), "black_suffices": image.black_suffices}
 
 
 def random_sets(hard: Hard, seed: int) -> Hard:
