@@ -192,6 +192,30 @@ def test_searches_that_run_together_ask_together_and_find_what_they_find_alone()
     assert 2 not in rounds[1]
 
 
+class Brightness(nn.Module):
+    """The feature map is the mean brightness of each cell of 2 x 2 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.divisor = (
+            nn.Parameter(value, requires_grad=False) for value in (torch.zeros(3), torch.ones(3))
+        )
+
+    def feature_map(self, images):
+        return nn.functional.avg_pool2d(images.float().mean(dim=3)[:, None] / 255, 2)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(60, 10, 30), (10, 62, 31), (20, 20, 28)])
+def test_the_mask_of_the_guide_i_gos_is_no_coarser_than_the_feature_map(height, width, size, monkeypatch):
+    settings = []
+    monkeypatch.setattr(sag, "IGos", lambda classifier, given: settings.append(given) or IGos(classifier, given))
+    images = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    method = SAG(Classifier(Brightness(), random_head(1, 1)).eval(), Settings(guide="i_gos"))
+    (order,) = method._orders(images, torch.tensor([0]), torch.zeros(1), method.grid(images))
+    assert sorted(order) == list(range(height * width // 4))
+    assert settings == [MaskSettings(iterations=2, size=size)]
+
+
 class Visible(nn.Module):
     """The feature map is 1 where the middle of the patch (of the corner-aligned 3x3 grid) is bright, else 0."""
 

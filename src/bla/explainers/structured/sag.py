@@ -3,8 +3,9 @@
 Shitole et al. 2021, structured attention graphs. Only some patches of the image are shown, the rest is black. A set of
 patches is sufficient if the class keeps 0.9 of its probability on the whole image; a beam search finds minimal ones
 (`bla.explainers.sufficient_sets`). Candidates come in the order of a cheap map, the guide: Grad-CAM, or I-GOS with two
-iterations (authors), whose noise is then the same for every image. Patches are upsampled bilinearly with aligned corners, so that their edges are soft. Black pixels, normalised, are
-the normalised black image: hiding before or after the normalisation is the same.
+iterations (authors), whose noise is then the same for every image, and whose mask is no coarser than the feature map.
+Patches are upsampled bilinearly with aligned corners, so that their edges are soft. Black pixels, normalised, are the
+normalised black image: hiding before or after the normalisation is the same.
 """
 
 from collections.abc import Sequence
@@ -88,7 +89,7 @@ class SAG(StructuredExplainer):
     def _orders(self, images: Tensor, targets: Tensor, seeds: Tensor, grid: Grid) -> list[list[int]]:
         """The cells of each image, the most important for the guide first."""
         if self.settings.guide == "i_gos":
-            guide: Explainer = IGos(self.classifier, MaskSettings(iterations=2))
+            guide: Explainer = IGos(self.classifier, MaskSettings(iterations=2, size=max(MaskSettings.size, *grid)))
         else:
             guide = GradCAM(self.classifier)
         maps = guide.explain(images, targets, torch.zeros_like(seeds))
