@@ -15,7 +15,7 @@ from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT
 from bla.experiments.related_methods.structure.graph import Graph, attention_graph
 from bla.experiments.related_methods.structure.tables import beside_random, of_sufficient, proportion
 from bla.explainers.structured.sag import ShownCells, corner_masks
-from bla.explainers.sufficient_sets import LEVEL, Cells, diverse, run_together, verify
+from bla.explainers.sufficient_sets import LEVEL, Cells, run_together, verify
 from bla.networks.patches import Grid
 from bla.report.graph_page import GraphOfImage
 from bla.runtime.seeds import derive_seed
@@ -91,28 +91,31 @@ def hard_beside_minimal(
     """The hard explanations of bounded-logit variants beside SAG's sets: quantities, relations, and those of the run measured."""
     rows, relations, of_run = list[dict[str, object]](), list[dict[str, object]](), {}
     explain, run = explained_by(dataset, settings), settings.faithfulness.run
+    different = [measures.different(of.sufficient) for of in found.sets]
     for name in settings.variants:
         if not isinstance(settings.variant[name], BoundedLogits):
             continue
         given = explain[name](found.numbers)
         random = measures.random_sets(given.hard, derive_seed(settings.seed, dataset, "structure", name))
         first = {"dataset": dataset, "method": name, "title": given.title}
-        quantities = [_quantities(dataset, found, hard, run) for hard in (given.hard, random)]
+        quantities = [_quantities(dataset, found, different, hard, run) for hard in (given.hard, random)]
         for quantity in quantities[0]:
             ours, theirs = (of[quantity] for of in quantities)
             most = np.inf if quantity == CONFIDENCE else 1
             compared = of_sufficient(ours, theirs) if quantity == SPARE else beside_random(ours, theirs, most)
             rows.append(first | {"cells": given.hard.sum(axis=2).mean(), "quantity": quantity} | compared)
         for label, hard in (("hard", given.hard), ("random", random)):
-            kinds = [measures.relation(cells, of.sufficient) for of_run in hard for cells, of in zip(of_run, found.sets, strict=True) if of.sufficient]  # fmt: skip
+            kinds = [measures.relation(cells, of_image) for of_run in hard for cells, of_image in zip(of_run, different, strict=True) if of_image]  # fmt: skip
             relations.append(first | {"set": label, "n": len(kinds)} | {kind: kinds.count(kind) / len(kinds) if kinds else np.nan for kind in measures.COVER})  # fmt: skip
         of_run[name] = given.hard[run]
     return pd.DataFrame(rows), pd.DataFrame(relations), of_run
 
 
-def _quantities(dataset: str, found: Explanations, hard: measures.Hard, run: int) -> dict[str, Array]:
+def _quantities(
+    dataset: str, found: Explanations, different: list[list[list[int]]], hard: measures.Hard, run: int
+) -> dict[str, Array]:
     """Of hard explanations `[R, N, n]`, `[R, N]` each: sufficient as patches, sufficient as cells of the feature map, cells to
-    spare (of the run measured, `[N]`), and the share of other runs that choose the same minimal set."""
+    spare (of the run measured, `[N]`), and the share of other runs that choose the same of an image's `different` sets."""
     sets = [[Cells(np.flatnonzero(cells).tolist()) for cells in of_run] for of_run in hard]
     unique = sorted({(image, cells) for of_run in sets for image, cells in enumerate(of_run)}, key=lambda pair: (pair[0], sorted(pair[1])))  # fmt: skip
     values = dict(zip(unique, found.shown.relative([i for i, _ in unique], [s for _, s in unique]), strict=True))
@@ -123,8 +126,8 @@ def _quantities(dataset: str, found: Explanations, hard: measures.Hard, run: int
     spare = [measures.cells_to_spare(sorted(cells), values[i, cells]) for i, cells in enumerate(sets[run])]
     result[SPARE] = np.array(run_together(spare, found.shown.relative))
     if len(hard) > 1:
-        several = [image for image, of in enumerate(found.sets) if len(diverse(of.sufficient, 1)) > 1]
-        chosen = [measures.same_choice(measures.choices(hard[:, image], found.sets[image].sufficient)) for image in several]  # fmt: skip
+        several = [image for image, sets_of_image in enumerate(different) if len(sets_of_image) > 1]
+        chosen = [measures.same_choice(measures.choices(hard[:, image], different[image])) for image in several]
         result[CHOICE] = np.stack(chosen, axis=1) if chosen else np.empty((len(hard), 0))
     return result
 

@@ -1,12 +1,14 @@
 """SAG: the beam search against exhaustive search and boolean classifiers, sets of pixels, and independence of the batch."""
 
 from itertools import combinations
+from time import perf_counter
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 from small_networks import Small, random_head
 from torch import nn
 
@@ -176,6 +178,21 @@ def test_diverse_sets_are_the_most_that_overlap_little(sets, overlap):
     largest = max(map(len, fitting))
     assert len(chosen) == largest
     assert tuple(chosen) == min(numbers for numbers in fitting if len(numbers) == largest)
+
+
+def test_different_sets_are_chosen_among_the_first_20_and_quickly():
+    rng = np.random.default_rng(0)
+    many = [rng.choice(49, 4, replace=False).tolist() for _ in range(200)]
+    start = perf_counter()
+    chosen = [diverse(many, overlap) for overlap in (0, 1, 2)]
+    assert perf_counter() - start < 5  # 30 sets took 6 s, 200 would never end
+    assert chosen == [diverse(many[:20], overlap) for overlap in (0, 1, 2)]
+
+
+def test_at_most_20_sets_can_be_asked_for():
+    assert TypeAdapter(Settings).validate_python({"sets": 20}).sets == 20
+    with pytest.raises(ValidationError, match="less than or equal to 20"):
+        TypeAdapter(Settings).validate_python({"sets": 21})
 
 
 def test_searches_that_run_together_ask_together_and_find_what_they_find_alone():

@@ -23,7 +23,7 @@ from bla.explainers.mask_optimisation import MaskSettings
 from bla.explainers.occlusion import Masks, occluded_logits
 from bla.explainers.optimised.i_gos import IGos
 from bla.explainers.posthoc.grad_cam import GradCAM
-from bla.explainers.sufficient_sets import Beam, Cells, Found, minimal_sets, run_together
+from bla.explainers.sufficient_sets import MOST_SETS, Beam, Cells, Found, minimal_sets, run_together
 from bla.networks.classifier import Classifier
 from bla.networks.patches import Grid, batch_size_for, cell_means
 
@@ -41,7 +41,7 @@ class Settings:
 
     beam: Places = 3
     successors: Places = 15
-    sets: Places = 10
+    sets: Annotated[int, Ge(ge=1), Le(le=MOST_SETS)] = 10
     guide: Literal["grad_cam", "i_gos"] = "grad_cam"
     legacy_beam: bool = False
     images: Count = 8

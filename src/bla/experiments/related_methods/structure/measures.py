@@ -52,6 +52,11 @@ def image_row(image: ImageSets) -> dict[str, object]:
     return row | {"minimal_sets": image.verdicts.count("minimal"), "black_suffices": image.black_suffices}
 
 
+def different(sets: Sequence[list[int]]) -> list[list[int]]:
+    """The most of an image's sets of which no two share more than one cell."""
+    return [sets[number] for number in diverse(sets, 1)]
+
+
 def random_sets(hard: Hard, seed: int) -> Hard:
     """As many cells as `hard` `[R, N, n]` keeps, drawn at random for each run and image."""
     ranks = np.random.default_rng(seed).random(hard.shape).argsort(axis=2).argsort(axis=2)
@@ -77,22 +82,20 @@ def cells_to_spare(cells: Sequence[int], confidence: float) -> Search[float]:
 
 
 def relation(cells: Hard, sets: Sequence[Sequence[int]]) -> str:
-    """One of `COVER`: how many of an image's different sets the cells `[n]` hold whole, or else touch."""
-    different = [sets[number] for number in diverse(sets, 1)]
-    whole = sum(bool(cells[list(of_set)].all()) for of_set in different)
-    touched = sum(bool(cells[list(of_set)].any()) for of_set in different)
+    """One of `COVER`: how many of an image's `different` sets the cells `[n]` hold whole, or else touch."""
+    whole = sum(bool(cells[list(of_set)].all()) for of_set in sets)
+    touched = sum(bool(cells[list(of_set)].any()) for of_set in sets)
     if whole:
         return COVER[0] if whole > 1 else COVER[1]
     return COVER[2] if touched > 1 else COVER[3] if touched else COVER[4]
 
 
 def choices(hard: Hard, sets: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """For each run of `hard` `[R, n]` the place, among an image's different sets, of the one that it holds most of.
+    """For each run of `hard` `[R, n]` the place, among an image's `different` sets, of the one that it holds most of.
 
     Of equal shares the first; -1 for a run that holds no cell of any.
     """
-    different = [sets[number] for number in diverse(sets, 1)]
-    shares = np.stack([hard[:, list(of_set)].mean(axis=1) for of_set in different], axis=1)
+    shares = np.stack([hard[:, list(of_set)].mean(axis=1) for of_set in sets], axis=1)
     return np.where(shares.max(axis=1) > 0, shares.argmax(axis=1), -1)
 
 
