@@ -140,6 +140,9 @@ SETS = [[3], [0, 1], [1, 2, 4], [0, 4, 5, 6]]
         ([3], "covers one"),
         ([0, 2], "mixes several"),
         ([6], "touches one"),
+        ([0], "touches one"),  # two sets share it
+        ([0, 4], "touches one"),  # each is in two sets, both are in one
+        ([0, 6, 2], "mixes several"),
         ([7, 8], "touches none"),
         ([], "touches none"),
     ],

@@ -16,7 +16,10 @@ Hard = NDArray[np.bool_]
 OVERLAPS = (0, 1, 2)
 """Cells that two sets may share and still count as different."""
 COVER = ("covers several", "covers one", "mixes several", "touches one", "touches none")
-"""How a set of cells relates to an image's minimal sets, counted among those that share at most one cell."""
+"""How a set of cells relates to an image's minimal sets, counted among those that share at most one cell.
+
+It mixes several if it holds none whole and its cells in them are not all in one; a cell that two share mixes nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,14 @@ def cells_to_spare(cells: Sequence[int], confidence: float) -> Search[float]:
 
 
 def relation(cells: Hard, sets: Sequence[Sequence[int]]) -> str:
-    """One of `COVER`: how many of an image's `different` sets the cells `[n]` hold whole, or else touch."""
+    """One of `COVER`: how many of an image's `different` sets the cells `[n]` hold whole, or else have cells of."""
     whole = sum(bool(cells[list(of_set)].all()) for of_set in sets)
-    touched = sum(bool(cells[list(of_set)].any()) for of_set in sets)
     if whole:
         return COVER[0] if whole > 1 else COVER[1]
-    return COVER[2] if touched > 1 else COVER[3] if touched else COVER[4]
+    pieces = {cell for of_set in sets for cell in of_set if cells[cell]}
+    if not pieces:
+        return COVER[4]
+    return COVER[3] if any(pieces <= set(of_set) for of_set in sets) else COVER[2]
 
 
 def choices(hard: Hard, sets: Sequence[Sequence[int]]) -> NDArray[np.int64]:
