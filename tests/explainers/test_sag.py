@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from small_networks import Small, random_head
 from torch import nn
 
+from bla.base.errors import BlaError
 from bla.explainers.mask_optimisation import MaskSettings
 from bla.explainers.optimised.i_gos import IGos
 from bla.explainers.structured import sag
@@ -276,6 +277,19 @@ def test_where_the_black_image_suffices_the_set_is_the_first_patch_of_the_guide(
     maps, sets = SAG(classifier).explain_with_sets(dark, torch.tensor([0]), torch.zeros(1))
     assert [len(cells) for cells in sets[0]] == [1]
     assert maps.sum() == 1
+
+
+@pytest.mark.parametrize("broken", ["every image", "some sets"])
+def test_class_scores_that_are_not_finite_are_one_message(broken):
+    class Broken(AnyOf):
+        def forward(self, features):
+            """The whole image has 9 bright cells."""
+            bad = (features.flatten(1).sum(dim=1) < 9) if broken == "some sets" else torch.ones(len(features)) > 0
+            return super().forward(features).masked_fill(bad[None, :, None], torch.nan)
+
+    white = torch.full((1, 33, 33, 3), 255, dtype=torch.uint8)
+    with pytest.raises(BlaError, match="class scores are not finite"):
+        SAG(Classifier(Visible(), Broken(0, 1, 2)).eval()).explain(white, torch.tensor([1]), torch.zeros(1))
 
 
 @pytest.fixture(scope="module")
