@@ -15,7 +15,7 @@ from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT
 from bla.experiments.related_methods.structure.graph import Graph, attention_graph
 from bla.experiments.related_methods.structure.tables import beside_random, of_sufficient, proportion
 from bla.explainers.structured.sag import ShownCells, corner_masks
-from bla.explainers.sufficient_sets import LEVEL, Cells, diverse, run_together, verify
+from bla.explainers.sufficient_sets import LEVEL, Cells, run_together, verify
 from bla.networks.patches import Grid
 from bla.report.graph_page import GraphOfImage
 from bla.runtime.seeds import derive_seed
@@ -51,8 +51,9 @@ class Explanations:
 
     def of_images(self) -> list[GraphOfImage]:
         """The images with their graphs, for the page and the pictures."""
+        black = [of.black if of.black_suffices else None for of in self.sets]
         each = zip(
-            self.numbers.tolist(), self.pixels, self.classes, self.shown.whole.tolist(), self.graphs, strict=True
+            self.numbers.tolist(), self.pixels, self.classes, self.shown.whole.tolist(), self.graphs, black, strict=True
         )
         return [GraphOfImage(*of_image) for of_image in each]
 
@@ -75,9 +76,10 @@ def explanations(dataset: str, settings: Settings) -> Explanations | None:
     shown = ShownCells(explained.classifier_of(settings.faithfulness.run), pixels, torch.from_numpy(targets), grid)
     found = [sets[row] for row in rows]
     verdicts = run_together([verify(of_image) for of_image in found], shown.relative)
-    graphs = run_together([attention_graph(of_image) for of_image in found], shown.relative)
+    black = shown.relative(list(range(len(found))), [Cells()] * len(found))
+    graphs = run_together([attention_graph(*pair) for pair in zip(found, verdicts, strict=True)], shown.relative)
     values = iter(shown.relative([i for i, of in enumerate(found) for _ in of], [Cells(cells) for of in found for cells in of]))  # fmt: skip
-    images = [measures.ImageSets(of, [next(values) for _ in of], verdict) for of, verdict in zip(found, verdicts, strict=True)]  # fmt: skip
+    images = [measures.ImageSets(of, [next(values) for _ in of], verdict, none) for of, verdict, none in zip(found, verdicts, black, strict=True)]  # fmt: skip
     names, labels = class_names(dataset), np.asarray(explained.labels)[rows]
     right = labels == targets if labels.ndim == 1 else labels[np.arange(len(rows)), targets]
     return Explanations(explained.numbers[rows], pixels.cpu().numpy(), [names[int(k)] for k in targets], right, shown, images, graphs, grid)  # fmt: skip
@@ -89,28 +91,31 @@ def hard_beside_minimal(
     """The hard explanations of bounded-logit variants beside SAG's sets: quantities, relations, and those of the run measured."""
     rows, relations, of_run = list[dict[str, object]](), list[dict[str, object]](), {}
     explain, run = explained_by(dataset, settings), settings.faithfulness.run
+    different = [measures.different(of.sufficient) for of in found.sets]
     for name in settings.variants:
         if not isinstance(settings.variant[name], BoundedLogits):
             continue
         given = explain[name](found.numbers)
         random = measures.random_sets(given.hard, derive_seed(settings.seed, dataset, "structure", name))
         first = {"dataset": dataset, "method": name, "title": given.title}
-        quantities = [_quantities(dataset, found, hard, run) for hard in (given.hard, random)]
+        quantities = [_quantities(dataset, found, different, hard, run) for hard in (given.hard, random)]
         for quantity in quantities[0]:
             ours, theirs = (of[quantity] for of in quantities)
             most = np.inf if quantity == CONFIDENCE else 1
             compared = of_sufficient(ours, theirs) if quantity == SPARE else beside_random(ours, theirs, most)
             rows.append(first | {"cells": given.hard.sum(axis=2).mean(), "quantity": quantity} | compared)
         for label, hard in (("hard", given.hard), ("random", random)):
-            kinds = [measures.relation(cells, of.sets) for of_run in hard for cells, of in zip(of_run, found.sets, strict=True)]  # fmt: skip
-            relations.append(first | {"set": label, "n": len(kinds)} | {kind: kinds.count(kind) / len(kinds) for kind in measures.COVER})  # fmt: skip
+            kinds = [measures.relation(cells, of_image) for of_run in hard for cells, of_image in zip(of_run, different, strict=True) if of_image]  # fmt: skip
+            relations.append(first | {"set": label, "n": len(kinds)} | {kind: kinds.count(kind) / len(kinds) if kinds else np.nan for kind in measures.COVER})  # fmt: skip
         of_run[name] = given.hard[run]
     return pd.DataFrame(rows), pd.DataFrame(relations), of_run
 
 
-def _quantities(dataset: str, found: Explanations, hard: measures.Hard, run: int) -> dict[str, Array]:
+def _quantities(
+    dataset: str, found: Explanations, different: list[list[list[int]]], hard: measures.Hard, run: int
+) -> dict[str, Array]:
     """Of hard explanations `[R, N, n]`, `[R, N]` each: sufficient as patches, sufficient as cells of the feature map, cells to
-    spare (of the run measured, `[N]`), and the share of other runs that choose the same minimal set."""
+    spare (of the run measured, `[N]`), and the share of other runs that choose the same of an image's `different` sets."""
     sets = [[Cells(np.flatnonzero(cells).tolist()) for cells in of_run] for of_run in hard]
     unique = sorted({(image, cells) for of_run in sets for image, cells in enumerate(of_run)}, key=lambda pair: (pair[0], sorted(pair[1])))  # fmt: skip
     values = dict(zip(unique, found.shown.relative([i for i, _ in unique], [s for _, s in unique]), strict=True))
@@ -121,8 +126,8 @@ def _quantities(dataset: str, found: Explanations, hard: measures.Hard, run: int
     spare = [measures.cells_to_spare(sorted(cells), values[i, cells]) for i, cells in enumerate(sets[run])]
     result[SPARE] = np.array(run_together(spare, found.shown.relative))
     if len(hard) > 1:
-        several = [image for image, of in enumerate(found.sets) if len(diverse(of.sets, 1)) > 1]
-        chosen = [measures.same_choice(measures.choices(hard[:, image], found.sets[image].sets)) for image in several]
+        several = [image for image, sets_of_image in enumerate(different) if len(sets_of_image) > 1]
+        chosen = [measures.same_choice(measures.choices(hard[:, image], different[image])) for image in several]
         result[CHOICE] = np.stack(chosen, axis=1) if chosen else np.empty((len(hard), 0))
     return result
 
@@ -143,29 +148,34 @@ def _on_feature_map(dataset: str, found: Explanations, hard: measures.Hard) -> A
 def decisive_parts(
     dataset: str, settings: Settings, found: Explanations, hard: dict[str, measures.Hard], titles: dict[str, str]
 ) -> pd.DataFrame:
-    """Which sets show the painted parts without which the explained classifier predicts another class; empty elsewhere."""
-    if not isinstance(settings.dataset[dataset].images, PaintedBirds):
+    """Which sets show the painted parts without which the explained classifier predicts another class; empty elsewhere.
+
+    Images without a sufficient set are left out.
+    """
+    counted = np.array([bool(of.sufficient) for of in found.sets])
+    if not isinstance(settings.dataset[dataset].images, PaintedBirds) or not counted.any():
         return pd.DataFrame()
+    hard = {name: of_run[counted] for name, of_run in hard.items()}
     explained = load_explained(dataset, settings)
     arrays = load_maps(MAPS / f"{dataset}.safetensors", "maps", dataset, explained.numbers)
     every = Interventions(dataset, settings, explained, arrays["targets"])
-    rows = np.flatnonzero(np.isin(explained.numbers, found.numbers))
+    rows = np.flatnonzero(np.isin(explained.numbers, found.numbers[counted]))
     decisive, parts = every.changes[EXPLAINED][rows], every.masks[rows]
     cells = len(next(iter(hard.values()))[0]) if hard else found.grid[0] * found.grid[1]
     smallest, union = np.zeros((2, len(rows), cells), bool)
-    for image, of in enumerate(found.sets):
-        smallest[image, of.sets[0]] = True
-        union[image, sorted({cell for cells in of.sets for cell in cells})] = True
+    for image, sets in enumerate(of.sufficient for of in found.sets if of.sufficient):
+        smallest[image, sets[0]] = True
+        union[image, sorted({cell for cells in sets for cell in cells})] = True
     kept = {"sag": smallest, "sag_all": union} | hard
     pixels = partial(_pixels, grid=found.grid, size=found.pixels.shape[1:3])
     held = measures.held_parts({name: pixels(sets) for name, sets in kept.items()}, parts, decisive)
     table = []
-    for name, sets in kept.items():
+    for name, shown in kept.items():
         seed = derive_seed(settings.seed, dataset, "parts", name)
-        random = measures.random_sets(np.repeat(sets[None], 20, axis=0), seed)
+        random = measures.random_sets(np.repeat(shown[None], 20, axis=0), seed)
         by_chance = [measures.held_parts({"": pixels(of)}, parts, decisive)[""].mean() for of in random] if len(held[name]) else [np.nan]  # fmt: skip
         share, low, high = proportion(int(held[name].sum()), len(held[name]))
-        table.append({"dataset": dataset, "method": name, "title": titles[name], "n_parts": len(held[name]), "n_images": len(rows), "cells": sets.sum(axis=1).mean(), "share_held": share, "low": low, "high": high, "random": np.mean(by_chance)})  # fmt: skip
+        table.append({"dataset": dataset, "method": name, "title": titles[name], "n_parts": len(held[name]), "n_images": len(rows), "cells": shown.sum(axis=1).mean(), "share_held": share, "low": low, "high": high, "random": np.mean(by_chance)})  # fmt: skip
     return pd.DataFrame(table)
 
 

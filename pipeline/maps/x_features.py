@@ -74,12 +74,12 @@ def drawn(
     images = np.array(load_images(dataset, "test")[strongest.flatten().numpy()])
     if masks is None:
         cams = grad_cams(encoder, maps)[1].cpu().unflatten(0, strongest.shape)
-        chosen = torch.stack([cams[place, :, number] for place, number in enumerate(numbers)])
+        chosen = cams[torch.arange(len(numbers)), :, torch.tensor(numbers, dtype=torch.int64)]
     else:
         pixels = torch.from_numpy(images).to(x.device).unflatten(0, strongest.shape)
         made = zip(numbers, pixels, strict=True)
         optimised = [fitted.method.i_gos_maps(run, label, number, of_one, masks) for number, of_one in made]
-        chosen = torch.stack(optimised).cpu()
+        chosen = torch.stack(optimised).cpu() if optimised else torch.zeros(*strongest.shape, 1, 1)
     mean, error = (np.array([c[key] for c in own]) if row["faithful"] else None for key in ("contribution", "standard_error"))  # fmt: skip
     return DrawnClass(
         names[label].replace("\n", " "),

@@ -64,5 +64,6 @@ def _pictures(dataset: str, graphs: list[GraphOfImage], grid: tuple[int, int]) -
     pictures = Pictures()
     for of in graphs:
         masks, name = node_masks(of.graph.nodes, grid, of.pixels.shape[:2]), drawable(of.class_name, f"image {of.number}")  # fmt: skip
-        pictures[FIGURES / "structure" / f"{dataset}_{of.number}.png"] = partial(drawn_graph, of.pixels, masks, of.graph, f"{name}, probability {of.probability:.2f}")  # fmt: skip
+        title = f"{name}, probability {of.probability:.2f}" + ("" if of.black is None else "; the black image suffices")
+        pictures[FIGURES / "structure" / f"{dataset}_{of.number}.png"] = partial(drawn_graph, of.pixels, masks, of.graph, title)  # fmt: skip
     return pictures

@@ -22,7 +22,8 @@ from bla.experiments.related_methods.structure.tables import (
     right_against_wrong,
     summary,
 )
-from bla.explainers.sufficient_sets import run_together
+from bla.explainers.structured.sag import ShownCells
+from bla.explainers.sufficient_sets import run_together, verify
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.run.stage import run_by_name
 
@@ -32,7 +33,10 @@ def any_of(*sets):
 
 
 def graph_of(sets, confidence):
-    return run_together([attention_graph(sets)], lambda numbers, asked: [confidence(cells) for cells in asked])[0]
+    def answer(search):
+        return run_together([search], lambda numbers, asked: [confidence(cells) for cells in asked])[0]
+
+    return answer(attention_graph(sets, answer(verify(sets))))
 
 
 def test_equal_nodes_are_one_and_an_edge_takes_one_patch_away():
@@ -68,8 +72,13 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
 NAME = "</script><script>alert(1)</script> & \u201dO'Neill\u201d $x$"
 
 
-def page_of(graph, dataset="birds"):
-    return graph_page(dataset, [GraphOfImage(3, IMAGE, NAME, 0.8, graph)], (7, 7))
+def page_of(graph, dataset="birds", black=None):
+    return graph_page(dataset, [GraphOfImage(3, IMAGE, NAME, 0.8, graph, black)], (7, 7))
+
+
+def images_on(page):
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(data)["images"]
 
 
 def test_the_page_holds_the_graph_and_no_name_can_end_its_script():
@@ -77,8 +86,7 @@ def test_the_page_holds_the_graph_and_no_name_can_end_its_script():
     text = page_of(graph, "<img src=x onerror=alert(1)>")
     assert text.count("<script") == text.count("</script>") == 2
     assert "<img src=x" not in text
-    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
-    (image,) = json.loads(data)["images"]
+    (image,) = images_on(text)
     assert image["class"] == NAME
     assert image["nodes"] == graph.nodes
     assert image["edges"] == [list(edge) for edge in graph.edges]
@@ -101,6 +109,26 @@ def test_the_drawn_graph_has_a_photo_for_each_node():
     assert len(axis.lines) == len(graph.edges)
 
 
+def test_a_full_star_is_a_minimal_root_an_empty_star_one_with_a_sufficient_part_and_other_roots_have_none():
+    confidence = any_of({1, 2}, {3})
+    graph = graph_of([[1, 2], [3, 4], [5]], confidence)
+    assert graph.verdicts == ["minimal", "part_suffices", "not_sufficient"]
+    stars = {tuple(node): graph.star(place) for place, node in enumerate(graph.nodes) if graph.star(place)}
+    assert stars == {(1, 2): "★ ", (3, 4): "☆ "}  # {3} suffices, but the search did not return it
+    (image,) = images_on(page_of(graph))
+    assert [image["nodes"][i] for i, star in enumerate(image["stars"]) if star] == [[1, 2], [3, 4]]
+    (axis,) = drawn_graph(IMAGE, np.ones((len(graph.nodes), 28, 28)), graph, "bird").axes
+    assert sorted(text.get_text()[0] for text in axis.texts if text.get_text()[0] in "★☆") == ["★", "☆"]
+
+
+@pytest.mark.parametrize("black", [None, 0.97])
+def test_the_page_says_where_the_black_image_alone_suffices(black):
+    (image,) = images_on(page_of(graph_of([[3]], lambda cells: 0.97), black=black))
+    assert image["black"] == black
+    assert image["verdicts"] == ["part_suffices"]
+    assert image["stars"] == ["☆ "]
+
+
 SETS = [[3], [0, 1], [1, 2, 4], [0, 4, 5, 6]]
 
 
@@ -112,6 +140,9 @@ SETS = [[3], [0, 1], [1, 2, 4], [0, 4, 5, 6]]
         ([3], "covers one"),
         ([0, 2], "mixes several"),
         ([6], "touches one"),
+        ([0], "touches one"),  # two sets share it
+        ([0, 4], "touches one"),  # each is in two sets, both are in one
+        ([0, 6, 2], "mixes several"),
         ([7, 8], "touches none"),
         ([], "touches none"),
     ],
@@ -163,7 +194,7 @@ def test_a_part_is_held_if_half_of_its_pixels_are_shown():
 
 
 def images_table(sizes, right):
-    rows = [measures.image_row(ImageSets([list(range(size)), [8]], [1.0, 1.0], ["minimal", "part_suffices"])) for size in sizes]  # fmt: skip
+    rows = [measures.image_row(ImageSets([list(range(size)), [8]], [1.0, 1.0], ["minimal", "part_suffices"], 0.1)) for size in sizes]  # fmt: skip
     named = {"dataset": "d", "image": range(len(sizes)), "class": ["a", "b"] * (len(sizes) // 2), "right": right}
     return pd.concat([pd.DataFrame(named), pd.DataFrame(rows)], axis=1)
 
@@ -185,6 +216,34 @@ def test_statistics_count_sets_and_compare_right_with_wrong_as_scipy_does():
     assert test["p_holm_smallest"] == pytest.approx(5 * 2 / 56)  # 8 images can be divided into 5 and 3 in 56 ways
     share = explained(table, 9).set_index(["group", "patches"]).loc["all"]["share"]
     assert share.tolist() == [1 / 8, 3 / 8, 4 / 8, 5 / 8, 5 / 8, 6 / 8, 1, 1, 1]
+
+
+def test_only_sets_that_suffice_are_counted_and_none_where_the_black_image_does():
+    sets = [[4], [0, 1], [2, 3]]
+    some = measures.image_row(ImageSets(sets, [0.5, 0.9, 1.2], ["not_sufficient", "minimal", "part_suffices"], 0.89))
+    assert (some["smallest_set"], some["sets"], some["different_sets_0"]) == (2, 2, 2)
+    assert (some["minimal_sets"], some["black_suffices"]) == (1, False)
+    for verdict in ("part_suffices", "not_sufficient"):  # of the guide's first patch
+        none = measures.image_row(ImageSets([[4]], [0.95], [verdict], 0.9))
+        assert np.isnan(none["smallest_set"])
+        assert [none[name] for name in ("sets", "different_sets_0", "minimal_sets")] == [0, 0, 0]
+        assert none["black_suffices"]
+
+
+def test_images_without_a_sufficient_set_are_counted_apart_and_in_no_mean_test_or_share():
+    sizes, right = [1, 3, 1, 5], [True, True, False, False]
+    table = images_table(sizes, right)
+    table.loc[[2], "smallest_set"] = np.nan
+    table.loc[[2], "sets"] = 0
+    means = summary(table).set_index(["group", "quantity"])
+    assert means.loc[("all", "smallest_set"), ["n_images", "n_without", "mean"]].tolist() == [3, 1, 3]
+    assert means.loc[("all", "sets"), "mean"] == 2
+    assert means.loc[("wrong", "sets"), ["n_images", "n_without"]].tolist() == [1, 1]
+    assert right_against_wrong(table)["n_wrong"].unique().tolist() == [1]
+    assert explained(table, 5).set_index(["group", "patches"]).loc[("all", 3)]["share"] == 2 / 3
+    nothing = summary(table.iloc[[2]])
+    assert nothing["n_images"].eq(0).all()
+    assert nothing["mean"].isna().all()
 
 
 def test_a_share_has_the_exact_interval():
@@ -247,7 +306,13 @@ def test_the_chart_has_three_panels_for_each_dataset():
 
 
 @pytest.mark.slow
-def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explained(explained, edit_params):
+def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explained(explained, edit_params, monkeypatch):
+    relative = ShownCells.relative
+
+    def without_black(shown, rows, sets):
+        return [value if cells else 0 for value, cells in zip(relative(shown, rows, sets), sets, strict=True)]
+
+    monkeypatch.setattr(ShownCells, "relative", without_black)
     small = {"beam": 1, "successors": 3, "sets": 2, "images": 5}
     edit_params(explained, {"explainers": ["cam", "sag"], "explainer.sag": small})
     run_by_name(["maps", "painted_birds"])
@@ -270,6 +335,23 @@ def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explain
     parts = pd.read_csv("reports/tables/structure_parts.csv")
     assert parts["method"].tolist() == ["sag", "sag_all", "bla_t"]
     assert page.stat().st_size > 1000
+    assert not images["black_suffices"].any()
+
+
+@pytest.mark.slow
+def test_the_stage_counts_images_where_the_black_image_suffices_and_compares_nothing_with_them(explained, edit_params):
+    small = {"beam": 1, "successors": 3, "sets": 2, "images": 5}
+    edit_params(explained, {"explainers": ["cam", "sag"], "explainer.sag": small})
+    run_by_name(["maps", "painted_birds"])
+    run_by_name(["structure"])
+    assert pd.read_csv("reports/tables/structure_images.csv")["black_suffices"].all()  # the network is hardly trained
+    summaries = pd.read_csv("reports/tables/structure.csv")
+    assert summaries["n_images"].eq(0).all()
+    assert summaries.loc[summaries["group"] == "all", "n_without"].eq(5).all()
+    assert pd.read_csv("reports/tables/structure_relations.csv")["n"].eq(0).all()
+    assert pd.read_csv("reports/tables/structure_parts.csv").empty
+    page = (explained / "reports/structure/painted_birds.html").read_text()
+    assert all(image["black"] >= 0.9 for image in images_on(page))
 
 
 @pytest.mark.slow

@@ -49,6 +49,22 @@ def test_constant_predictions_are_never_faithful():
     assert row["n_dead"] == 2
 
 
+@pytest.mark.parametrize("level", [2.5, 0.0, -1e4])
+def test_r_squared_of_constant_logits_is_undefined_and_not_faithful(level):
+    exact = class_row(X, torch.zeros(4), torch.tensor(level), torch.full((4,), level))
+    assert np.isnan(exact["r_squared"])
+    assert exact["faithful"] is False
+    rounded = torch.full((4,), level) * torch.tensor([1, 1 + 2**-23, 1, 1])
+    assert np.isnan(class_row(X, torch.zeros(4), torch.tensor(level), rounded)["r_squared"])
+
+
+def test_a_class_without_an_x_feature_in_use_is_the_constant_of_its_bias_and_not_faithful():
+    row = class_row(X, torch.zeros(4), LOGITS.mean() + LOGITS.std(unbiased=False), LOGITS)
+    assert row["r_squared"] == pytest.approx(-1, abs=1e-6)
+    assert (row["n_x_features"], row["faithful"]) == (0, False)
+    assert contribution_rows(X, torch.zeros(4), np.ones(4, bool)) == []
+
+
 def test_contributions_have_standard_errors_over_the_images_of_the_class():
     rows = contribution_rows(X, WEIGHTS, np.array([True, True, True, False]))
     assert [row["x_feature"] for row in rows] == [0, 2, 1]
@@ -80,3 +96,13 @@ def test_a_class_that_is_not_faithful_says_so_and_has_no_bars():
     assert texts == ["not faithful"]
     assert sum(len(axis.patches) for axis in figure.axes) == 2
     assert sum(len(axis.images) for axis in figure.axes) == 2 * 3
+
+
+def test_a_class_without_x_features_has_no_picture_and_a_nan_is_called_undefined():
+    of_class = DrawnClass(
+        "robin", np.nan, [], None, None, np.zeros((0, 2, 8, 8, 3), np.uint8), np.zeros((0, 2, 2, 2)), []
+    )
+    figure = x_features([of_class], "birds")
+    (axis,) = figure.axes
+    assert axis.get_title() == "robin\nR² undefined, constant logits"
+    assert [text.get_text() for text in axis.texts] == ["not faithful"]

@@ -232,3 +232,23 @@ def test_noise_has_its_standard_deviation_in_normalised_pixels_and_belongs_to_im
 def test_a_mask_that_is_coarser_than_the_feature_map_is_refused(small, images, targets, seeds):
     with pytest.raises(BlaError, match=r"size: a mask of 3 x 3 is coarser.* 4 or more"):
         IGos(small, IGos.Settings(size=3)).explain(images, targets, seeds)
+
+
+@pytest.mark.parametrize("kind", [IGos, IGosPP])
+@pytest.mark.parametrize(("slope", "bias"), [(math.nan, 0.0), (math.inf, 0.0), (1.0, math.nan)])
+def test_class_scores_that_are_not_finite_are_one_message(kind, slope, bias):
+    with pytest.raises(BlaError, match=r"class scores or their gradients are not finite"):
+        explained(kind, bright(slope, bias))
+
+
+def test_a_gradient_that_is_not_finite_is_one_message():
+    class Steep(Brightness):
+        def feature_map(self, images):
+            """The root of 0 is 0, and its slope infinite."""
+            seen = super().feature_map(images)
+            return seen + (seen - seen).sqrt()
+
+    classifier = bright(4.0, -2.0)
+    classifier.extractor = Steep(REGION)
+    with pytest.raises(BlaError, match=r"class scores or their gradients are not finite"):
+        explained(IGos, classifier)

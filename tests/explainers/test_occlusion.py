@@ -125,6 +125,18 @@ def test_blur_spreads_a_point_over_an_odd_window_proportional_to_the_image(side,
     assert smooth.sum().item() == pytest.approx(255, rel=1e-4)
 
 
+def test_the_window_of_each_side_is_proportional_to_it():
+    """Scipy's Gaussian along each side, with the window as in the square image of that side; mirrored at the borders."""
+    image = torch.rand(1, 224, 20, 3, dtype=torch.float64) * 255
+    expected = image[0].numpy()
+    for axis, (side, window) in enumerate(((224, 51), (20, 5))):
+        offsets = np.arange(window) - window // 2
+        weights = np.exp(-(offsets**2) / (2 * (50 * side / 224) ** 2))
+        expected = ndimage.convolve1d(expected, weights / weights.sum(), axis=axis, mode="mirror")
+    np.testing.assert_allclose(blurred(image)[0], expected, atol=1e-3)
+    np.testing.assert_allclose(blurred(image.transpose(1, 2))[0].transpose(0, 1), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["bool", "float"])
 @pytest.mark.parametrize("behind", ["black", "colour", "images"])
 def test_logits_agree_with_images_masked_by_hand(kind, behind, classifier, images):

@@ -1,15 +1,18 @@
 """SAG: the beam search against exhaustive search and boolean classifiers, sets of pixels, and independence of the batch."""
 
 from itertools import combinations
+from time import perf_counter
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 from small_networks import Small, random_head
 from torch import nn
 
+from bla.base.errors import BlaError
 from bla.explainers.mask_optimisation import MaskSettings
 from bla.explainers.optimised.i_gos import IGos
 from bla.explainers.structured import sag
@@ -178,6 +181,21 @@ def test_diverse_sets_are_the_most_that_overlap_little(sets, overlap):
     assert tuple(chosen) == min(numbers for numbers in fitting if len(numbers) == largest)
 
 
+def test_different_sets_are_chosen_among_the_first_20_and_quickly():
+    rng = np.random.default_rng(0)
+    many = [rng.choice(49, 4, replace=False).tolist() for _ in range(200)]
+    start = perf_counter()
+    chosen = [diverse(many, overlap) for overlap in (0, 1, 2)]
+    assert perf_counter() - start < 5  # 30 sets took 6 s, 200 would never end
+    assert chosen == [diverse(many[:20], overlap) for overlap in (0, 1, 2)]
+
+
+def test_at_most_20_sets_can_be_asked_for():
+    assert TypeAdapter(Settings).validate_python({"sets": 20}).sets == 20
+    with pytest.raises(ValidationError, match="less than or equal to 20"):
+        TypeAdapter(Settings).validate_python({"sets": 21})
+
+
 def test_searches_that_run_together_ask_together_and_find_what_they_find_alone():
     functions = [any_of([{0, 1}, {2}]), any_of([{3, 4, 5, 6}]), lambda cells: 1.0]
     rounds = []
@@ -190,6 +208,30 @@ def test_searches_that_run_together_ask_together_and_find_what_they_find_alone()
     assert together == [search(confidence, NARROW) for confidence in functions]
     assert rounds[0] == {0, 1, 2}
     assert 2 not in rounds[1]
+
+
+class Brightness(nn.Module):
+    """The feature map is the mean brightness of each cell of 2 x 2 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.divisor = (
+            nn.Parameter(value, requires_grad=False) for value in (torch.zeros(3), torch.ones(3))
+        )
+
+    def feature_map(self, images):
+        return nn.functional.avg_pool2d(images.float().mean(dim=3)[:, None] / 255, 2)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(60, 10, 30), (10, 62, 31), (20, 20, 28)])
+def test_the_mask_of_the_guide_i_gos_is_no_coarser_than_the_feature_map(height, width, size, monkeypatch):
+    settings = []
+    monkeypatch.setattr(sag, "IGos", lambda classifier, given: settings.append(given) or IGos(classifier, given))
+    images = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    method = SAG(Classifier(Brightness(), random_head(1, 1)).eval(), Settings(guide="i_gos"))
+    (order,) = method._orders(images, torch.tensor([0]), torch.zeros(1), method.grid(images))
+    assert sorted(order) == list(range(height * width // 4))
+    assert settings == [MaskSettings(iterations=2, size=size)]
 
 
 class Visible(nn.Module):
@@ -235,6 +277,19 @@ def test_where_the_black_image_suffices_the_set_is_the_first_patch_of_the_guide(
     maps, sets = SAG(classifier).explain_with_sets(dark, torch.tensor([0]), torch.zeros(1))
     assert [len(cells) for cells in sets[0]] == [1]
     assert maps.sum() == 1
+
+
+@pytest.mark.parametrize("broken", ["every image", "some sets"])
+def test_class_scores_that_are_not_finite_are_one_message(broken):
+    class Broken(AnyOf):
+        def forward(self, features):
+            """The whole image has 9 bright cells."""
+            bad = (features.flatten(1).sum(dim=1) < 9) if broken == "some sets" else torch.ones(len(features)) > 0
+            return super().forward(features).masked_fill(bad[None, :, None], torch.nan)
+
+    white = torch.full((1, 33, 33, 3), 255, dtype=torch.uint8)
+    with pytest.raises(BlaError, match="class scores are not finite"):
+        SAG(Classifier(Visible(), Broken(0, 1, 2)).eval()).explain(white, torch.tensor([1]), torch.zeros(1))
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,11 @@ def test_grad_cam_of_an_x_feature_equals_autograd():
     assert (cams[values == 0] == 0).all()
 
 
+def test_grad_cam_of_no_image_is_none():
+    x, cams = grad_cams(random_layers(12, 9, 8, 4), torch.zeros(0, 12, 2, 5))
+    assert (x.shape, cams.shape) == ((0, 4), (0, 4, 2, 5))
+
+
 SHORT = XNNSettings(batch_size=20, epochs=60, learning_rate=0.01, weight_decay=0)
 
 

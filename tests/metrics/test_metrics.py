@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn.functional import interpolate
 
+from bla.base.errors import BlaError
 from bla.base.rounding import joined, larger
 from bla.metrics import BY_NAME, METRICS
 from bla.metrics.confidence import average_drop, explanation_mask, increase, keep_largest
@@ -515,6 +516,12 @@ def test_mask_scores_are_right_sums_over_blends_enlarged_with_aligned_corners():
     )
     pixel = scores_of_mask(lambda images: images[:, 0, 1, 0] / 255, maps, side=4)  # 2/3 of value 0, 1/3 of value 1
     assert pixel[:2] == pytest.approx((1 / 4, (2 / 3 + 2 / 3 + 2 / 3 + 1) / 4))
+
+
+@pytest.mark.parametrize("cells", [2, 8, 7 * 5])
+def test_mask_scores_refuse_masks_that_are_not_square(cells):
+    with pytest.raises(BlaError, match=f"a mask of {cells} values is not square"):
+        scores_of_mask(lambda images: torch.ones(len(images)), np.arange(float(cells)))
 
 
 def test_mask_scores_blend_with_the_background_that_is_given():

@@ -24,6 +24,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bla.base.errors import BlaError
 from bla.base.specs import FORBID_EXTRA, Count
 from bla.explainers.occlusion import blurred
 from bla.networks.classifier import Classifier
@@ -96,7 +97,7 @@ def bilateral_variation(masks: Tensor, images: Tensor) -> Tensor:
 
 
 class Objective:
-    """L for some images, in double precision but for the classifier's scores."""
+    """L for some images, in double precision but for the classifier's scores; BlaError if these are not finite."""
 
     def __init__(
         self,
@@ -152,6 +153,7 @@ class Objective:
         of_blends = torch.cat(slopes).unflatten(0, (len(rows), len(self.paths), -1)).double().mean(dim=2)
         of_blends *= self.signs[:, None, None]
         (gradient,) = torch.autograd.grad([blends, penalty], leaf, [of_blends, torch.ones_like(penalty)])
+        _refuse_not_finite(gradient)
         return self._score(torch.cat(scores)) + penalty.detach(), gradient
 
     def lowest(self, masks: Tensor, rows: Tensor) -> Tensor:
@@ -171,6 +173,7 @@ class Objective:
 
     def _score(self, probabilities: Tensor) -> Tensor:
         """The part of L `[A]` that depends on the classifier, from the probabilities of all passes."""
+        _refuse_not_finite(probabilities)
         means = probabilities.double().view(-1, len(self.paths), self.settings.points).mean(dim=2)
         return (means * self.signs).sum(dim=1)
 
@@ -196,6 +199,11 @@ class Objective:
 
     def _targets(self, rows: Tensor, passes: Tensor) -> Tensor:
         return self.targets[rows[passes // self.settings.points // len(self.paths)]]
+
+
+def _refuse_not_finite(values: Tensor) -> None:
+    if not values.isfinite().all():
+        raise BlaError("the classifier's class scores or their gradients are not finite; check its weights")
 
 
 def optimise(objective: Objective, masks: int) -> Tensor:

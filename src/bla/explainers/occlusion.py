@@ -43,12 +43,13 @@ def smooth_masks(maps: Tensor, size: Sequence[int], align_corners: bool = False)
 def blurred(images: Tensor) -> Tensor:
     """The images `[N, H, W, 3]` blurred beyond recognition, float in [0, 255].
 
-    For images of 224 pixels a Gaussian with sigma 50 pixels in a window of 51; in proportion for other sizes (the
-    background of Qi et al. 2020, I-GOS).
+    For sides of 224 pixels a Gaussian with sigma 50 pixels in a window of 51; in proportion for other sides (the background
+    of Qi et al. 2020, I-GOS).
     """
-    kernel = 2 * round(51 * images.shape[1] / 224 / 2 - 0.5) + 1
+    height, width = images.shape[1:3]
+    kernels = [2 * round(51 * side / 224 / 2 - 0.5) + 1 for side in (width, height)]
     pixels = images.permute(0, 3, 1, 2).float()
-    result: Tensor = gaussian_blur(pixels, kernel, 50 * images.shape[1] / 224)
+    result: Tensor = gaussian_blur(pixels, kernels, [50 * side / 224 for side in (width, height)])
     return result.permute(0, 2, 3, 1)
 
 

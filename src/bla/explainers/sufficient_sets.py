@@ -29,6 +29,8 @@ LEVEL = 0.9
 """The share of the whole image's confidence that a sufficient set keeps."""
 DIGITS = 3
 """Significant digits to which confidences are compared, so that rounding errors do not decide the order of equal sets."""
+MOST_SETS = 20
+"""Sets of an image at most: the time of `diverse` grows exponentially with their number."""
 LARGEST_VERIFIED = 10
 """The largest set of which every part is evaluated: 2^10 parts."""
 Verdict = Literal["minimal", "not_sufficient", "part_suffices", "no_patch_can_go"]
@@ -125,14 +127,17 @@ def ranking(values: Sequence[float]) -> list[int]:
 
 
 def diverse(sets: Sequence[Sequence[int]], overlap: int) -> list[int]:
-    """The numbers of the most sets of which no two share more than `overlap` cells; of several choices the first one."""
-    as_sets = [set(cells) for cells in sets]
+    """The numbers of the most sets of which no two share more than `overlap` cells; of several choices the first one.
+
+    Only the first `MOST_SETS` are chosen from; more come from the authors' beam alone.
+    """
+    as_sets = [set(cells) for cells in sets[:MOST_SETS]]
     fits = [[len(a & b) <= overlap for b in as_sets] for a in as_sets]
 
     def extended(chosen: list[int], first: int) -> list[int]:
         best = chosen
-        for number in range(first, len(sets)):
-            if len(chosen) + len(sets) - number <= len(best):
+        for number in range(first, len(as_sets)):
+            if len(chosen) + len(as_sets) - number <= len(best):
                 break
             if all(fits[number][other] for other in chosen):
                 longer = extended([*chosen, number], number + 1)

@@ -104,7 +104,7 @@ def grad_cams(layers: Layers, maps: Tensor) -> tuple[Tensor, Tensor]:
     slopes = (x > 0).to(x).diag_embed() @ layers[-1][0]
     for (weight, _), output in zip(reversed(layers[:-1]), reversed(hidden), strict=True):
         slopes = (slopes * (output > 0)[:, None]) @ weight
-    return x, torch.einsum("bxc,bchw->bxhw", slopes, maps).relu() / maps[0, 0].numel()
+    return x, torch.einsum("bxc,bchw->bxhw", slopes, maps).relu() / maps.shape[-2:].numel()
 
 
 def chosen(contributions: Tensor, logits: Tensor, bias: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.rounding import joined
 from bla.explainers.occlusion import occluded_logits, smooth_masks, target_scores
 from bla.networks.classifier import Classifier
@@ -77,9 +78,15 @@ def mask_scores(
 
     `legacy_last_step`: the published code, by the precedence of its operators, counts the last step as if the probability
     were 1, which raises both scores by (1 - p) times its share.
+
+    BlaError if the number of values is no square; a mask of another shape must be resized before it is ranked.
     """
     cells = ranks.shape[-1]
     side = math.isqrt(cells)
+    if side**2 != cells:
+        raise BlaError(
+            f"mask_scores: a mask of {cells} values is not square; resize the maps to s x s before ranking them"
+        )
     steps = curve_steps(cells, max(1, cells // 50))[1:]
     shares = np.diff(steps, prepend=0) / cells
     scores = np.zeros((2, *ranks.shape[:2]))

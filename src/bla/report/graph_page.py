@@ -23,13 +23,17 @@ from bla.report.page import STYLE
 
 @dataclass(frozen=True)
 class GraphOfImage:
-    """An image uint8 `[H, W, 3]`, its number and explained class, the class's probability, and its graph."""
+    """An image uint8 `[H, W, 3]`, its number and explained class, the class's probability, and its graph.
+
+    `black` is the share of the probability that the black image alone keeps, if that suffices, else None.
+    """
 
     number: int
     pixels: NDArray[np.uint8]
     class_name: str
     probability: float
     graph: Graph
+    black: float | None
 
 
 def graph_page(dataset: str, images: Sequence[GraphOfImage], grid: tuple[int, int]) -> str:
@@ -55,7 +59,8 @@ def _as_json(image: GraphOfImage) -> dict[str, object]:
     photo = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     graph = asdict(image.graph) | {"confidences": [round(value, 4) for value in image.graph.confidences]}
     named = {"number": image.number, "class": image.class_name, "probability": round(image.probability, 4)}
-    return named | {"photo": photo} | graph
+    stars = [image.graph.star(node) for node in range(len(image.graph.nodes))]
+    return named | {"black": image.black, "photo": photo, "stars": stars} | graph
 
 
 OWN_STYLE = """
@@ -74,8 +79,10 @@ canvas { width: min(100%, 22rem); image-rendering: auto; border: 1px solid var(-
 #graph rect.box { stroke: var(--ink); stroke-width: 1 } #graph g[aria-current=true] rect.box { stroke: #d55e00; stroke-width: 3 }
 #graph text { font-size: 11px; fill: var(--ink); text-anchor: middle } .key span { display: inline-block; padding: 0 .5rem; border: 1px solid var(--line) }
 """
-BODY = """<p>A set marked with a star is enough: shown these patches alone, and black elsewhere, the classifier keeps at least
-90 % of its confidence, and not without any one of them. Choose a set, then take a patch away.</p>
+BODY = """<p>A set marked with ★ is enough: shown these patches alone, and black elsewhere, the classifier keeps at least
+90 % of its confidence, and not without any one of them. A set marked with ☆ is enough too, but so is a part of it.
+Choose a set, then take a patch away.</p>
+<p id="none"></p>
 <div id="images" role="group" aria-label="images"></div>
 <p id="what"></p>
 <div class="walk"><div><canvas role="img"></canvas></div><div>
@@ -91,6 +98,8 @@ const data = JSON.parse(document.getElementById('data').textContent), [rows, col
 const get = id => document.getElementById(id), svgns = 'http://www.w3.org/2000/svg';
 const canvas = document.querySelector('canvas'), at = cell => `row ${Math.floor(cell / columns) + 1}, column ${cell % columns + 1}`;
 const percent = value => `${Math.round(100 * value)} %`, band = value => value >= .9 ? '#9fd0ee' : value >= .5 ? '#f2dfa0' : '#e8b79f';
+const verdicts = {minimal: 'No part of it is enough.', no_patch_can_go: 'Without any one of its patches it is not; smaller parts were not tried.',
+  part_suffices: 'Not minimal: a part of it is enough.', not_sufficient: ''};
 let image, node, photo = null;
 function make(tag, attributes, parent, svg) {
   const element = svg ? document.createElementNS(svgns, tag) : document.createElement(tag);
@@ -117,7 +126,8 @@ function paint() {
 function choose(number, focus) {
   node = number; const cells = image.nodes[node], value = image.confidences[node];
   get('confidence').textContent = `${cells.length} ${cells.length === 1 ? 'patch keeps' : 'patches keep'} ${percent(value)} of the confidence: ` +
-    `${(value * image.probability).toFixed(2)} of ${image.probability.toFixed(2)}. ${value >= .9 ? 'Enough.' : 'Not enough.'}`;
+    `${(value * image.probability).toFixed(2)} of ${image.probability.toFixed(2)}. ${value >= .9 ? 'Enough.' : 'Not enough.'} ` +
+    (verdicts[image.verdicts[image.roots.indexOf(number)]] ?? '');
   document.querySelector('.bar i').style.width = `${Math.min(100, 100 * value)}%`;
   document.querySelector('.bar b').style.left = '90%';
   canvas.setAttribute('aria-label', `The image with ${cells.map(at).join('; ')} alone`);
@@ -148,7 +158,7 @@ function draw() {
       'aria-label': `${cells.map(at).join('; ')}: ${percent(image.confidences[i])}`}, svg, true);
     make('rect', {x: x - side / 2, y, width: side, height: rows * cell, fill: band(image.confidences[i]), class: 'box'}, g, true);
     for (const c of cells) make('rect', {x: x - side / 2 + c % columns * cell, y: y + Math.floor(c / columns) * cell, width: cell, height: cell, fill: '#222'}, g, true);
-    make('text', {x, y: y + rows * cell + 13}, g, true).textContent = (image.roots.includes(i) ? '★ ' : '') + percent(image.confidences[i]);
+    make('text', {x, y: y + rows * cell + 13}, g, true).textContent = image.stars[i] + percent(image.confidences[i]);
     g.onclick = () => choose(i, true);
     g.onkeydown = event => {
       const edges = image.edges, layer = layers.find(layer => layer.includes(i)), place = layer.indexOf(i);
@@ -160,10 +170,13 @@ function draw() {
 function open(number) {
   image = data.images[number];
   [...get('images').children].forEach((b, i) => b.setAttribute('aria-pressed', i === number));
-  get('what').textContent = `Image ${image.number}, class ${image.class}, probability ${image.probability.toFixed(2)}.`;
+  get('what').textContent = `Image ${image.number}, class ${image.class}, probability ${image.probability.toFixed(2)}.` + (image.black === null ? '' :
+    ` The black image alone keeps ${percent(image.black)} of it, so no patch is needed; the set below is only the first patch of the guide.`);
   photo = new Image(); photo.onload = paint; photo.src = image.photo; draw(); choose(image.roots[0], false);
 }
 data.images.forEach((item, i) => { const b = make('button', {type: 'button', 'aria-label': `image ${item.number}, ${item.class}`}, get('images'));
   make('img', {src: item.photo, alt: ''}, b); b.onclick = () => open(i); });
+const none = data.images.filter(item => item.black !== null).length;
+if (none) get('none').textContent = `Of ${data.images.length} images ${none} need no patch: the black image alone is enough. They are not in the statistics.`;
 if (data.images.length) open(0); else get('what').textContent = 'SAG explained no image of this dataset.';
 """

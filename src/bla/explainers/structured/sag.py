@@ -3,8 +3,9 @@
 Shitole et al. 2021, structured attention graphs. Only some patches of the image are shown, the rest is black. A set of
 patches is sufficient if the class keeps 0.9 of its probability on the whole image; a beam search finds minimal ones
 (`bla.explainers.sufficient_sets`). Candidates come in the order of a cheap map, the guide: Grad-CAM, or I-GOS with two
-iterations (authors), whose noise is then the same for every image. Patches are upsampled bilinearly with aligned corners, so that their edges are soft. Black pixels, normalised, are
-the normalised black image: hiding before or after the normalisation is the same.
+iterations (authors), whose noise is then the same for every image, and whose mask is no coarser than the feature map.
+Patches are upsampled bilinearly with aligned corners, so that their edges are soft. Black pixels, normalised, are the
+normalised black image: hiding before or after the normalisation is the same.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bla.base.errors import BlaError
 from bla.base.specs import FORBID_EXTRA, Count
 from bla.explainers.interface import Card, Explainer, Sets, StructuredExplainer
 from bla.explainers.mask_optimisation import MaskSettings
 from bla.explainers.occlusion import Masks, occluded_logits
 from bla.explainers.optimised.i_gos import IGos
 from bla.explainers.posthoc.grad_cam import GradCAM
-from bla.explainers.sufficient_sets import Beam, Cells, Found, minimal_sets, run_together
+from bla.explainers.sufficient_sets import MOST_SETS, Beam, Cells, Found, minimal_sets, run_together
 from bla.networks.classifier import Classifier
 from bla.networks.patches import Grid, batch_size_for, cell_means
 
@@ -40,7 +42,7 @@ class Settings:
 
     beam: Places = 3
     successors: Places = 15
-    sets: Places = 10
+    sets: Annotated[int, Ge(ge=1), Le(le=MOST_SETS)] = 10
     guide: Literal["grad_cam", "i_gos"] = "grad_cam"
     legacy_beam: bool = False
     images: Count = 8
@@ -88,7 +90,7 @@ class SAG(StructuredExplainer):
     def _orders(self, images: Tensor, targets: Tensor, seeds: Tensor, grid: Grid) -> list[list[int]]:
         """The cells of each image, the most important for the guide first."""
         if self.settings.guide == "i_gos":
-            guide: Explainer = IGos(self.classifier, MaskSettings(iterations=2))
+            guide: Explainer = IGos(self.classifier, MaskSettings(iterations=2, size=max(MaskSettings.size, *grid)))
         else:
             guide = GradCAM(self.classifier)
         maps = guide.explain(images, targets, torch.zeros_like(seeds))
@@ -103,7 +105,7 @@ class ShownCells:
     """The confidence of a classifier in each image's target class, from some of its cells."""
 
     def __init__(self, classifier: Classifier, images: Tensor, targets: Tensor, grid: Grid) -> None:
-        """Images uint8 `[N, H, W, 3]`, targets `[N]`."""
+        """Images uint8 `[N, H, W, 3]`, targets `[N]`; BlaError, here and later, if a probability is not finite."""
         self.classifier, self.images, self.targets, self.grid = classifier, images, targets.to(images.device), grid
         self.whole = self._of(torch.arange(len(images)), torch.ones(len(images), grid[0] * grid[1]))
 
@@ -125,6 +127,8 @@ class ShownCells:
             logits = torch.cat(list(occluded_logits(self.classifier, self.images[numbers], masks, 1)), dim=1)[0]
             likely = self.classifier.probabilities(logits.double()).gather(1, self.targets[numbers][:, None])
             parts.append(likely[:, 0].cpu())
+        if not torch.cat(parts).isfinite().all():
+            raise BlaError("the classifier's class scores are not finite, so SAG cannot search; check its weights")
         return torch.cat(parts).clamp(min=1e-30)
 
 

@@ -45,9 +45,7 @@ def drawn_graph(image: NDArray[np.uint8], masks: Array, graph: Graph, title: str
             value = graph.confidences[i]
             colour = next(colour for lowest, colour in BANDS if value >= lowest)
             axis.add_patch(Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, fill=False, edgecolor=colour, linewidth=2.5, zorder=2))  # fmt: skip
-            axis.text(
-                x, y - 0.48, f"{'★ ' if i in graph.roots else ''}{value:.0%}", fontsize=7, ha="center", va="center"
-            )
+            axis.text(x, y - 0.48, f"{graph.star(i)}{value:.0%}", fontsize=7, ha="center", va="center")
         axis.set(
             xlim=(-width / 2, width / 2), ylim=(-1.45 * (len(layers) - 1) - 0.65, 0.5), aspect="equal", title=title
         )

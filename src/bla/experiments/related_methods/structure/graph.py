@@ -7,7 +7,7 @@ et al. 2021; constants of their code. Their drawing repeats a set that is reache
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bla.explainers.sufficient_sets import Cells, Search, diverse
+from bla.explainers.sufficient_sets import Cells, Search, Verdict, diverse
 
 ROOTS = 3
 """Roots of a graph, at most."""
@@ -17,24 +17,32 @@ EXPANDED = 0.4
 """Nodes with less than this share of the full confidence have no children."""
 CHILDREN = 3
 """Children of a node, at most: without its first, second and third patch."""
+STARS: dict[Verdict, str] = {"minimal": "★ ", "no_patch_can_go": "★ ", "part_suffices": "☆ ", "not_sufficient": ""}
+"""The mark of a root: it suffices, and not without any one patch (★), or a part of it suffices too (☆)."""
 
 
 @dataclass(frozen=True)
 class Graph:
     """Nodes are sorted lists of cells, large ones first, with confidences relative to the whole image.
 
-    Edges are (parent, child, cell taken away); `roots` and edges hold numbers of nodes.
+    Edges are (parent, child, cell taken away); `roots` and edges hold numbers of nodes. `verdicts` are those on the roots.
     """
 
     nodes: list[list[int]]
     confidences: list[float]
     edges: list[tuple[int, int, int]]
     roots: list[int]
+    verdicts: list[Verdict]
+
+    def star(self, node: int) -> str:
+        """The mark of a node (`STARS`), empty for one that is no root."""
+        return STARS[self.verdicts[self.roots.index(node)]] if node in self.roots else ""
 
 
-def attention_graph(sets: Sequence[Sequence[int]]) -> Search[Graph]:
-    """The graph of an image's minimal sufficient sets, the best one first."""
-    roots = [Cells(sets[number]) for number in diverse(sets, OVERLAP)[:ROOTS]]
+def attention_graph(sets: Sequence[Sequence[int]], verdicts: Sequence[Verdict]) -> Search[Graph]:
+    """The graph of an image's sets, the best one first, with the verdict on each."""
+    numbers = diverse(sets, OVERLAP)[:ROOTS]
+    roots = [Cells(sets[number]) for number in numbers]
     known: dict[Cells, float] = {}
     edges: list[tuple[Cells, Cells, int]] = []
     level = roots
@@ -54,4 +62,5 @@ def attention_graph(sets: Sequence[Sequence[int]]) -> Search[Graph]:
         [known[cells] for cells in order],
         sorted((places[parent], places[child], cell) for parent, child, cell in edges),
         [places[cells] for cells in roots],
+        [verdicts[number] for number in numbers],
     )

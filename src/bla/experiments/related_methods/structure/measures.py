@@ -16,23 +16,48 @@ Hard = NDArray[np.bool_]
 OVERLAPS = (0, 1, 2)
 """Cells that two sets may share and still count as different."""
 COVER = ("covers several", "covers one", "mixes several", "touches one", "touches none")
-"""How a set of cells relates to an image's minimal sets, counted among those that share at most one cell."""
+"""How a set of cells relates to an image's minimal sets, counted among those that share at most one cell.
+
+It mixes several if it holds none whole and its cells in them are not all in one; a cell that two share mixes nothing.
+"""
 
 
 @dataclass(frozen=True)
 class ImageSets:
-    """The minimal sufficient sets of an image, best first, their relative confidences, and the verdict on each."""
+    """The sets that SAG found in an image, best first, their relative confidences, and the verdict on each.
+
+    `black` is the relative confidence of the black image alone.
+    """
 
     sets: list[list[int]]
     confidences: list[float]
     verdicts: list[Verdict]
+    black: float
+
+    @property
+    def black_suffices(self) -> bool:
+        """Whether no patch is needed."""
+        return self.black >= LEVEL
+
+    @property
+    def sufficient(self) -> list[list[int]]:
+        """The sets that suffice; none where the black image alone does."""
+        if self.black_suffices:
+            return []
+        return [cells for cells, verdict in zip(self.sets, self.verdicts, strict=True) if verdict != "not_sufficient"]
 
 
 def image_row(image: ImageSets) -> dict[str, object]:
-    """M9 of an image: cells of its smallest set, number of sets, of different sets at each overlap, and of sets verified."""
-    row: dict[str, object] = {"smallest_set": len(image.sets[0]), "sets": len(image.sets)}
-    row |= {f"different_sets_{overlap}": len(diverse(image.sets, overlap)) for overlap in OVERLAPS}
-    return row | {"minimal_sets": image.verdicts.count("minimal")}
+    """M9 of an image, of the sets that suffice: cells of the smallest (NaN without one), how many, different, and verified."""
+    sets = image.sufficient
+    row: dict[str, object] = {"smallest_set": len(sets[0]) if sets else np.nan, "sets": len(sets)}
+    row |= {f"different_sets_{overlap}": len(diverse(sets, overlap)) for overlap in OVERLAPS}
+    return row | {"minimal_sets": image.verdicts.count("minimal"), "black_suffices": image.black_suffices}
+
+
+def different(sets: Sequence[list[int]]) -> list[list[int]]:
+    """The most of an image's sets of which no two share more than one cell."""
+    return [sets[number] for number in diverse(sets, 1)]
 
 
 def random_sets(hard: Hard, seed: int) -> Hard:
@@ -60,22 +85,22 @@ def cells_to_spare(cells: Sequence[int], confidence: float) -> Search[float]:
 
 
 def relation(cells: Hard, sets: Sequence[Sequence[int]]) -> str:
-    """One of `COVER`: how many of an image's different sets the cells `[n]` hold whole, or else touch."""
-    different = [sets[number] for number in diverse(sets, 1)]
-    whole = sum(bool(cells[list(of_set)].all()) for of_set in different)
-    touched = sum(bool(cells[list(of_set)].any()) for of_set in different)
+    """One of `COVER`: how many of an image's `different` sets the cells `[n]` hold whole, or else have cells of."""
+    whole = sum(bool(cells[list(of_set)].all()) for of_set in sets)
     if whole:
         return COVER[0] if whole > 1 else COVER[1]
-    return COVER[2] if touched > 1 else COVER[3] if touched else COVER[4]
+    pieces = {cell for of_set in sets for cell in of_set if cells[cell]}
+    if not pieces:
+        return COVER[4]
+    return COVER[3] if any(pieces <= set(of_set) for of_set in sets) else COVER[2]
 
 
 def choices(hard: Hard, sets: Sequence[Sequence[int]]) -> NDArray[np.int64]:
-    """For each run of `hard` `[R, n]` the place, among an image's different sets, of the one that it holds most of.
+    """For each run of `hard` `[R, n]` the place, among an image's `different` sets, of the one that it holds most of.
 
     Of equal shares the first; -1 for a run that holds no cell of any.
     """
-    different = [sets[number] for number in diverse(sets, 1)]
-    shares = np.stack([hard[:, list(of_set)].mean(axis=1) for of_set in different], axis=1)
+    shares = np.stack([hard[:, list(of_set)].mean(axis=1) for of_set in sets], axis=1)
     return np.where(shares.max(axis=1) > 0, shares.argmax(axis=1), -1)
 
 

@@ -11,10 +11,10 @@ from bla.inference.unpaired import mann_whitney, smallest_mann_whitney_p
 
 Array = NDArray[np.float64]
 QUANTITIES = ("smallest_set", "sets", "different_sets_0", "different_sets_1", "different_sets_2")
-SUMMARY = ["dataset", "group", "n_images", "quantity", "mean", "low", "high", "median", "largest"]
+SUMMARY = ["dataset", "group", "n_images", "n_without", "quantity", "mean", "low", "high", "median", "largest"]
 TESTS = ["dataset", "quantity", "n_right", "n_wrong", "difference", "low", "high", "rank_biserial", "p", "p_smallest"]
 EXPLAINED = ["dataset", "group", "patches", "n_images", "share", "low", "high"]
-IMAGES = ["dataset", "image", "class", "right", "confidence", *QUANTITIES, "minimal_sets"]
+IMAGES = ["dataset", "image", "class", "right", "confidence", *QUANTITIES, "minimal_sets", "black_suffices"]
 HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "quantity", "mean", "low", "high", "random", "random_low", "random_high", "rank_biserial", "p", "p_smallest"]  # fmt: skip
 PARTS = ["dataset", "method", "title", "n_parts", "n_images", "cells", "share_held", "low", "high", "random"]
 
@@ -38,15 +38,27 @@ def groups(images: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: rows for name, rows in found.items() if len(rows)}
 
 
+def with_sets(images: pd.DataFrame) -> pd.DataFrame:
+    """The images that have a sufficient set of patches."""
+    return images[images["smallest_set"].notna()]
+
+
 def summary(images: pd.DataFrame) -> pd.DataFrame:
-    """Means of each quantity with Student's 95 % interval over images, by dataset and group."""
+    """Means of each quantity with Student's 95 % interval over images, by dataset and group.
+
+    `n_images` have a sufficient set; `n_without` have none, mostly because the black image suffices, and count no further.
+    """
     rows = []
     for dataset, of_dataset in images.groupby("dataset", sort=False):
         for group, members in groups(of_dataset).items():
+            counted = with_sets(members)
+            counts = len(counted), len(members) - len(counted)
             for quantity in QUANTITIES:
-                values = members[quantity].to_numpy(float)
-                interval = student(values)
-                row = (dataset, group, len(values), quantity, values.mean(), *interval, np.median(values), values.max())
+                values = counted[quantity].to_numpy(float)
+                numbers = (
+                    (values.mean(), *student(values), np.median(values), values.max()) if len(values) else [np.nan] * 5
+                )
+                row = (dataset, group, *counts, quantity, *numbers)
                 rows.append(dict(zip(SUMMARY, row, strict=True)))
     return pd.DataFrame(rows, columns=SUMMARY)
 
@@ -54,10 +66,10 @@ def summary(images: pd.DataFrame) -> pd.DataFrame:
 def right_against_wrong(images: pd.DataFrame) -> pd.DataFrame:
     """Mann-Whitney's test of right against wrong predictions, and Welch's interval of the difference, by dataset.
 
-    The quantities of a dataset are a family (`corrected`).
+    The quantities of a dataset are a family (`corrected`). Images without a sufficient set are left out.
     """
     rows = []
-    for dataset, members in images.groupby("dataset", sort=False):
+    for dataset, members in with_sets(images).groupby("dataset", sort=False):
         right = members["right"].to_numpy(bool)
         if right.all() or not right.any():
             continue
@@ -71,9 +83,9 @@ def right_against_wrong(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def explained(images: pd.DataFrame, cells: int) -> pd.DataFrame:
-    """The share of images that have a sufficient set of at most k patches, with its exact 95 % interval, for k to `cells`."""
+    """Of the images with a sufficient set, the share that has one of at most k patches, with its exact 95 % interval, for k to `cells`."""
     rows = []
-    for dataset, of_dataset in images.groupby("dataset", sort=False):
+    for dataset, of_dataset in with_sets(images).groupby("dataset", sort=False):
         for group, members in groups(of_dataset).items():
             for patches in range(1, cells + 1):
                 count, n = int((members["smallest_set"] <= patches).sum()), len(members)

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DrawnClass:
-    """One class: its V x-features in use, the strongest first, each with its S strongest images.
+    """One class: its V x-features in use (there may be none), the strongest first, each with its S strongest images.
 
     `numbers` of the x-features; `mean` and `error` `[V]` of their contributions; None for a class that is not faithful.
     `images` uint8 `[V, S, H, W, 3]`, `maps` `[V, S, h, w]`, `captions` of the images, V lists of S.
@@ -44,7 +44,8 @@ def x_features(classes: Sequence[DrawnClass], heading: str) -> Figure:
         for place, of_class in enumerate(classes):
             top = place * shown
             axis = figure.add_subplot(grid[top : top + shown, 0])
-            axis.set_title(f"{of_class.name}\nR² = {of_class.r_squared:.2f}")
+            reached = "undefined, constant logits" if np.isnan(of_class.r_squared) else f"= {of_class.r_squared:.2f}"
+            axis.set_title(f"{of_class.name}\nR² {reached}")
             if of_class.mean is None:
                 axis.set_axis_off()
                 axis.text(0.5, 0.5, "not faithful", ha="center", va="center", transform=axis.transAxes)

@@ -11,6 +11,8 @@ from bla.inference.paired import standard_error
 
 FAITHFUL = 0.9
 """The smallest R² on test logits at which contributions are shown."""
+CONSTANT = 1e-6
+"""Logits vary if their standard deviation is larger than this share of the largest one."""
 CLASSES = ["dataset", "run", "class", "n_images", "n_x_features", "r_squared", "faithful", "orthogonality", "n_dead", "epochs", "converged", "r_squared_held_out"]  # fmt: skip
 CONTRIBUTIONS = ["dataset", "run", "class", "x_feature", "n_images", "contribution", "standard_error"]
 
@@ -20,12 +22,14 @@ def class_row(x: Tensor, weights: Tensor, bias: Tensor, logits: Tensor) -> dict[
 
     `x` `[N, X]`, `weights` `[X]`, 0 for an x-feature that is not in use; `logits` `[N]`. Orthogonality is 1 minus the
     mean squared cosine between the contributions of two x-features in use over the images; NaN with fewer than two that
-    are not dead. A dead x-feature is 0 on every image.
+    are not dead. A dead x-feature is 0 on every image. Where the logits do not vary, R² is NaN; a class without an
+    x-feature in use has the R² of a constant, at most 0. Neither is faithful.
     """
     contributions = (x * weights).double()
     dead = (x == 0).all(dim=0)
     live = (weights != 0) & ~dead
-    reached = float(r_squared(contributions.sum(dim=1) + bias.double(), logits.double()))
+    constant = logits.double().std(unbiased=False) <= CONSTANT * logits.abs().max()
+    reached = np.nan if constant else float(r_squared(contributions.sum(dim=1) + bias.double(), logits.double()))
     apart = 1 - float(pull_away(contributions.T)) if live.sum() > 1 else np.nan
     row: dict[str, object] = {"n_images": len(x), "n_x_features": int((weights != 0).sum()), "r_squared": reached}
     return row | {"faithful": reached >= FAITHFUL, "orthogonality": apart, "n_dead": int(dead.sum())}
