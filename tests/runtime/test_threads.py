@@ -43,6 +43,15 @@ def test_a_single_worker_is_the_thread_that_calls_and_several_are_not():
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+def test_gradients_are_enabled_in_the_work_and_as_before_outside(workers):
+    with torch.no_grad():
+        for enabled in side_by_side(lambda _: torch.is_grad_enabled(), range(3), workers):
+            assert enabled
+            assert not torch.is_grad_enabled()
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_no_item_starts_after_an_error(workers):
     begun = []
 

@@ -15,10 +15,14 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers:
     """Yield `work(item)` of each item in order; after an error no further item is started.
 
     With several workers torch uses one thread per operation until the iterator is exhausted. A single one is the thread
-    that calls: cuDNN plans its convolutions anew, for seconds, in each new thread.
+    that calls: cuDNN plans its convolutions anew, for seconds, in each new thread. Work is always done with gradients
+    enabled, since a new thread does not inherit `no_grad`.
     """
     if workers == 1:
-        yield from map(work, items)
+        for item in items:
+            with torch.enable_grad():
+                result = work(item)
+            yield result
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
