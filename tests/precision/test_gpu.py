@@ -34,7 +34,7 @@ BLA_T = BoundedLogits(explanation="bounded_logits", head="trained", temperature=
 MASKS = {"size": 4, "iterations": 3, "points": 4, "area": 0.001, "variation": 0.01}
 OPTIONS = {"lime": {"patterns": 200}, "rise": {"masks": 200}, "i_gos": MASKS, "i_gos_pp": MASKS}
 CHOICES = {"i_gos_pp": 0.4, "sag": 0.2}
-"""Largest relative error of methods whose search compares scores, where half precision can change what is chosen."""
+"""Largest relative error of searches that compare scores, where rounding can change what is chosen (H100: 0.32 and 0.14)."""
 SWEEP = [BLA_T, replace(BLA_T, temperature=1), replace(BLA_T, threshold_factor=0), replace(BLA_T, head="frozen")]
 
 
@@ -116,7 +116,7 @@ def test_maps_agree_with_a_cpu(images):
 
 
 @pytest.mark.parametrize("name", [name for name in explainer_names() if name != "attention"])
-def test_every_method_gives_on_a_gpu_the_maps_that_it_gives_on_a_cpu(name, images):
+def test_maps_of_every_method_agree_with_a_cpu_as_far_as_it_does_not_choose(name, images):
     kind = explainer_class(name)
     settings = kind.Settings(**OPTIONS.get(name, {}))
     here, there = (kind(classifier(device).run(0), settings) for device in (CPU, GPU))
@@ -127,7 +127,7 @@ def test_every_method_gives_on_a_gpu_the_maps_that_it_gives_on_a_cpu(name, image
         state = there.fit(data, [5])
         for method in (here, there):
             method.load(state)
-        assert torch.isfinite(state["losses"]).all() if "losses" in state else state
+        assert all(value.isfinite().all() for value in state.values())
     targets, seeds = torch.arange(6) % 3, torch.arange(6)
     found = explain_in_batches(there, images[:6].to(GPU), targets.to(GPU), seeds)[0].double().flatten(1)
     expected = explain_in_batches(here, images[:6], targets, seeds)[0].double().flatten(1)

@@ -42,13 +42,20 @@ def test_a_single_worker_is_the_thread_that_calls_and_several_are_not():
     assert threading.get_ident() not in set(side_by_side(lambda _: threading.get_ident(), range(4), 2))
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_gradients_are_enabled_in_the_work_and_as_before_outside(workers):
-    with torch.no_grad():
+def test_gradients_are_enabled_in_the_work_and_as_before_outside(workers, mode):
+    with mode():
         for enabled in side_by_side(lambda _: torch.is_grad_enabled(), range(3), workers):
             assert enabled
             assert not torch.is_grad_enabled()
         assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_iterator_that_ends_within_the_work_is_an_error(workers):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(side_by_side(lambda item: next(iter([])) if item == 1 else item, range(3), workers))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

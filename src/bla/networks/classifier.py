@@ -30,7 +30,7 @@ GRADIENTS_AT_ONCE = {True: 2, False: 64}
 
 def padded_size(images: int, device: torch.device) -> int:
     """The batch for so many images: on a GPU a power of two, because cuDNN plans for seconds at each size that is new."""
-    return 2 ** (images - 1).bit_length() if device.type == "cuda" else images
+    return 2 ** (images - 1).bit_length() if images and device.type == "cuda" else images
 
 
 class PooledHeads(nn.Module):
@@ -130,7 +130,9 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
-        features = in_parts(self._feature_map, images)
+        # Batches of a training, whose masks carry gradients, have few sizes.
+        work = self.extractor.feature_map if images.requires_grad else self._feature_map
+        features = in_parts(work, images)  # type: ignore[arg-type]
         self.forwards += len(images)
         if features.requires_grad:
             features.register_hook(self._count_backward)

@@ -16,11 +16,11 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], workers:
 
     With several workers torch uses one thread per operation until the iterator is exhausted. A single one is the thread
     that calls: cuDNN plans its convolutions anew, for seconds, in each new thread. Work is always done with gradients
-    enabled, since a new thread does not inherit `no_grad`.
+    enabled, since a new thread inherits neither `no_grad` nor `inference_mode`.
     """
     if workers == 1:
         for item in items:
-            with torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad():
                 result = work(item)
             yield result
         return
