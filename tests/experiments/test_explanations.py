@@ -1,5 +1,7 @@
 """Figures of explanations beside their inputs."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +33,24 @@ def test_the_overview_says_what_each_column_keeps_and_predicts():
     labels = [axis.get_xlabel() for axis in axes]
     assert labels[:4] == ["owl, 50%", "jay, 99%", "3 of 49 cells\nowl, 50%", "1 of 49 cells\njay, 99%"]
     assert [axis.xaxis.label.get_fontweight() for axis in axes[:2]] == ["bold", "normal"]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("owl", "owl, 50%"),
+        ("twelve_chars", "twelve_chars, 50%"),
+        ("american bulldog", "american bulldog,\n50%"),
+        ("091.American\nThree toed", "091.American\nThree toed, 50%"),
+    ],
+)
+def test_a_long_name_has_a_line_of_its_own_and_neighbours_do_not_touch(name, label):
+    images, predictions = np.zeros((6, 28, 28, 3), np.uint8), ([name] * 6, np.full(6, 0.5), np.ones(6, bool))
+    figure = overview(images, {}, {"bl": predictions}, [name] * 6)
+    assert [axis.get_xlabel() for axis in figure.axes] == [label] * 6
+    figure.draw_without_rendering()
+    boxes = [axis.xaxis.label.get_window_extent() for axis in figure.axes]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def test_with_separate_scales_every_image_has_its_own_colour_bars():

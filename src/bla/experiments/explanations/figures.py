@@ -51,6 +51,8 @@ def explanations(
     return figure
 
 
+SHORT = 12
+"""Letters of a class name in front of its probability; a longer one has a line of its own, so that neighbours do not touch."""
 Predictions = tuple[Sequence[str], NDArray[np.float64], NDArray[np.bool_]]
 """For each image the predicted class as a caption, its probability, and whether it is right."""
 
@@ -74,7 +76,9 @@ def overview(
             for i, axis in enumerate(axes[row]):
                 axis.imshow(images[i] if key == "bl" else overlay(images[i], hard[key][i]))
                 size = "" if key == "bl" else f"{int(hard[key][i].sum())} of {hard[key][i].size} cells\n"
-                axis.set_xlabel(f"{size}{classes[i]}, {probabilities[i]:.0%}", fontweight="bold" if right[i] else "normal")  # fmt: skip
+                between = " " if len(classes[i].splitlines()[-1]) <= SHORT else "\n"
+                predicted = f"{classes[i]},{between}{probabilities[i]:.0%}"
+                axis.set_xlabel(size + predicted, fontweight="bold" if right[i] else "normal")
             axes[row, 0].set_ylabel("BL: all cells" if key == "bl" else COLUMNS.get(key, key))
         for axis, caption in zip(axes[0], captions, strict=True):
             axis.set_title(caption)
