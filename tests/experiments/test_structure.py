@@ -349,6 +349,10 @@ def test_the_stage_counts_images_where_the_black_image_suffices_and_compares_not
     assert summaries["n_images"].eq(0).all()
     assert summaries.loc[summaries["group"] == "all", "n_without"].eq(5).all()
     assert pd.read_csv("reports/tables/structure_relations.csv")["n"].eq(0).all()
+    hard = pd.read_csv("reports/tables/structure_hard.csv")
+    assert len(hard)
+    assert hard["n_images"].eq(0).all()
+    assert hard[["cells", "mean", "random", "p"]].isna().all(axis=None)
     assert pd.read_csv("reports/tables/structure_parts.csv").empty
     page = (explained / "reports/structure/painted_birds.html").read_text()
     assert all(image["black"] >= 0.9 for image in images_on(page))
