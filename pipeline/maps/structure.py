@@ -47,7 +47,8 @@ class Explanations:
     def table(self) -> pd.DataFrame:
         """M9, a row per image."""
         named = {"image": self.numbers, "class": self.classes, "right": self.right, "confidence": self.shown.whole.numpy()}  # fmt: skip
-        return pd.concat([pd.DataFrame(named), pd.DataFrame([measures.image_row(of) for of in self.sets])], axis=1)
+        rows = pd.DataFrame([measures.image_row(of) for of in self.sets]).astype({"smallest_set": "Int64"})
+        return pd.concat([pd.DataFrame(named), rows], axis=1)
 
     def of_images(self) -> list[GraphOfImage]:
         """The images with their graphs, for the page and the pictures."""
@@ -79,7 +80,7 @@ def explanations(dataset: str, settings: Settings) -> Explanations | None:
     black = shown.relative(list(range(len(found))), [Cells()] * len(found))
     graphs = run_together([attention_graph(*pair) for pair in zip(found, verdicts, strict=True)], shown.relative)
     values = iter(shown.relative([i for i, of in enumerate(found) for _ in of], [Cells(cells) for of in found for cells in of]))  # fmt: skip
-    images = [measures.ImageSets(of, [next(values) for _ in of], verdict, none) for of, verdict, none in zip(found, verdicts, black, strict=True)]  # fmt: skip
+    images = [measures.ImageSets(of, [next(values) for _ in of], verdict, alone) for of, verdict, alone in zip(found, verdicts, black, strict=True)]  # fmt: skip
     names, labels = class_names(dataset), np.asarray(explained.labels)[rows]
     right = labels == targets if labels.ndim == 1 else labels[np.arange(len(rows)), targets]
     return Explanations(explained.numbers[rows], pixels.cpu().numpy(), [names[int(k)] for k in targets], right, shown, images, graphs, grid)  # fmt: skip

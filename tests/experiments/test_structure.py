@@ -233,11 +233,11 @@ def test_only_sets_that_suffice_are_counted_and_none_where_the_black_image_does(
     sets = [[4], [0, 1], [2, 3]]
     some = measures.image_row(ImageSets(sets, [0.5, 0.9, 1.2], ["not_sufficient", "minimal", "part_suffices"], 0.89))
     assert (some["smallest_set"], some["sets"], some["different_sets_0"]) == (2, 2, 2)
-    assert (some["minimal_sets"], some["black_suffices"]) == (1, False)
+    assert (some["sets_found"], some["minimal_sets"], some["black_suffices"]) == (3, 1, False)
     for verdict in ("part_suffices", "not_sufficient"):  # of the guide's first patch
         none = measures.image_row(ImageSets([[4]], [0.95], [verdict], 0.9))
         assert np.isnan(none["smallest_set"])
-        assert [none[name] for name in ("sets", "different_sets_0", "minimal_sets")] == [0, 0, 0]
+        assert [none[name] for name in ("sets", "sets_found", "different_sets_0", "minimal_sets")] == [0, 0, 0, 0]
         assert none["black_suffices"]
 
 
@@ -337,7 +337,8 @@ def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explain
     assert [image["image"] for image in found] == images["image"].tolist()
     for image, row in zip(found, images.itertuples(), strict=True):
         sets = image["sets"]
-        assert len(sets) == row.sets
+        assert len(sets) == row.sets_found
+        assert sum(verdict != "not_sufficient" for verdict in image["verdicts"]) == row.sets
         assert all(set(a) != set(b) for a, b in combinations(sets, 2))
         assert len(sets[0]) == row.smallest_set
         assert (explained / f"reports/figures/structure/painted_birds_{image['image']}.png").exists()

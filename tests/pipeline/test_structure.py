@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT
 from bla.experiments.related_methods.structure.measures import ImageSets
-from bla.experiments.related_methods.structure.tables import beside_random
+from bla.experiments.related_methods.structure.tables import beside_random, summary
 from pipeline.maps import structure
 
 BLACK = [True, False, False, True, False]
@@ -57,3 +59,17 @@ def test_without_another_image_every_quantity_is_empty(monkeypatch):
     empty = quantities(black, hard_sets([[0]] * len(BLACK)), monkeypatch)
     assert {name: values.size for name, values in empty.items()} == dict.fromkeys(empty, 0)
     assert beside_random(empty[SUFFICIENT], empty[SUFFICIENT], 1)["n_images"] == 0
+
+
+def test_the_smallest_set_is_an_integer_beside_images_without_one():
+    count = len(BLACK)
+    of_images = found(BLACK).sets
+    shown = SimpleNamespace(whole=torch.full((count,), 0.5))
+    right = np.ones(count, bool)
+    explained = structure.Explanations(np.arange(count), np.zeros(0, np.uint8), ["a"] * count, right, shown, of_images, [], (2, 2))  # fmt: skip
+    table = explained.table()
+    assert table["smallest_set"].to_csv(index=False).split() == ["smallest_set", '""', "1", "1", '""', "1"]
+    means = summary(table.assign(dataset="d")).set_index(["group", "quantity"]).loc[("all", "smallest_set")]
+    assert means[["n_images", "n_without", "mean"]].tolist() == [3, 2, 1]
+    joined = pd.concat([table.iloc[:1], table.iloc[1:3]])
+    assert joined["smallest_set"].dtype == "Int64"
