@@ -47,7 +47,8 @@ class Explanations:
     def table(self) -> pd.DataFrame:
         """M9, a row per image."""
         named = {"image": self.numbers, "class": self.classes, "right": self.right, "confidence": self.shown.whole.numpy()}  # fmt: skip
-        return pd.concat([pd.DataFrame(named), pd.DataFrame([measures.image_row(of) for of in self.sets])], axis=1)
+        rows = pd.DataFrame([measures.image_row(of) for of in self.sets]).astype({"smallest_set": "Int64"})
+        return pd.concat([pd.DataFrame(named), rows], axis=1)
 
     def of_images(self) -> list[GraphOfImage]:
         """The images with their graphs, for the page and the pictures."""
@@ -79,7 +80,7 @@ def explanations(dataset: str, settings: Settings) -> Explanations | None:
     black = shown.relative(list(range(len(found))), [Cells()] * len(found))
     graphs = run_together([attention_graph(*pair) for pair in zip(found, verdicts, strict=True)], shown.relative)
     values = iter(shown.relative([i for i, of in enumerate(found) for _ in of], [Cells(cells) for of in found for cells in of]))  # fmt: skip
-    images = [measures.ImageSets(of, [next(values) for _ in of], verdict, none) for of, verdict, none in zip(found, verdicts, black, strict=True)]  # fmt: skip
+    images = [measures.ImageSets(of, [next(values) for _ in of], verdict, alone) for of, verdict, alone in zip(found, verdicts, black, strict=True)]  # fmt: skip
     names, labels = class_names(dataset), np.asarray(explained.labels)[rows]
     right = labels == targets if labels.ndim == 1 else labels[np.arange(len(rows)), targets]
     return Explanations(explained.numbers[rows], pixels.cpu().numpy(), [names[int(k)] for k in targets], right, shown, images, graphs, grid)  # fmt: skip
@@ -92,18 +93,20 @@ def hard_beside_minimal(
     rows, relations, of_run = list[dict[str, object]](), list[dict[str, object]](), {}
     explain, run = explained_by(dataset, settings), settings.faithfulness.run
     different = [measures.different(of.sufficient) for of in found.sets]
+    counted = [not of.black_suffices for of in found.sets]
     for name in settings.variants:
         if not isinstance(settings.variant[name], BoundedLogits):
             continue
         given = explain[name](found.numbers)
         random = measures.random_sets(given.hard, derive_seed(settings.seed, dataset, "structure", name))
         first = {"dataset": dataset, "method": name, "title": given.title}
+        size = given.hard[:, counted].sum(axis=2).mean() if any(counted) else np.nan
         quantities = [_quantities(dataset, found, different, hard, run) for hard in (given.hard, random)]
         for quantity in quantities[0]:
             ours, theirs = (of[quantity] for of in quantities)
             most = np.inf if quantity == CONFIDENCE else 1
             compared = of_sufficient(ours, theirs) if quantity == SPARE else beside_random(ours, theirs, most)
-            rows.append(first | {"cells": given.hard.sum(axis=2).mean(), "quantity": quantity} | compared)
+            rows.append(first | {"cells": size, "quantity": quantity} | compared)
         for label, hard in (("hard", given.hard), ("random", random)):
             kinds = [measures.relation(cells, of_image) for of_run in hard for cells, of_image in zip(of_run, different, strict=True) if of_image]  # fmt: skip
             relations.append(first | {"set": label, "n": len(kinds)} | {kind: kinds.count(kind) / len(kinds) if kinds else np.nan for kind in measures.COVER})  # fmt: skip
@@ -115,16 +118,21 @@ def _quantities(
     dataset: str, found: Explanations, different: list[list[list[int]]], hard: measures.Hard, run: int
 ) -> dict[str, Array]:
     """Of hard explanations `[R, N, n]`, `[R, N]` each: sufficient as patches, sufficient as cells of the feature map, cells to
-    spare (of the run measured, `[N]`), and the share of other runs that choose the same of an image's `different` sets."""
-    sets = [[Cells(np.flatnonzero(cells).tolist()) for cells in of_run] for of_run in hard]
-    unique = sorted({(image, cells) for of_run in sets for image, cells in enumerate(of_run)}, key=lambda pair: (pair[0], sorted(pair[1])))  # fmt: skip
-    values = dict(zip(unique, found.shown.relative([i for i, _ in unique], [s for _, s in unique]), strict=True))
-    confidence = np.array([[values[pair] for pair in enumerate(of_run)] for of_run in sets])
+    spare (of the run measured, `[N]`), and the share of other runs that choose the same of an image's `different` sets.
+
+    Images where the black image alone suffices are left out: there any cells suffice.
+    """
+    counted = [image for image, of_image in enumerate(found.sets) if not of_image.black_suffices]
+    pairs = [[(image, Cells(np.flatnonzero(of_run[image]).tolist())) for image in counted] for of_run in hard]
+    unique = sorted({pair for of_run in pairs for pair in of_run}, key=lambda pair: (pair[0], sorted(pair[1])))
+    shown = found.shown.relative([i for i, _ in unique], [s for _, s in unique]) if unique else []
+    values = dict(zip(unique, shown, strict=True))
+    confidence = np.array([[values[pair] for pair in of_run] for of_run in pairs])
     result = {SUFFICIENT: (confidence >= LEVEL).astype(float), CONFIDENCE: confidence}
     if found.shown.classifier.is_pooled:
-        result["sufficient_in_feature_map"] = _on_feature_map(dataset, found, hard)
-    spare = [measures.cells_to_spare(sorted(cells), values[i, cells]) for i, cells in enumerate(sets[run])]
-    result[SPARE] = np.array(run_together(spare, found.shown.relative))
+        result["sufficient_in_feature_map"] = _on_feature_map(dataset, found, hard)[:, counted]
+    spare = [measures.cells_to_spare(sorted(cells), values[image, cells]) for image, cells in pairs[run]]
+    result[SPARE] = np.array(run_together(spare, lambda n, sets: found.shown.relative([counted[i] for i in n], sets)))
     if len(hard) > 1:
         several = [image for image, sets_of_image in enumerate(different) if len(sets_of_image) > 1]
         chosen = [measures.same_choice(measures.choices(hard[:, image], different[image])) for image in several]

@@ -68,6 +68,17 @@ def test_roots_share_at_most_one_patch_and_are_at_most_three():
     assert [graph.nodes[root] for root in graph.roots] == [[0, 1, 2], [2, 4], [5]]
 
 
+def test_sets_that_do_not_suffice_take_no_place_of_a_root_that_does():
+    confidence = any_of({3}, {4})
+    graph = graph_of([[0, 1], [1, 2], [0, 2], [3], [4]], confidence)
+    assert [graph.nodes[root] for root in graph.roots] == [[3], [4]]
+    assert graph.verdicts == ["minimal"] * 2
+    none = graph_of([[0, 1], [2]], confidence)
+    assert [none.nodes[root] for root in none.roots] == [[0, 1], [2]]
+    assert none.verdicts == ["not_sufficient"] * 2
+    assert not any(map(none.star, range(len(none.nodes))))
+
+
 IMAGE = np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8)
 NAME = "</script><script>alert(1)</script> & \u201dO'Neill\u201d $x$"
 
@@ -111,8 +122,8 @@ def test_the_drawn_graph_has_a_photo_for_each_node():
 
 def test_a_full_star_is_a_minimal_root_an_empty_star_one_with_a_sufficient_part_and_other_roots_have_none():
     confidence = any_of({1, 2}, {3})
-    graph = graph_of([[1, 2], [3, 4], [5]], confidence)
-    assert graph.verdicts == ["minimal", "part_suffices", "not_sufficient"]
+    graph = graph_of([[5], [1, 2], [3, 4]], confidence)
+    assert graph.verdicts == ["minimal", "part_suffices"]
     stars = {tuple(node): graph.star(place) for place, node in enumerate(graph.nodes) if graph.star(place)}
     assert stars == {(1, 2): "★ ", (3, 4): "☆ "}  # {3} suffices, but the search did not return it
     (image,) = images_on(page_of(graph))
@@ -222,11 +233,11 @@ def test_only_sets_that_suffice_are_counted_and_none_where_the_black_image_does(
     sets = [[4], [0, 1], [2, 3]]
     some = measures.image_row(ImageSets(sets, [0.5, 0.9, 1.2], ["not_sufficient", "minimal", "part_suffices"], 0.89))
     assert (some["smallest_set"], some["sets"], some["different_sets_0"]) == (2, 2, 2)
-    assert (some["minimal_sets"], some["black_suffices"]) == (1, False)
+    assert (some["sets_found"], some["minimal_sets"], some["black_suffices"]) == (3, 1, False)
     for verdict in ("part_suffices", "not_sufficient"):  # of the guide's first patch
         none = measures.image_row(ImageSets([[4]], [0.95], [verdict], 0.9))
         assert np.isnan(none["smallest_set"])
-        assert [none[name] for name in ("sets", "different_sets_0", "minimal_sets")] == [0, 0, 0]
+        assert [none[name] for name in ("sets", "sets_found", "different_sets_0", "minimal_sets")] == [0, 0, 0, 0]
         assert none["black_suffices"]
 
 
@@ -300,8 +311,10 @@ def test_the_chart_has_three_panels_for_each_dataset():
     hard = pd.DataFrame(
         [row | {"quantity": q} | beside_random(np.eye(2), np.zeros((2, 2))) for q in (SUFFICIENT, CHOICE)]
     )
-    relations = pd.DataFrame([row | {"set": "hard"} | dict.fromkeys(COVER, 0.2)])
-    assert len(chart(hard, relations).axes) == 3
+    relations = pd.DataFrame([row | {"set": "hard", "n": 12} | dict.fromkeys(COVER, 0.2)])
+    axes = chart(hard, relations).axes
+    assert len(axes) == 3
+    assert [label.get_text() for label in axes[1].get_yticklabels()] == ["BLA, hard (n = 12)"]
     assert len(chart(hard.iloc[:0], relations.iloc[:0]).axes) == 3
 
 
@@ -324,7 +337,8 @@ def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explain
     assert [image["image"] for image in found] == images["image"].tolist()
     for image, row in zip(found, images.itertuples(), strict=True):
         sets = image["sets"]
-        assert len(sets) == row.sets
+        assert len(sets) == row.sets_found
+        assert sum(verdict != "not_sufficient" for verdict in image["verdicts"]) == row.sets
         assert all(set(a) != set(b) for a, b in combinations(sets, 2))
         assert len(sets[0]) == row.smallest_set
         assert (explained / f"reports/figures/structure/painted_birds_{image['image']}.png").exists()
@@ -349,6 +363,10 @@ def test_the_stage_counts_images_where_the_black_image_suffices_and_compares_not
     assert summaries["n_images"].eq(0).all()
     assert summaries.loc[summaries["group"] == "all", "n_without"].eq(5).all()
     assert pd.read_csv("reports/tables/structure_relations.csv")["n"].eq(0).all()
+    hard = pd.read_csv("reports/tables/structure_hard.csv")
+    assert len(hard)
+    assert hard["n_images"].eq(0).all()
+    assert hard[["cells", "mean", "random", "p"]].isna().all(axis=None)
     assert pd.read_csv("reports/tables/structure_parts.csv").empty
     page = (explained / "reports/structure/painted_birds.html").read_text()
     assert all(image["black"] >= 0.9 for image in images_on(page))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bla.base.errors import BlaError
 from bla.experiments.related_methods.x_features.figures import DrawnClass, x_features
 from bla.experiments.related_methods.x_features.tables import class_row, contribution_rows, tables
 
@@ -58,6 +59,15 @@ def test_r_squared_of_constant_logits_is_undefined_and_not_faithful(level):
     assert np.isnan(class_row(X, torch.zeros(4), torch.tensor(level), rounded)["r_squared"])
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("which", [slice(None), 2])
+def test_logits_that_are_not_finite_are_one_message(value, which):
+    logits = LOGITS.clone()
+    logits[which] = value
+    with pytest.raises(BlaError, match="logits of the test images are not finite"):
+        class_row(X, WEIGHTS, torch.tensor(0.5), logits)
+
+
 def test_a_class_without_an_x_feature_in_use_is_the_constant_of_its_bias_and_not_faithful():
     row = class_row(X, torch.zeros(4), LOGITS.mean() + LOGITS.std(unbiased=False), LOGITS)
     assert row["r_squared"] == pytest.approx(-1, abs=1e-6)
@@ -104,5 +114,5 @@ def test_a_class_without_x_features_has_no_picture_and_a_nan_is_called_undefined
     )
     figure = x_features([of_class], "birds")
     (axis,) = figure.axes
-    assert axis.get_title() == "robin\nR² undefined, constant logits"
+    assert axis.get_title() == "robin\nR² undefined"
     assert [text.get_text() for text in axis.texts] == ["not faithful"]

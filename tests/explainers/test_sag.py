@@ -288,7 +288,7 @@ def test_class_scores_that_are_not_finite_are_one_message(broken):
             return super().forward(features).masked_fill(bad[None, :, None], torch.nan)
 
     white = torch.full((1, 33, 33, 3), 255, dtype=torch.uint8)
-    with pytest.raises(BlaError, match="class scores are not finite"):
+    with pytest.raises(BlaError, match="class scores or their gradients are not finite"):
         SAG(Classifier(Visible(), Broken(0, 1, 2)).eval()).explain(white, torch.tensor([1]), torch.zeros(1))
 
 

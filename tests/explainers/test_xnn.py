@@ -263,3 +263,17 @@ def test_i_gos_of_an_x_feature_finds_the_pixels_that_it_needs_and_nothing_where_
     assert of_positive[:, 3].max() < 0.1
     (of_negative,) = method.i_gos_maps(0, 0, 1, images, masks)
     assert of_negative.eq(0).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-42, 1e-38, 1e-31])
+def test_i_gos_of_an_x_feature_that_is_almost_0_on_the_whole_image_is_0(value):
+    state = {
+        "encoder.0.weight": torch.full((1, 1, 1, 1), value * 16),
+        "encoder.0.bias": torch.zeros(1, 1, 1),
+        "head.weight": torch.ones(1, 1, 1),
+    }
+    method = XNN(Classifier(Brightness(), torch.nn.Identity())).load(state)
+    images = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    images[:, 8:16, 8:16] = 255
+    masks = MaskSettings(size=4, background="black", iterations=2, points=2, noise=0)
+    assert method.i_gos_maps(0, 0, 0, images, masks).eq(0).all()

@@ -24,10 +24,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bla.base.errors import BlaError
 from bla.base.specs import FORBID_EXTRA, Count
 from bla.explainers.occlusion import blurred
-from bla.networks.classifier import Classifier
+from bla.networks.classifier import Classifier, require_finite
 from bla.networks.patches import batch_size_for
 from bla.runtime.seeds import derive_seed
 
@@ -132,11 +131,14 @@ class Objective:
     @torch.no_grad()
     def value(self, masks: Tensor, rows: Tensor, noise: Tensor) -> Tensor:
         """L `[A]` of masks `[A, k, s, s]` of the images `rows` `[A]`."""
-        blends, scores = self._blends(masks), []
+        blends, scores, finite = self._blends(masks), [], []
         for passes in self._batches(len(rows)):
             pixels, _ = self._pixels(blends, rows, noise, passes)
-            probabilities = self.classifier.probabilities(self.classifier(pixels)[0])
+            logits = self.classifier(pixels)[0]
+            finite.append(logits.isfinite().all())
+            probabilities = self.classifier.probabilities(logits)
             scores.append(probabilities.gather(1, self._targets(rows, passes)[:, None])[:, 0])
+        require_finite(torch.stack(finite).all())
         return self._score(torch.cat(scores)) + self._penalty(masks, rows)
 
     def value_and_gradient(self, masks: Tensor, rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +155,7 @@ class Objective:
         of_blends = torch.cat(slopes).unflatten(0, (len(rows), len(self.paths), -1)).double().mean(dim=2)
         of_blends *= self.signs[:, None, None]
         (gradient,) = torch.autograd.grad([blends, penalty], leaf, [of_blends, torch.ones_like(penalty)])
-        _refuse_not_finite(gradient)
+        require_finite(gradient.isfinite().all())
         return self._score(torch.cat(scores)) + penalty.detach(), gradient
 
     def lowest(self, masks: Tensor, rows: Tensor) -> Tensor:
@@ -173,7 +175,6 @@ class Objective:
 
     def _score(self, probabilities: Tensor) -> Tensor:
         """The part of L `[A]` that depends on the classifier, from the probabilities of all passes."""
-        _refuse_not_finite(probabilities)
         means = probabilities.double().view(-1, len(self.paths), self.settings.points).mean(dim=2)
         return (means * self.signs).sum(dim=1)
 
@@ -199,11 +200,6 @@ class Objective:
 
     def _targets(self, rows: Tensor, passes: Tensor) -> Tensor:
         return self.targets[rows[passes // self.settings.points // len(self.paths)]]
-
-
-def _refuse_not_finite(values: Tensor) -> None:
-    if not values.isfinite().all():
-        raise BlaError("the classifier's class scores or their gradients are not finite; check its weights")
 
 
 def optimise(objective: Objective, masks: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]
 
-from bla.networks.classifier import Classifier
+from bla.networks.classifier import Classifier, require_finite
 from bla.networks.patches import Grid, batch_size_for, cells_of_pixels
 
 Masks = Callable[[Tensor, Tensor], Tensor]
@@ -66,12 +66,14 @@ def occluded_logits(
 
     `images` uint8 `[N, H, W, 3]`; `background` is None for black, a colour `[3]`, or images `[N, H, W, 3]`, in [0,
     255]. `batch_size` is halved when the device runs out of memory; it affects results only by rounding.
+    Raises BlaError before it yields a class score that is not finite.
     """
     device = classifier.device
     images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1:3])
     background = None if background is None else background.to(device)
     start = filled = 0
     image_logits: Tensor | None = None
+    finite = torch.ones((), dtype=torch.bool, device=device)
     while start < len(images) * count:
         pairs = torch.arange(start, min(start + size, len(images) * count), device=device)
         image, number = pairs // count, pairs % count
@@ -90,6 +92,9 @@ def occluded_logits(
             size //= 2
             continue
         start += len(pairs)
+        finite &= logits.isfinite().all()
+        if filled + logits.shape[1] >= count:  # at most once a batch, because a GPU waits for it
+            require_finite(finite)
         if image_logits is None:
             image_logits = torch.empty(len(logits), count, logits.shape[2], device=device)
         while logits.shape[1]:  # a batch may end one image and begin others

@@ -129,7 +129,8 @@ def ranking(values: Sequence[float]) -> list[int]:
 def diverse(sets: Sequence[Sequence[int]], overlap: int) -> list[int]:
     """The numbers of the most sets of which no two share more than `overlap` cells; of several choices the first one.
 
-    Only the first `MOST_SETS` are chosen from; more come from the authors' beam alone.
+    Only the first `MOST_SETS` are chosen from, in the order of `Found`: small sets first, then confident ones. More come from
+    the authors' beam alone.
     """
     as_sets = [set(cells) for cells in sets[:MOST_SETS]]
     fits = [[len(a & b) <= overlap for b in as_sets] for a in as_sets]

@@ -28,6 +28,12 @@ GRADIENTS_AT_ONCE = {True: 2, False: 64}
 """Images per backward pass and thread, on a CPU (True) and on a GPU; few, because activations must fit its cache or memory."""
 
 
+def require_finite(finite: Tensor) -> None:
+    """BlaError unless `finite`, a bool on any device, is true of class scores, or of gradients of them."""
+    if not finite:
+        raise BlaError("the classifier's class scores or their gradients are not finite; check its weights")
+
+
 def padded_size(images: int, device: torch.device) -> int:
     """The batch for so many images: on a GPU a power of two, because cuDNN plans for seconds at each size that is new."""
     return 2 ** (images - 1).bit_length() if images and device.type == "cuda" else images
@@ -171,22 +177,28 @@ class Classifier(nn.Module):
         return features, gradient
 
     def pixel_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The first run's probabilities `[B]` of the targets for images `[B, H, W, 3]` in [0, 255], and their gradient."""
+        """The first run's probabilities `[B]` of the targets for images `[B, H, W, 3]` in [0, 255], and their gradient.
 
-        def part(some: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        BlaError if a class score is not finite.
+        """
+
+        def part(some: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
             with torch.enable_grad():
                 leaf = some[0].detach().requires_grad_()
                 logits = self.logits(self._feature_map(leaf))[0]
                 scores = self.probabilities(logits).gather(1, some[1][:, None])[:, 0]
             (gradient,) = torch.autograd.grad(scores.sum(), leaf)
-            return scores.detach(), gradient
+            return scores.detach(), gradient, logits.isfinite().all()
 
         on_cpu = self.device.type == "cpu"
         size = GRADIENTS_AT_ONCE[on_cpu]
         parts = zip(images.split(size), targets.split(size), strict=True)
-        scores, gradients = zip(*side_by_side(part, parts, torch.get_num_threads() if on_cpu else 1), strict=True)
+        scores, gradients, finite = zip(
+            *side_by_side(part, parts, torch.get_num_threads() if on_cpu else 1), strict=True
+        )
         self.forwards += len(images)
         self.backwards += len(images)
+        require_finite(torch.stack(finite).all())
         return torch.cat(scores), torch.cat(gradients)
 
 

@@ -48,19 +48,30 @@ def graph_page(dataset: str, images: Sequence[GraphOfImage], grid: tuple[int, in
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
         f"<title>{html.escape(title)}</title><style>{STYLE}{OWN_STYLE}</style></head>\n"
-        f"<body><h1>{html.escape(title)}</h1>\n{BODY}\n"
+        f"<body><h1>{html.escape(title)}</h1>\n{INTRODUCTION}<p>{_without_sets(images)}</p>\n{BODY}\n"
         f'<script type="application/json" id="data">{text}</script>\n<script>{SCRIPT}</script></body></html>\n'
     )
+
+
+def _without_sets(images: Sequence[GraphOfImage]) -> str:
+    """How many images have no sufficient set, and why; empty if all have one."""
+    black = sum(image.black is not None for image in images)
+    other = sum(image.black is None and image.graph.verdicts[:1] == ["not_sufficient"] for image in images)
+    texts = []
+    if black:
+        texts.append(f"{black} of {len(images)} images {'needs' if black == 1 else 'need'} no patch: the black image alone is enough.")  # fmt: skip
+    if other:
+        texts.append(f"{other} of {len(images)} images {'has' if other == 1 else 'have'} no set that is enough when it is evaluated again.")  # fmt: skip
+    return " ".join([*texts, "The statistics of sets leave such images out."] if texts else [])
 
 
 def _as_json(image: GraphOfImage) -> dict[str, object]:
     file = io.BytesIO()
     Image.fromarray(image.pixels).save(file, "PNG")
     photo = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    graph = asdict(image.graph) | {"confidences": [round(value, 4) for value in image.graph.confidences]}
-    named = {"number": image.number, "class": image.class_name, "probability": round(image.probability, 4)}
+    named = {"number": image.number, "class": image.class_name, "probability": image.probability}
     stars = [image.graph.star(node) for node in range(len(image.graph.nodes))]
-    return named | {"black": image.black, "photo": photo, "stars": stars} | graph
+    return named | {"black": image.black, "photo": photo, "stars": stars} | asdict(image.graph)
 
 
 OWN_STYLE = """
@@ -79,11 +90,12 @@ canvas { width: min(100%, 22rem); image-rendering: auto; border: 1px solid var(-
 #graph rect.box { stroke: var(--ink); stroke-width: 1 } #graph g[aria-current=true] rect.box { stroke: #d55e00; stroke-width: 3 }
 #graph text { font-size: 11px; fill: var(--ink); text-anchor: middle } .key span { display: inline-block; padding: 0 .5rem; border: 1px solid var(--line) }
 """
-BODY = """<p>A set marked with ★ is enough: shown these patches alone, and black elsewhere, the classifier keeps at least
-90 % of its confidence, and not without any one of them. A set marked with ☆ is enough too, but so is a part of it.
+INTRODUCTION = """<p>A set marked with ★ is enough: shown these patches alone, and black elsewhere, the classifier keeps at least
+90 % of its confidence, and no part of the set is enough (of more than 10 patches: it is not without any one of them).
+A set marked with ☆ is enough too, but so is a part of it.
 Choose a set, then take a patch away.</p>
-<p id="none"></p>
-<div id="images" role="group" aria-label="images"></div>
+"""
+BODY = """<div id="images" role="group" aria-label="images"></div>
 <p id="what"></p>
 <div class="walk"><div><canvas role="img"></canvas></div><div>
 <p id="confidence" aria-live="polite"></p><div class="bar"><i></i><b></b></div>
@@ -97,9 +109,10 @@ SCRIPT = """
 const data = JSON.parse(document.getElementById('data').textContent), [rows, columns] = data.grid;
 const get = id => document.getElementById(id), svgns = 'http://www.w3.org/2000/svg';
 const canvas = document.querySelector('canvas'), at = cell => `row ${Math.floor(cell / columns) + 1}, column ${cell % columns + 1}`;
-const percent = value => `${Math.round(100 * value)} %`, band = value => value >= .9 ? '#9fd0ee' : value >= .5 ? '#f2dfa0' : '#e8b79f';
-const verdicts = {minimal: 'No part of it is enough.', no_patch_can_go: 'Without any one of its patches it is not; smaller parts were not tried.',
-  part_suffices: 'Not minimal: a part of it is enough.', not_sufficient: ''};
+const percent = value => value > 10 ? 'more than 1000 %' : value < .9 && value >= .895 ? 'just below 90 %' : `${Math.round(100 * value)} %`;
+const band = value => value >= .9 ? '#9fd0ee' : value >= .5 ? '#f2dfa0' : '#e8b79f';
+const verdicts = {minimal: ' No part of it is enough.', no_patch_can_go: ' Without any one of its patches it is not; smaller parts were not tried.',
+  part_suffices: ' Not minimal: a part of it is enough.'};
 let image, node, photo = null;
 function make(tag, attributes, parent, svg) {
   const element = svg ? document.createElementNS(svgns, tag) : document.createElement(tag);
@@ -124,10 +137,11 @@ function paint() {
   context.putImageData(pixels, 0, 0);
 }
 function choose(number, focus) {
-  node = number; const cells = image.nodes[node], value = image.confidences[node];
+  node = number; const cells = image.nodes[node], value = image.confidences[node], verdict = image.verdicts[image.roots.indexOf(number)];
+  const enough = verdict ? verdict !== 'not_sufficient' : value >= .9;
   get('confidence').textContent = `${cells.length} ${cells.length === 1 ? 'patch keeps' : 'patches keep'} ${percent(value)} of the confidence: ` +
-    `${(value * image.probability).toFixed(2)} of ${image.probability.toFixed(2)}. ${value >= .9 ? 'Enough.' : 'Not enough.'} ` +
-    (verdicts[image.verdicts[image.roots.indexOf(number)]] ?? '');
+    `${(value * image.probability).toFixed(2)} of ${image.probability.toFixed(2)}. ${enough ? 'Enough.' : 'Not enough.'}` +
+    (verdicts[verdict] ?? '');
   document.querySelector('.bar i').style.width = `${Math.min(100, 100 * value)}%`;
   document.querySelector('.bar b').style.left = '90%';
   canvas.setAttribute('aria-label', `The image with ${cells.map(at).join('; ')} alone`);
@@ -170,13 +184,13 @@ function draw() {
 function open(number) {
   image = data.images[number];
   [...get('images').children].forEach((b, i) => b.setAttribute('aria-pressed', i === number));
-  get('what').textContent = `Image ${image.number}, class ${image.class}, probability ${image.probability.toFixed(2)}.` + (image.black === null ? '' :
-    ` The black image alone keeps ${percent(image.black)} of it, so no patch is needed; the set below is only the first patch of the guide.`);
+  const first = image.verdicts[0], black = image.black > 1 ? 'has more confidence than the whole image' : `keeps ${percent(image.black)} of it`;
+  get('what').textContent = `Image ${image.number}, class ${image.class}, probability ${image.probability.toFixed(2)}.` + (image.black !== null ?
+    ` The black image alone ${black}, so no patch is needed; the set below is only the first patch of the guide.` :
+    first === 'not_sufficient' ? ' No set that was found is enough when it is evaluated again.' : '');
   photo = new Image(); photo.onload = paint; photo.src = image.photo; draw(); choose(image.roots[0], false);
 }
 data.images.forEach((item, i) => { const b = make('button', {type: 'button', 'aria-label': `image ${item.number}, ${item.class}`}, get('images'));
   make('img', {src: item.photo, alt: ''}, b); b.onclick = () => open(i); });
-const none = data.images.filter(item => item.black !== null).length;
-if (none) get('none').textContent = `Of ${data.images.length} images ${none} need no patch: the black image alone is enough. They are not in the statistics.`;
 if (data.images.length) open(0); else get('what').textContent = 'SAG explained no image of this dataset.';
 """

@@ -20,6 +20,9 @@ from bla.networks.patches import Grid
 from bla.runtime.seeds import derive_seed
 from bla.runtime.threads import side_by_side
 
+TINY = 1e-30
+"""Values of an x-feature below this are 0, because quotients by them are infinite in single precision."""
+
 
 class XNN(LearnedExplainer):
     """One autoencoder for each run and class; the map is that of the x-feature with the largest contribution."""
@@ -81,12 +84,13 @@ class XNN(LearnedExplainer):
         """Maps `[B, s, s]` in [0, 1] of one x-feature by I-GOS: the smallest smooth part whose deletion lowers its value.
 
         `images` are uint8 `[B, H, W, 3]`. The value, divided by that of the whole image, stands for the probability; where
-        it is 0 the map is 0.
+        it is 0, or below `TINY`, the map is 0.
         """
         maps, zero = [], torch.zeros(1, dtype=torch.int64, device=images.device)
         for image in images.split(1):
             x = encode(self.encoder(run, label), self.classifier.features(image).float().mean(dim=(2, 3)))[-1]
             whole = float(x[0, x_feature])
+            whole = whole if abs(whole) >= TINY else 0
             value = XFeature(self.classifier.extractor, self.encoder(run, label), x_feature, whole or 1)
             made = IGos(value, masks).explain(image, zero, zero)
             maps.append(made if whole else torch.zeros_like(made))

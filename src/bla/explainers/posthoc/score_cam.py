@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bla.explainers.interface import Card, Explainer
 from bla.explainers.occlusion import occluded_logits, smooth_masks, target_scores
+from bla.networks.classifier import require_finite
 
 
 class ScoreCAM(Explainer):
@@ -27,8 +28,11 @@ class ScoreCAM(Explainer):
 
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
-        """Maps `[B, h, w]`, none negative."""
+        """Maps `[B, h, w]`, none negative; BlaError if a class score is not finite."""
         features = self.classifier.features(images).float()
+        require_finite(
+            self.classifier.logits(features).isfinite().all()
+        )  # also where no channel varies, or all are NaN
         low, high = features.amin(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True)
         scaled = torch.where(high > low, (features - low) / (high - low), 0)
         grey = self.classifier.extractor.mean.flatten()  # type: ignore[operator]

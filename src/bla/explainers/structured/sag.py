@@ -17,7 +17,6 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bla.base.errors import BlaError
 from bla.base.specs import FORBID_EXTRA, Count
 from bla.explainers.interface import Card, Explainer, Sets, StructuredExplainer
 from bla.explainers.mask_optimisation import MaskSettings
@@ -105,7 +104,7 @@ class ShownCells:
     """The confidence of a classifier in each image's target class, from some of its cells."""
 
     def __init__(self, classifier: Classifier, images: Tensor, targets: Tensor, grid: Grid) -> None:
-        """Images uint8 `[N, H, W, 3]`, targets `[N]`; BlaError, here and later, if a probability is not finite."""
+        """Images uint8 `[N, H, W, 3]`, targets `[N]`; BlaError, here and later, if a class score is not finite."""
         self.classifier, self.images, self.targets, self.grid = classifier, images, targets.to(images.device), grid
         self.whole = self._of(torch.arange(len(images)), torch.ones(len(images), grid[0] * grid[1]))
 
@@ -127,8 +126,6 @@ class ShownCells:
             logits = torch.cat(list(occluded_logits(self.classifier, self.images[numbers], masks, 1)), dim=1)[0]
             likely = self.classifier.probabilities(logits.double()).gather(1, self.targets[numbers][:, None])
             parts.append(likely[:, 0].cpu())
-        if not torch.cat(parts).isfinite().all():
-            raise BlaError("the classifier's class scores are not finite, so SAG cannot search; check its weights")
         return torch.cat(parts).clamp(min=1e-30)
 
 

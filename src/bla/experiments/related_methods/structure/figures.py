@@ -45,7 +45,14 @@ def drawn_graph(image: NDArray[np.uint8], masks: Array, graph: Graph, title: str
             value = graph.confidences[i]
             colour = next(colour for lowest, colour in BANDS if value >= lowest)
             axis.add_patch(Rectangle((x - 0.4, y - 0.4), 0.8, 0.8, fill=False, edgecolor=colour, linewidth=2.5, zorder=2))  # fmt: skip
-            axis.text(x, y - 0.48, f"{graph.star(i)}{value:.0%}", fontsize=7, ha="center", va="center")
+            axis.text(
+                x,
+                y - 0.48,
+                graph.star(i) + (f"{value:.0%}" if value <= 10 else "> 1000%"),
+                fontsize=7,
+                ha="center",
+                va="center",
+            )
         axis.set(
             xlim=(-width / 2, width / 2), ylim=(-1.45 * (len(layers) - 1) - 0.65, 0.5), aspect="equal", title=title
         )
@@ -86,7 +93,7 @@ def _beside(axis: Axes, rows: pd.DataFrame, title: str) -> None:
 
 def _covered(axis: Axes, rows: pd.DataFrame) -> None:
     """Stacked shares of what the sets cover of the minimal explanations."""
-    names = [f"{row.title}, {row.set}" for row in rows.itertuples()]
+    names = [f"{row.title}, {row.set} (n = {row.n})" for row in rows.itertuples()]
     places, left = np.arange(len(rows))[::-1], np.zeros(len(rows))
     for name, colour in zip(COVER, COVER_COLOURS, strict=True):
         axis.barh(places, rows[name], left=left, color=colour, label=name, edgecolor="white")

@@ -40,8 +40,12 @@ class Graph:
 
 
 def attention_graph(sets: Sequence[Sequence[int]], verdicts: Sequence[Verdict]) -> Search[Graph]:
-    """The graph of an image's sets, the best one first, with the verdict on each."""
-    numbers = diverse(sets, OVERLAP)[:ROOTS]
+    """The graph of an image's sets, the best one first, with the verdict on each.
+
+    Roots are chosen among the sets that suffice, or among all if none does.
+    """
+    enough = [number for number, verdict in enumerate(verdicts) if verdict != "not_sufficient"] or range(len(sets))
+    numbers = [enough[place] for place in diverse([sets[number] for number in enough], OVERLAP)[:ROOTS]]
     roots = [Cells(sets[number]) for number in numbers]
     known: dict[Cells, float] = {}
     edges: list[tuple[Cells, Cells, int]] = []

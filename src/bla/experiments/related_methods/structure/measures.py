@@ -48,15 +48,19 @@ class ImageSets:
 
 
 def image_row(image: ImageSets) -> dict[str, object]:
-    """M9 of an image, of the sets that suffice: cells of the smallest (NaN without one), how many, different, and verified."""
+    """M9 of an image, of the sets that suffice: cells of the smallest (NaN without one), how many, different, and verified.
+
+    `sets_found` also counts sets that do not suffice when they are evaluated again. Different sets are chosen as `diverse` does.
+    """
     sets = image.sufficient
     row: dict[str, object] = {"smallest_set": len(sets[0]) if sets else np.nan, "sets": len(sets)}
+    row["sets_found"] = 0 if image.black_suffices else len(image.sets)
     row |= {f"different_sets_{overlap}": len(diverse(sets, overlap)) for overlap in OVERLAPS}
     return row | {"minimal_sets": image.verdicts.count("minimal"), "black_suffices": image.black_suffices}
 
 
 def different(sets: Sequence[list[int]]) -> list[list[int]]:
-    """The most of an image's sets of which no two share more than one cell."""
+    """The most of an image's sets of which no two share more than one cell, chosen among the first 20, small ones first (`diverse`)."""
     return [sets[number] for number in diverse(sets, 1)]
 
 

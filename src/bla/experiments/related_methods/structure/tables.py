@@ -14,7 +14,17 @@ QUANTITIES = ("smallest_set", "sets", "different_sets_0", "different_sets_1", "d
 SUMMARY = ["dataset", "group", "n_images", "n_without", "quantity", "mean", "low", "high", "median", "largest"]
 TESTS = ["dataset", "quantity", "n_right", "n_wrong", "difference", "low", "high", "rank_biserial", "p", "p_smallest"]
 EXPLAINED = ["dataset", "group", "patches", "n_images", "share", "low", "high"]
-IMAGES = ["dataset", "image", "class", "right", "confidence", *QUANTITIES, "minimal_sets", "black_suffices"]
+IMAGES = [
+    "dataset",
+    "image",
+    "class",
+    "right",
+    "confidence",
+    *QUANTITIES,
+    "sets_found",
+    "minimal_sets",
+    "black_suffices",
+]
 HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "quantity", "mean", "low", "high", "random", "random_low", "random_high", "rank_biserial", "p", "p_smallest"]  # fmt: skip
 PARTS = ["dataset", "method", "title", "n_parts", "n_images", "cells", "share_held", "low", "high", "random"]
 

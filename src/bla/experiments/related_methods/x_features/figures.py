@@ -44,7 +44,7 @@ def x_features(classes: Sequence[DrawnClass], heading: str) -> Figure:
         for place, of_class in enumerate(classes):
             top = place * shown
             axis = figure.add_subplot(grid[top : top + shown, 0])
-            reached = "undefined, constant logits" if np.isnan(of_class.r_squared) else f"= {of_class.r_squared:.2f}"
+            reached = "undefined" if np.isnan(of_class.r_squared) else f"= {of_class.r_squared:.2f}"
             axis.set_title(f"{of_class.name}\nR² {reached}")
             if of_class.mean is None:
                 axis.set_axis_off()

@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.explainers.x_features import pull_away, r_squared
 from bla.inference.paired import standard_error
 
@@ -24,7 +25,10 @@ def class_row(x: Tensor, weights: Tensor, bias: Tensor, logits: Tensor) -> dict[
     mean squared cosine between the contributions of two x-features in use over the images; NaN with fewer than two that
     are not dead. A dead x-feature is 0 on every image. Where the logits do not vary, R² is NaN; a class without an
     x-feature in use has the R² of a constant, at most 0. Neither is faithful.
+    BlaError if a logit is not finite.
     """
+    if not logits.isfinite().all():
+        raise BlaError("the classifier's logits of the test images are not finite; check its weights")
     contributions = (x * weights).double()
     dead = (x == 0).all(dim=0)
     live = (weights != 0) & ~dead
