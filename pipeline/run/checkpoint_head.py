@@ -28,7 +28,8 @@ def checkpoint_head(dataset: str, labels: str | None) -> Head:
 
 def _order_of_outputs(dataset: str, outputs: int, labels: str | None) -> list[int]:
     """For each class of the images, the number of the output that scores it."""
-    key, classes = f"params.yaml: dataset.{dataset}.classifier", _composed(load_classes(dataset))
+    key = f"params.yaml: dataset.{dataset}.classifier"
+    classes = _composed(load_classes(dataset), f"params.yaml: dataset.{dataset}.images: the class")
     if outputs != len(classes):
         raise BlaError(
             f"{key}: the head of the checkpoint has {outputs} outputs, but the images have {len(classes)} classes "
@@ -37,7 +38,7 @@ def _order_of_outputs(dataset: str, outputs: int, labels: str | None) -> list[in
         )
     if labels is None:
         return list(range(outputs))
-    named = _composed(read_labels(data_path(labels)))
+    named = _composed(read_labels(data_path(labels)), f"{key}_labels: {labels}:")
     if len(named) != outputs:
         raise BlaError(f"{key}_labels: {labels} has {len(named)} lines for {outputs} outputs; write one class a line")
     if unknown := sorted(set(classes) - set(named)):
@@ -48,9 +49,14 @@ def _order_of_outputs(dataset: str, outputs: int, labels: str | None) -> list[in
     return [named.index(name) for name in classes]
 
 
-def _composed(names: list[str]) -> list[str]:
-    """The names with é as one letter, which some systems store as e and an accent."""
-    return [normalize("NFC", name) for name in names]
+def _composed(names: list[str], place: str) -> list[str]:
+    """The names with é as one letter, which some systems store as e and an accent; BlaError if two are then equal."""
+    composed = [normalize("NFC", name) for name in names]
+    if doubled := [name for name in composed if composed.count(name) > 1]:
+        raise BlaError(
+            f"{place} {doubled[0]} is listed twice (accents may be stored in two ways); give each class one name"
+        )
+    return composed
 
 
 def _some(names: list[str]) -> str:

@@ -33,11 +33,17 @@ class Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         kind = node.tag.rpartition(":")[2]
         try:
-            if kind in ("int", "float") and (len(node.value) > LONGEST_NUMBER or ":" in node.value):  # 1:30 would be 90
+            if kind in ("int", "float") and len(node.value) > LONGEST_NUMBER:
                 raise ValueError
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise ConstructorError(None, None, f"{node.value[:50]!r} is no {kind}", node.start_mark) from error
+        if kind in ("int", "float") and ":" in node.value:
+            reason = (
+                f"{node.value!r} is a number in base 60 (YAML reads {value}); write {value} or {node.value!r} in quotes"
+            )
+            raise ConstructorError(None, None, reason, node.start_mark)
+        return value
 
 
 def read_params(path: Path) -> Any:

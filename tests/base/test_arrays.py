@@ -39,6 +39,20 @@ def test_a_damaged_file_is_a_value_error(kind, mmap_mode, tmp_path):
     assert not isinstance(error.value, SeveralArraysError)
 
 
+def test_a_whole_file_that_does_not_fit_in_memory_is_a_memory_error(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.ones(3))
+    load = np.load
+
+    def full(path, mmap_mode, **options):
+        if mmap_mode is None:
+            raise MemoryError("Unable to allocate")
+        return load(path, mmap_mode, **options)
+
+    monkeypatch.setattr(np, "load", full)
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        load_npy(tmp_path / "a.npy")
+
+
 def test_a_missing_file_and_objects_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_npy(tmp_path / "a.npy")

@@ -393,12 +393,46 @@ def test_pixels_that_count_as_object_in_a_mask(values, mode, masks, object_at, t
     assert (mask.dtype, mask.ravel().tolist()) == (np.bool_, object_at)
 
 
-@pytest.mark.parametrize(("background", "marked"), [(0, 1), (0, 255), (256, 65535), (3000, 40000), (0, 65535)])
+@pytest.mark.parametrize(("background", "marked"), [(0, 1), (0, 255), (256, 65535), (3000, 40000), (0, 65535), (0, 1023), (0, 4095), (0, 32767), (3000, 20000), (40000, 50000)])  # fmt: skip
 @pytest.mark.parametrize("object_at", [[0, 1, 1, 0], [1, 1, 1, 0]])
 def test_the_lighter_value_of_a_16_bit_mask_is_the_object(background, marked, object_at, tmp_path):
     values = np.where(np.reshape(object_at, (2, 2)), marked, background).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     assert load_mask(tmp_path / "a.png", 2, "binary", (2, 2)).ravel().tolist() == object_at
+
+
+@pytest.mark.parametrize(
+    ("values", "object_at"),
+    [
+        ([0, 51, 102, 153], [0, 0, 0, 1]),
+        ([0, 300, 32767, 40000], [0, 0, 0, 1]),
+        ([0, 32768, 65535, 65535], [0, 1, 1, 1]),
+    ],
+)
+def test_of_more_16_bit_values_those_of_the_lighter_half_are_the_object(values, object_at, tmp_path):
+    Image.fromarray(np.reshape(values, (2, 2)).astype(np.uint16)).save(tmp_path / "a.png")
+    assert load_mask(tmp_path / "a.png", 2, "binary", (2, 2)).ravel().tolist() == object_at
+
+
+@pytest.mark.parametrize("values", [[0, 5, 5, 5, 17, 300], [0, 1, 1, 256, 256, 257]])
+def test_the_colours_of_a_16_bit_mask_are_counted_in_16_bits(values, tmp_path):
+    Image.fromarray(np.reshape(values, (2, 3)).astype(np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(BlaError, match=r"a\.png: has 4 colours, and most of what is not background"):
+        load_mask(tmp_path / "a.png", 2, "binary", (2, 3))
+
+
+@pytest.mark.parametrize("transparent", [0, 5, 255, 300, 65535])
+def test_a_16_bit_value_that_is_transparent_is_background(transparent, tmp_path):
+    values = np.array([[0, 5, 255], [300, 301, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=transparent)
+    found = load_mask(tmp_path / "a.png", (2, 3), "alpha", (2, 3))
+    np.testing.assert_array_equal(found, values != transparent)
+
+
+def test_a_transparent_colour_of_16_bits_is_refused(tmp_path):
+    RED.save(tmp_path / "a.png", transparency=(300, 0, 0))
+    with pytest.raises(BlaError, match=r"a\.png: has a transparent colour of 16 bits; save it with an alpha channel"):
+        load_mask(tmp_path / "a.png", 8, "alpha", RED.size[::-1])
 
 
 @pytest.mark.parametrize(

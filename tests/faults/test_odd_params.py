@@ -29,7 +29,7 @@ def with_seed(value):
     ("value", "kind"),
     [
         *[("9" * 5000, "int"), ("0x" + "f" * 5000, "int"), ("1:" * 40_000 + "1", "int"), ("1" * 4000 + ".5", "float")],
-        *[("1:30", "int"), ("-1:00", "int"), ("1:30:00", "int"), ("1:30.5", "float"), ("!!int 1:30", "int")],
+        *[("!!int 1:x", "int"), ("!!float 1:30,5", "float")],
         *[("2024-13-45", "timestamp"), ("2024-02-30", "timestamp")],
         *[(f"!!{kind} abc", kind) for kind in ("int", "float", "bool", "timestamp")],
     ],
@@ -38,6 +38,19 @@ def test_a_value_that_is_none_of_its_kind_is_named_with_its_line(value, kind, tm
     message = message_for(with_seed(value), tmp_path)
     line = TEXT[: TEXT.index("\nseed: 0")].count("\n") + 2
     assert f"params.yaml: not valid YAML: {value.removeprefix(f'!!{kind} ')[:50]!r} is no {kind}\n" in message
+    assert f"line {line}, " in message
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("1:30", "90"), ("-1:00", "-60"), ("1:30:00", "5400"), ("1:30.5", "90.5"), ("!!int 1:30", "90")],
+)
+def test_a_number_in_base_60_is_refused_with_what_yaml_reads(value, read, tmp_path):
+    text = value.removeprefix("!!int ")
+    message = message_for(with_seed(value), tmp_path)
+    line = TEXT[: TEXT.index("\nseed: 0")].count("\n") + 2
+    cause = f"params.yaml: not valid YAML: '{text}' is a number in base 60 (YAML reads {read})"
+    assert f"{cause}; write {read} or '{text}' in quotes\n" in message
     assert f"line {line}, " in message
 
 

@@ -1,7 +1,10 @@
 """Weights from files: prefixes are removed, files with code are refused with a line that converts them."""
 
+import pickle
+import shlex
 import subprocess
 import sys
+import tarfile
 
 import pytest
 import torch
@@ -65,30 +68,84 @@ def test_the_path_may_be_a_text(tmp_path):
         assert bla.read_weights(str(tmp_path / name))["a"].tolist() == [1, 1]
 
 
-def test_the_error_of_a_text_file_is_named(tmp_path):
-    path = tmp_path / "text.pth"
-    path.write_text("hello world\n")
-    with pytest.raises(BlaError, match=r"text\.pth: not a readable file of weights \(KeyError: 101\); save"):
-        bla.read_weights(path)
+OTHER_FILES = {
+    "JPEG": b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+    "PNG": b"\x89PNG\r\n\x1a\n",
+    "JSON object": b'{"a": [1.0]}',
+    "JSON list": b"[1.0]",
+    "JSON of objects": b'{"a":  [{"b": 1}]}',
+    "text": b"hello world\n",
+    "number": b"12345\n",
+    "CSV": b"a,b\n1,2\n",
+    "YAML": b"a: 1\nb: 2\n",
+    "HTML": b"<!DOCTYPE html>\n<html></html>\n",
+    "tar": tarfile.TarInfo("w").tobuf() + bytes(1024),
+    "pickle of protocol 0": pickle.dumps({"a": [1.0]}, 0),
+    "empty": b"",
+}
 
 
-@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0\0\x10JFIF\0", b'{"a": [1.0]}', b"[1.0]", b"\x89PNG\r\n\x1a\n"])
-def test_a_file_of_another_kind_gets_no_line_that_converts_it(content, tmp_path):
-    path = tmp_path / "w.pth"
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("content", OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_file_of_another_kind_gets_no_line_that_converts_it(content, name, tmp_path):
+    path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(BlaError) as error:
         bla.read_weights(path)
     assert str(error.value) == f"{path}: not a file of weights; name one that torch.save or safetensors wrote"
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
-@pytest.mark.parametrize("options", [{}, {"pickle_protocol": 4}])
-def test_a_file_with_code_of_an_old_version_gets_the_line_that_converts_it(options, tmp_path):
-    path = tmp_path / "old.pth"
-    torch.save(nn.Linear(3, 2), path, _use_new_zipfile_serialization=False, **options)
-    assert path.read_bytes()[0] == 0x80
-    with pytest.raises(BlaError, match=r"holds more than weights.*\n  python -c"):
+@pytest.mark.parametrize("name", ["w.safetensors", "w.SAFETENSORS", "w.pth", "w.bin", "w"])
+@pytest.mark.parametrize("padding", range(0, 256, 8))  # a header of 128 bytes begins like a pickle
+def test_safetensors_and_torch_are_told_apart_whatever_the_name(name, padding, tmp_path):
+    state = {"a" * (1 + padding): torch.tensor([1.0, 2.0])}
+    for save in (save_file, torch.save):
+        save(state, tmp_path / name)
+        if save == torch.save and name.lower().endswith(".safetensors"):
+            with pytest.raises(BlaError, match=rf"{name}: was written by torch\.save; rename it to w\.pth$"):
+                bla.read_weights(tmp_path / name)
+            continue
+        ((found, values),) = bla.read_weights(tmp_path / name).items()
+        assert (found, values.tolist()) == ("a" * (1 + padding), [1, 2])
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+@pytest.mark.parametrize("length", [9, 40, -1])
+def test_a_cut_file_of_safetensors_is_not_readable(name, length, tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "whole")
+    (tmp_path / name).write_bytes((tmp_path / "whole").read_bytes()[:length])
+    with pytest.raises(BlaError, match=rf"{name}: not a readable file of weights \(SafetensorError: .*; save "):
+        bla.read_weights(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("options", [{}, {"pickle_protocol": 4}, {"pickle_protocol": 1}])
+@pytest.mark.parametrize("kind", ["model", "weights"])
+def test_a_file_with_code_of_an_old_version_gets_the_line_that_converts_it(kind, options, tmp_path):
+    path, model = tmp_path / "old.pth", nn.Linear(3, 2)
+    torch.save(model if kind == "model" else model.state_dict(), path, _use_new_zipfile_serialization=False, **options)
+    assert path.read_bytes()[:1] == (b"L" if options.get("pickle_protocol", 2) < 2 else b"\x80")
+    if kind == "weights" and not options:
+        assert torch.equal(bla.read_weights(path)["weight"], model.weight)
+        return
+    with pytest.raises(BlaError, match=r"holds more than weights.*\n  python -c") as error:
         bla.read_weights(path)
+    code = shlex.split(str(error.value).splitlines()[-1])[-1]
+    exec(code, {})
+    assert torch.equal(load_file(tmp_path / "old.safetensors")["weight"], model.weight)
+
+
+@pytest.mark.parametrize("saved", [nn.Linear(3, 2), {"weight": torch.ones(2)}])
+def test_a_file_that_torch_itself_cannot_read_gets_no_line_that_converts_it(saved, tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save(saved, path, _use_new_zipfile_serialization=False, pickle_protocol=0)
+    with pytest.raises(AssertionError, match="saved_id"):
+        torch.load(path, weights_only=False)
+    with pytest.raises(
+        BlaError, match=r"\(ValueError: pickle protocol 0, which torch cannot read\); save model"
+    ) as error:
+        bla.read_weights(path)
+    assert "python -c" not in str(error.value)
 
 
 def test_classes_are_those_of_the_labels_or_of_the_weights(tmp_path):

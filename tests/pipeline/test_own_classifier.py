@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from scipy import stats
 
 from bla.base.atomic import save_text
+from bla.base.errors import BlaError
 from pipeline.artifacts.tables import save_table
 from pipeline.run.checkpoint_head import checkpoint_head
 from pipeline.run.predictions import predictions_of
@@ -224,20 +225,42 @@ def test_labels_that_are_not_the_classes_are_named_before_the_extraction(labels,
     assert not (here / "data/features").exists()
 
 
+def save_classes_labels_and_head(here, classes, labels):
+    save_table(here / "data/images/photos/classes.csv", pd.DataFrame({"label": range(2), "name": classes}))
+    save_text(here / "data/raw/labels.txt", "\n".join(labels))
+    head = {"checkpoint_head.weight": np.float32([[1, 2], [3, 4]]), "checkpoint_head.bias": np.float32([5, 6])}
+    (here / "models/backbones").mkdir(parents=True)
+    save_file(head, here / "models/backbones/photos.safetensors")
+
+
 @pytest.mark.parametrize("forms", [("NFC", "NFC"), ("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
 def test_an_accent_may_be_part_of_its_letter_or_a_character_of_its_own(forms, here):
     classes, labels = (
         [normalize(form, name) for name in names]
         for form, names in zip(forms, (["bélier", "chat"], ["chat", "bélier"]), strict=True)
     )
-    save_table(here / "data/images/photos/classes.csv", pd.DataFrame({"label": range(2), "name": classes}))
-    save_text(here / "data/raw/labels.txt", "\n".join(labels))
-    head = {"checkpoint_head.weight": np.float32([[1, 2], [3, 4]]), "checkpoint_head.bias": np.float32([5, 6])}
-    (here / "models/backbones").mkdir(parents=True)
-    save_file(head, here / "models/backbones/photos.safetensors")
+    save_classes_labels_and_head(here, classes, labels)
     found = checkpoint_head("photos", "labels.txt")
     assert found.weight.tolist() == [[[3, 4], [1, 2]]]
     assert found.bias.tolist() == [[6, 5]]
+
+
+TWO_FORMS = [normalize(form, "bélier") for form in ("NFC", "NFD")]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "place"),
+    [
+        (["bélier", "chat"], TWO_FORMS, "classifier_labels: labels.txt:"),
+        (TWO_FORMS, ["bélier", "chat"], "images: the class"),
+        (TWO_FORMS, TWO_FORMS, "images: the class"),
+    ],
+)
+def test_two_names_that_differ_only_in_how_the_accent_is_stored_are_refused(classes, labels, place, here):
+    save_classes_labels_and_head(here, classes, labels)
+    with pytest.raises(BlaError) as error:
+        checkpoint_head("photos", "labels.txt")
+    assert str(error.value).startswith(f"params.yaml: dataset.photos.{place} bélier is listed twice (")
 
 
 def test_a_head_of_other_classes_is_refused_before_the_extraction(own, here, end_of):

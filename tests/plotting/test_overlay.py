@@ -42,3 +42,10 @@ def test_a_map_whose_values_differ_by_rounding_alone_is_constant(noise, constant
     assert np.ptp(found, axis=(0, 1)).any() != constant
     figure = contact_sheet(image[None], {"CAM": values[None]}, {"CAM": np.zeros((1, 2, 2), bool)}, ["a cat"])
     assert figure.axes[1].get_xlabel() == ("constant" if constant else "")
+
+
+@pytest.mark.parametrize("values", [[[np.nan, 0.3], [0.1, 0.2]], [[0.2, 0.2], [0.2, np.nan]], [[np.nan] * 2] * 2])
+def test_a_map_with_nan_is_not_labelled_constant(values):
+    image, cells = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 2, 2), bool)
+    figure = contact_sheet(image, {"CAM": np.array([values])}, {"CAM": cells}, ["a cat"])
+    assert figure.axes[1].get_xlabel() == ""

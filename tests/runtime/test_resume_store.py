@@ -156,7 +156,7 @@ def test_a_store_without_its_notes_starts_from_the_first_row(missing, filling):
     assert filling.settled() == WHOLE
 
 
-@pytest.mark.parametrize("text", ["", "{", "[3, 1]", json.dumps({"rows": 3})])
+@pytest.mark.parametrize("text", ["", "{", "[3, 1]", json.dumps({"rows": 3}), "[" * 200_000])
 def test_a_store_with_a_damaged_count_starts_from_the_first_row(text, filling):
     with pytest.raises(KeyboardInterrupt):
         filling(6)

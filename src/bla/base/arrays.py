@@ -1,9 +1,7 @@
 """Reading of .npy files."""
 
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +12,19 @@ class SeveralArraysError(ValueError):
 
 
 def load_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
-    """The array of an .npy file, in memory or memory-mapped; OSError or ValueError if it cannot be read, or is .npz."""
+    """The array of an .npy file, in memory or memory-mapped; OSError or ValueError if it cannot be read, or is .npz.
+
+    MemoryError if a whole file does not fit in memory.
+    """
     try:
         array: Any = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (EOFError, SyntaxError, TokenError, BadZipFile) as error:  # the last three: a damaged header
+    except (OSError, ValueError):
+        raise
+    except MemoryError:
+        if not mmap_mode:
+            load_npy(path, "r")  # ValueError if the file is shorter than its header says
+        raise
+    except Exception as error:  # numpy raises any kind for a damaged header
         raise ValueError(str(error)) from error
     if isinstance(array, np.ndarray):
         return array

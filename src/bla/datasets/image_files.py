@@ -165,6 +165,11 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
     if masks == "alpha":
         if "A" not in image.getbands() and "transparency" not in image.info:
             raise BlaError("has no transparency, which masks of the kind alpha need")
+        hidden = image.info.get("transparency")
+        if image.mode.startswith("I"):  # `convert` would clip the values at 255
+            return np.asarray(np.asarray(image) != hidden)
+        if isinstance(hidden, tuple) and max(hidden) > 255:
+            raise BlaError("has a transparent colour of 16 bits; save it with an alpha channel")
         alpha: NDArray[np.bool_] = np.array(image.convert("RGBA").getchannel("A")) >= 128
         return alpha
     if masks == "voc":
@@ -175,17 +180,18 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
     if masks == "trimap":
         ones: NDArray[np.bool_] = np.array(image if image.mode in ("P", "L", "1") else image.convert("L")) == 1
         return ones
-    if image.mode.startswith("I") and np.asarray(image).max() > 255:  # smaller values fit in eight bits
-        image = _upper_bits(image)
-    values = np.array(image.convert("RGB").convert("L"))  # a palette's colours decide, not their numbers
+    deep = image.mode.startswith("I")
+    # A palette's colours decide, not their numbers; `convert` would clip 16-bit values at 255.
+    values = np.asarray(image) if deep else np.array(image.convert("RGB").convert("L"))
     levels, counts = np.unique(values, return_counts=True)
     if 2 < len(levels) <= FEW and counts[1:].max() > counts[-1]:  # the white border of VOC's objects, for example
         raise BlaError(
             f"has {len(levels)} colours, and most of what is not background is not the lightest one; masks of the kind "
             "binary are black and white (other kinds: trimap, voc, alpha)"
         )
-    dark = levels[-1] == 1 or (image.mode == "P" and len(levels) == 2 and levels[-1] < 128)
-    white: NDArray[np.bool_] = values >= (levels[-1] if dark else 128)
+    half = 32768 if levels[-1] > 255 else 128  # 16-bit files may hold 8-bit values
+    lightest = levels[-1] == 1 or (len(levels) == 2 and (deep or (image.mode == "P" and levels[-1] < 128)))
+    white: NDArray[np.bool_] = values >= (levels[-1] if lightest else half)
     return white
 
 

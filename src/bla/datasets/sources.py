@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bla.base.arrays import load_npy
 from bla.base.errors import BlaError
 from bla.base.specs import (
     Coco,
@@ -119,7 +120,7 @@ def fill_images(store: Path, spec: Files, listing: Listing, split: SplitName) ->
 
     notes = fill_store(store, arrays, len(files), chunks)
     if listing.masks:
-        _check_masks(np.load(store / "masks.npy", mmap_mode="r"), listing.masks, split)
+        _check_masks(load_npy(store / "masks.npy", "r"), listing.masks, split)
     return notes
 
 

@@ -270,8 +270,8 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
     for name, about in manifest["methods"].items():
         files = [image["files"][name] for image in images]
         several = about["runs"] > 1
-        maps = np.stack([read(of["runs"]) if several else read(of["map"])[None] for of in files], axis=1)
-        hard = np.stack([read(of["cells"]) for of in files], axis=1)
+        maps = np.stack([read(paths["runs"]) if several else read(paths["map"])[None] for paths in files], axis=1)
+        hard = np.stack([read(paths["cells"]) for paths in files], axis=1)
         probabilities = read(about["probabilities"])
         if (maps.ndim, hard.ndim) != (4, 4) or len({len(maps), len(hard), len(probabilities), about["runs"]}) > 1:
             raise ValueError(f"the arrays of {name} do not have {about['runs']} runs")

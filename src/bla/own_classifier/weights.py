@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -12,10 +13,14 @@ from bla.base.errors import BlaError
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
 """Where training programs put the weights in their checkpoints."""
+MAGIC_NUMBER = b"L119547037146038801333356L\n."
+"""How old versions of torch begin a file of pickle protocol 0 or 1."""
+LARGEST_HEADER = 100_000_000
+"""Bytes of a header that safetensors reads at most."""
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pth or .pt file, which is read without running code from it.
+    """The tensors of a file of safetensors or, read without running code from it, of torch; its first bytes decide.
 
     Raises BlaError, with the line that converts the file, if it holds more than tensors.
     """
@@ -23,17 +28,22 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if not path.is_file():
         raise BlaError(f"{path}: no such file of weights")
     try:
-        if path.suffix == ".safetensors":
+        kind = _kind(path)
+        if kind == "safetensors":
             return load_file(path)
+        if not kind:
+            raise BlaError(f"{path}: not a file of weights; name one that torch.save or safetensors wrote")
+        if path.suffix.lower() == ".safetensors":  # by which torch would choose the reader
+            raise BlaError(f"{path}: was written by torch.save; rename it to {path.with_suffix('.pth').name}")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except BlaError:
+        raise
     except UnpicklingError as error:
-        if not _is_of_torch(path):
-            raise BlaError(f"{path}: not a file of weights; name one that torch.save or safetensors wrote") from error
         raise BlaError(
-            f"{path}: holds more than weights, and reading it could run code. If you trust it, convert it once, where its "
-            f"classes can be imported:\n  {_conversion(path)}"
+            f"{path}: holds more than weights, or has a rare pickle protocol, and reading it could run code. If you trust "
+            f"it, convert it once, where its classes can be imported:\n  {_conversion(path)}"
         ) from error
-    except Exception as error:  # torch raises any kind, such as KeyError for a text file
+    except Exception as error:  # torch raises any kind
         reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise BlaError(f"{path}: not a readable file of weights ({reason}); save model.state_dict() again") from error
     for key in STATE_KEYS:
@@ -65,10 +75,18 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path | str)
     model.load_state_dict(weights)
 
 
-def _is_of_torch(path: Path) -> bool:
-    """Whether the file begins like a zip archive or, as files of old versions of torch do, like a pickle."""
+def _kind(path: Path) -> Literal["safetensors", "torch"] | None:
+    """What wrote a file, by its first bytes; None if neither did. ValueError if torch wrote but cannot read it.
+
+    A file of safetensors begins with the length of its header in eight bytes, the first of which may be those of torch.
+    """
     with path.open("rb") as file:
-        return file.read(2).startswith((b"PK", b"\x80"))
+        start = file.read(len(MAGIC_NUMBER) + 1)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LARGEST_HEADER:
+        return "safetensors"
+    if start == MAGIC_NUMBER + b"I":
+        raise ValueError("pickle protocol 0, which torch cannot read")
+    return "torch" if start.startswith((b"PK", b"\x80", MAGIC_NUMBER)) else None
 
 
 def _conversion(path: Path) -> str:

@@ -37,12 +37,13 @@ def drawable(text: str, otherwise: str) -> str:
 def scaled_overlay(image: NDArray[np.uint8], values: Array) -> Array:
     """Half image, half map `[h, w]`, from its smallest (blue) to its largest value (red); `[H, W, 3]` in [0, 1]."""
     low, high = values.min(), values.max()
-    return overlay(image, np.ones_like(values) if _is_constant(values) else (values - low) / (high - low))
+    return overlay(image, (values - low) / (high - low) if larger(high, low) else np.ones_like(values))
 
 
 def _is_constant(values: Array) -> bool:
-    """Whether the values differ by no more than rounding."""
-    return not larger(values.max(), values.min())
+    """Whether the values differ by no more than rounding; false if one is NaN."""
+    low, high = values.min(), values.max()
+    return bool(high >= low) and not larger(high, low)
 
 
 def contact_sheet(

@@ -195,7 +195,7 @@ def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, 
         if type(rows) is not int or rows < 0:  # isinstance would accept true
             raise TypeError
         notes = diary.read_text().splitlines()[: state["notes"]]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         rows, recorded, notes = 0, {}, []
     for line in notes:
         hashes[diary.name].update(line.encode())
