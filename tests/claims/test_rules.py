@@ -350,10 +350,20 @@ def test_collapse_of_two_network_l2x_is_judged_by_the_hard_accuracy(numbers, hol
         ([1.0] * 20, 0.0, "inconclusive"),
         ([0.9] * 20, 3.0, "inconclusive"),
         ([*[0.0] * 19, 1.0], 30.0, "inconclusive"),
+        ([*[0.0] * 10, *[0.98] * 10], 3.0, "inconclusive"),
+        ([*[0.0] * 19, 0.999], 3.0, "inconclusive"),
         ([0.4] * 20, 18.0, "yes"),
         ([0.0] * 20, 5.0, "no"),
     ],
-    ids=["all empty", "mostly empty", "a run all empty", "30 cells where there are any", "fewer cells"],
+    ids=[
+        "all empty",
+        "mostly empty",
+        "a run all empty",
+        "half of the runs mostly empty",
+        "a run nearly all empty",
+        "30 cells where there are any",
+        "fewer cells",
+    ],
 )
 def test_an_empty_explanation_is_not_a_focused_one(empty, size, holds, evidence, modules, like_the_paper, answers):
     table = modules(pointwise=size)

@@ -48,13 +48,27 @@ def overlaps(hard: Cells, soft: Array, classes: NDArray[np.int64], seed: int) ->
 def agreement(found: Overlaps) -> tuple[float, Array]:
     """(same - chance) / (1 - chance), and its linearisation `[R, N]`, whose spread over runs and images is the agreement's.
 
-    0 if chance is 1.
+    0 if chance is 1. The linearisation is NaN for fewer than three runs (`of_pairs`).
     """
     room = 1 - found.chance.mean()
     if room < 1e-9:
-        return 0.0, np.zeros_like(found.same)
+        return 0.0, of_pairs(np.zeros_like(found.same))
     value = float((found.same.mean() - found.chance.mean()) / room)
-    return value, value + (found.same - found.chance - value * (1 - found.chance)) / room
+    return value, value + of_pairs((found.same - found.chance - value * (1 - found.chance)) / room)
+
+
+def of_pairs(values: Array) -> Array:
+    """Pseudo-values over runs, `[R, N]`, of means over the pairs of each run with the others; NaN for fewer than three runs.
+
+    Every pair is in the means of both its runs, so that these vary about half as much as runs do. The jackknife, which
+    leaves a run out, multiplies their deviations by 2 (R - 1) / (R - 2) (Arvesen 1969).
+    """
+    runs = len(values)
+    if runs < 3:
+        return np.full_like(values, np.nan)
+    deviations = values.mean(axis=1, keepdims=True) - values.mean()
+    result: Array = values + (2 * (runs - 1) / (runs - 2) - 1) * deviations
+    return result
 
 
 def _iou(first: Cells, second: Cells) -> Array:

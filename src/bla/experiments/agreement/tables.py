@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from bla.experiments.agreement.measures import Overlaps, agreement
+from bla.experiments.agreement.measures import Overlaps, agreement, of_pairs
 from bla.inference.paired import crossed, smallest_p, wilcoxon
 
 AGREEMENT = ["n_runs", "n_images", "same", "chance", "other_image", "agreement", "low", "high"]
@@ -14,7 +14,7 @@ def row_of(found: Overlaps) -> dict[str, object]:
     """Mean overlaps, agreement with its 95 % interval over runs and images, and the test of claim 22.
 
     The test compares two runs on one image with one run on two images of its class, over `n_images_compared` images
-    that have such another image in every run.
+    that have such another image in every run. Intervals are NaN for two runs, whose one pair has no spread.
     """
     value, linear = agreement(found)
     (interval,) = crossed(linear[None])
@@ -25,7 +25,7 @@ def row_of(found: Overlaps) -> dict[str, object]:
     if not compared.any():
         return row | dict.fromkeys(TEST[1:], np.nan)
     difference = (found.same - found.other_image)[:, compared]
-    (over_both,) = crossed(difference[None])
+    (over_both,) = crossed((of_pairs(found.same[:, compared]) - found.other_image[:, compared])[None])
     test = wilcoxon(difference.mean(axis=0).round(9), np.zeros(difference.shape[1]))
     row |= {"other_image": found.other_image[:, compared].mean(), "difference": difference.mean()}
     row |= {"difference_low": over_both.low, "difference_high": over_both.high}
