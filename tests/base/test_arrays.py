@@ -56,6 +56,6 @@ def test_a_whole_file_that_does_not_fit_in_memory_is_a_memory_error(tmp_path, mo
 def test_a_missing_file_and_objects_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_npy(tmp_path / "a.npy")
-    np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "a.npy", np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle"):
         load_npy(tmp_path / "a.npy")
