@@ -12,10 +12,11 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -134,6 +135,7 @@ def open_page(path: Path, state: str = "", width: int = 1280, height: int = 900,
             command,
             close_fds=False,
             preexec_fn=pipes_as_three_and_four,
+            start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -150,5 +152,9 @@ def open_page(path: Path, state: str = "", width: int = 1280, height: int = 900,
         finally:
             process.terminate()
             process.wait(PATIENCE)
+            with suppress(
+                ProcessLookupError
+            ):  # its helpers may live on, and write into the folder that is removed next
+                os.killpg(process.pid, signal.SIGKILL)
             os.close(read_here)
             os.close(write_here)
