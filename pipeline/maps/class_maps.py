@@ -11,7 +11,7 @@ from tqdm import tqdm
 from bla.base.errors import BlaError
 from bla.datasets import spread_over_classes
 from bla.experiments.errors.tables import two_classes
-from bla.explainers.interface import explain_in_batches
+from bla.explainers.all_maps import maps_of_classes
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_explained
 from pipeline.artifacts.features import load_features, load_grid
@@ -62,8 +62,8 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
         except BlaError as error:
             print(f"{dataset}: {method.name} is left out: {error}")
             continue
-        both = [explain_in_batches(explainer, images, of_one, seeds)[0] for of_one in targets]
-        maps[method.name], titles[method.name] = torch.stack(both).double(), method.title
+        maps[method.name] = maps_of_classes(explainer, images, targets, seeds).double()
+        titles[method.name] = method.title
     return ClassMaps(numbers, images.cpu().numpy(), classes, wrong, maps, titles)
 
 

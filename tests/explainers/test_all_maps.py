@@ -11,8 +11,16 @@ from torch import nn
 
 from bla.base.paper import VARIANTS
 from bla.base.specs import Backbone, Schedule
-from bla.explainers.all_maps import Subjects, features_of, make_maps, maps_of_all_runs, retrained_maps
-from bla.explainers.interface import TrainingData
+from bla.explainers.all_maps import (
+    Subjects,
+    features_of,
+    make_maps,
+    maps_of_all_runs,
+    maps_of_classes,
+    retrained_maps,
+)
+from bla.explainers.controls.random import Random
+from bla.explainers.interface import LearnedExplainer, TrainingData
 from bla.explainers.learned.attention import Attention
 from bla.explainers.posthoc.cam import CAM
 from bla.explainers.registry import explainer_class
@@ -102,6 +110,37 @@ def test_a_second_explanation_draws_new_random_numbers(name, classifier, images,
     again = make_maps(given, model, lambda: [model, model], lambda: [[model, model]], subjects, seeds)
     for field in ("maps", "again", "noise", "random", "draws"):
         np.testing.assert_array_equal(getattr(made, field), getattr(again, field))
+
+
+class Dice(Random, LearnedExplainer):
+    """A learned method whose maps are random numbers."""
+
+    def fit(self, data, seeds, progress=lambda runs: None):
+        return {"nothing": torch.zeros(1)}
+
+
+@torch.no_grad()
+def test_maps_of_retrained_methods_and_of_two_classes_draw_new_random_numbers(classifier, images, targets, seeds):
+    one = classifier.run(0)
+    schedule = Schedule(batch_size=2, epochs=1, learning_rate=0.1, dropout=0, adam_epsilon=1e-7)
+    data = TrainingData(features_of(one, images), (4, 4), None, targets, schedule, torch.device("cpu"))
+
+    def both():
+        refitted = retrained_maps(Dice, [one, one], [data, data], 0, images, targets, seeds)
+        return np.concatenate([refitted, maps_of_classes(Random(one), images, targets.expand(2, -1), seeds).flatten(2)])
+
+    made = [Random(one).explain(images, targets, seeds).flatten(1).numpy(), *both()]
+    for place, maps in enumerate(made):
+        for other in made[place + 1 :]:
+            assert not np.isclose(maps, other).all(axis=1).any()
+    np.testing.assert_array_equal(made[1:], both())
+
+
+@torch.no_grad()
+def test_maps_of_classes_are_those_of_each_class(classifier, images, targets, seeds):
+    one, both = classifier.run(0), torch.stack([targets, (targets + 1) % CLASSES])
+    expected = torch.stack([CAM(one).explain(images, of_class, seeds) for of_class in both])
+    assert maps_of_classes(CAM(one), images, both, seeds).equal(expected)
 
 
 class Lottery(nn.Module):

@@ -88,7 +88,7 @@ def make_maps(
 
     def explain(method: Explainer, images: Tensor, which: NDArray[np.bool_], purpose: str) -> tuple[Array, Sets]:
         rows = torch.from_numpy(np.nonzero(which)[0])
-        fresh = torch.tensor([derive_seed(seed, purpose) if purpose else seed for seed in seeds[rows].tolist()])
+        fresh = _fresh(seeds[rows], purpose) if purpose else seeds[rows]
         on_device = rows.to(images.device)
         values, sets = explain_in_batches(method, images[on_device], subjects.targets[on_device], fresh)
         result = np.full((len(seeds), *values.shape[1:]), np.nan)
@@ -141,17 +141,29 @@ def retrained_maps(
 
     Features are scaled to the spread of the first classifier's, because a random network without normalisation may give
     features of any size; images are explained with the same scaling. `build` must freeze a variant's head: a head that
-    trains would undo its randomisation.
+    trains would undo its randomisation. Each classifier's maps draw their own random numbers from `seeds` `[M]`.
     """
     result = []
     spread = data[0].features[0].float().std()
-    for classifier, training in zip(classifiers, data, strict=True):
+    for level, (classifier, training) in enumerate(zip(classifiers, data, strict=True)):
         scale = float(spread / training.features[0].float().std())
         scaled = replace(training, features=training.features * torch.tensor(scale).to(training.features))
         method = build(classifier.with_scaled_features(scale))
         method.load(method.fit(scaled, [seed]))
-        result.append(cell_maps(method, images, targets, seeds, method.grid(images)).numpy())
+        fresh = _fresh(seeds, f"retrained {level}")
+        result.append(cell_maps(method, images, targets, fresh, method.grid(images)).numpy())
     return np.stack(result)
+
+
+def maps_of_classes(method: Explainer, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
+    """Maps `[K, M, h, w]` of K classes of each image, `targets` `[K, M]`; each draws its own random numbers from `seeds` `[M]`."""
+    each = [(of_class, _fresh(seeds, f"class {place}")) for place, of_class in enumerate(targets)]
+    return torch.stack([explain_in_batches(method, images, *of_class)[0] for of_class in each])
+
+
+def _fresh(seeds: Tensor, purpose: str) -> Tensor:
+    """The images' seeds for another explanation."""
+    return torch.tensor([derive_seed(seed, purpose) for seed in seeds.tolist()], dtype=torch.int64)
 
 
 @torch.no_grad()

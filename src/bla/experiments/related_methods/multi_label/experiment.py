@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from bla.explainers.all_maps import maps_of_classes
 from bla.explainers.explanandum import show
-from bla.explainers.interface import Explainer, explain_in_batches
+from bla.explainers.interface import Explainer
 from bla.metrics.masked_classes import class_specificity, masked_scores
 from bla.metrics.segmentation import agreement
 from bla.networks.classifier import Classifier
@@ -45,11 +46,9 @@ def class_masks(explainer: Explainer, images: Tensor, classes: int, seeds: Tenso
 
     Maps of other methods than mask networks are scaled by their least and largest value; constant ones become 0.
     """
-    maps = []
-    for number in range(classes):
-        targets = torch.full((len(images),), number, device=images.device)
-        of_class = explain_in_batches(explainer, images, targets, seeds)[0].double()
-        size = list(images.shape[1:3])
+    targets = torch.arange(classes, device=images.device)[:, None].expand(-1, len(images))
+    size, maps = list(images.shape[1:3]), []
+    for of_class in maps_of_classes(explainer, images, targets, seeds).double():
         maps.append(interpolate(of_class[:, None], size, mode="bilinear", align_corners=False)[:, 0].numpy())
     found: Array = np.stack(maps, axis=1)
     return found if explainer.makes_masks else scaled(found)
