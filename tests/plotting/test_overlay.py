@@ -1,10 +1,14 @@
 """Overlays: the colours of an image under an explanation."""
 
+import os
+import subprocess
+import sys
+
 import matplotlib
 import numpy as np
 import pytest
 
-from bla.plotting.overlay import overlay
+from bla.plotting.overlay import overlay, scaled
 from bla.plotting.sheet import contact_sheet, scaled_overlay
 
 RNG = np.random.default_rng(0)
@@ -49,3 +53,41 @@ def test_a_map_with_nan_is_not_labelled_constant(values):
     image, cells = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 2, 2), bool)
     figure = contact_sheet(image, {"CAM": np.array([values])}, {"CAM": cells}, ["a cat"])
     assert figure.axes[1].get_xlabel() == ""
+
+
+SHEET = """
+import sys, pathlib, numpy
+from bla.plotting.sheet import contact_sheet, save_sheet
+image, values, cells = numpy.zeros((2, 8, 8, 3), numpy.uint8), numpy.ones((2, 2, 2)), numpy.eye(2, dtype=bool)[None].repeat(2, 0)
+values[1] = [[0, 1], [2, 3]]
+save_sheet(contact_sheet(image, {"a_b": values}, {"a_b": cells}, ["cat_1", "$"]), pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["text.usetex: True", "figure.facecolor: black", "savefig.facecolor: black", "font.family: monospace"],
+)
+def test_a_matplotlibrc_of_the_user_changes_no_contact_sheet(line, tmp_path):
+    (tmp_path / "matplotlibrc").write_text(line)
+    pictures = []
+    for variables in ({"MATPLOTLIBRC": str(tmp_path)}, {}):
+        target = tmp_path / f"{len(pictures)}.png"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | variables
+        subprocess.run([sys.executable, "-c", SHEET, target], env=environment, check=True, capture_output=True)
+        pictures.append(target.read_bytes())
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "shares", "constant"),
+    [
+        ([[1.0, 3], [2, 5]], [[0, 0.5], [0.25, 1]], False),
+        ([[0.2, 0.2], [0.2, 0.2 + 1e-9]], [[1, 1], [1, 1]], True),
+        ([[0.0, 0], [0, np.nan]], [[1, 1], [1, 1]], False),
+    ],
+)
+def test_a_map_is_scaled_from_its_smallest_to_its_largest_value(values, shares, constant):
+    found = scaled(np.array(values))
+    np.testing.assert_allclose(found[0], shares)
+    assert found[1] is constant

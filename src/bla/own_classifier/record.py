@@ -175,12 +175,14 @@ class ExplanationRecord:
 
     def _save_sheets(self, folder: Path) -> list[str]:
         """Write the contact sheets; their names."""
+        from bla.plotting.sheet import save_sheet
+
         names: list[str] = []
         for start in range(0, len(self.names) if self.results else 0, ROWS_ON_A_SHEET):
             figure = self.figure(range(start, min(start + ROWS_ON_A_SHEET, len(self.names))))
             names.append(f"contact_sheet_{len(names) + 1}.png")
             with replacing(folder / names[-1]) as part:
-                figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
+                save_sheet(figure, part)
         return names
 
     def _manifest(self, files: Mapping[str, list[dict[str, str]]], sheets: list[str]) -> dict[str, Any]:

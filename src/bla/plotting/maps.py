@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bla.plotting.overlay import outline, overlay
+from bla.plotting.overlay import outline, overlay, scaled
 from bla.plotting.style import STYLE
 
 Array = NDArray[np.float64]
@@ -89,6 +89,6 @@ def _draw_map(axis: Axes, image: NDArray[np.uint8], values: Array) -> None:
     if np.isnan(values).any():
         axis.set_xlabel("not explained")
         return
-    low, high = values.min(), values.max()
-    axis.imshow(overlay(image, (values - low) / (high - low) if high > low else np.ones_like(values)))
-    axis.set_xlabel("" if high > low else "constant")
+    shares, constant = scaled(values)
+    axis.imshow(overlay(image, shares))
+    axis.set_xlabel("constant" if constant else "")

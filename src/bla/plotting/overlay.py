@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from bla.base.rounding import larger
+
 
 def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64], largest: float | None = None) -> NDArray[np.float64]:
     """Half image, half Turbo colours of a map `[h, w]`, scaled to its maximum, or `largest`, and upsampled bilinearly.
@@ -20,6 +22,17 @@ def overlay(image: NDArray[np.uint8], hard: NDArray[np.float64], largest: float 
     colours = matplotlib.colormaps["turbo"](large)[..., :3]
     mixed: NDArray[np.float64] = 0.5 * image / 255 + 0.5 * colours
     return mixed
+
+
+def scaled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """A map from its smallest (0) to its largest value (1), and whether it is constant up to rounding: then it is 1 everywhere.
+
+    A map with NaN is not constant.
+    """
+    low, high = values.min(), values.max()
+    if larger(high, low):
+        return (values - low) / (high - low), False
+    return np.ones_like(values), bool(high >= low)
 
 
 def outline(axis: Axes, cells: Sequence[int], grid: Sequence[int], size: Sequence[int]) -> None:

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from numpy.typing import NDArray
 
-from bla.base.rounding import larger
-from bla.plotting.overlay import outline, overlay
+from bla.plotting.overlay import outline, overlay, scaled
 
-__all__ = ["Figure", "can_draw", "contact_sheet", "drawable", "scaled_overlay"]
+__all__ = ["Figure", "can_draw", "contact_sheet", "drawable", "save_sheet", "scaled_overlay"]
 
 Array = NDArray[np.float64]
 
@@ -36,14 +37,7 @@ def drawable(text: str, otherwise: str) -> str:
 
 def scaled_overlay(image: NDArray[np.uint8], values: Array) -> Array:
     """Half image, half map `[h, w]`, from its smallest (blue) to its largest value (red); `[H, W, 3]` in [0, 1]."""
-    low, high = values.min(), values.max()
-    return overlay(image, (values - low) / (high - low) if larger(high, low) else np.ones_like(values))
-
-
-def _is_constant(values: Array) -> bool:
-    """Whether the values differ by no more than rounding; false if one is NaN."""
-    low, high = values.min(), values.max()
-    return bool(high >= low) and not larger(high, low)
+    return overlay(image, scaled(values)[0])
 
 
 def contact_sheet(
@@ -58,21 +52,29 @@ def contact_sheet(
     """
     size = images.shape[1:3]
     width = 2 * size[1] / max(size)
-    figure = Figure(
-        figsize=(width * (len(maps) + 1), (0.35 + 2 * size[0] / max(size)) * len(images)), layout="constrained"
-    )
-    axes = figure.subplots(len(images), len(maps) + 1, squeeze=False)
-    for row, image in enumerate(images):
-        axes[row, 0].imshow(image)
-        axes[row, 0].set_xlabel(fill(captions[row], 28), fontsize=7, parse_math=False)
-        for column, (title, values) in enumerate(maps.items(), start=1):
-            axis, chosen = axes[row, column], hard[title][row]
-            axis.imshow(scaled_overlay(image, values[row]))
-            outline(axis, np.flatnonzero(chosen).tolist(), chosen.shape, size)
-            if _is_constant(values[row]):
-                axis.set_xlabel("constant", fontsize=7)
-            if not row:
-                axis.set_title(fill(title, 22), fontsize=8, parse_math=False)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
+    with style.context("default"):  # a user's matplotlibrc or notebook changes no picture
+        figure = Figure(
+            figsize=(width * (len(maps) + 1), (0.35 + 2 * size[0] / max(size)) * len(images)), layout="constrained"
+        )
+        axes = figure.subplots(len(images), len(maps) + 1, squeeze=False)
+        for row, image in enumerate(images):
+            axes[row, 0].imshow(image)
+            axes[row, 0].set_xlabel(fill(captions[row], 28), fontsize=7, parse_math=False)
+            for column, (title, values) in enumerate(maps.items(), start=1):
+                axis, chosen = axes[row, column], hard[title][row]
+                shares, constant = scaled(values[row])
+                axis.imshow(overlay(image, shares))
+                outline(axis, np.flatnonzero(chosen).tolist(), chosen.shape, size)
+                if constant:
+                    axis.set_xlabel("constant", fontsize=7)
+                if not row:
+                    axis.set_title(fill(title, 22), fontsize=8, parse_math=False)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
     return figure
+
+
+def save_sheet(figure: Figure, path: Path) -> None:
+    """Write a contact sheet as PNG."""
+    with style.context("default"):
+        figure.savefig(path, format="png", dpi=100, metadata={"Software": None})
