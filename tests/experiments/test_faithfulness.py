@@ -169,6 +169,14 @@ def test_the_parts_of_road_have_means_but_neither_ranks_nor_tests(metric):
     assert len(compare(table_of(values, "road"), ("random",))) == 1
 
 
+def test_agreement_with_itself_has_a_mean_but_neither_rank_nor_test():
+    values = table_of({"rise": [0.7, 0.9], "random": [0.1, 0.0]}, "self_agreement")
+    table = summary(values).set_index("method")
+    assert table["mean"].to_dict() == pytest.approx({"rise": 0.8, "random": 0.05})
+    assert table[["rank", "ranked_mean"]].isna().all(axis=None)
+    assert compare(values, ("random",)).empty
+
+
 def test_a_method_did_not_train_unless_its_objective_is_lower_than_that_of_a_constant_mask():
     methods = pd.DataFrame({"dataset": "a", "method": list("abcde"), "title": list("ABCDE")})
     methods = methods.assign(

@@ -279,7 +279,7 @@ def rank_map(table: pd.DataFrame, methods: pd.DataFrame, heading: str) -> Figure
     for name in metrics:
         labels.append(f"{BY_NAME[name].title} {arrows[BY_NAME[name].better]}  (n = {counts[name]})")
     texts, brackets = (values.map(lambda v: "" if np.isnan(v) else f"{v:.0f}" if abs(v) >= 10 else f"{v:.2f}") for values in (means, unranked))  # fmt: skip
-    note = "mean over the n images that all share; colour: rank, brightest is best; (in brackets: unranked, of fewer images or part of another metric)"
+    note = "mean over the n images that all share; colour: rank, brightest is best; (in brackets: unranked, of fewer images or a metric without ranks)"
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(0.62 * len(metrics) + 2.5, 0.36 * len(titles) + 3.6), layout="constrained")
         sns.heatmap(1 - relative, annot=texts.to_numpy(), fmt="", cmap="cividis", linewidths=0.5, cbar=False, ax=axis, annot_kws={"size": 7})  # fmt: skip

@@ -26,10 +26,9 @@ AGAINST = (*CONTROLS, "bla_t")
 """The controls that every method must beat, and the paper's method."""
 COSTS = ("forwards", "backwards", "seconds")
 """Metrics that say what a map costs, measured for all images of a method together, so that they have no standard error."""
-UNTESTED = (*COSTS, "self_agreement")
-"""Costs, and how far chance decides a map."""
-UNRANKED = ("road_morf", "road_lerf")
-"""Metrics that are neither ranked nor tested: the ranked metric `road` is their difference."""
+UNRANKED = ("road_morf", "road_lerf", "self_agreement")
+"""Metrics that are neither ranked nor tested: the ranked metric `road` is the difference of the first two, and the last says
+how far chance decides a map."""
 
 
 DID_NOT_TRAIN = ", did not train"
@@ -113,7 +112,7 @@ def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
     """
     rows = []
     for (dataset, metric), group in per_image.groupby(["dataset", "metric"], sort=False):
-        if metric in (*UNTESTED, *UNRANKED):
+        if metric in (*COSTS, *UNRANKED):
             continue
         wide = shared_values(group)
         for reference in against:
