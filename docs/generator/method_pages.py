@@ -20,6 +20,7 @@ FAMILIES = {
 }
 TRAITS = (
     ("class_specific", "The map belongs to one class.", "The map is the same for every class."),
+    ("ignores_image", "The map is the same for every image, but for random numbers.", ""),
     ("seeded", "It draws random numbers, from a seed per image.", "It draws no random numbers."),
     ("makes_masks", "The map is a mask in [0, 1] of the image's size.", ""),
     ("linear_head", "The classifier must have a linear head on average-pooled features.", ""),

@@ -55,8 +55,8 @@ def all_metrics(
     hard = hard_explanations(features, modules) | best_sets(load_sets(dataset), features.shape[1])
     rows, points = measure(subject, maps, hard, explained.slow, spec.cells_at_once, spec.orders, spec.tied_pixels)
     methods = load_table(MAPS / f"{dataset}.csv")
-    random_controls = set(methods.loc[methods["control"] & methods["seeded"], "method"])
-    similar, random = similarities(arrays, maps, levels, spec.constant_maps, random_controls)
+    ignore_image = set(methods.loc[methods["ignores_image"], "method"])
+    similar, random = similarities(arrays, maps, levels, spec.constant_maps, ignore_image)
     passes = methods.melt("method", ["forwards", "backwards"], "metric")
     explained_by = rows[["method", "image"]].drop_duplicates()  # a map costs the same for all images
     rows = pd.concat([rows, similar, explained_by.merge(passes, "inner")]).dropna(subset="value")

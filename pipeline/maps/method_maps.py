@@ -74,8 +74,8 @@ class Method:
         return COLUMNS.get(self.name, self.name) if self.variant else str(self.explainer.title_of(self.state))
 
     def properties(self) -> dict[str, bool]:
-        """Whether it is learned, a control, slow, explains few images, and draws random numbers."""
-        return {name: getattr(self.explainer, name) for name in ("learned", "control", "slow", "few", "seeded")}
+        """Whether it is learned, a control, ignores the image, is slow, and explains few images."""
+        return {name: getattr(self.explainer, name) for name in ("learned", "control", "ignores_image", "slow", "few")}
 
     def key_parts(self) -> tuple[list[object], list[object]]:
         """For `cache_key`: the settings and data on which only this method's maps depend."""

@@ -286,7 +286,15 @@ def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:
     """Output of the stage `maps` for four or more images: no slow map of image 1, a constant CAM of image 2."""
     rng = np.random.default_rng(7)
     arrays = {}
-    for name, levels in (("lime", 3), ("cam", 3), ("bla_t", 3), ("rise", 3), ("random", 3)):
+    for name, levels in (
+        ("lime", 3),
+        ("cam", 3),
+        ("bla_t", 3),
+        ("rise", 3),
+        ("random", 3),
+        ("centre", 3),
+        ("edges", 3),
+    ):
         arrays |= {f"{kind}/{name}": rng.normal(size=(images, cells)) for kind in ("maps", "noise")}
         arrays[f"random/{name}"] = rng.normal(size=(levels, images, cells))
         arrays[f"draws/{name}"] = rng.normal(size=(0 if name in ("lime", "rise") else 2, 2, images, cells))
@@ -313,9 +321,9 @@ def test_means_on_both_sides_of_a_rounding_boundary_are_ties(mean):
 @pytest.mark.parametrize("constant_maps", ["zero", "leave_out"])
 def test_maps_are_compared_with_lime_with_noisy_images_and_with_random_networks(constant_maps):
     arrays, levels = stored_maps(), ["head", "layer 1", "layer 0"]
-    maps = {name: arrays[f"maps/{name}"] for name in ("lime", "cam", "bla_t", "rise", "random")}
+    maps = {name: arrays[f"maps/{name}"] for name in ("lime", "cam", "bla_t", "rise", "random", "centre", "edges")}
     maps["mask"] = np.random.default_rng(8).random((6, 16))
-    table, cascade = similarities(arrays, maps, levels, constant_maps, {"random"})
+    table, cascade = similarities(arrays, maps, levels, constant_maps, {"random", "centre"})
     values = table.set_index(["method", "metric", "image"])["value"]
 
     def rho(name, other, image):
@@ -341,6 +349,9 @@ def test_maps_are_compared_with_lime_with_noisy_images_and_with_random_networks(
     assert own["bla_t"] == always | {"retrained_head", "retrained_network"}
     assert (own["lime"], own["mask"]) == (always - {"lime"} | {"self_agreement"}, {"lime"})
     assert own["random"] == {"lime", "self_agreement"}  # noise and classifier mean nothing to random numbers
+    assert own["centre"] == {"lime"}  # nor to what ignores the image
+    assert own["edges"] == always
+    assert not set(cascade["method"]) & {"random", "centre"}
     found = cascade.query("method == 'cam' and image == 3 and draw == 0").set_index("level")
     assert found["layer"].tolist() == levels
     assert found["value"].tolist() == pytest.approx([abs(rho("cam", other, 3)) for other in arrays["random/cam"]])

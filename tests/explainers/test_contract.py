@@ -225,6 +225,14 @@ def test_the_battery_passes_a_correct_method_and_rejects_one_wrongly_declared_cl
         check_explainer(cam_itself, images, targets)
 
 
+def test_the_battery_rejects_a_method_that_wrongly_says_that_it_ignores_the_image(classifier, images, targets):
+    class Wrong(Edges):
+        ignores_image = True
+
+    with pytest.raises(AssertionError, match="for other images, although it ignores the image"):
+        check_explainer(Wrong(classifier.run(0)), images, targets)
+
+
 def test_the_battery_needs_three_images(classifier, images, targets):
     with pytest.raises(AssertionError, match="three images"):
         check_explainer(CAM(classifier.run(0)), images[:2], targets[:2])
@@ -284,6 +292,7 @@ def test_a_method_makes_as_many_passes_as_its_card_says(label, method, classifie
     assert sum(seen) == run.forwards + (name in LOOKS)
     assert run.backwards == 2 * BACKWARDS.get(name, 0)
     assert explainer.control == (name in CONTROLS)
+    assert explainer.ignores_image == (name in CONTROLS - {"edges"})
     assert (passes == 0) == (name in WITHOUT_THE_CLASSIFIER)
     assert explainer.slow == (passes > 1)
     assert explainer.learned == (name in LEARNED)

@@ -18,7 +18,7 @@ def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, toler
 
     It has a title, a card, and a dataclass of settings. Maps have the right shape, are finite, and are the same one by
     one, in another order, and in a second call. Targets matter exactly if the method is class-specific, seeds only if
-    it is seeded. Sets of cells lie in the grid and do not depend on the batch. Inputs, model (mode, gradients, hooks)
+    it is seeded, images unless it ignores them. Sets of cells lie in the grid and do not depend on the batch. Inputs, model (mode, gradients, hooks)
     and the global random state are unchanged. A learned method must have been fitted (`check_learned`).
     """
     assert len(images) >= 3, "the battery needs at least three images"
@@ -61,6 +61,12 @@ def check_explainer(explainer: Explainer, images: Tensor, targets: Tensor, toler
         close(other, maps, "for another class")
     if not explainer.seeded:
         close(explainer.explain(images, targets, seeds + 1), maps, "with other seeds, although it is not seeded")
+    if explainer.ignores_image:
+        close(
+            explainer.explain(images.roll(1, dims=0), targets, seeds),
+            maps,
+            "for other images, although it ignores the image",
+        )
     if isinstance(explainer, StructuredExplainer):
         _check_sets(explainer, images, targets, seeds)
 

@@ -100,6 +100,8 @@ class Explainer(ABC):
     learned: ClassVar[bool] = False
     control: ClassVar[bool] = False
     """Whether it ignores the classifier, as a control that other methods must beat."""
+    ignores_image: ClassVar[bool] = False
+    """Whether it ignores the image too: then noise and random classifiers, which change nothing, say nothing about it."""
     class_specific: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     """Whether maps depend on the images' seeds."""

@@ -172,7 +172,7 @@ METRICS = (
     Metric(
         "randomised_head", "similarity, random head", "lower", "Spearman's |ρ|", "|ρ(map, map of the classifier with a random head)|",
         "The head's weights are drawn anew and the same class is explained; the mean over several draws, one for slow methods. "
-        "A map that stays as it was, or is reversed, does not depend on what decides the class.",
+        "A map that stays as it was, or is reversed, does not depend on what decides the class: as edges, which see the image alone.",
         "Adebayo et al. 2018",
     ),
     Metric(
@@ -196,13 +196,13 @@ METRICS = (
     Metric(
         "self_agreement", "agreement with itself", "higher", "Spearman's ρ", "ρ(map, map with other random numbers)",
         "A method that draws random masks or patterns explains the image once more with other ones, a slow one only few images. "
-        "No other similarity of its maps can be expected to be larger.",
+        "No other similarity of its maps can be expected to be larger. It is not ranked.",
         "Baumhauer et al. 2021, section 4.3, for LIME",
     ),
     Metric(
         "stability", "stability", "higher", "Spearman's ρ", "ρ(map, map of the image with noise)",
         "Gaussian noise that hardly shows, the same for all methods, is added to the pixels and the same class is explained. "
-        "A map that changes its order says more about noise than about the image.",
+        "A map that changes its order says more about noise than about the image. Controls that ignore the image have no score.",
         "Yeh et al. 2019, with rank correlation",
     ),
     Metric(

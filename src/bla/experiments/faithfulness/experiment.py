@@ -40,13 +40,13 @@ def similarities(
     maps: Mapping[str, Array],
     levels: Sequence[str],
     constant_maps: str,
-    random_controls: Collection[str],
+    ignore_image: Collection[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rank correlations of maps `[M, n]` with LIME's, and with further maps of the same method, image by image.
 
     `arrays` is the output of the stage `maps`. The further maps are those with other random numbers, of noisy images
-    and of random classifiers. `random_controls`, which ignore the image and draw anew, are compared only with
-    themselves: noise and classifier mean nothing to them. Returns two tables: the metrics, a row per method, metric and
+    and of random classifiers. Methods that `ignore_image` have no similarity to maps of noisy images and of random classifiers,
+    which change nothing for them. Returns two tables: the metrics, a row per method, metric and
     image; and the correlations at every level of the cascade, a row per method, image, level (its number and layer) and
     draw. A random classifier that makes an image's map constant is left out of the image's mean over draws.
     """
@@ -63,7 +63,7 @@ def similarities(
         if name == "mask":
             continue
         rows.append(table(name, spearman(original, arrays[f"again/{name}"]), metric="self_agreement"))
-        if name in random_controls:
+        if name in ignore_image:
             continue
         rows.append(table(name, spearman(original, arrays[f"noise/{name}"]), metric="stability"))
         random = [np.abs(spearman(original, of_level)) for of_level in arrays[f"random/{name}"]]

@@ -18,6 +18,7 @@ class Centre(Explainer):
         proof="tests/explainers/test_controls.py: its formula",
     )
     control = True
+    ignores_image = True
     class_specific = False
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:

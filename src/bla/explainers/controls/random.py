@@ -19,6 +19,7 @@ class Random(Explainer):
     )
     seeded = True
     control = True
+    ignores_image = True
     class_specific = False
 
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
