@@ -1,6 +1,7 @@
 """Two-network L2X: masks and steps against plain torch, and digits with known answers."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -243,8 +244,21 @@ def test_k_must_be_smaller_than_the_number_of_patches(extractor):
 
 def test_a_non_finite_loss_is_an_error_with_a_remedy(extractor):
     images, features, labels = data_of(extractor)
+    steep = replace(SCHEDULE, learning_rate=1e38)
     with pytest.raises(BlaError, match="epoch 1; lower the learning rate"):
-        train(extractor, images, features * np.inf, labels, torch.arange(12), DIVIDED, K, SCHEDULE, 0, 0)
+        train(extractor, images, features, labels, torch.arange(12), DIVIDED, K, steep, 0, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_named_and_not_the_learning_rate(value, extractor):
+    images, features, labels = data_of(extractor)
+    trained = train(extractor, images, features, labels, torch.arange(12), DIVIDED, K, SCHEDULE, 0, 0)
+    features = features.clone()
+    features[:, 4] = value
+    with pytest.raises(BlaError, match=r"^the features of 1 of 12 training images .* numbers 4, "):
+        train(extractor, images, features, labels, torch.arange(12), DIVIDED, K, SCHEDULE, 0, 0)
+    with pytest.raises(BlaError, match=r"^the features of 1 of 12 evaluated images .* numbers 4, "):
+        evaluate(extractor, images, features[0], labels, DIVIDED, K, trained, 0, 4)
 
 
 # Digits

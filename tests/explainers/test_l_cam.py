@@ -233,6 +233,15 @@ def test_a_loss_that_is_not_finite_is_refused():
         LCamFm(classifier).fit(data, [0])
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_are_named_and_not_the_learning_rate(value):
+    features = torch.ones(1, 4, 16, 6).half()
+    features[0, 2, 5, 3] = value
+    data = TrainingData(features, (4, 4), None, torch.zeros(4), SCHEDULE, CPU)
+    with pytest.raises(BlaError, match=r"^the features of 1 of 4 training images are NaN or infinite: numbers 2, "):
+        LCamFm(Classifier(Small(), random_head(1, 6))).fit(data, [0])
+
+
 # -- what is masked
 
 

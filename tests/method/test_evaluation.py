@@ -1,9 +1,12 @@
 """Evaluation with hard and soft explanations, by hand and in any chunks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from bla.base.errors import BlaError
 from bla.base.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Pointwise, Schedule
 from bla.method.equations import hard_weights
 from bla.method.evaluation import evaluate
@@ -97,3 +100,20 @@ def test_pointwise_attention_sums_cells_and_can_keep_none():
     torch.testing.assert_close(soft, torch.sigmoid(torch.tensor([[0.0, 0.0], [-0.3, -0.1]])))
     by_soft = torch.einsum("bn,bnc->bc", soft, features) + head.bias
     torch.testing.assert_close(result.explained.loss[0], -torch.log_softmax(by_soft, 1)[:, 1])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_features_that_are_not_finite_are_named(name, value, data, head):
+    trained, features = fit(data, VARIANTS[name], head, SEEDS, SCHEDULE), data[0].clone()
+    features[9, 4, 2] = value
+    with pytest.raises(BlaError, match=r"^the features of 1 of 70 evaluated images are NaN or infinite: numbers 9, "):
+        evaluate(features, data[1], VARIANTS[name], trained, SEEDS)
+
+
+@pytest.mark.parametrize("name", ["none", "bla_t"])
+def test_a_loss_that_is_not_finite_by_the_weights_is_refused(name, data, head):
+    trained = fit(data, VARIANTS[name], head, SEEDS, SCHEDULE)
+    trained = replace(trained, head=Head(trained.head.weight * torch.nan, trained.head.bias))
+    with pytest.raises(BlaError, match="a loss is not finite in evaluation; check the weights of heads and modules"):
+        evaluate(*data, VARIANTS[name], trained, SEEDS)

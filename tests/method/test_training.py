@@ -10,6 +10,7 @@ import torch
 from bla.base.errors import BlaError
 from bla.base.specs import L2XF, BoundedLogits, ConceptVector, NoExplanation, Pointwise, Schedule
 from bla.method.evaluation import evaluate
+from bla.method.finite import refuse_not_finite
 from bla.method.initialisation import initial_head
 from bla.method.modules import Head, Trained
 from bla.method.reference import train_one
@@ -238,11 +239,35 @@ def test_a_concept_vector_too_large_for_memory_is_refused_before_allocation(data
 
 
 def test_a_non_finite_loss_is_an_error(data, head):
-    features = data[0].clone()
-    features[3, 2, 1] = torch.nan
+    steep = Head(head.weight * torch.inf, head.bias)
     for variant in (NONE, BLA_T):
         with pytest.raises(BlaError, match=r"epoch 1; lower training\.learning_rate"):
-            fit((features, data[1]), variant, head, SEEDS, SCHEDULE)
+            fit(data, variant, steep, SEEDS, SCHEDULE)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("variant", [NONE, BLA_T, L2X_F])
+@pytest.mark.parametrize("in_memory", [None, 32])
+def test_features_that_are_not_finite_are_named_and_not_the_learning_rate(value, variant, in_memory, data, head):
+    features, schedule = data[0].clone(), replace(SCHEDULE, images_in_memory=in_memory)
+    features[3, 2, 1] = features[41, 0, 0] = value
+    with pytest.raises(
+        BlaError, match=r"^the features of 2 of 70 training images .* numbers 3, 41, .* extract"
+    ) as error:
+        fit((features, data[1]), variant, head, SEEDS, schedule)
+    assert "learning_rate" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("count", "named"), [(1, "numbers 60, counted"), (5, "numbers 60, 61, 62, 63, 64, counted"), (7, "numbers 60, 61, 62, 63, 64 and 2 more, counted")]
+)  # fmt: skip
+def test_a_message_names_at_most_five_images_of_any_draw(count, named, draws, monkeypatch):
+    monkeypatch.setattr("bla.method.finite.EVALUATION_CHUNK", 16)
+    features = draws[0].clone()
+    refuse_not_finite(features, "training images")
+    features[-1, 60 : 60 + count, -1, -1] = torch.nan
+    with pytest.raises(BlaError, match=f"of {count} of 70 training images are NaN or infinite: {named} from 0"):
+        refuse_not_finite(features, "training images")
 
 
 def test_in_a_sweep_the_first_variant_with_a_non_finite_loss_is_named(data, head):

@@ -262,3 +262,14 @@ def test_multi_hot_labels_of_a_loader(photos):
             bla.extract_features(own, loader((IMAGES, soft)), progress=False)
     hot = one_hot(torch.tensor([0, 1]), 3)
     assert bla.extract_features(own, loader((IMAGES, hot)), progress=False).labels.dtype == torch.bool
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("kind", [Attention, FrozenTailAttention])
+def test_features_that_are_not_finite_are_named_and_not_the_learning_rate(kind, value, own, cached):
+    features, method = cached.features.clone(), bla.with_settings("bla_ph")
+    features[2, 1, 0] = value
+    schedule = Schedule(batch_size=4, epochs=1, learning_rate=0.01, adam_epsilon=1e-7, dropout=0)
+    data = TrainingData(features[None], own.grid, None, cached.labels, schedule, torch.device("cpu"))
+    with pytest.raises(BlaError, match=r"^the features of 1 of \d+ training images .* numbers 2, "):
+        kind(own.classifier, method.settings).fit(data, [4])

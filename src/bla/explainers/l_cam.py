@@ -24,6 +24,7 @@ from torch.nn.functional import one_hot
 from bla.base.errors import BlaError
 from bla.base.specs import FORBID_EXTRA, Count, Epochs, LearningRate
 from bla.explainers.interface import CONSTANTS, State, TrainingData
+from bla.method.finite import refuse_not_finite
 from bla.method.scores import Scores, loss_as
 from bla.method.streaming import pools
 from bla.networks.classifier import Classifier
@@ -147,6 +148,7 @@ def train(objective: Objective, data: TrainingData, labels: Tensor, classes: int
                 step(head, velocities, torch.autograd.grad(loss, head), settings.learning_rate)
                 losses[0, epoch] += loss.detach() * len(rows) / images
         if not losses[0, epoch].isfinite():
+            refuse_not_finite(data.features, "training images")
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower learning_rate")
     weight, bias = (tensor.detach()[None].cpu() for tensor in head)
     return {"weight": weight, "bias": bias, "losses": losses.cpu()}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.specs import Explaining, NoExplanation, Variant
 from bla.method.equations import (
     hard_explanation,
@@ -13,6 +14,7 @@ from bla.method.equations import (
     noise_shape,
     soft_explanation,
 )
+from bla.method.finite import refuse_not_finite
 from bla.method.modules import EVALUATION_CHUNK, Evaluation, Explanations, Head, Module, Trained, pooled
 from bla.method.scores import correct, losses
 from bla.runtime.generators import draw, generators_of
@@ -30,7 +32,7 @@ def evaluate(
     """Evaluate every run on the clean features of images `[N, n, C]`, without dropout, with hard and soft explanations.
 
     `seeds`, one per run, fix the samples of L2X-F's soft explanations, which are random in evaluation too (authors'
-    code). Computed in chunks on `device` (default: that of the features).
+    code). Computed in chunks on `device` (default: that of the features). Raises BlaError if a loss is not finite.
     """
     device = device or features.device
     head = Head(trained.head.weight.to(device), trained.head.bias.to(device))
@@ -40,6 +42,7 @@ def evaluate(
             [value.cpu() for value in _score(head, pooled(x.to(device))[None, :, 0], y.to(device))] for x, y in parts
         ]
         right, loss = (torch.cat(values, dim=1) for values in zip(*scored, strict=True))
+        _require_finite(loss, features)
         return Evaluation(right, loss)
     module = trained.module.moved(lambda t: t.to(device))
     chunks = []
@@ -50,6 +53,7 @@ def evaluate(
             [value.cpu() for value in _explain(x.to(device).float(), y.to(device), variant, head, module, noise)]
         )
     right, loss, *explained = (torch.cat(values, dim=1) for values in zip(*chunks, strict=True))
+    _require_finite(loss, features)
     return Evaluation(right, loss, Explanations(*explained))
 
 
@@ -60,6 +64,14 @@ def scores_on_hard_explanation(features: Tensor, variant: Variant, head: Head, m
         return head(pooled(features)[None, :, 0].expand(len(head.weight), -1, -1))
     weights = hard_weights(variant, hard_explanation(variant, logits_of(variant, module(features))))
     return head(torch.einsum("rbn,bnc->rbc", weights, features))
+
+
+def _require_finite(loss: Tensor, features: Tensor) -> None:
+    if not loss.isfinite().all():
+        refuse_not_finite(features[None], "evaluated images")
+        raise BlaError(
+            "a loss is not finite in evaluation; check the weights of heads and modules, or train them again"
+        )
 
 
 def _explain(

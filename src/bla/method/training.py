@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bla.base.errors import BlaError
 from bla.base.specs import L2XF, ConceptVector, NoExplanation, Schedule, Variant
+from bla.method.finite import refuse_not_finite
 from bla.method.group import Batches, Parameters, Step, noise_of
 from bla.method.modules import Concept, Head, Module, Trained, pooled
 from bla.runtime.cuda_graphs import Replayed
@@ -182,6 +183,7 @@ def _train_group(
         losses[:, :, epoch] = step.total / images
         step.total.zero_()
         if not (finite := losses[:, :, epoch].isfinite().all(dim=0)).all():
+            refuse_not_finite(features, "training images")
             name = f" of {variants[int(finite.logical_not().nonzero()[0])]}" if len(variants) > 1 else ""
             raise BlaError(f"the training loss{name} is not finite in epoch {epoch + 1}; lower training.learning_rate")
     return parameters.results(variants, start, losses)

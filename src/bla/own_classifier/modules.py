@@ -14,6 +14,7 @@ from bla.base.errors import BlaError
 from bla.explainers.interface import CONSTANTS, State, TrainingData
 from bla.explainers.learned.attention import Attention
 from bla.method.equations import logits_of, noise_shape, soft_explanation
+from bla.method.finite import refuse_not_finite
 from bla.method.initialisation import initial_module
 from bla.method.modules import Module
 from bla.method.scores import losses
@@ -96,6 +97,7 @@ class FrozenTailAttention(Attention):
                 adam.step()
                 total[0, epoch] += loss.detach().cpu() * len(rows) / images
             if not total[0, epoch].isfinite():
+                refuse_not_finite(data.features, "training images")
                 raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower learning_rate")
         module = module.moved(lambda tensor: tensor.detach().cpu())
         return {"module.weight": module.weight, "module.bias": module.bias, "losses": total}

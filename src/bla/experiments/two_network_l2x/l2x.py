@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy
 from bla.base.errors import BlaError
 from bla.base.specs import L2XReading, Optimiser
 from bla.method.equations import gumbel, l2x_weights, largest_cells
+from bla.method.finite import refuse_not_finite
 from bla.method.initialisation import initial_head
 from bla.method.modules import EVALUATION_CHUNK, Head, Module
 from bla.networks.patches import Grid, patch_of_pixel
@@ -149,6 +150,7 @@ def train(
             loss = cross_entropy(answer, labels[batch.to(device)])
             adam.minimise(loss)
         if not loss.isfinite():
+            refuse_not_finite(features, "training images")
             raise BlaError(f"the training loss is not finite in epoch {epoch + 1}; lower the learning rate")
     module = Module(module.weight.detach(), module.bias.detach())
     return Trained(module, Head(head.weight.detach(), head.bias.detach()))
@@ -186,6 +188,8 @@ def evaluate(
             seen = extractor(masked(extractor, pixels, mask[numbers.to(device)].unflatten(-1, grid), reading))
             answers[name].append(trained.head(seen.mean(dim=1)[None])[0])
     whole = torch.cat([trained.head(part.float().mean(dim=1)[None])[0] for part in features.split(EVALUATION_CHUNK)])
+    if not whole.isfinite().all():
+        refuse_not_finite(features[None], "evaluated images")
     correct = {name: torch.cat(parts).argmax(dim=1) == labels for name, parts in answers.items()}
     correct["full"] = whole.argmax(dim=1) == labels
     return Result({n: c.cpu() for n, c in correct.items()}, soft.cpu(), hard.cpu(), random.cpu(), float(brightness))
