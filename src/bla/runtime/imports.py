@@ -18,8 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import TypeGuard
 
-PACKAGES = {"bla": Path(__file__).parents[1], "pipeline": Path(__file__).parents[3] / "pipeline"}
-"""Our packages and their folders."""
+HERE = Path(__file__).resolve()
+PACKAGES = {"bla": HERE.parents[1], "pipeline": (HERE.parents[3] / "pipeline").resolve()}
+"""Our packages and their folders, without symbolic links."""
 
 EXEMPT = {
     "bla/__init__.py": "names the public API",
@@ -50,17 +51,18 @@ def closure(starts: Iterable[Path], by_name: bool = True, packages: dict[str, Pa
 def name_of(path: Path, packages: dict[str, Path] | None = None) -> str:
     """A file's place in its package, such as `bla/runtime/imports.py`: the same in every checkout."""
     for package, folder in (packages or PACKAGES).items():
-        if path.is_relative_to(folder.resolve()):
-            return f"{package}/{path.relative_to(folder.resolve()).as_posix()}"
+        if path.is_relative_to(folder):
+            return f"{package}/{path.relative_to(folder).as_posix()}"
     return path.name
 
 
 def _imported(path: Path, by_name: bool, packages: dict[str, Path]) -> Iterator[Path]:
-    for name in _statements_of(path, packages)[0]:
-        parts = name.split(".")
-        for depth in range(1, len(parts) + 1):  # importing a.b.c runs a, a.b and a.b.c
-            if file := _file(parts[:depth], packages):
-                yield file
+    modules = (name.split(".") for name in _statements_of(path, packages)[0])
+    modules = (parts for parts in modules if parts[0] in packages)
+    # importing a.b.c runs a, a.b and a.b.c
+    for parts in dict.fromkeys(tuple(parts[: depth + 1]) for parts in modules for depth in range(len(parts))):
+        if file := _file(parts, packages):
+            yield file
     if by_name:
         yield from _named(path, packages)
 
@@ -82,10 +84,8 @@ def _statements_of(path: Path, packages: dict[str, Path]) -> tuple[tuple[str, ..
         raise ValueError(f"{path}: {error}") from error
 
 
-def _file(parts: list[str], packages: dict[str, Path]) -> Path | None:
-    """The file of one of our modules; None for other packages and for names that are not modules."""
-    if parts[0] not in packages:
-        return None
+def _file(parts: tuple[str, ...], packages: dict[str, Path]) -> Path | None:
+    """The file of one of our modules; None for names that are not modules."""
     base = packages[parts[0]].joinpath(*parts[1:])
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
