@@ -111,6 +111,8 @@ def fetch(source: Source, folder: Path) -> Path:
 
 def _difference(path: Path, source: Source) -> str:
     """What is wrong with a file's size or hash; empty if both are right."""
+    if not path.is_file():  # reading a pipe might never end
+        return "is not a file"
     kind = source.checksum.partition(":")[0]
     with path.open("rb") as file:
         checksum = f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
