@@ -310,7 +310,8 @@ def _check_all(archive: Path, members: list[tuple[str, bool, bool, int]]) -> Non
 
 def _place(name: str) -> tuple[str, ...]:
     """The parts of a member's path; equal for names that are one file on some systems."""
-    return PureWindowsPath(unicodedata.normalize("NFC", name).casefold()).parts
+    parts = PureWindowsPath(unicodedata.normalize("NFC", name).casefold()).parts
+    return tuple(short for part in parts if (short := part.rstrip(". ")))  # Windows drops dots and spaces at the end
 
 
 def _check_size(archive: Path, total: int) -> None:
