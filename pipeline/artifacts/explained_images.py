@@ -49,14 +49,15 @@ def load_explained(dataset: str, settings: Settings) -> ExplainedImages:
     spec, backbone, device = settings.faithfulness, settings.dataset[dataset].backbone, choose_device()
     all_labels = load_labels(dataset, "test")
     numbers = spread_over_classes(all_labels, min(spec.images, len(all_labels)))
-    slow = spread(np.full(len(numbers), dataset not in spec.left_out), spec.slow_images)
+    labels: Labels = np.array(all_labels)[numbers]  # type: ignore[assignment]
+    one_each = class_of_each(all_labels)[numbers]
+    slow = spread(np.full(len(numbers), dataset not in spec.left_out), one_each, spec.slow_images)
+    checked = spread(slow, one_each, spec.check_images)
     pixels = torch.from_numpy(load_images(dataset, "test")[numbers]).to(device)
     _, height, width, _ = pixels.shape
     extractor = load_backbone(backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
     classifier = load_classifier(dataset, settings, fold_batch_norm(extractor)).to(device).eval()
-    checked = spread(slow, spec.check_images)
-    labels: Labels = np.array(all_labels)[numbers]  # type: ignore[assignment]
-    classes = None if labels.ndim == 1 else class_of_each(all_labels)[numbers]
+    classes = None if labels.ndim == 1 else one_each
     return ExplainedImages(numbers, pixels, labels, classes, slow, checked, classifier)
 
 
@@ -87,12 +88,11 @@ def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> t
     return [*used], [*weights, explained.images, explained.numbers, *masks]
 
 
-def spread(among: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """`count` of the true entries, evenly spread, as a bool array."""
-    places = np.nonzero(among)[0]
-    count = min(count, len(places))
-    chosen = np.zeros(len(among), bool)
-    chosen[places[(2 * np.arange(count) + 1) * len(places) // max(1, 2 * count)]] = True
+def spread(among: NDArray[np.bool_], classes: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """At most `count` of the true entries, spread over their `classes`, as a bool array."""
+    places, chosen = np.flatnonzero(among), np.zeros(len(among), bool)
+    if len(places):
+        chosen[places[spread_over_classes(classes[places], count)]] = True
     return chosen
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bla.base.errors import BlaError
 from bla.base.paper import COLUMNS
+from bla.datasets import class_of_each
 from bla.explainers.all_maps import MethodMaps, Subjects, features_of, make_maps, retrained_maps
 from bla.explainers.interface import Explainer, LearnedExplainer, State, TrainingData, add_noise
 from bla.explainers.posthoc.lime import LIME
@@ -190,7 +191,8 @@ class MapMaker:
         if not method.explainer.few:
             return self.subjects
         slow, count = self.subjects.slow, cast(Any, method.settings).images
-        chosen = spread(slow, count) | spread(~slow, max(0, count - int(slow.sum())))
+        classes = class_of_each(self.explained.labels)
+        chosen = spread(slow, classes, count) | spread(~slow, classes, max(0, count - int(slow.sum())))
         return replace(self.subjects, slow=chosen, checked=np.zeros_like(chosen))
 
     def objective(self, method: Method) -> tuple[float, float]:

@@ -39,8 +39,8 @@ from bla.base.specs import (
     PascalVoc,
     Photographs,
     Pointwise,
-    Positive,
     Schedule,
+    Temperature,
     ThresholdRule,
 )
 from pipeline.run.dataset_entry import DatasetEntry, Name, Strict, has_several_classes, refuse_repetition
@@ -151,7 +151,7 @@ class TemperatureThreshold(Strict):
     """Datasets, temperatures, thresholds and runs of the sweep of BLA-T."""
 
     datasets: list[str]
-    temperatures: Annotated[list[Positive], MinLen(min_length=1)]
+    temperatures: Annotated[list[Temperature], MinLen(min_length=1)]
     threshold_factors: Annotated[list[Annotated[float, Ge(ge=0), Le(le=1000)]], MinLen(min_length=1)]
     threshold_rules: Annotated[list[ThresholdRule], MinLen(min_length=1)]
     runs: Runs
@@ -180,7 +180,7 @@ class AbandonedModules(Strict):
 class SmallModule(Strict):
     """BLA-T's settings outside Table 1."""
 
-    temperature: Positive
+    temperature: Temperature
     threshold_factor: Annotated[float, Ge(ge=0), Le(le=1000)]
     threshold_rule: ThresholdRule
 
@@ -228,7 +228,7 @@ class SubsetSelection(Strict):
     train_samples: Annotated[int, Ge(ge=2), Le(le=1_000_000)]
     test_samples: Annotated[int, Ge(ge=20), Le(le=10_000)]
     runs: Runs
-    l2x_temperature: Positive
+    l2x_temperature: Temperature
     module: SmallModule
     training: Optimiser
 

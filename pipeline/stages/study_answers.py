@@ -48,11 +48,11 @@ def main() -> None:
 def answer_files() -> list[Path]:
     """The files in data/study by name, without hidden ones, which people do not see and systems write.
 
-    Raises BlaError for a file or folder whose answers would be left out.
+    Raises BlaError for whatever else is there, whose answers would be left out.
     """
     paths = sorted(ANSWERS.glob("[!.]*"))
     for path in paths:
-        if path.suffix != ".json" or path.is_dir():
+        if path.suffix != ".json" or not path.is_file():
             raise BlaError(
                 f"{path}: not a .json file; rename it to .json if it holds answers, or move it out of the folder"
             )

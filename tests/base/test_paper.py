@@ -97,6 +97,12 @@ def test_every_changed_setting_is_named_with_the_papers_value(name, value):
     assert of_birds(**{name: value}) == [f"{name} {value} (paper: {published[name]})"]
 
 
+def test_a_square_image_size_is_its_side():
+    assert of_birds(image_size=(224, 224)) == []
+    assert of_birds(image_size=(112, 112)) == ["image_size 112 (paper: 224)"]
+    assert of_birds(image_size=(224, 112)) == ["image_size (224, 112) (paper: 224)"]
+
+
 def test_every_setting_of_images_backbone_and_schedule_is_compared():
     fields = asdict(Photographs(kind="caltech_birds", **IMAGES)) | asdict(BACKBONE) | asdict(SCHEDULES["caltech_birds"])
     assert CHANGED.keys() == fields.keys() - {"kind", "images_in_memory"}

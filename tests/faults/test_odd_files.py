@@ -10,9 +10,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from wrong_arrays import DAMAGED, NPZ, TOO_LARGE
 
+import bla
+from bla.base.arrays import load_npy
+from bla.base.download import Source, fetch
 from bla.base.errors import BlaError
 from bla.base.specs import ImageTable
 from bla.datasets import image_table
+from bla.experiments.explanations.user_study.answers import read_answers
+from bla.own_classifier.labels import read_labels
+from bla.own_classifier.weights import read_weights
 from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.models import load_head, load_state
 from pipeline.artifacts.tables import load_table, save_table
@@ -269,3 +275,25 @@ def test_masks_of_a_name_that_is_not_utf_8_are_refused(table):
     (table / "masks/ear").rename(os.fsdecode(os.fsencode(table / "masks") + b"/\xff\xfe"))
     with pytest.raises(BlaError, match="is not UTF-8; rename it"):
         listed(table)
+
+
+READERS = {
+    "labels.txt": read_labels,
+    "answers.json": read_answers,
+    "weights.pth": read_weights,
+    "fitted.safetensors": bla.load_fitted,
+    "manifest.json": lambda path: bla.load_record(path.parent),
+    "map.npy": load_npy,
+    "archive.zip": lambda path: fetch(Source(path.name, (), None, "md5:0"), path.parent),
+}
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, socket_at, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "socket", "device"]
+)
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_of_a_users_file_waits_for_something_that_is_no_file(name, make, tmp_path):
+    make(tmp_path / name)
+    with pytest.raises((BlaError, ValueError), match=r"a pipe, socket or device|not a file|no such file") as caught:
+        READERS[name](tmp_path / name)
+    assert name == "map.npy" or f"{tmp_path / name}: " in str(caught.value)  # whoever calls load_npy names the file

@@ -13,6 +13,7 @@ from scipy import stats
 from small_networks import weights_of
 from timm.layers.drop import DropPath
 from torch import nn
+from torchvision import models
 
 from bla.base.errors import BlaError
 from bla.base.specs import Backbone
@@ -510,11 +511,33 @@ def test_the_normalisation_of_a_model_is_what_timm_says_of_its_weights(architect
     assert statistics_of(backbone)[0][0] == trained_with(backbone)[0][0] == mean
 
 
-def test_a_model_that_timm_does_not_know_has_no_normalisation_of_its_own():
-    backbone = Backbone(architecture="torchvision/vgg11", weights="vgg.safetensors", normalisation="model")
+@pytest.mark.parametrize(
+    ("name", "mean", "divisor"),
+    [
+        ("vgg11", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("efficientnet_v2_l", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("googlenet", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("inception_v3", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ],
+)
+def test_the_normalisation_of_a_model_is_what_torchvision_says_of_it(name, mean, divisor):
+    backbone = Backbone(architecture=f"torchvision/{name}", weights="own.safetensors", normalisation="model")
+    assert statistics_of(backbone) == trained_with(backbone) == (mean, divisor)
+
+
+def test_googlenet_turns_imagenets_statistics_into_those_that_are_said_here():
+    """Its own step, which torchvision adds with its weights, before the same first layer."""
+    images = torch.rand(2, 3, 4, 4)
+    plain, divided = torch.tensor(((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))).view(2, 3, 1, 1)
+    network = models.googlenet(weights=None, init_weights=False, aux_logits=False, transform_input=True)
+    torch.testing.assert_close(network._transform_input((images - plain) / divided), (images - 0.5) / 0.5)
+
+
+def test_a_model_that_nobody_knows_has_no_normalisation_of_its_own():
+    backbone = Backbone(architecture="own/mine", weights="mine.safetensors", normalisation="model")
     assert trained_with(backbone) is None
     with pytest.raises(
-        BlaError, match="normalisation: timm does not say how torchvision/vgg11 was trained; name one of"
+        BlaError, match="normalisation: neither timm nor torchvision says how own/mine was trained; name one of"
     ):
         statistics_of(backbone)
 

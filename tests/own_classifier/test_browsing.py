@@ -1,6 +1,7 @@
 """What `save` wrote is read back, and becomes a page of the explanation browser."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -51,6 +52,11 @@ def test_the_page_has_every_photograph_class_and_method(saved, monkeypatch, caps
         assert word in text
 
 
+def pipe_at(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -67,6 +73,7 @@ def test_the_page_has_every_photograph_class_and_method(saved, monkeypatch, caps
         (lambda folder: edit(folder, {"probabilities": "../x.npy"}), "lies outside the folder"),
         (lambda folder: np.save(folder / "maps/cam/cat/0.png.npy", np.full((3, 5), np.nan)), "holds NaN or infinite"),
         (lambda folder: np.save(folder / "maps/cam/cat/0.png.npy", np.full((3, 5), np.inf)), "holds NaN or infinite"),
+        (lambda folder: pipe_at(folder / "photographs/cat/0.png.png"), "0.png.png: missing or damaged .a pipe, socket"),
     ],
 )
 def test_a_damaged_folder_is_one_message_and_makes_no_page(change, message, saved, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from bla.base.atomic import save_array
 from bla.base.errors import BlaError
 from pipeline.artifacts.arrays import load_array, load_tensor
+from pipeline.artifacts.explained_images import spread
 from pipeline.artifacts.tables import save_table
 
 
@@ -35,6 +36,20 @@ def test_a_damaged_array_is_named(content, tmp_path):
     (tmp_path / "a.npy").write_bytes(whole[:content] if isinstance(content, int) else content)
     with pytest.raises(BlaError, match=r"a\.npy: damaged \(.*\); delete it"):
         load_array(tmp_path / "a.npy")
+
+
+def test_slow_and_checked_images_are_spread_over_the_classes():
+    """The 16 images explained of 990 and 2: 14 of the first class, then both of the second; by position, 4 and 12 would be checked."""
+    classes = np.repeat([0, 1], [14, 2])
+    slow = spread(np.ones(16, bool), classes, 6)
+    assert np.flatnonzero(slow).tolist() == [1, 5, 8, 12, 14, 15]  # four and both
+    assert np.flatnonzero(spread(slow, classes, 2)).tolist() == [
+        8,
+        15,
+    ]  # one of each
+    assert spread(slow, classes, 99).tolist() == slow.tolist()
+    assert not spread(slow, classes, 0).any()
+    assert not spread(np.zeros(16, bool), classes, 6).any()
 
 
 def test_tables_have_six_digits_unless_all_are_requested(tmp_path):

@@ -1,6 +1,8 @@
 """params.yaml: the shipped file is valid; every mistake gives one line that starts with the setting's full name."""
 
 import copy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -203,8 +205,8 @@ NAME = "^[a-z0-9][a-z0-9_]*$"
 BIRDS = "dataset.painted_birds.images"
 LIMITS = [
     ("variant.bla.temperature", 0, "greater than 0"),
-    ("variant.bla.temperature", float("nan"), "less than inf"),
-    ("variant.bla.temperature", float("inf"), "less than inf"),
+    ("variant.bla.temperature", float("nan"), "less than or equal to 1000"),
+    ("variant.bla.temperature", float("inf"), "less than or equal to 1000"),
     ("variant.bla.threshold_factor", -0.1, "greater than or equal to 0"),
     ("variant.l2x_f.k", 0, "greater than or equal to 1"),
     ("runs", 1, "greater than or equal to 2"),
@@ -233,7 +235,7 @@ LIMITS = [
     ("datasets", "photos", "valid list"),
     ("dataset.photos", None, "dictionary"),
     ("small_cnn", 3, "dictionary"),
-    ("variant.bla_ph.threshold_factor", float("inf"), "less than inf"),
+    ("variant.bla_ph.threshold_factor", float("inf"), "less than or equal to 1000"),
     ("dataset.photos.training.learning_rate", 1000000000.0, "less than or equal to 10"),
     ("dataset.photos.images.test_share", 0, "greater than 0"),
     ("dataset.photos.images.test_share", 1, "less than 1"),
@@ -442,6 +444,26 @@ def test_a_value_of_the_wrong_type_or_size_is_named_with_the_expected_value(key,
     assert line.startswith(f"params.yaml: {key}: ")
     assert remedy in line
     assert line.endswith(f", not {value!r}")
+
+
+def numbers(value, place=()):
+    """The places of all numbers in the settings, as keys and indices."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [found for key, part in items for found in numbers(part, (*place, key))]
+    return [place] if type(value) in (int, float) else []
+
+
+@pytest.mark.parametrize(
+    "place", [place for place in numbers(SHIPPED) if place != ("seed",)], ids=lambda place: ".".join(map(str, place))
+)
+def test_no_number_beyond_sense_is_accepted(place, complaints):
+    settings = edited()
+    *parents, last = place
+    reduce(getitem, parents, settings)[last] = 10**18
+    (line,) = complaints(settings)
+    assert line.startswith(f"params.yaml: {'.'.join(map(str, place))}: ")
+    assert "less than" in line or "no run" in line
 
 
 @pytest.mark.parametrize(("key", "value", "remedy"), REFUSED, ids=numbered(REFUSED))

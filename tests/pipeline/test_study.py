@@ -1,6 +1,7 @@
 """The stages of the user study: the questionnaire of a small project, and the analysis of files of answers."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -78,6 +79,9 @@ def test_hidden_files_are_no_answers_and_answers_under_another_name_are_not_left
         )
         path.unlink()
     (answering / "data/study/more.json").mkdir()
+    assert "data/study/more.json: not a .json file" in end_of("study_answers")
+    (answering / "data/study/more.json").rmdir()
+    os.mkfifo(answering / "data/study/more.json")
     assert "data/study/more.json: not a .json file" in end_of("study_answers")
 
 

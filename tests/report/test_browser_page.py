@@ -1,11 +1,15 @@
 """The explanation browser in headless Chromium: filters, order, links, keys, copying, blank cells, hostile names, speed."""
 
+import csv
+import io
+import json
 import re
 
 import numpy as np
 import pytest
 from chromium import open_page
 
+from bla.base.spreadsheet import FORMULA
 from bla.report.browser.builder import browser_page
 from bla.report.browser.records import Collection, Method, Predictions
 
@@ -222,6 +226,14 @@ def test_file_names_and_csv_are_those_of_the_shown_or_of_the_marked_images(show)
     assert lines[1].startswith("own,1.jpg,1,</script><b>dog</b>,bla,</script><b>dog</b>,0.5,yes,1,1,")
     assert lines[2].startswith('own,2.jpg,2,"\'=cow, ""a""",bla,"\'=cow, ""a""",0.5,yes,2,2,')  # no formula
     assert len(lines) == 3
+
+
+def test_the_characters_of_a_formula_are_those_of_the_tables(show):
+    cells = [f"{start}1" for start in (*FORMULA, "1", "a", "'", '"')]
+    written = show("").evaluate(f"{json.dumps(cells)}.map(csvCell)")
+    assert [next(csv.reader(io.StringIO(cell, newline="")))[0] for cell in written] == [
+        f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells
+    ]
 
 
 def test_the_image_alone_says_whose_numbers_it_shows(show):

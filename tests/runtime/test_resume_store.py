@@ -143,6 +143,45 @@ def test_a_store_with_changed_rows_starts_from_the_first_row(damage, name, filli
     assert filling.settled() == WHOLE
 
 
+HEADERS = {
+    "a shape of texts": "{'descr': '|b1', 'fortran_order': False, 'shape': ('8', '3'), }",
+    "a shape of huge numbers": f"{{'descr': '|b1', 'fortran_order': False, 'shape': ({10**30}, {10**30}), }}",
+    "another shape": "{'descr': '|b1', 'fortran_order': False, 'shape': (3, 8), }",
+    "the order as a number": "{'descr': '|b1', 'fortran_order': 0, 'shape': (8, 3), }",
+    "another order": "{'descr': '|b1', 'fortran_order': True, 'shape': (8, 3), }",
+    "a type in brackets": "{'descr': ('|b1',), 'fortran_order': False, 'shape': (8, 3), }",
+    "a key that is a list": "{[]: 1}",
+    "nested": "-" * 117,
+    "no text": "\0" * 117,
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS.keys())
+def test_a_store_with_any_other_header_starts_from_the_first_row(header, filling, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        filling(6)
+    path = filling.store / "masks.npy"
+    content = path.read_bytes()
+    text = f"{header:117}\n".encode()  # as long as the right one, so that the values stay in their place
+    path.write_bytes(content[:8] + len(text).to_bytes(2, "little") + text + content[10 + len(text) :])
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert f"{filling.store}: was changed since it was written" in capsys.readouterr().out
+    assert filling.settled() == WHOLE
+
+
+@pytest.mark.parametrize("bytes_kept", [0, 7, 9, 60, 127])
+def test_a_store_with_a_truncated_header_starts_from_the_first_row(bytes_kept, filling, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        filling(6)
+    path = filling.store / "masks.npy"
+    path.write_bytes(path.read_bytes()[:bytes_kept])
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert f"{filling.store}: was changed since it was written" in capsys.readouterr().out
+    assert filling.settled() == WHOLE
+
+
 @pytest.mark.parametrize("missing", [True, False])
 def test_a_store_without_its_notes_starts_from_the_first_row(missing, filling):
     with pytest.raises(KeyboardInterrupt):

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bla.base.files import refuse_pipe
+
 
 class SeveralArraysError(ValueError):
     """An .npz file in place of an .npy file."""
@@ -16,6 +18,7 @@ def load_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> NDArray[Any]:
 
     MemoryError if a whole file does not fit in memory.
     """
+    refuse_pipe(path)
     try:
         array: Any = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
     except (OSError, ValueError):

@@ -1,9 +1,10 @@
 """Atomic files: each is written under a temporary name and renamed when it is complete."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,13 @@ def save_text(path: Path, text: str) -> None:
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write one array as .npy."""
     with replacing(path) as part, part.open("wb") as file:
-        write_npy_header(file, array.shape, array.dtype)
+        file.write(npy_header(array.shape, array.dtype))
         file.write(np.ascontiguousarray(array).data)
 
 
-def write_npy_header(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> None:
-    """Write the header of an .npy file; the values are appended to it later."""
+def npy_header(shape: tuple[int, ...], dtype: Any) -> bytes:
+    """The header of an .npy file, before the values."""
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()

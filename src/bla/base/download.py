@@ -111,6 +111,8 @@ def fetch(source: Source, folder: Path) -> Path:
 
 def _difference(path: Path, source: Source) -> str:
     """What is wrong with a file's size or hash; empty if both are right."""
+    if not path.is_file():  # reading a pipe might never end
+        return "is not a file"
     kind = source.checksum.partition(":")[0]
     with path.open("rb") as file:
         checksum = f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
@@ -308,7 +310,8 @@ def _check_all(archive: Path, members: list[tuple[str, bool, bool, int]]) -> Non
 
 def _place(name: str) -> tuple[str, ...]:
     """The parts of a member's path; equal for names that are one file on some systems."""
-    return PureWindowsPath(unicodedata.normalize("NFC", name).casefold()).parts
+    parts = PureWindowsPath(unicodedata.normalize("NFC", name).casefold()).parts
+    return tuple(short for part in parts if (short := part.rstrip(". ")))  # Windows drops dots and spaces at the end
 
 
 def _check_size(archive: Path, total: int) -> None:

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from bla.base.specs import L2XF, Alternative, Backbone, BoundedLogits, Explaining, NoExplanation, Schedule, Variant
+from bla.base.specs import (
+    L2XF,
+    Alternative,
+    Backbone,
+    BoundedLogits,
+    Explaining,
+    NoExplanation,
+    Schedule,
+    Variant,
+    height_and_width,
+)
 
 COLUMNS = {"bl": "BL", "bl_plus": "BL+", "l2x_f": "L2X-F", "bla": "BLA", "bla_t": "BLA-T", "bla_ph": "BLA-PH"} | {
     "bla_ph_released": "BLA-PH (released)",
@@ -68,7 +78,9 @@ def departures(images: Any, backbone: Backbone, schedule: Schedule, runs: int, a
     adjusted = {"draws": max(backbone.draws, BACKBONE.draws) if backbone.stochastic_depth else backbone.draws}
     paper = IMAGES | asdict(BACKBONE) | adjusted | asdict(SCHEDULES[images.kind])
     del paper["images_in_memory"]  # affects memory only
-    ours = asdict(images) | asdict(backbone) | asdict(schedule)
+    height, width = height_and_width(images.image_size)
+    square = {"image_size": height} if height == width else {}
+    ours = asdict(images) | square | asdict(backbone) | asdict(schedule)
     differences = [f"{name} {ours[name]} (paper: {value})" for name, value in paper.items() if ours[name] != value]
     differences += [] if runs >= RUNS else [f"{runs} runs (paper: {RUNS})"]
     return differences + ([] if alpha == ALPHA else [f"alpha {alpha:g} (paper: {ALPHA})"])

@@ -3,7 +3,6 @@
 They are sections of params.yaml and arguments of the library. This module imports nothing heavy.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -12,8 +11,10 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 FORBID_EXTRA = {"extra": "forbid"}
 """Read by pydantic, which validates these classes for params.yaml: an unknown field is an error."""
 
-Positive = Annotated[float, Gt(gt=0), Lt(lt=math.inf)]
+Temperature = Annotated[float, Gt(gt=0), Le(le=1000)]
+ThresholdFactor = Annotated[float, Ge(ge=0), Le(le=1000)]
 LearningRate = Annotated[float, Gt(gt=0), Le(le=10)]
+AdamEpsilon = Annotated[float, Gt(gt=0), Le(le=1)]
 Count = Annotated[int, Ge(ge=1), Le(le=10_000_000)]
 Epochs = Annotated[int, Ge(ge=1), Le(le=10_000)]
 
@@ -237,7 +238,7 @@ class L2XReading:
 
     __pydantic_config__: ClassVar = FORBID_EXTRA
 
-    temperature: Positive
+    temperature: Temperature
     background: Literal["black", "mean"]
     straight_through: bool
 
@@ -251,7 +252,7 @@ class Optimiser:
     batch_size: Count
     epochs: Epochs
     learning_rate: LearningRate
-    adam_epsilon: Positive
+    adam_epsilon: AdamEpsilon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,8 +284,8 @@ class BoundedLogits:
 
     explanation: Literal["bounded_logits"]
     head: HeadSetting
-    temperature: Positive
-    threshold_factor: Annotated[float, Ge(ge=0), Lt(lt=math.inf)]
+    temperature: Temperature
+    threshold_factor: ThresholdFactor
     threshold_rule: ThresholdRule = "subtract"
 
 
@@ -296,7 +297,7 @@ class L2XF:
 
     explanation: Literal["l2x_f"]
     head: HeadSetting
-    temperature: Positive
+    temperature: Temperature
     k: Count
 
 
@@ -312,7 +313,7 @@ class ConceptVector:
 
     explanation: Literal["concept_vector"]
     head: HeadSetting
-    temperature: Positive
+    temperature: Temperature
     activation: Literal["linear", "relu"]
 
 
@@ -324,7 +325,7 @@ class Pointwise:
 
     explanation: Literal["pointwise"]
     head: HeadSetting
-    temperature: Positive
+    temperature: Temperature
 
 
 Alternative = ConceptVector | Pointwise

@@ -38,6 +38,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn.functional import interpolate
 
 from bla.base.errors import BlaError
+from bla.base.files import refuse_pipe
 from bla.base.specs import MaskFormat, Resize, height_and_width
 from bla.datasets import ImageFile, Listing, Split, SplitName, label_array
 
@@ -77,7 +78,7 @@ def _decode(path: Path, turn: bool) -> tuple[NDArray[np.uint8], str, str]:
     """The RGB pixels `[H, W, 3]` of a file, the SHA-256 of its bytes, and its treatment."""
     treatment = []
     try:
-        _refuse_pipe(path)
+        refuse_pipe(path)
         data = path.read_bytes()
         if not data:
             raise ValueError("an empty file")
@@ -112,12 +113,6 @@ def _upper_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
-def _refuse_pipe(path: Path) -> None:
-    """Raise ValueError for a pipe, socket or device, of which reading might never end."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise ValueError("a pipe, socket or device")
-
-
 def resize_image(rgb: NDArray[np.uint8], size: int | tuple[int, int], resize: Resize) -> NDArray[np.uint8]:
     """Resize uint8 `[H, W, C]` to this size (a side, or height and width), computed in float and rounded to the nearest integer.
 
@@ -139,7 +134,7 @@ def load_mask(path: Path, size: int | tuple[int, int], masks: MaskFormat, of: tu
     or marks no object.
     """
     try:
-        _refuse_pipe(path)
+        refuse_pipe(path)
         with Image.open(path, formats=["PNG"]) as image:
             whole = _marked(image, masks)
     except BlaError as error:

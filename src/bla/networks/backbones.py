@@ -130,21 +130,31 @@ class Extractor(nn.Module):
 
 
 def trained_with(spec: Backbone) -> Statistics | None:
-    """The statistics with which timm says that the weights, or else the architecture, were trained; None if it does not."""
+    """The statistics with which the weights were trained, or else the architecture's, as timm or torchvision says; None if neither does."""
     for name in (spec.weights.rpartition("/")[2].removesuffix(".safetensors"), spec.architecture):
         with contextlib.suppress(RuntimeError):  # timm knows the model, but not what follows its first dot
             if (config := timm.get_pretrained_cfg(name)) is not None:
                 return tuple(map(float, config.mean)), tuple(map(float, config.std))
-    return None
+    source, _, name = spec.architecture.rpartition("/")
+    if source != "torchvision":
+        return None
+    if name in ("googlenet", "inception_v3"):  # their `transform_input`, which is off here, turns ImageNet's into these
+        return STATISTICS["half"]
+    from torchvision import models  # type: ignore[import-untyped]
+
+    preset = models.get_model_weights(name).DEFAULT.transforms()
+    return tuple(preset.mean), tuple(preset.std)
 
 
 def statistics_of(spec: Backbone) -> Statistics:
-    """The statistics of a backbone's normalisation; BlaError if it is `model` and timm does not know the model's."""
+    """The statistics of a backbone's normalisation; BlaError if it is `model` and nothing is known of the model's."""
     if spec.normalisation != "model":
         return STATISTICS[spec.normalisation]
     if (found := trained_with(spec)) is None:
         known = ", ".join(STATISTICS)
-        raise BlaError(f"normalisation: timm does not say how {spec.architecture} was trained; name one of {known}")
+        raise BlaError(
+            f"normalisation: neither timm nor torchvision says how {spec.architecture} was trained; name one of {known}"
+        )
     return found
 
 

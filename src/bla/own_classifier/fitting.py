@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from bla.base.atomic import replacing
 from bla.base.errors import BlaError
+from bla.base.files import refuse_pipe
 from bla.base.specs import Schedule
 from bla.explainers.interface import LearnedExplainer, State, TrainingData
 from bla.networks.classifier import Classifier
@@ -92,10 +93,11 @@ class FittedMethod:
 def load_fitted(path: Path | str) -> FittedMethod:
     """Read what `FittedMethod.save` wrote; BlaError for a file that it did not write."""
     try:
+        refuse_pipe(Path(path))
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BlaError(f"{path}: not a readable file of a fitted method ({error}); run bla fit") from error
     if about.get("schema") != SCHEMA:
         raise BlaError(f"{path}: not written by bla fit, or by another version; run bla fit")

@@ -13,6 +13,7 @@ from PIL import Image
 from bla.base.arrays import load_npy
 from bla.base.atomic import replacing, save_array, save_text
 from bla.base.errors import BlaError
+from bla.base.files import refuse_pipe
 from bla.base.spreadsheet import FORMULA
 from bla.own_classifier.wrap import versions
 
@@ -239,6 +240,7 @@ def load_record(folder: Path | str) -> ExplanationRecord:
     path = Path(folder) / "manifest.json"
     remedy = "run bla explain ... -o with another folder"
     try:
+        refuse_pipe(path)
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if manifest["schema"] != SCHEMA:
             raise BlaError(f"{path}: has schema {manifest['schema']}, not {SCHEMA}; {remedy}")
@@ -259,6 +261,7 @@ def _record(folder: Path, manifest: dict[str, Any]) -> ExplanationRecord:
         if not file.is_relative_to(folder.resolve()):
             raise ValueError(f"{name} lies outside the folder")
         try:
+            refuse_pipe(file)
             array = np.asarray(Image.open(file).convert("RGB")) if file.suffix == ".png" else load_npy(file)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError("holds NaN or infinite numbers")

@@ -13,8 +13,6 @@ from bla.base.errors import BlaError
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
 """Where training programs put the weights in their checkpoints."""
-MAGIC_NUMBER = b"L119547037146038801333356L\n."
-"""How old versions of torch begin a file of pickle protocol 0 or 1."""
 LARGEST_HEADER = 100_000_000
 """Bytes of a header that safetensors reads at most."""
 
@@ -32,7 +30,9 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         if kind == "safetensors":
             return load_file(path)
         if not kind:
-            raise BlaError(f"{path}: not a file of weights; name one that torch.save or safetensors wrote")
+            raise BlaError(
+                f"{path}: neither safetensors nor torch.save (pickle protocol 2 or later) wrote it; name a file that one of them wrote"
+            )
         if path.suffix.lower() == ".safetensors":  # by which torch would choose the reader
             raise BlaError(f"{path}: was written by torch.save; rename it to {path.with_suffix('.pth').name}")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -76,17 +76,15 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path | str)
 
 
 def _kind(path: Path) -> Literal["safetensors", "torch"] | None:
-    """What wrote a file, by its first bytes; None if neither did. ValueError if torch wrote but cannot read it.
+    """What wrote a file, by its first bytes; None if neither did.
 
     A file of safetensors begins with the length of its header in eight bytes, the first of which may be those of torch.
     """
     with path.open("rb") as file:
-        start = file.read(len(MAGIC_NUMBER) + 1)
+        start = file.read(9)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LARGEST_HEADER:
         return "safetensors"
-    if start == MAGIC_NUMBER + b"I":
-        raise ValueError("pickle protocol 0, which torch cannot read")
-    return "torch" if start.startswith((b"PK", b"\x80", MAGIC_NUMBER)) else None
+    return "torch" if start.startswith((b"PK", b"\x80")) else None
 
 
 def _conversion(path: Path) -> str:

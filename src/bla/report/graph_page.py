@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bla.experiments.related_methods.structure.graph import Graph
+from bla.experiments.related_methods.structure.graph import MOST_SHOWN, Graph
 from bla.report.page import STYLE
 
 
@@ -38,7 +38,7 @@ class GraphOfImage:
 
 def graph_page(dataset: str, images: Sequence[GraphOfImage], grid: tuple[int, int]) -> str:
     """The page as HTML; `grid` are the rows and columns of patches."""
-    data = {"grid": grid, "images": [_as_json(image) for image in images]}
+    data = {"grid": grid, "most": MOST_SHOWN, "images": [_as_json(image) for image in images]}
     # In JSON, < stands only in strings, so that \u003c is the same text and no name can end the script.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     title = f"Which patches suffice? {dataset}"
@@ -109,7 +109,7 @@ SCRIPT = """
 const data = JSON.parse(document.getElementById('data').textContent), [rows, columns] = data.grid;
 const get = id => document.getElementById(id), svgns = 'http://www.w3.org/2000/svg';
 const canvas = document.querySelector('canvas'), at = cell => `row ${Math.floor(cell / columns) + 1}, column ${cell % columns + 1}`;
-const percent = value => value > 10 ? 'more than 1000 %' : value < .9 && value >= .895 ? 'just below 90 %' : `${Math.round(100 * value)} %`;
+const percent = value => value > data.most ? `more than ${100 * data.most} %` : value < .9 && value >= .895 ? 'just below 90 %' : `${Math.round(100 * value)} %`;
 const band = value => value >= .9 ? '#9fd0ee' : value >= .5 ? '#f2dfa0' : '#e8b79f';
 const verdicts = {minimal: ' No part of it is enough.', no_patch_can_go: ' Without any one of its patches it is not; smaller parts were not tried.',
   part_suffices: ' Not minimal: a part of it is enough.'};

@@ -17,7 +17,6 @@ import json
 import math
 import shutil
 import sys
-import tokenize
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bla.base.atomic import replacing, save_text, write_npy_header
+from bla.base.atomic import npy_header, replacing, save_text
 from bla.runtime.imports import closure, name_of
 
 if TYPE_CHECKING:
@@ -152,17 +151,18 @@ def fill_store(
     """
     store.mkdir(parents=True, exist_ok=True)
     counter, diary = store / "done.json", store / "notes.jsonl"
+    headers = {name: npy_header(shape, dtype) for name, (shape, dtype) in arrays.items()}
     row_bytes = {name: math.prod(shape) // rows * np.dtype(dtype).itemsize for name, (shape, dtype) in arrays.items()}
-    done, notes, hashes = _resumable(store, counter, diary, row_bytes)
+    done, notes, hashes = _resumable(store, counter, diary, row_bytes, headers)
     if not done:  # otherwise a kill before the first chunk would leave the row count of earlier arrays
         counter.unlink(missing_ok=True)
     save_text(diary, "".join(f"{line}\n" for line in notes))
     files = []
     # Not a memory map: on a full disk it would kill the process instead of raising an error.
     with contextlib.ExitStack() as stack:
-        for name, (shape, dtype) in arrays.items():
+        for name in arrays:
             file = stack.enter_context((store / f"{name}.npy").open("r+b" if done else "wb"))
-            write_npy_header(file, shape, dtype)
+            file.write(headers[name])
             file.seek(file.tell() + row_bytes[name] * done)
             file.truncate()
             files.append(file)
@@ -184,8 +184,10 @@ def fill_store(
     return [row for line in notes for row in json.loads(line)]
 
 
-def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, int]) -> tuple[int, list[str], Any]:
-    """The number of complete rows of a store, their notes and hashes; no rows if a hash is not the recorded one."""
+def _resumable(
+    store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, int], headers: Mapping[str, bytes]
+) -> tuple[int, list[str], Any]:
+    """The number of complete rows of a store, their notes and hashes; no rows if a header or hash is another one."""
     fresh, hashes = ({name: hashlib.sha256() for name in (*row_bytes, diary.name)} for _ in range(2))
     if not counter.exists() or not all((store / f"{name}.npy").exists() for name in row_bytes):
         return 0, [], fresh
@@ -200,13 +202,8 @@ def _resumable(store: Path, counter: Path, diary: Path, row_bytes: Mapping[str, 
     for line in notes:
         hashes[diary.name].update(line.encode())
     for name in row_bytes:
-        remaining = rows * row_bytes[name]
         with (store / f"{name}.npy").open("rb") as file:
-            try:
-                np.lib.format.read_magic(file)
-                np.lib.format.read_array_header_1_0(file)
-            except (ValueError, SyntaxError, tokenize.TokenError):
-                remaining = 0
+            remaining = rows * row_bytes[name] if file.read(len(headers[name])) == headers[name] else 0
             while remaining and (part := file.read(min(remaining, READ_AT_ONCE))):
                 hashes[name].update(part)
                 remaining -= len(part)

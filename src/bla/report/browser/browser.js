@@ -160,7 +160,7 @@ function selection() {
 /** A cell of a CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front. */
 function csvCell(value) {
   if (typeof value === "number") return Number.isNaN(value) ? "" : String(value);
-  const text = /^[=+\-@\t\r\n]/.test(value) ? `'${value}` : value;
+  const text = /^[=+\-@\t\r\n＝＋－＠]/.test(value) ? `'${value}` : value;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -133,6 +133,8 @@ def read_answers(path: Path) -> Person:
     Raises BlaError, which names the file, the key and what is wrong, for a file that no questionnaire wrote.
     """
     remedy = "ask the participant for the file again, or move it out of the folder"
+    if not path.is_file():  # reading a pipe might never end
+        raise BlaError(f"{path}: not a file; {remedy}")
     if path.stat().st_size > LARGEST:
         raise BlaError(f"{path}: larger than {LARGEST:,} bytes, so no questionnaire wrote it; {remedy}")
     try:

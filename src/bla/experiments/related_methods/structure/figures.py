@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from bla.experiments.related_methods.structure.graph import Graph
+from bla.experiments.related_methods.structure.graph import MOST_SHOWN, Graph
 from bla.experiments.related_methods.structure.measures import COVER
 from bla.plotting.style import STYLE
 
@@ -48,7 +48,7 @@ def drawn_graph(image: NDArray[np.uint8], masks: Array, graph: Graph, title: str
             axis.text(
                 x,
                 y - 0.48,
-                graph.star(i) + (f"{value:.0%}" if value <= 10 else "> 1000%"),
+                graph.star(i) + (f"{value:.0%}" if value <= MOST_SHOWN else f"> {MOST_SHOWN:.0%}"),
                 fontsize=7,
                 ha="center",
                 va="center",

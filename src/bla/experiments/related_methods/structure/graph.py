@@ -17,6 +17,8 @@ EXPANDED = 0.4
 """Nodes with less than this share of the full confidence have no children."""
 CHILDREN = 3
 """Children of a node, at most: without its first, second and third patch."""
+MOST_SHOWN = 10
+"""The largest share of the full confidence that is written as a number; a tiny full confidence gives millions of percent."""
 STARS: dict[Verdict, str] = {"minimal": "★ ", "no_patch_can_go": "★ ", "part_suffices": "☆ ", "not_sufficient": ""}
 """The mark of a root: it suffices, and not without any one patch (★), or a part of it suffices too (☆)."""
 
