@@ -13,10 +13,11 @@ from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.images import chosen_images
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS
-from pipeline.artifacts.models import trained_parameters
+from pipeline.artifacts.models import load_state
 from pipeline.artifacts.tables import TABLES, load_table, save_tables
 from pipeline.maps.all_runs import explained_by
 from pipeline.maps.faithfulness_metrics import metrics_of_other_runs
+from pipeline.maps.method_maps import Method
 from pipeline.run.settings import Settings, load_settings
 
 DRAWN = 5
@@ -32,7 +33,7 @@ def main() -> None:
     cost = pd.concat([pd.DataFrame(columns=COST), *(load_table(MAPS / f"{name}.csv").assign(dataset=name) for name in measured)])  # fmt: skip
     cost = cost[cost["method"].isin(methods)]
     pairs = zip(cost["dataset"], cost["method"], strict=True)
-    cost["trained_parameters"] = [trained_parameters(*pair, settings) for pair in pairs]
+    cost["trained_parameters"] = [_trained_parameters(*pair, settings) for pair in pairs]
     for dataset in measured:
         measured_run = load_table(FAITHFULNESS / dataset / "per_image.csv").query("method in @methods")
         measured_run = measured_run[~measured_run["metric"].isin({"forwards", "backwards"})]
@@ -49,6 +50,14 @@ def main() -> None:
     save_pictures(pictures)
     remove_others(FIGURES / "learned_methods", pictures)
     print(means.groupby(["dataset", "method"], sort=False)["n_runs"].max().reset_index().to_string(index=False))
+
+
+def _trained_parameters(dataset: str, name: str, settings: Settings) -> int:
+    """How many numbers are trained for a variant or learned method, in each run; not those of a frozen head."""
+    method, state = Method(name, settings, None), load_state(dataset, name)
+    frozen = getattr(method.variant, "head", "") == "frozen"
+    trained = {key: values for key, values in state.items() if not (frozen and key.startswith("head."))}
+    return int(method.explainer.trained_parameters(trained))
 
 
 def _pictured(

@@ -32,6 +32,8 @@ Sets = list[list[list[int]]]
 
 SHORT = "short_training"
 """A tensor bool `[R]` of states that were fitted to a part of the training images."""
+NOT_TRAINED = {"losses", SHORT, "running_mean", "running_var", "num_batches_tracked"}
+"""What tensors of a state are called, after the last dot, that no optimiser trains."""
 
 CONSTANTS = [(step / 10) ** 2 for step in range(11)]
 """The values of the constant masks of `LearnedExplainer.objective`: 0 to 1, denser towards 0."""
@@ -182,6 +184,11 @@ class LearnedExplainer(Explainer):
         None if it has none (the default). A method that is not lower than the constant mask did not train.
         """
         return None
+
+    @classmethod
+    def trained_parameters(cls, state: Mapping[str, Tensor]) -> int:
+        """How many numbers are trained in each run: those of its state but the tensors `NOT_TRAINED`."""
+        return sum(values[0].numel() for name, values in state.items() if name.split(".")[-1] not in NOT_TRAINED)
 
     def load(self, state: Mapping[str, Tensor]) -> Self:
         """Use a state that `fit` returned or that was read from a file; returns the method itself."""

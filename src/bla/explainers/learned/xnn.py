@@ -3,7 +3,7 @@
 Qi, Khorram and Li 2017 (arXiv 1709.05360). Objective, training and the number of x-features: `bla.explainers.x_features`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -67,6 +67,13 @@ class XNN(LearnedExplainer):
         logits = logits[: len(seeds)]
         errors = (predicted - logits).square().mean(dim=(1, 2)), logits.var(dim=1, unbiased=False).mean(dim=1)
         return torch.stack(errors, dim=1).cpu()
+
+    @classmethod
+    def trained_parameters(cls, state: Mapping[str, Tensor]) -> int:
+        """Those of encoder and head, and of the decoder, which mirrors the encoder and is not in the state."""
+        kept = sum(values[0].numel() for name, values in state.items() if name.startswith(("encoder.", "head.")))
+        weights = [values[0] for name, values in state.items() if name.startswith("encoder.") and values[0].ndim == 3]
+        return kept + sum(w.numel() + w.shape[0] * w.shape[2] for w in weights)  # [K, outputs, inputs]
 
     def encoder(self, run: int, label: int) -> Layers:
         """The layers of the encoder of a run and class."""
