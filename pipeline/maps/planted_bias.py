@@ -11,7 +11,7 @@ from torch import Tensor
 from bla.base.specs import NoExplanation
 from bla.datasets import SplitName, spread_over_classes
 from bla.experiments.related_methods.planted_bias.cue import paint_cue
-from bla.explainers.interface import LearnedExplainer, State, TrainingData, explain_in_batches
+from bla.explainers.interface import LearnedExplainer, State, TrainingData, explain_in_batches, require_finite_maps
 from bla.method.initialisation import initial_head
 from bla.method.scores import class_count
 from bla.method.training import train
@@ -100,6 +100,7 @@ class BiasedTraining:
             learned, size = Method(name, self.settings, used).build(classifier), batch_size_for(self.device, self.cued.shape[1:3])  # fmt: skip
             parts = zip(self.images.split(size), targets.expand(self.runs, -1).split(size, dim=1), seeds.split(size), strict=True)  # fmt: skip
             maps = torch.cat([learned.explain_runs(*part).cpu() for part in parts], dim=1)
+            require_finite_maps(learned, maps)
         return np.asarray(maps.double().numpy())
 
     def _training_data(self) -> TrainingData:

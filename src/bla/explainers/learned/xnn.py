@@ -110,7 +110,7 @@ class XNN(LearnedExplainer):
     @torch.no_grad()
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` of every run, from one pass over the images."""
-        maps = self.classifier.features(images).float()
+        maps = self.classifier.finite_features(images).float()
         result = maps.new_zeros(len(targets), len(maps), *maps.shape[2:])
         for run, of_run in enumerate(targets):
             for label in of_run.unique().tolist():
