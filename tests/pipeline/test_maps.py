@@ -252,6 +252,12 @@ def test_learned_methods_are_fitted_measured_and_told_whether_they_trained(expla
     trained = pd.read_csv("reports/tables/faithfulness_objectives.csv").set_index("method")["trained"]
     assert not trained["l_cam_fm"]
     assert trained["l_cam_img"]
+    for stage in ("learned_methods", "agreement", "errors"):
+        assert end_of(stage) is None
+    for name in ("learned_methods", "learned_methods_tests", "learned_methods_cost", "agreement", "errors"):
+        titles = pd.read_csv(f"reports/tables/{name}.csv").set_index("method")["title"]
+        assert set(titles[["l_cam_fm"]]) == {"L-CAM-Fm, did not train"}
+        assert set(titles[titles.index == "l_cam_img"]) <= {"L-CAM-Img (short training)"}
 
 
 def test_a_run_that_a_learned_method_was_not_fitted_to_cannot_be_measured(explained, edit_params, end_of):
