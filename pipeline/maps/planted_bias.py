@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.specs import NoExplanation
 from bla.datasets import SplitName, spread_over_classes
 from bla.experiments.related_methods.planted_bias.cue import paint_cue
@@ -76,10 +77,15 @@ class BiasedTraining:
         return {name: self._predicts_cued(*pair)[:, self.others] for name, pair in pairs.items()}
 
     def maps(self) -> Iterator[MethodOnBoth]:
-        """The maps of every method of `planted_bias.methods` that runs, for the class `CUED` of the explained images."""
+        """The maps of every method of `planted_bias.methods` that runs, for the class `CUED` of the explained images.
+
+        BlaError for a method that is fitted to a few runs alone: L-CAM-Img, the Explainer and XNN train for long.
+        """
         listed = (*self.settings.explainers, *self.settings.learned_explainers, *self.settings.variants)
         for name in (name for name in listed if name in self.settings.planted_bias.methods):
             method = Method(name, self.settings, None)
+            if hasattr(method.settings, "runs"):
+                raise BlaError(f"methods: {name} is fitted to a few runs alone (explainer.{name}.runs); leave it out")
             seeds = [derive_seed(self.settings.seed, self.dataset, name, run) for run in range(self.runs)]
             states: list[State | None] = [None, None]
             if method.explainer.learned:
