@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -14,12 +15,18 @@ from bla.base.errors import BlaError
 from bla.networks.patches import Grid, cell_means
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.arrays import load_arrays
+from pipeline.artifacts.tables import save_table
 
 LIME_MAPS = Path("data/lime")
 MAPS = Path("data/maps")
 TABLE_TWO = Path("data/table2")
 SECONDS = Path("data/seconds")
 FAITHFULNESS = Path("data/faithfulness")
+
+
+def save_training_seconds(dataset: str, name: str, seconds: float, runs: int) -> None:
+    """Write how long the training of a variant or learned method took, all runs together."""
+    save_table(SECONDS / dataset / f"{name}.csv", pd.DataFrame({"seconds": [seconds], "runs": [runs]}))
 
 
 def load_maps(path: Path, stage: str, dataset: str, numbers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -84,15 +84,5 @@ def load_variant(dataset: str, variant: str, settings: "Settings") -> "tuple[Exp
     return spec, trained.head, trained.module
 
 
-def trained_parameters(dataset: str, name: str, settings: "Settings") -> int:
-    """The number of parameters that were trained for a variant or learned method, in each run."""
-    spec = settings.variant.get(name)
-    frozen = "head." if spec is not None and getattr(spec, "head", "") == "frozen" else "losses"
-    kept = [
-        values[0].numel() for key, values in load_state(dataset, name).items() if not key.startswith((frozen, "losses"))
-    ]
-    return sum(kept)
-
-
 def _head_arrays(head: "Head") -> dict[str, NDArray[np.float32]]:
     return {"head.weight": head.weight.numpy(), "head.bias": head.bias.numpy()}

@@ -27,6 +27,12 @@ def load_table(path: Path, **options: Any) -> pd.DataFrame:
     return table
 
 
+def untrained_methods() -> set[tuple[str, str]]:
+    """The learned methods that are not better than a constant mask, as pairs of dataset and method."""
+    objectives = load_table(TABLES / "faithfulness_objectives.csv")
+    return set(objectives.loc[~objectives["trained"], ["dataset", "method"]].itertuples(index=False, name=None))
+
+
 def load_classes(dataset: str) -> list[str]:
     """The classes of a dataset's images by label."""
     names = load_table(Path("data/images") / dataset / "classes.csv", dtype=str, keep_default_na=False)["name"]

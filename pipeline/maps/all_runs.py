@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bla.base.paper import COLUMNS
+from bla.explainers.interface import require_finite_maps
 from bla.explainers.registry import explainer_class
 from bla.method.equations import hard_explanation, logits_of, soft_weights
 from bla.method.evaluation import scores_on_hard_explanation
@@ -88,6 +89,7 @@ def _learned(
         )
         targets = wanted[: method.fitted_runs]
         of_runs = method.explain_runs(images, targets, torch.zeros(len(places), dtype=torch.int64)).double()
+        require_finite_maps(method, of_runs, int(places[0]))
         cells = cell_means(of_runs.flatten(0, 1), grid).flatten(1).unflatten(0, of_runs.shape[:2])
         parts.append((cells.cpu(), targets.cpu()))
     soft, explained = (torch.cat(values, dim=1).numpy() for values in zip(*parts, strict=True))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bla.base.errors import BlaError
+from bla.base.rounding import larger
 from bla.datasets import spread_over_classes
 from bla.experiments.related_methods.multi_label.experiment import (
     PERFECT,
@@ -26,6 +27,7 @@ from bla.experiments.related_methods.multi_label.tables import (
     precision_by_class,
     specificity_rows,
 )
+from bla.experiments.runs import DID_NOT_TRAIN
 from bla.explainers.interface import Explainer, LearnedExplainer, TrainingData
 from bla.explainers.registry import explainer_class
 from bla.networks.classifier import Classifier
@@ -81,7 +83,7 @@ def measured(dataset: str, settings: Settings) -> Measured:
             own = _objectives(name, explainers, data)
             state = explainers[0].state if isinstance(explainers[0], LearnedExplainer) else None
             trained = all(row["trained"] for row in own)
-            title = explainers[0].title_of(state) + ("" if trained else ", did not train")
+            title = explainers[0].title_of(state) + ("" if trained else DID_NOT_TRAIN)
             masks = {run: class_masks(each, subjects.images, len(names), seeds) for run, each in enumerate(explainers)}
         values = over_runs({run: measure(classifier.run(run), subjects, of_run) for run, of_run in masks.items()})
         every.append(means(name, title, values, len(masks)))
@@ -140,7 +142,7 @@ def _objectives(name: str, explainers: list[Explainer], data: TrainingData) -> l
         if values is not None:
             value, constant = values[0].tolist()
             row: dict[str, object] = {"method": name, "run": run, "objective": value, "objective_of_constant": constant}
-            rows.append(row | {"trained": value < constant})
+            rows.append(row | {"trained": bool(larger(np.array(constant), np.array(value)))})
     return rows
 
 

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.specs import NoExplanation
 from bla.datasets import SplitName, spread_over_classes
 from bla.experiments.related_methods.planted_bias.cue import paint_cue
-from bla.explainers.interface import LearnedExplainer, State, TrainingData, explain_in_batches
+from bla.explainers.interface import LearnedExplainer, State, TrainingData, explain_in_batches, require_finite_maps
 from bla.method.initialisation import initial_head
 from bla.method.scores import class_count
 from bla.method.training import train
@@ -76,10 +77,15 @@ class BiasedTraining:
         return {name: self._predicts_cued(*pair)[:, self.others] for name, pair in pairs.items()}
 
     def maps(self) -> Iterator[MethodOnBoth]:
-        """The maps of every method of `planted_bias.methods` that runs, for the class `CUED` of the explained images."""
+        """The maps of every method of `planted_bias.methods` that runs, for the class `CUED` of the explained images.
+
+        BlaError for a method that is fitted to a few runs alone: L-CAM-Img, the Explainer and XNN train for long.
+        """
         listed = (*self.settings.explainers, *self.settings.learned_explainers, *self.settings.variants)
         for name in (name for name in listed if name in self.settings.planted_bias.methods):
             method = Method(name, self.settings, None)
+            if hasattr(method.settings, "runs"):
+                raise BlaError(f"methods: {name} is fitted to a few runs alone (explainer.{name}.runs); leave it out")
             seeds = [derive_seed(self.settings.seed, self.dataset, name, run) for run in range(self.runs)]
             states: list[State | None] = [None, None]
             if method.explainer.learned:
@@ -100,6 +106,7 @@ class BiasedTraining:
             learned, size = Method(name, self.settings, used).build(classifier), batch_size_for(self.device, self.cued.shape[1:3])  # fmt: skip
             parts = zip(self.images.split(size), targets.expand(self.runs, -1).split(size, dim=1), seeds.split(size), strict=True)  # fmt: skip
             maps = torch.cat([learned.explain_runs(*part).cpu() for part in parts], dim=1)
+            require_finite_maps(learned, maps)
         return np.asarray(maps.double().numpy())
 
     def _training_data(self) -> TrainingData:

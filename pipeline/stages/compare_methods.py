@@ -8,17 +8,16 @@ import pandas as pd
 from bla.base.atomic import replacing
 from bla.experiments.faithfulness.tables import (
     AGAINST,
-    DID_NOT_TRAIN,
     beaten_by_controls,
     objectives,
     summary,
     tests,
     with_seconds,
 )
-from bla.experiments.runs import with_titles
+from bla.experiments.runs import mark_untrained, with_titles
 from bla.metrics import METRICS
 from pipeline.artifacts.maps import FAITHFULNESS, MAPS, SECONDS
-from pipeline.artifacts.tables import TABLES, load_table, save_table
+from pipeline.artifacts.tables import TABLES, load_table, save_table, untrained_methods
 from pipeline.run.settings import load_settings
 
 CARD = ("sentence", "source", "needs", "cost", "proof")
@@ -39,11 +38,9 @@ def main() -> None:
         part.write_bytes(gzip.compress(text.encode(), mtime=0))  # no date, so that equal tables have equal bytes
     seconds = pd.concat([load_table(SECONDS / f"{name}.csv").assign(dataset=name) for name in settings.datasets])
     per_image = with_seconds(per_image, seconds)
-    trained = objectives(methods)
-    save_table(TABLES / "faithfulness_objectives.csv", trained)
-    untrained = set(trained.loc[~trained["trained"], ["dataset", "method"]].itertuples(index=False, name=None))
-    means = with_titles(summary(per_image, untrained), titles)
-    means["title"] += [DID_NOT_TRAIN * (pair in untrained) for pair in zip(means["dataset"], means["method"], strict=True)]  # fmt: skip
+    save_table(TABLES / "faithfulness_objectives.csv", objectives(methods))
+    untrained = untrained_methods()
+    means = mark_untrained(with_titles(summary(per_image, untrained), titles), untrained)
     save_table(TABLES / "faithfulness.csv", means)
     compared = tests(per_image, AGAINST)
     beaten = beaten_by_controls(compared, titles, settings.statistics.alpha)

@@ -1,5 +1,7 @@
 """Stage `fit@DATASET-EXPLAINER`: a learned explanation method, fitted to the classifiers of all runs, in models/learned/."""
 
+import time
+
 import torch
 from tqdm import tqdm
 
@@ -11,6 +13,7 @@ from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_classifier
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images
+from pipeline.artifacts.maps import save_training_seconds
 from pipeline.artifacts.models import BACKBONES, save_state
 from pipeline.run.environment import choose_device
 from pipeline.run.methods import method_settings
@@ -18,7 +21,10 @@ from pipeline.run.settings import load_settings
 
 
 def main(dataset: str, explainer: str) -> None:
-    """Fit run r of the method to run r of the classifier, for the runs that the method wants (`fitted_runs`)."""
+    """Fit run r of the method to run r of the classifier, for the runs that the method wants (`fitted_runs`).
+
+    The seconds go to data/seconds/, because everything else is the same in every run.
+    """
     settings, device = load_settings(), choose_device()
     images, (features, labels) = load_images(dataset, "train"), load_features(dataset, "train")
     _, height, width, _ = images.shape
@@ -31,9 +37,11 @@ def main(dataset: str, explainer: str) -> None:
     data = TrainingData(features, load_grid(dataset), images, labels, schedule, device, schedule.epochs)
     with tqdm(total=len(seeds), desc=f"{dataset} {explainer}", unit="run", disable=None) as bar:
         try:
+            start = time.perf_counter()
             state = method.fit(data, seeds, bar.update)
         except BlaError as error:
             raise BlaError(f"params.yaml: explainer.{explainer}: {dataset}: {error}") from error
+    save_training_seconds(dataset, explainer, time.perf_counter() - start, len(seeds))
     save_state(dataset, explainer, state)
     losses = state.get("losses", torch.zeros(0, 0))
     print(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bla.claims.rules import agrees_over_runs
+from bla.experiments.agreement.figures import chart
 from bla.experiments.agreement.measures import Overlaps, agreement, of_pairs, overlaps
 from bla.experiments.agreement.tables import TEST, agreement_table, row_of
 
@@ -169,6 +170,20 @@ def test_without_images_of_the_same_class_there_is_no_test():
     assert row["n_images_compared"] == 0
     assert all(np.isnan(row[name]) for name in TEST[1:])
     assert list(agreement_table([row])[TEST[0]]) == [0]
+
+
+@pytest.mark.parametrize("runs", [2, 4])
+def test_one_image_has_no_chance_and_no_agreement(runs):
+    hard = per_image(np.random.default_rng(11), [6] * IMAGES)[:runs, :1]
+    found = overlaps(hard, soft_of(hard), np.zeros((runs, 1), np.int64), 0)
+    assert (found.same == 1).all()
+    assert np.isnan(found.chance).all()
+    row = row_of(found)
+    assert row["same"] == 1
+    assert np.isnan([row[name] for name in ("chance", "agreement", "low", "high", "difference")]).all()
+    table = agreement_table([{"dataset": "birds", "method": "bla", "title": "BLA"} | row])
+    assert chart(table).axes[0].get_xlim()[1] == 1
+    assert agrees_over_runs(pd.Series(row), 0.05).holds_here == "inconclusive"
 
 
 def test_an_agreement_of_nothing_is_zero():

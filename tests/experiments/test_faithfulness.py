@@ -11,9 +11,9 @@ from scipy import stats
 
 from bla.experiments.faithfulness import figures as pictures
 from bla.experiments.faithfulness.experiment import best_sets, mean_cascade, means_over_images, similarities
-from bla.experiments.faithfulness.tables import COSTS, beaten_by_controls, did_not_train, objectives, summary
+from bla.experiments.faithfulness.tables import COSTS, beaten_by_controls, objectives, summary
 from bla.experiments.faithfulness.tables import tests as compare
-from bla.experiments.runs import with_titles
+from bla.experiments.runs import did_not_train, with_titles
 from bla.metrics import METRICS
 from bla.metrics.rank_correlation import spearman
 from bla.plotting.style import save_figure

@@ -118,11 +118,17 @@ def test_average_precision_is_a_mean_over_runs():
 )
 def test_published_values_stand_beside_ours_in_their_setting_alone(images, backbone, expected):
     matrix = np.zeros((2, 3))
-    rows = specificity_rows(matrix, ["car", "bus"], "explainer_network", "Explainer", [3, 4], images, backbone)
+    rows = specificity_rows(matrix, ["car", "bus"], "explainer_network", "Explainer", [775, 4], images, backbone)
     assert [row["published"] for row in rows[:3]] == expected
     assert [row["published"] for row in rows[3:]] == [None] * 3  # no figure of this class was found
-    assert [(row["true_class"], row["mask_class"], row["n"]) for row in rows[:2]] == [("car", "none", 3), ("car", "car", 3)]  # fmt: skip
-    assert published(images, backbone, "cam", "car", "car") is None
+    assert [(row["true_class"], row["mask_class"], row["n"]) for row in rows[:2]] == [("car", "none", 775), ("car", "car", 775)]  # fmt: skip
+    assert published(images, backbone, "cam", "car", "car", 775) is None
+
+
+@pytest.mark.parametrize("count", [0, 3, 774, 776])
+def test_published_values_of_all_test_images_do_not_stand_beside_ours_of_others(count):
+    rows = specificity_rows(np.zeros((1, 2)), ["car"], "explainer_network", "Explainer", [count], VOC, VGG)
+    assert [row["published"] for row in rows] == [None, None]
 
 
 def test_pictures_have_a_row_per_pair_and_a_matrix_per_method():

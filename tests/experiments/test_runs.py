@@ -6,7 +6,18 @@ import pytest
 import torch
 from scipy import stats
 
-from bla.experiments.runs import PAIRED, Column, corrected, means, one_table, paired, table_of_runs
+from bla.experiments.runs import (
+    PAIRED,
+    Column,
+    corrected,
+    did_not_train,
+    mark_untrained,
+    means,
+    one_table,
+    paired,
+    table_of_runs,
+    with_titles,
+)
 from bla.method.modules import Evaluation, Explanations
 
 CORRECT = torch.tensor([[True, False, True], [True] * 3])
@@ -135,3 +146,20 @@ def test_counts_of_correct_images_tie_exactly_although_float_accuracies_do_not()
     a, b = Column(rows, np.zeros((3, 10))), Column(other, np.zeros((3, 10)))
     assert len(set(a.paired("accuracy") - b.paired("accuracy"))) == 1
     assert len(set(a.measure("accuracy") - b.measure("accuracy"))) > 1
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_a_method_did_not_train_if_its_objective_is_lower_by_rounding_alone(size):
+    """Rounding is a millionth, 2^-20, of the value, whatever its size."""
+    objective = size * np.array([1 - 2.0**-19, 1 - 2.0**-21, 1, 1 + 2.0**-19])
+    methods = pd.DataFrame({"objective": objective, "objective_of_constant": size})
+    assert did_not_train(methods).tolist() == [False, True, True, True]
+
+
+def test_titles_say_on_which_dataset_a_method_did_not_train():
+    table = pd.DataFrame({"dataset": ["a", "a", "b"], "method": ["m", "n", "m"], "title": ["M", "N", "M"], "value": 1})
+    marked = mark_untrained(table, {("b", "m"), ("b", "n")})
+    assert marked["title"].tolist() == ["M", "N", "M, did not train"]
+    assert list(marked) == list(table)
+    empty = with_titles(pd.DataFrame(columns=["dataset", "method", "value"]), {})
+    assert mark_untrained(empty, set()).empty

@@ -9,8 +9,13 @@ from bla.base.paper import VARIANTS
 from bla.base.specs import Schedule
 from bla.explainers.all_maps import features_of
 from bla.explainers.contract import check_explainer, check_learned
-from bla.explainers.interface import CONSTANTS, TrainingData
+from bla.explainers.interface import CONSTANTS, TrainingData, marked_if_short
 from bla.explainers.learned.attention import Attention
+from bla.explainers.learned.explainer_network import ExplainerNetwork
+from bla.explainers.learned.l_cam_img import LCamImg
+from bla.explainers.learned.xnn import XNN
+from bla.explainers.mask_networks import NETWORKS
+from bla.explainers.x_features import XNNSettings
 
 
 @pytest.mark.parametrize("variant", ["l2x_f", "bla", "bla_t"])
@@ -74,3 +79,50 @@ def test_some_images_are_evenly_spread_with_their_features_and_labels(count, row
     assert data.images.flatten().tolist() == rows
     assert data.labels.tolist() == [10 * row for row in rows]
     assert data.schedule.images_in_memory is None
+
+
+LABELS, WIDE, RUNS = 16, 1280, 2
+"""Classes and channels of painted birds."""
+
+
+def mask_network(name):
+    """A state of all runs, with the tensors that `fit` adds."""
+    tensors = NETWORKS[name][0](LABELS).state_dict()
+    return {key: value.detach().expand(RUNS, *value.shape) for key, value in tensors.items()}
+
+
+def autoencoders():
+    widths = (WIDE, 128, 64, 5)
+    state = {f"encoder.{i}.weight": torch.zeros(RUNS, LABELS, widths[i + 1], widths[i]) for i in range(3)}
+    state |= {f"encoder.{i}.bias": torch.zeros(RUNS, LABELS, widths[i + 1]) for i in range(3)}
+    state |= {"head.weight": torch.zeros(RUNS, LABELS, 5), "head.bias": torch.zeros(RUNS, LABELS)}
+    return state | {name: torch.zeros(RUNS, LABELS) for name in ("r_squared", "converged", "epochs")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "expected"),
+    [
+        (LCamImg, {"weight": torch.zeros(RUNS, LABELS, WIDE), "bias": torch.zeros(RUNS, LABELS)}, 16 * 1280 + 16),
+        (ExplainerNetwork, mask_network("small"), 121_760),
+        (XNN, autoencoders(), 16 * (172_555 + 173_824)),  # encoder and head, decoder
+    ],
+)
+def test_trained_parameters_are_all_weights_and_nothing_that_is_reported(kind, state, expected):
+    marked = marked_if_short(state | ({} if kind is XNN else {"losses": torch.zeros(RUNS, 3)}), 1, 2)
+    assert kind.trained_parameters(marked) == expected
+
+
+def test_the_statistics_of_batch_normalisation_are_not_trained():
+    network = NETWORKS["deeplab_v3"][0](LABELS)
+    expected = sum(parameter.numel() for parameter in network.parameters())
+    assert ExplainerNetwork.trained_parameters(mask_network("deeplab_v3")) == expected
+
+
+def test_an_autoencoder_trains_encoder_head_and_decoder_of_each_class(classifier):
+    schedule = Schedule(batch_size=2, epochs=1, learning_rate=0.1, dropout=0, adam_epsilon=1e-7)
+    features = torch.rand(1, 20, 1, 96, generator=torch.Generator().manual_seed(0))
+    data = TrainingData(features, (1, 1), None, torch.arange(20) % 3, schedule, torch.device("cpu"))
+    state = XNN(classifier, XNNSettings(epochs=1)).fit(data, [5, 6])
+    layers = [(96, 128), (128, 64), (64, 5), (5, 64), (64, 128), (128, 96)]
+    of_class = sum(inputs * outputs + outputs for inputs, outputs in layers) + 5 + 1
+    assert XNN.trained_parameters(state) == 3 * of_class

@@ -116,6 +116,17 @@ def test_a_constant_map_keeps_the_whole_image(constant):
     assert found[1].min() == 0
 
 
+@pytest.mark.parametrize("map_", [[[math.nan] * 2] * 2, [[0.0, 1.0], [math.nan, 2.0]]], ids=["all", "one cell"])
+def test_a_map_that_is_not_a_number_has_no_mask_no_drop_and_no_increase(map_):
+    other = torch.arange(4).double().view(1, 2, 2)
+    found = explanation_mask(torch.cat([torch.tensor([map_]).double(), other]), (6, 6))
+    assert found[0].isnan().all()
+    assert found[1].equal(explanation_mask(other, (6, 6))[0])
+    whole, explained = np.array([0.8, 0.5]), np.array([math.nan, 0.6])
+    for metric in (average_drop, increase):
+        assert np.isnan(metric(whole, explained)).tolist() == [True, False]
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=9, max_size=9), st.sampled_from([torch.float, torch.double]))
 @example([0.0] * 8 + [2.0**-149], torch.float)  # a range below the smallest normal number

@@ -252,6 +252,18 @@ def test_learned_methods_are_fitted_measured_and_told_whether_they_trained(expla
     trained = pd.read_csv("reports/tables/faithfulness_objectives.csv").set_index("method")["trained"]
     assert not trained["l_cam_fm"]
     assert trained["l_cam_img"]
+    for stage in ("learned_methods", "agreement", "errors"):
+        assert end_of(stage) is None
+    for name in ("learned_methods", "learned_methods_tests", "learned_methods_cost", "agreement", "errors"):
+        titles = pd.read_csv(f"reports/tables/{name}.csv").set_index("method")["title"]
+        assert set(titles[["l_cam_fm"]]) == {"L-CAM-Fm, did not train"}
+        assert set(titles[titles.index == "l_cam_img"]) <= {"L-CAM-Img (short training)"}
+    cost = pd.read_csv("reports/tables/learned_methods_cost.csv").set_index("method")
+    assert cost["trained_parameters"].to_dict() == {"l_cam_fm": 16 * 97, "l_cam_img": 16 * 97, "bla_t": 16 * 97 + 97}
+    assert cost["n_runs"].to_dict() == {"l_cam_fm": 2, "l_cam_img": 1, "bla_t": 2}
+    for name, seconds in cost["training_seconds"].items():
+        of_all = pd.read_csv(f"data/seconds/{DIGITS}/{name}.csv").iloc[0]
+        assert 0 < seconds == pytest.approx(of_all["seconds"] / of_all["runs"], rel=1e-4)
 
 
 def test_a_run_that_a_learned_method_was_not_fitted_to_cannot_be_measured(explained, edit_params, end_of):

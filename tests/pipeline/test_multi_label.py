@@ -3,6 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+
+from bla.explainers.learned.l_cam_fm import LCamFm
+from pipeline.maps import multi_label_masks
 
 FLOCK = "painted_flock"
 
@@ -40,6 +44,20 @@ def test_the_stages_give_tables_and_pictures_of_every_method_and_control(here, e
     }
     drawn = {path.name for path in (here / "reports/figures/multi_label").iterdir()}
     assert drawn == {f"{FLOCK}.png", f"{FLOCK}_specificity.png"}
+
+
+def test_a_method_trained_only_if_its_objective_is_lower_by_more_than_rounding(monkeypatch):
+    method = object.__new__(LCamFm)
+    for value, trained in ((2 - 2.0**-18, True), (2 - 2.0**-22, False), (2, False), (3, False)):
+        monkeypatch.setattr(LCamFm, "objective", lambda self, data, seeds, v=value: torch.tensor([[v, 2]], dtype=float))
+        (row,) = multi_label_masks._objectives("l_cam_fm", [method], None)
+        assert row == {
+            "method": "l_cam_fm",
+            "run": 0,
+            "objective": value,
+            "objective_of_constant": 2,
+            "trained": trained,
+        }
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,17 @@ def test_only_the_training_images_of_the_cues_class_differ_and_only_the_class_wi
     assert {path.name for path in Path("reports/figures/planted_bias").iterdir()} == {"chart.png", f"{BIRDS}.png"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["l_cam_img", "explainer_network", "xnn"])
+def test_a_method_that_is_fitted_to_a_few_runs_alone_is_refused(name, trained, edit_params, end_of):
+    edit_params(trained, {"learned_explainers": [name], "planted_bias.methods": [name]})
+    message = end_of("planted_bias")
+    assert message.startswith(
+        f"error in planted_bias: params.yaml: planted_bias: {BIRDS}: methods: {name} is fitted to a few"
+    )
+    assert message.endswith("leave it out")
+
+
 def test_a_network_with_its_own_tail_is_left_out_with_a_reason(here, edit_params, end_of, capsys):
     edit_params(here, {f"dataset.{BIRDS}.backbone.tail": "own_softmax"})
     assert end_of("planted_bias") is None

@@ -5,7 +5,7 @@ means(runs, ["dataset", "variant"], ["accuracy", "loss"])
 paired(x, y)                                                    # run r of x against run r of y
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bla.base.rounding import larger
 from bla.inference.paired import holm, smallest_p, standard_error, student, wilcoxon
 
 if TYPE_CHECKING:
@@ -148,3 +149,22 @@ def with_titles(table: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
     """The table with a column of titles after the methods' names."""
     table.insert(list(table.columns).index("method") + 1, "title", table["method"].map(titles))
     return table
+
+
+DID_NOT_TRAIN = ", did not train"
+"""What follows the title of a learned method that is not better than a constant mask."""
+
+
+def did_not_train(methods: pd.DataFrame) -> "pd.Series[bool]":
+    """Which learned methods do not reach a lower value of their own objective than the best constant mask.
+
+    A module that died gives constant weights: the values are then equal up to rounding.
+    """
+    constant, value = (methods[name].to_numpy(float) for name in ("objective_of_constant", "objective"))
+    return methods["objective_of_constant"].notna() & ~larger(constant, value)
+
+
+def mark_untrained(table: pd.DataFrame, untrained: Collection[tuple[str, str]]) -> pd.DataFrame:
+    """The table with `DID_NOT_TRAIN` after the titles of the `untrained` pairs of dataset and method."""
+    pairs = zip(table["dataset"], table["method"], strict=True)
+    return table.assign(title=table["title"] + [DID_NOT_TRAIN * (pair in untrained) for pair in pairs])

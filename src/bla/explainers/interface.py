@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bla.base.errors import BlaError
 from bla.base.specs import FORBID_EXTRA, Schedule
 from bla.networks.classifier import Classifier
 from bla.networks.patches import Grid, batch_size_for, cell_means
@@ -32,6 +33,8 @@ Sets = list[list[list[int]]]
 
 SHORT = "short_training"
 """A tensor bool `[R]` of states that were fitted to a part of the training images."""
+NOT_TRAINED = {"losses", SHORT, "running_mean", "running_var", "num_batches_tracked"}
+"""What tensors of a state are called, after the last dot, that no optimiser trains."""
 
 CONSTANTS = [(step / 10) ** 2 for step in range(11)]
 """The values of the constant masks of `LearnedExplainer.objective`: 0 to 1, denser towards 0."""
@@ -185,6 +188,11 @@ class LearnedExplainer(Explainer):
         """
         return None
 
+    @classmethod
+    def trained_parameters(cls, state: Mapping[str, Tensor]) -> int:
+        """How many numbers are trained in each run: those of its state but the tensors `NOT_TRAINED`."""
+        return sum(values[0].numel() for name, values in state.items() if name.split(".")[-1] not in NOT_TRAINED)
+
     def load(self, state: Mapping[str, Tensor]) -> Self:
         """Use a state that `fit` returned or that was read from a file; returns the method itself."""
         self.state = {name: value.to(self.classifier.device) for name, value in state.items()}
@@ -214,8 +222,21 @@ class StructuredExplainer(Explainer):
         return self.explain_with_sets(images, targets, seeds)[0]
 
 
+def require_finite_maps(explainer: Explainer, maps: Tensor, first: int = 0) -> None:
+    """BlaError unless the maps `[..., B, h, w]` are finite; the first of the B images has the number `first`."""
+    finite = maps.isfinite().flatten(-2).all(dim=-1).view(-1, maps.shape[-3]).all(dim=0)
+    if not finite.all():
+        number = first + int(finite.logical_not().nonzero()[0])
+        raise BlaError(
+            f"{explainer.title}: the map of image {number} (counted from 0) is not finite; check the classifier's weights"
+        )
+
+
 def explain_in_batches(explainer: Explainer, images: Tensor, targets: Tensor, seeds: Tensor) -> tuple[Tensor, Sets]:
-    """Maps `[M, h, w]` of any number of images at the method's own resolution, on the CPU, and sets where there are any."""
+    """Maps `[M, h, w]` of any number of images at the method's own resolution, on the CPU, and sets where there are any.
+
+    BlaError if a map is not finite.
+    """
     size = batch_size_for(images.device, images.shape[1:3])
     maps: list[Tensor] = []
     sets: Sets = []
@@ -226,6 +247,7 @@ def explain_in_batches(explainer: Explainer, images: Tensor, targets: Tensor, se
         else:
             values = explainer.explain(*part)
         maps.append(values.cpu())
+        require_finite_maps(explainer, maps[-1], sum(map(len, maps[:-1])))
     return torch.cat(maps), sets
 
 

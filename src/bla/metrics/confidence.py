@@ -21,11 +21,11 @@ from bla.base.rounding import BITS, larger
 def explanation_mask(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps `[B, h, w]` scaled to [0, 1] by their least and largest value and upsampled bilinearly, `[B, H, W]`.
 
-    A constant map becomes 1 everywhere: it keeps the whole image. Cells, and then pixels, are rounded to multiples of
+    A constant map becomes 1 everywhere: it keeps the whole image. A map with a NaN becomes NaN everywhere. Cells, and then pixels, are rounded to multiples of
     2^-20, so that pixels between equal cells are equal.
     """
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
-    scaled = torch.where(high > low, (maps - low) / torch.where(high > low, high - low, 1), 1)
+    scaled = torch.where(high == low, 1, (maps - low) / torch.where(high == low, 1, high - low))
     upsampled = interpolate(_multiples(scaled)[:, None], list(size), mode="bilinear")[:, 0]
     return _multiples(upsampled)
 
@@ -63,5 +63,5 @@ def average_drop(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> 
 
 
 def increase(whole: NDArray[np.float64], explained: NDArray[np.float64]) -> NDArray[np.float64]:
-    """100 if the class is more probable on the explanation image than on the image, by more than rounding; else 0."""
-    return np.where(larger(explained, whole), 100.0, 0.0)
+    """100 if the class is more probable on the explanation image than on the image, by more than rounding; else 0; NaN of NaN."""
+    return np.where(np.isnan(explained - whole), np.nan, np.where(larger(explained, whole), 100.0, 0.0))

@@ -144,6 +144,13 @@ class Classifier(nn.Module):
             features.register_hook(self._count_backward)
         return features
 
+    def finite_features(self, images: Tensor) -> Tensor:
+        """`features`, for methods that ask for no class score; BlaError if one is not finite."""
+        features = self.features(images)
+        if not features.isfinite().all():
+            raise BlaError("the classifier's features are not finite; check its weights")
+        return features
+
     def _feature_map(self, images: Tensor) -> Tensor:
         padding = images.new_zeros(padded_size(len(images), images.device) - len(images), *images.shape[1:])
         features: Tensor = self.extractor.feature_map(torch.cat([images, padding]) if len(padding) else images)  # type: ignore[operator]
@@ -166,13 +173,18 @@ class Classifier(nn.Module):
         return probabilities(logits, self.scores)
 
     def feature_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The feature map `[B, C, h, w]`, and the gradient of the first run's target logits with respect to it."""
+        """The feature map `[B, C, h, w]`, and the gradient of the first run's target logits with respect to it.
+
+        BlaError if a class score or a gradient is not finite.
+        """
         with torch.no_grad():
             features = self.features(images).float()
         with torch.enable_grad():
             leaf = features.detach().requires_grad_()
-            target = self.logits(leaf)[0].gather(1, targets[:, None]).sum()
+            logits = self.logits(leaf)[0]
+            target = logits.gather(1, targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(target, leaf)
+        require_finite(logits.isfinite().all() & gradient.isfinite().all())
         self.backwards += len(images)
         return features, gradient
 

@@ -17,7 +17,7 @@ class Overlaps:
     """Mean overlaps (intersection over union) `[R, N]` of R runs and N images.
 
     `same`: with the other runs on this image. `chance`: with what the other runs like best on other images, as many
-    cells as they keep on this one. `other_image`: with the same run on other images of the same predicted class; NaN
+    cells as they keep on this one; NaN for one image. `other_image`: with the same run on other images of the same predicted class; NaN
     if there are none.
     """
 
@@ -33,7 +33,7 @@ def overlaps(hard: Cells, soft: Array, classes: NDArray[np.int64], seed: int) ->
     order = np.lexsort((rng.random(soft.shape), -soft, ~hard), axis=2)  # kept cells come first
     places = np.argsort(order, axis=2)  # the place of each cell in its image
     size = hard.sum(axis=2)
-    same, chance = np.zeros((2, runs, images))
+    same, chance = np.zeros((runs, images)), np.full((runs, images), 0.0 if images > 1 else np.nan)
     others = [_other_images(images, rng) for _ in range(min(OTHERS, images - 1))]
     for a in range(runs):
         for b in range(runs):
@@ -48,7 +48,7 @@ def overlaps(hard: Cells, soft: Array, classes: NDArray[np.int64], seed: int) ->
 def agreement(found: Overlaps) -> tuple[float, Array]:
     """(same - chance) / (1 - chance), and its linearisation `[R, N]`, whose spread over runs and images is the agreement's.
 
-    0 if chance is 1. The linearisation is NaN for fewer than three runs (`of_pairs`).
+    0 if chance is 1, NaN for one image. The linearisation is NaN for fewer than three runs (`of_pairs`).
     """
     room = 1 - found.chance.mean()
     if room < 1e-9:

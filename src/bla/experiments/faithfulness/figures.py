@@ -16,7 +16,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bla.experiments.faithfulness.tables import DID_NOT_TRAIN, did_not_train, summary
+from bla.experiments.faithfulness.tables import summary
+from bla.experiments.runs import DID_NOT_TRAIN, did_not_train
 from bla.metrics import BY_NAME
 from bla.metrics.rank_correlation import spearman
 from bla.plotting.maps import one_by_one, sentence, side_by_side

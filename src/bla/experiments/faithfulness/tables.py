@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bla.base.rounding import joined
-from bla.experiments.runs import corrected
+from bla.experiments.runs import corrected, did_not_train
 from bla.inference.paired import smallest_p, wilcoxon
 from bla.metrics import BY_NAME, METRICS
 
@@ -29,19 +29,6 @@ COSTS = ("forwards", "backwards", "seconds")
 UNRANKED = ("road_morf", "road_lerf", "self_agreement")
 """Metrics that are neither ranked nor tested: the ranked metric `road` is the difference of the first two, and the last says
 how far chance decides a map."""
-
-
-DID_NOT_TRAIN = ", did not train"
-"""What follows the title of a learned method that is not better than a constant mask."""
-
-
-def did_not_train(methods: pd.DataFrame) -> "pd.Series[bool]":
-    """Which learned methods do not reach a lower value of their own objective than the best constant mask.
-
-    A module that died gives constant weights: the values are then equal up to rounding.
-    """
-    has_one = methods["objective_of_constant"].notna()
-    return has_one & ~(methods["objective_of_constant"] - methods["objective"] > 1e-6)
 
 
 def objectives(methods: pd.DataFrame) -> pd.DataFrame:

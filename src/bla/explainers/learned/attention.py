@@ -88,7 +88,7 @@ class Attention(LearnedExplainer):
     @torch.no_grad()
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Soft weights `[R, B, h, w]` of every run, from one pass over the images."""
-        features = self.classifier.features(images)
+        features = self.classifier.finite_features(images)
         logits = logits_of(self.settings, self.module(features.flatten(2).transpose(1, 2).float()))
         weights = soft_weights(logits.double(), self.settings.temperature)
         return weights.view(len(weights), len(images), *features.shape[2:])

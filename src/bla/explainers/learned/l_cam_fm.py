@@ -66,7 +66,7 @@ class LCamFm(LearnedExplainer):
     @torch.no_grad()
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` in [0, 1] of every run, from one pass over the images."""
-        return class_maps(self.state, self.classifier.features(images), targets)
+        return class_maps(self.state, self.classifier.finite_features(images), targets)
 
     def used(self, data: TrainingData) -> TrainingData:
         """The part of the data that it uses: all."""

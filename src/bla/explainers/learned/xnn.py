@@ -3,7 +3,7 @@
 Qi, Khorram and Li 2017 (arXiv 1709.05360). Objective, training and the number of x-features: `bla.explainers.x_features`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -68,6 +68,13 @@ class XNN(LearnedExplainer):
         errors = (predicted - logits).square().mean(dim=(1, 2)), logits.var(dim=1, unbiased=False).mean(dim=1)
         return torch.stack(errors, dim=1).cpu()
 
+    @classmethod
+    def trained_parameters(cls, state: Mapping[str, Tensor]) -> int:
+        """Those of encoder and head, and of the decoder, which mirrors the encoder and is not in the state."""
+        kept = sum(values[0].numel() for name, values in state.items() if name.startswith(("encoder.", "head.")))
+        weights = [values[0] for name, values in state.items() if name.startswith("encoder.") and values[0].ndim == 3]
+        return kept + sum(w.numel() + w.shape[0] * w.shape[2] for w in weights)  # [K, outputs, inputs]
+
     def encoder(self, run: int, label: int) -> Layers:
         """The layers of the encoder of a run and class."""
         count = sum(name.startswith("encoder.") for name in self.state) // 2
@@ -103,7 +110,7 @@ class XNN(LearnedExplainer):
     @torch.no_grad()
     def explain_runs(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Maps `[R, B, h, w]` of every run, from one pass over the images."""
-        maps = self.classifier.features(images).float()
+        maps = self.classifier.finite_features(images).float()
         result = maps.new_zeros(len(targets), len(maps), *maps.shape[2:])
         for run, of_run in enumerate(targets):
             for label in of_run.unique().tolist():

@@ -26,7 +26,7 @@ class CAM(Explainer):
     @torch.no_grad()
     def explain(self, images: Tensor, targets: Tensor, seeds: Tensor) -> Tensor:
         """Contributions `[B, h, w]` to the logit, times the number of cells."""
-        features = self.classifier.features(images)
+        features = self.classifier.finite_features(images)
         maps = cam(features.flatten(2).transpose(1, 2).float(), self.classifier.linear_head().weight, targets[None])[0]
         return maps.view(len(images), *features.shape[2:])
 

@@ -88,7 +88,11 @@ def specificity_rows(
                 "true_class": true,
                 "mask_class": mask or "none",
             }
-            row |= {"value": matrix[i, j], "n": counts[i], "published": published(images, backbone, method, true, mask)}
+            row |= {
+                "value": matrix[i, j],
+                "n": counts[i],
+                "published": published(images, backbone, method, true, mask, counts[i]),
+            }
             rows.append(row)
     return rows
 
