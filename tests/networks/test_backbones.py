@@ -17,7 +17,6 @@ from torchvision import models
 
 from bla.base.errors import BlaError
 from bla.base.specs import Backbone
-from bla.networks import sources
 from bla.networks.backbones import (
     HUB,
     STATISTICS,
@@ -334,7 +333,7 @@ def test_stochastic_depth_is_refused_for_a_model_without_it(architecture):
 
 def test_a_model_that_takes_the_rate_but_drops_nothing_is_refused(monkeypatch):
     plain = timm.create_model
-    monkeypatch.setattr(sources.timm, "create_model", lambda name, drop_path_rate, **rest: plain(name, **rest))
+    monkeypatch.setattr(timm, "create_model", lambda name, drop_path_rate, **rest: plain(name, **rest))
     with pytest.raises(BlaError, match=r"^stochastic_depth: test_resnet .*set it to 0"):
         build_backbone(replace(RESNET, stochastic_depth=0.2, draws=5), 64)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]
 
 from bla.networks.classifier import Classifier, require_finite
 from bla.networks.patches import Grid, batch_size_for, cells_of_pixels
@@ -46,6 +45,8 @@ def blurred(images: Tensor) -> Tensor:
     For sides of 224 pixels a Gaussian with sigma 50 pixels in a window of 51; in proportion for other sides (the background
     of Qi et al. 2020, I-GOS).
     """
+    from torchvision.transforms.functional import gaussian_blur  # type: ignore[import-untyped]  # takes a second to import
+
     height, width = images.shape[1:3]
     kernels = [2 * round(51 * side / 224 / 2 - 0.5) + 1 for side in (width, height)]
     pixels = images.permute(0, 3, 1, 2).float()

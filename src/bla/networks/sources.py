@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
@@ -70,6 +69,8 @@ class TimmNetwork(Network):
     """A timm model; without a tail it has no classifier (`num_classes=0`)."""
 
     def __init__(self, architecture: str, classes: int, **options: Any) -> None:
+        import timm  # takes a second or two, and not every stage builds a network
+
         super().__init__([timm.create_model(architecture, pretrained=False, num_classes=classes, **options)])
         self.architecture = architecture
 
@@ -96,6 +97,8 @@ class TimmNetwork(Network):
         """The weights of timm's classifier, batch normalisation in front of it included, if the model was built without it."""
         if self.model.num_classes:
             return ()
+        import timm
+
         whole = timm.create_model(self.architecture, pretrained=False, num_classes=1)
         return tuple(sorted(whole.state_dict().keys() - self.weights().keys()))
 
@@ -140,6 +143,8 @@ def build_network(
         return _torchvision(name, image_size, classes)
     if source == "own":
         return _own(name)
+    import timm
+
     if not timm.is_model(architecture):
         raise BlaError(f"architecture: timm has no {architecture}{_did_you_mean(architecture, timm.list_models())}")
     return TimmNetwork(architecture, classes or 0, **options)
