@@ -60,8 +60,9 @@ def _imported(path: Path, by_name: bool, packages: dict[str, Path]) -> Iterator[
     modules = (name.split(".") for name in _statements_of(path, packages)[0])
     modules = (parts for parts in modules if parts[0] in packages)
     # importing a.b.c runs a, a.b and a.b.c
-    for parts in dict.fromkeys(tuple(parts[: depth + 1]) for parts in modules for depth in range(len(parts))):
-        if file := _file(parts, packages):
+    places = dict.fromkeys(tuple(parts[: depth + 1]) for parts in modules for depth in range(len(parts)))
+    for place in places:
+        if file := _file(place, packages):
             yield file
     if by_name:
         yield from _named(path, packages)
