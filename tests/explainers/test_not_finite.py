@@ -117,7 +117,10 @@ def test_a_map_that_is_not_finite_is_named_with_its_method_and_image(value, monk
             maps[seeds == 7, 1, 0] = value
             return maps
 
-    message = r"^Broken: the map of image 2 \(counted from 0\) is not finite; check the classifier's weights$"
+    message = (
+        r"^Broken: the map of image 2 of those explained \(counted from 0\) is not finite; "
+        "check the classifier's weights$"
+    )
     for at_once in (1, 2, 3):
         monkeypatch.setattr("bla.explainers.interface.batch_size_for", lambda device, size, n=at_once: n)
         with pytest.raises(BlaError, match=message):
