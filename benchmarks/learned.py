@@ -4,7 +4,8 @@
 
 Random images and weights, whose speed is that of real ones; one run each. Without the cache, every epoch computes the
 features of its images anew, as a plain implementation does; for methods that read pixels too, the features are the
-smaller part. This column is not measured: it is computed from the seconds of training and of one extraction. Results are appended to benchmarks/results.md.
+smaller part. This column is not measured: it is computed from the seconds of training and of one extraction. Results
+are appended to benchmarks/results.md.
 """
 
 import argparse

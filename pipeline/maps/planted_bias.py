@@ -44,11 +44,13 @@ class MethodOnBoth(NamedTuple):
 class BiasedTraining:
     """A dataset with the cue, and R classifiers trained on it, with the seeds of the baseline's first R runs.
 
-    Only the training images of the class `CUED` differ from those of the baseline, which is the control.
+    Only the training images of the class `CUED` differ from those of the baseline, which is the control. BlaError for a
+    method that is fitted to a few runs alone, before anything is computed: L-CAM-Img, the Explainer and XNN train for long.
     """
 
     def __init__(self, dataset: str, settings: Settings) -> None:
         self.dataset, self.settings, self.device = dataset, settings, choose_device()
+        self.methods = _listed_methods(settings)
         self.runs = min(settings.planted_bias.runs, settings.runs)
         labels, pixels = load_labels(dataset, "test"), load_images(dataset, "test")
         backbone = settings.dataset[dataset].backbone
@@ -77,15 +79,9 @@ class BiasedTraining:
         return {name: self._predicts_cued(*pair)[:, self.others] for name, pair in pairs.items()}
 
     def maps(self) -> Iterator[MethodOnBoth]:
-        """The maps of every method of `planted_bias.methods` that runs, for the class `CUED` of the explained images.
-
-        BlaError for a method that is fitted to a few runs alone: L-CAM-Img, the Explainer and XNN train for long.
-        """
-        listed = (*self.settings.explainers, *self.settings.learned_explainers, *self.settings.variants)
-        for name in (name for name in listed if name in self.settings.planted_bias.methods):
-            method = Method(name, self.settings, None)
-            if hasattr(method.settings, "runs"):
-                raise BlaError(f"methods: {name} is fitted to a few runs alone (explainer.{name}.runs); leave it out")
+        """The maps of every method of `planted_bias.methods` that runs, for the class `CUED` of the explained images."""
+        for method in self.methods:
+            name = method.name
             seeds = [derive_seed(self.settings.seed, self.dataset, name, run) for run in range(self.runs)]
             states: list[State | None] = [None, None]
             if method.explainer.learned:
@@ -134,3 +130,15 @@ class BiasedTraining:
         parts = (part.float().mT[..., None].to(self.device) for part in features.split(256))
         scores = torch.cat([classifier.logits(part).cpu() for part in parts], dim=1)
         return np.asarray(scores.argmax(dim=2).numpy() == CUED)
+
+
+def _listed_methods(settings: Settings) -> list[Method]:
+    """The methods of `planted_bias.methods` that run; BlaError for a learned one that is fitted to a few runs alone."""
+    listed = (*settings.explainers, *settings.learned_explainers, *settings.variants)
+    methods = [Method(name, settings, None) for name in listed if name in settings.planted_bias.methods]
+    for method in methods:
+        if method.explainer.learned and hasattr(method.settings, "runs"):
+            raise BlaError(
+                f"methods: {method.name} is fitted to a few runs alone (explainer.{method.name}.runs); leave it out"
+            )
+    return methods

@@ -52,7 +52,9 @@ def answer_files() -> list[Path]:
     """
     paths = sorted(ANSWERS.glob("[!.]*"))
     for path in paths:
-        if path.suffix != ".json" or not path.is_file():
+        if not path.is_file():
+            raise BlaError(f"{path}: not a .json file but a folder, pipe or broken link; move it out of the folder")
+        if path.suffix != ".json":
             raise BlaError(
                 f"{path}: not a .json file; rename it to .json if it holds answers, or move it out of the folder"
             )

@@ -102,7 +102,7 @@ def test_a_head_that_is_not_finite_gives_no_map(name, value, method, random_head
     head = random_head(1, 6)
     head.weight[0, TARGET, 0] = value
     explainer = method(name, Classifier(Small(), head).eval())
-    with pytest.raises(BlaError, match=r"not finite; check (its|the classifier's) weights$"):
+    with pytest.raises(BlaError, match=r"not finite; check (its weights|the classifier's weights, and the method with check_explainer)$"):
         explain_in_batches(explainer, images, torch.full((3,), TARGET), seeds)
 
 
@@ -117,7 +117,10 @@ def test_a_map_that_is_not_finite_is_named_with_its_method_and_image(value, monk
             maps[seeds == 7, 1, 0] = value
             return maps
 
-    message = r"^Broken: the map of image 2 \(counted from 0\) is not finite; check the classifier's weights$"
+    message = (
+        r"^Broken: the map of image 2 of those explained \(counted from 0\) is not finite; "
+        "check the classifier's weights, and the method with check_explainer$"
+    )
     for at_once in (1, 2, 3):
         monkeypatch.setattr("bla.explainers.interface.batch_size_for", lambda device, size, n=at_once: n)
         with pytest.raises(BlaError, match=message):

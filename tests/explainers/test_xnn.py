@@ -155,6 +155,11 @@ def test_too_few_images_and_values_that_are_not_finite_are_one_message(monkeypat
     features, logits = made_of_two(images=40)
     with pytest.raises(BlaError, match="not finite, so XNN cannot be fitted"):
         fit_class(features, logits * torch.inf, SHORT, 0, 0)
+    for value in (torch.nan, torch.inf):
+        damaged = features.clone()
+        damaged[-1, [4, 31], 0] = value
+        with pytest.raises(BlaError, match="features of 2 of 40 training images are NaN or infinite: numbers 4, 31,"):
+            fit_class(damaged, logits, SHORT, 0, 0)
     monkeypatch.setattr("bla.explainers.x_features.log_penalty", lambda errors: errors.sum() * torch.nan)
     with pytest.raises(BlaError, match=r"not finite in epoch \d+; lower learning_rate"):
         fit_class(features, logits, SHORT, 0, 0)

@@ -191,6 +191,23 @@ class Wrong(Explainer):
         return self.classifier.features(images)
 
 
+class Broken(Explainer):
+    title, card, value = "broken", CARD, np.nan
+
+    def explain(self, images, targets, seeds):
+        """One cell of each image of class 1 is not finite."""
+        maps = self.classifier.features(images)[:, 0]
+        maps[targets == 1, 1, 2] = self.value
+        return maps
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_map_that_is_not_finite_is_named_with_its_photograph(value, own, photos, monkeypatch):
+    monkeypatch.setattr(Broken, "value", value)
+    with pytest.raises(BlaError, match=r"^Broken: the map of dog/0\.png is not finite; .* with check_explainer$"):
+        bla.explain(own, photos, [Broken], target="expected", progress=False)
+
+
 def test_methods_of_ones_own(own, photos):
     record = bla.explain(own, photos, [bla.with_settings(Mine, power=2), Sets], progress=False)
     plain = bla.explain(own, photos, [Mine], progress=False)

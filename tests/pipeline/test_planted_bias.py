@@ -1,5 +1,6 @@
 """The stage `planted_bias` in a small project: what differs between the two trainings, its files, and what it leaves out."""
 
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bla.explainers.posthoc.cam import cam
+from bla.base.errors import BlaError
+from bla.explainers.posthoc.cam import CAM, cam
 from pipeline.artifacts.features import load_features
 from pipeline.artifacts.models import load_head
 from pipeline.maps.planted_bias import CUED, BiasedTraining
@@ -69,6 +71,19 @@ def test_a_method_that_is_fitted_to_a_few_runs_alone_is_refused(name, trained, e
         f"error in planted_bias: params.yaml: planted_bias: {BIRDS}: methods: {name} is fitted to a few"
     )
     assert message.endswith("leave it out")
+
+
+def test_such_a_method_is_refused_before_anything_is_read_or_trained(here, edit_params):
+    edit_params(here, {"learned_explainers": ["xnn"], "planted_bias.methods": ["xnn"]})
+    with pytest.raises(BlaError, match=r"^methods: xnn is fitted to a few runs alone \(explainer.xnn.runs\)"):
+        BiasedTraining(BIRDS, load_settings())  # nothing is prepared here: reading would fail with another message
+
+
+@pytest.mark.slow
+def test_a_method_that_learns_nothing_may_have_a_setting_called_runs(trained, monkeypatch):
+    monkeypatch.setattr(CAM, "Settings", make_dataclass("Settings", [("runs", int, 2)], frozen=True))
+    bias = BiasedTraining(BIRDS, load_settings())
+    assert "cam" in [method.name for method in bias.methods]
 
 
 def test_a_network_with_its_own_tail_is_left_out_with_a_reason(here, edit_params, end_of, capsys):

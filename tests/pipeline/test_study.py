@@ -79,10 +79,14 @@ def test_hidden_files_are_no_answers_and_answers_under_another_name_are_not_left
         )
         path.unlink()
     (answering / "data/study/more.json").mkdir()
-    assert "data/study/more.json: not a .json file" in end_of("study_answers")
+    message = "data/study/more.json: not a .json file but a folder, pipe or broken link; move it out of the folder"
+    assert message in end_of("study_answers")
     (answering / "data/study/more.json").rmdir()
     os.mkfifo(answering / "data/study/more.json")
-    assert "data/study/more.json: not a .json file" in end_of("study_answers")
+    assert message in end_of("study_answers")
+    (answering / "data/study/more.json").unlink()
+    (answering / "data/study/more.json").symlink_to("nowhere")
+    assert message in end_of("study_answers")
 
 
 def data_of(path):

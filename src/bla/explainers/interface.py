@@ -223,12 +223,13 @@ class StructuredExplainer(Explainer):
 
 
 def require_finite_maps(explainer: Explainer, maps: Tensor, first: int = 0) -> None:
-    """BlaError unless the maps `[..., B, h, w]` are finite; the first of the B images has the number `first`."""
+    """BlaError unless the maps `[..., B, h, w]` are finite; the first of the B images is the explained image `first`."""
     finite = maps.isfinite().flatten(-2).all(dim=-1).view(-1, maps.shape[-3]).all(dim=0)
     if not finite.all():
         number = first + int(finite.logical_not().nonzero()[0])
         raise BlaError(
-            f"{explainer.title}: the map of image {number} (counted from 0) is not finite; check the classifier's weights"
+            f"{explainer.title}: the map of image {number} of those explained (counted from 0) is not finite; check the "
+            "classifier's weights, and the method with check_explainer"
         )
 
 

@@ -24,6 +24,7 @@ from torch.nn.functional import linear
 from bla.base.errors import BlaError
 from bla.base.specs import FORBID_EXTRA, Count, Epochs, LearningRate
 from bla.explainers.interface import State
+from bla.method.finite import refuse_not_finite
 from bla.runtime.adam import Adam
 from bla.runtime.seeds import derive_seed
 
@@ -194,8 +195,9 @@ def fit_class(features: Tensor, logits: Tensor, settings: XNNSettings, seed: int
     (draws, images, _), device = features.shape, features.device
     if images < 10:
         raise BlaError(f"{images} training images are too few: XNN needs 10, to hold some out")
-    if not (features.isfinite().all() and logits.isfinite().all()):
-        raise BlaError("the features or logits of the training images are not finite, so XNN cannot be fitted to them")
+    refuse_not_finite(features, "training images")
+    if not logits.isfinite().all():
+        raise BlaError("the logits of the training images are not finite, so XNN cannot be fitted to them")
     order = torch.randperm(images, generator=torch.Generator().manual_seed(derive_seed(seed, "held out"))).to(device)
     held_out, rows = order[: images // HELD_OUT], order[images // HELD_OUT :]
     generator = torch.Generator(device).manual_seed(derive_seed(seed, "training"))

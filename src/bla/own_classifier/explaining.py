@@ -201,10 +201,14 @@ def _maps(
             maps.append(values.detach().double().cpu())
     result = torch.cat(maps, dim=1)
     expected = (runs, len(photos.names))
-    if result.ndim != 4 or tuple(result.shape[:2]) != expected or not result.isfinite().all():
-        raise BlaError(
-            f"{name_of(method)}: maps have shape {list(result.shape)} or are not finite; see check_explainer"
-        )
+    if result.ndim != 4 or tuple(result.shape[:2]) != expected:
+        raise BlaError(f"{name_of(method)}: maps have shape {list(result.shape)}; see check_explainer")
+    for name, finite in zip(photos.names, result.isfinite().all(dim=0).flatten(1).all(dim=1).tolist(), strict=True):
+        if not finite:
+            raise BlaError(
+                f"{name_of(method)}: the map of {name} is not finite; check the classifier's weights, and the method "
+                "with check_explainer"
+            )
     return result, sets
 
 
