@@ -10,8 +10,8 @@ def test_non_finite_features_stop_the_training(here, save_random_features, end_o
     save_random_features(here, scale=np.nan)
     message = end_of("baseline", "painted_birds")
     assert message.startswith("error in baseline painted_birds: params.yaml: dataset.painted_birds: bl: ")
-    assert "epoch 1" in message
-    assert message.endswith("lower training.learning_rate")
+    assert "the features of 40 of 40 training images are NaN or infinite: numbers 0, 1, 2, 3, 4 and 35 more" in message
+    assert message.endswith("their file is damaged: delete it and extract the features again")
     assert not (here / "models").exists()
 
 

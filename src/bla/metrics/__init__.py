@@ -196,13 +196,13 @@ METRICS = (
     Metric(
         "self_agreement", "agreement with itself", "higher", "Spearman's ρ", "ρ(map, map with other random numbers)",
         "A method that draws random masks or patterns explains the image once more with other ones, a slow one only few images. "
-        "No other similarity of its maps can be expected to be larger. It is not ranked.",
+        "No other similarity of its maps can be expected to be larger, so that this one says how far to trust them, and is not ranked.",
         "Baumhauer et al. 2021, section 4.3, for LIME",
     ),
     Metric(
         "stability", "stability", "higher", "Spearman's ρ", "ρ(map, map of the image with noise)",
         "Gaussian noise that hardly shows, the same for all methods, is added to the pixels and the same class is explained. "
-        "A map that changes its order says more about noise than about the image. Controls that ignore the image have no score.",
+        "A map that changes its order says more about noise than about the image; controls that ignore the image have no score.",
         "Yeh et al. 2019, with rank correlation",
     ),
     Metric(
