@@ -102,7 +102,10 @@ def test_a_head_that_is_not_finite_gives_no_map(name, value, method, random_head
     head = random_head(1, 6)
     head.weight[0, TARGET, 0] = value
     explainer = method(name, Classifier(Small(), head).eval())
-    with pytest.raises(BlaError, match=r"not finite; check (its weights|the classifier's weights, and the method with check_explainer)$"):
+    with pytest.raises(
+        BlaError,
+        match=r"not finite; check (its weights|the classifier's weights, and the method with check_explainer)$",
+    ):
         explain_in_batches(explainer, images, torch.full((3,), TARGET), seeds)
 
 
