@@ -80,14 +80,16 @@ def _learned(
     kind, device = explainer_class(name), choose_device()
     method = kind(classifier, method_settings(settings, name, kind.Settings)).load(load_state(dataset, name))
     pixels, grid, parts = load_images(dataset, "test"), load_grid(dataset), []
+    features = load_features(dataset, "test")[0]
     for places in np.array_split(
         np.arange(len(numbers)), -(-len(numbers) // batch_size_for(device, pixels.shape[1:3]))
     ):
         images = torch.from_numpy(np.array(pixels[numbers[places]])).to(device)
-        wanted = (
-            classifier(images).argmax(dim=2) if classes is None else classes[:, torch.from_numpy(places)].to(device)
-        )
-        targets = wanted[: method.fitted_runs]
+        if classes is None:
+            of_images = features[torch.from_numpy(numbers[places])].float().transpose(1, 2).unflatten(2, grid)
+            targets = classifier.logits(of_images.to(device)).argmax(dim=2)[: method.fitted_runs]
+        else:
+            targets = classes[: method.fitted_runs, torch.from_numpy(places)].to(device)
         of_runs = method.explain_runs(images, targets, torch.zeros(len(places), dtype=torch.int64)).double()
         require_finite_maps(method, of_runs, int(places[0]))
         cells = cell_means(of_runs.flatten(0, 1), grid).flatten(1).unflatten(0, of_runs.shape[:2])
