@@ -16,6 +16,7 @@ from IPython.display import HTML, Markdown
 
 from bla.base.errors import BlaError
 from bla.datasets import drawn
+from bla.experiments.related_methods.structure.tables import QUANTITIES, of_images
 from bla.report.notebooks import render, to_html
 from pipeline.artifacts.prepared import save_drawn, save_tables_of
 from pipeline.run.settings import load_settings
@@ -153,6 +154,32 @@ def test_each_dataset_has_its_own_count_and_a_photograph_that_is_there_thrice_co
     assert ": train: train/00.png; train: train/01.png; test: test/01.png." in text
     assert "twice: 2 images" in text
     assert ": train: train/00.png; train: train/01.png; test: test/00.png; test: test/02.png." in text
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [([True, True], ["a", "b"]), ([False, False], ["a", "b"]), ([True, False], [])],
+)
+def test_the_page_of_structures_says_where_right_is_not_tested_against_wrong(right, said, tmp_path, monkeypatch):
+    """No table without rows is shown: the notebook's own cell, with two images of each of two datasets."""
+    cells = nbformat.read(Path("reports/notebooks/structure.ipynb").resolve(), as_version=4).cells
+    monkeypatch.chdir(tmp_path)
+    Path("reports/tables").mkdir(parents=True)
+    counts = {key: [1, 2, 1, 2] for key in (*QUANTITIES, "sets_found", "minimal_sets")}
+    images = pd.DataFrame({"dataset": list("aabb"), "class": "c", "right": right * 2} | counts)
+    empty = dict.fromkeys(("_hard", "_relations", "_parts"), pd.DataFrame(columns=["dataset"]))
+    for name, table in (of_images(images, 4) | empty).items():
+        table.to_csv(f"reports/tables/structure{name}.csv", index=False)
+    imports, cell = (next(c.source for c in cells if word in c.source) for word in ("import pandas", "show(tests"))
+    shown, names = [], {}
+    with pd.option_context("display.max_colwidth", None):
+        exec(imports, names)
+        exec(cell, names | {"display": shown.append, "show": lambda table: shown.append(HTML(table.to_html()))})
+    texts = [each.data for each in shown]
+    assert all("<td>" in text for text in texts if text.startswith("<table"))
+    assert ["right predictions are not tested" in text for text in texts].count(True) == bool(said)
+    assert all(f"On {', '.join(said)} right" in text for text in texts if "are not tested" in text)
+    assert any("n_wrong" in text for text in texts) == (not said)
 
 
 @pytest.mark.slow
