@@ -2,7 +2,7 @@
 
 import json
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -316,6 +316,20 @@ def test_the_chart_has_three_panels_for_each_dataset():
     assert len(axes) == 3
     assert [label.get_text() for label in axes[1].get_yticklabels()] == ["BLA, hard (n = 12)"]
     assert len(chart(hard.iloc[:0], relations.iloc[:0]).axes) == 3
+
+
+def test_the_titles_of_the_chart_end_within_the_picture_and_do_not_touch():
+    row = {"dataset": "painted_birds", "method": "bla", "title": "BLA-T (renormalise)", "cells": 3.0}
+    hard = pd.DataFrame(
+        [row | {"quantity": q} | beside_random(np.eye(20, 8), np.zeros((20, 8))) for q in (SUFFICIENT, CHOICE)]
+    )
+    relations = pd.DataFrame([row | {"set": kind, "n": 160} | dict.fromkeys(COVER, 0.2) for kind in ("hard", "random")])
+    figure = chart(hard, relations)
+    figure.draw_without_rendering()
+    boxes = [axis.title.get_window_extent() for axis in figure.axes]
+    assert boxes[0].x0 >= 0
+    assert boxes[-1].x1 <= figure.bbox.x1
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from IPython.display import HTML, Markdown
 
 from bla.base.errors import BlaError
 from bla.datasets import drawn
+from bla.experiments.related_methods.structure.measures import COVER
+from bla.experiments.related_methods.structure.tables import QUANTITIES, beside_random, of_images, of_sufficient
 from bla.report.notebooks import render, to_html
 from pipeline.artifacts.prepared import save_drawn, save_tables_of
 from pipeline.run.settings import load_settings
@@ -153,6 +155,60 @@ def test_each_dataset_has_its_own_count_and_a_photograph_that_is_there_thrice_co
     assert ": train: train/00.png; train: train/01.png; test: test/01.png." in text
     assert "twice: 2 images" in text
     assert ": train: train/00.png; train: train/01.png; test: test/00.png; test: test/02.png." in text
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [([True, True], ["a", "b"]), ([False, False], ["a", "b"]), ([True, False], [])],
+)
+def test_the_page_of_structures_says_where_right_is_not_tested_against_wrong(right, said, tmp_path, monkeypatch):
+    """No table without rows is shown: the notebook's own cell, with two images of each of two datasets."""
+    cells = nbformat.read(Path("reports/notebooks/structure.ipynb").resolve(), as_version=4).cells
+    monkeypatch.chdir(tmp_path)
+    Path("reports/tables").mkdir(parents=True)
+    counts = {key: [1, 2, 1, 2] for key in (*QUANTITIES, "sets_found", "minimal_sets")}
+    images = pd.DataFrame({"dataset": list("aabb"), "class": "c", "right": right * 2} | counts)
+    empty = dict.fromkeys(("_hard", "_relations", "_parts"), pd.DataFrame(columns=["dataset"]))
+    for name, table in (of_images(images, 4) | empty).items():
+        table.to_csv(f"reports/tables/structure{name}.csv", index=False)
+    imports, cell = (next(c.source for c in cells if word in c.source) for word in ("import pandas", "show(tests"))
+    shown, names = [], {}
+    with pd.option_context("display.max_colwidth", None):
+        exec(imports, names)
+        exec(cell, names | {"display": shown.append, "show": lambda table: shown.append(HTML(table.to_html()))})
+    texts = [each.data for each in shown]
+    assert all("<td>" in text for text in texts if text.startswith("<table"))
+    assert ["right predictions are not tested" in text for text in texts].count(True) == bool(said)
+    assert all(f"On {', '.join(said)} right" in text for text in texts if "are not tested" in text)
+    assert any("n_wrong" in text for text in texts) == (not said)
+
+
+def test_the_paragraph_beside_minimal_explanations_counts_the_images_whose_patches_can_go(tmp_path, monkeypatch):
+    """Sufficient hard explanations of one run may be few, while the share that suffices is of all runs."""
+    cells = nbformat.read(Path("reports/notebooks/structure.ipynb").resolve(), as_version=4).cells
+    functions, cell = (
+        next(c.source for c in cells if word in c.source) for word in ("import pandas", "cells_to_spare'")
+    )
+    monkeypatch.chdir(tmp_path)
+    Path("reports/tables").mkdir(parents=True)
+    first = {"dataset": "d", "method": "bla", "title": "BLA", "cells": 3.0, "p_holm": 0.1, "p_holm_smallest": 0.1}
+    found = {
+        "sufficient": beside_random(np.eye(20, 8), np.zeros((20, 8))),
+        "cells_to_spare": of_sufficient(np.array([0, 1, *[np.nan] * 6]), np.full(8, np.nan)),
+    }
+    hard = [first | {"quantity": quantity} | row for quantity, row in found.items()]
+    relations = [first | {"set": "hard", "n": 160} | dict.fromkeys(COVER, 0.2)]
+    empty = pd.DataFrame(columns=["dataset"])
+    tables = {"_hard": pd.DataFrame(hard), "_relations": pd.DataFrame(relations)}
+    for name in ("", "_images", "_tests", "_explained", "_hard", "_relations", "_parts"):
+        tables.get(name, empty).to_csv(f"reports/tables/structure{name}.csv", index=False)
+    shown, names = [], {}
+    with pd.option_context("display.max_colwidth", None):
+        exec(functions, names)
+        exec(cell, names | {"display": shown.append, "Image": lambda path, alt: None})
+    (paragraph,) = (each.data for each in shown if isinstance(each, Markdown))
+    assert "(20 runs, 8 images)" in paragraph
+    assert "of a sufficient one 0.5 patches can go (the run measured, n = 2);" in paragraph
 
 
 @pytest.mark.slow

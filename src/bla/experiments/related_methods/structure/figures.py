@@ -73,7 +73,7 @@ def chart(hard: pd.DataFrame, relations: pd.DataFrame) -> Figure:
         for row, dataset in zip(axes, datasets, strict=False):
             of_dataset = hard[hard["dataset"] == dataset]
             _beside(row[0], of_dataset[of_dataset["quantity"] == SUFFICIENT], f"{dataset}: share that suffices alone")
-            _beside(row[2], of_dataset[of_dataset["quantity"] == CHOICE], "other runs that choose the same set")
+            _beside(row[2], of_dataset[of_dataset["quantity"] == CHOICE], "other runs with the same set")
             _covered(row[1], relations[relations["dataset"] == dataset])
     return figure
 
