@@ -81,8 +81,8 @@ dvc-deps: env ## update the lists of source files that each stage depends on, in
 	@.venv/bin/dvc repro code
 
 readme: ## copy Table 1 and the pictures into the README
-	@cat reports/figures/overview_painted_birds.png > reports/overview.png
-	@cat reports/figures/figure3.png > reports/figure3.png
+	@cat reports/figures/overview_painted_birds.png > overview.part && mv overview.part reports/overview.png
+	@cat reports/figures/figure3.png > figure3.part && mv figure3.part reports/figure3.png
 	@sed -e '/<!-- table1:/,/<!-- \/table1 -->/{//!d;}' -e '/<!-- table1:/r reports/tables/table1.md' README.md > README.md.part
 	@mv README.md.part README.md
 
