@@ -70,6 +70,17 @@ def test_masks_are_read_by_name_and_may_be_missing(write):
     assert listing.splits["test"][0].masks == (None, "masks/ear/3.png")
 
 
+@pytest.mark.parametrize("other", ["a/1.jpg", "a/1.PNG"])
+def test_a_mask_of_two_images_with_one_name_and_two_endings_is_refused(other, write):
+    folder = write([*ROWS, (other, "test", "dog")])
+    find(spec(masks=None), folder)
+    save_mask(folder, "ear", "3.png")
+    find(spec(masks="binary"), folder)  # none of the two has a mask
+    save_mask(folder, "ear", "a/1.png")
+    with pytest.raises(BlaError, match=r"masks/ear/a/1\.png would be the mask of two images"):
+        find(spec(masks="binary"), folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -51,11 +51,7 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
 
     splits = {split: [image(*row) for row in rows] for split, rows in named.items()}
     masks = [mask for files in splits.values() for file in files for mask in file.masks if mask]
-    shared = [mask for mask, count in Counter(masks).items() if count > 1]
-    if shared:
-        raise BlaError(
-            f"{folder}: {shared[0]} would be the mask of two images with one name and two endings; rename one of them"
-        )
+    refuse_shared_masks(folder, masks)
     missing = [mask for mask in masks if not (folder / mask).is_file()]
     if missing:
         names = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")
@@ -89,6 +85,14 @@ def class_names(folder: Path, splits: tuple[str, ...], others: tuple[str, ...] =
             f"{folder}: {' and '.join(splits)} must have the same class folders; only one of them has {names}"
         )
     return classes_by_split[0]
+
+
+def refuse_shared_masks(folder: Path, masks: Sequence[str]) -> None:
+    """Raise BlaError for a mask file that is listed for two images, such as `1.png` for `1.jpg` and `1.png`."""
+    if shared := [mask for mask, count in Counter(masks).items() if count > 1]:
+        raise BlaError(
+            f"{folder}: {shared[0]} would be the mask of two images with one name and two endings; rename one of them"
+        )
 
 
 def refuse_unreadable_names(place: Path, names: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from bla.base.errors import BlaError
 from bla.base.specs import ImageTable
 from bla.datasets import OBJECT, SPLITS, ImageFile, Listing, SplitName
 from bla.datasets.image_files import FORMATS
-from bla.datasets.image_folder import refuse_unreadable_names
+from bla.datasets.image_folder import refuse_shared_masks, refuse_unreadable_names
 
 COLUMNS = ["file", "split", "labels"]
 
@@ -29,7 +29,7 @@ def find(spec: ImageTable, folder: Path) -> Listing:
 
     Raises BlaError, naming the rows, for a file that is outside the folder, missing or listed twice, an unknown split,
     or a wrong number of labels; also for an unreadable table, fewer than two classes, a class without a training image,
-    or no test image with a label.
+    no test image with a label, or a mask that would belong to two images.
     """
     table = _read(folder / "images.csv")
     labels = [[name for name in (part.strip() for part in text.split("|")) if name] for text in table["labels"]]
@@ -50,6 +50,7 @@ def find(spec: ImageTable, folder: Path) -> Listing:
         numbers = tuple(sorted({classes.index(name) for name in names}))
         masks = tuple(_mask(folder, name, file) for name in mask_names) if spec.masks else ()
         splits[split].append(ImageFile(file, numbers[0] if spec.labels == "one" else numbers, masks))
+    refuse_shared_masks(folder, [mask for files in splits.values() for file in files for mask in file.masks if mask])
     if empty := [split for split in SPLITS if not splits[split]]:
         raise BlaError(f"{folder / 'images.csv'}: no image has the split {empty[0]}")
     if all(file.label == () for file in splits["test"]):
