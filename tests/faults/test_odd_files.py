@@ -198,6 +198,13 @@ def test_class_folders_like_formulas_are_classes_like_any_other(photos, end_of):
     assert "\n0,'=cmd|x\n1,'@SUM(1)\n" in Path("data/images/photos/classes.csv").read_text()
 
 
+@pytest.mark.parametrize("name", ["a\r=cmd|x", "a\nb", "a\u2028b", "cat\x85", "\x0b"])
+def test_a_name_with_a_line_break_would_begin_a_row_and_is_refused(name, photos, end_of):
+    for split in ("train", "test", "masks/train", "masks/test"):
+        (photos / split / "cat").rename(photos / split / name)
+    assert f"the name {name!r} has a line break" in end_of("prepare", "photos")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -96,13 +96,15 @@ def refuse_shared_masks(folder: Path, masks: Sequence[str]) -> None:
 
 
 def refuse_unreadable_names(place: Path, names: Sequence[str]) -> None:
-    """Raise BlaError for a name that is not UTF-8, and for two that look the same but are spelt otherwise."""
+    """Raise BlaError for a name that is not UTF-8 or has a line break, and for two that look the same but are spelt otherwise."""
     seen: dict[str, str] = {}
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError as error:
             raise BlaError(f"{place}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from error
+        if name.splitlines() != [name]:
+            raise BlaError(f"{place}: the name {name!r} has a line break, which would begin a row of tables; rename it")
         visible = "".join(letter for letter in name if unicodedata.category(letter) != "Cf" and letter not in INVISIBLE)
         other = seen.setdefault(" ".join(unicodedata.normalize("NFC", visible).split()), name)  # all spaces look alike
         if other != name:
