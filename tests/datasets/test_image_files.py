@@ -569,3 +569,30 @@ def test_a_mask_of_another_kind_is_refused_by_name(mode, masks, message, tmp_pat
     path = save_mask(tmp_path / "a.png", np.full((2, 2), 255), mode)
     with pytest.raises(BlaError, match=rf"a\.png: {message}"):
         load_mask(path, 2, masks, (2, 2))
+
+
+def _with_alpha(grey, alpha):
+    return Image.merge("LA", [Image.fromarray(np.array(rows, np.uint8)) for rows in (grey, alpha)])
+
+
+@pytest.mark.parametrize(
+    ("grey", "alpha"),
+    [
+        ([[255, 255, 255, 255]], [[255, 0, 0, 0]]),
+        ([[200, 30, 60, 0]], [[255, 255, 255, 0]]),
+        ([[30, 255, 255, 255]], [[255, 0, 0, 0]]),
+    ],
+    ids=["white everywhere", "photograph on black", "photograph on white"],
+)
+def test_a_mask_whose_colours_and_transparency_disagree_is_refused_as_binary(grey, alpha, tmp_path):
+    _with_alpha(grey, alpha).save(tmp_path / "a.png")
+    with pytest.raises(BlaError, match=r"a\.png: has transparent pixels, .*; set masks to alpha"):
+        load_mask(tmp_path / "a.png", (1, 4), "binary", (1, 4))
+    opaque = [value > 0 for value in alpha[0]]
+    assert load_mask(tmp_path / "a.png", (1, 4), "alpha", (1, 4)).ravel().tolist() == opaque
+
+
+@pytest.mark.parametrize("alpha", [[[255, 255, 0, 0]], [[255, 255, 255, 255]], [[200, 130, 127, 0]]])
+def test_a_binary_mask_may_have_an_alpha_channel_that_agrees_or_is_opaque(alpha, tmp_path):
+    _with_alpha([[255, 255, 0, 0]], alpha).save(tmp_path / "a.png")
+    assert load_mask(tmp_path / "a.png", (1, 4), "binary", (1, 4)).ravel().tolist() == [1, 1, 0, 0]

@@ -57,6 +57,9 @@ TREATMENTS = {"1": "black and white", "L": "grey", "LA": "grey, transparent", "P
 FEW = 32
 """Colours of a mask, at most, that are taken for classes; more are shades of its edges."""
 
+AGREES = 0.8
+"""Intersection over union of what is white and what is opaque, at least, in a mask with transparent pixels; edges may differ."""
+
 CHUNK = 64
 """Images that a process reads at a time."""
 
@@ -187,6 +190,13 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
     half = 32768 if levels[-1] > 255 else 128  # 16-bit files may hold 8-bit values
     lightest = levels[-1] == 1 or (len(levels) == 2 and (deep or (image.mode == "P" and levels[-1] < 128)))
     white: NDArray[np.bool_] = values >= (levels[-1] if lightest else half)
+    if "A" in image.getbands():
+        opaque = np.array(image.convert("RGBA").getchannel("A")) >= 128
+        if not opaque.all() and (white & opaque).sum() < AGREES * (white | opaque).sum():
+            raise BlaError(
+                "has transparent pixels, and what is opaque is not what is white; set masks to alpha, or save it without "
+                "an alpha channel"
+            )
     return white
 
 
