@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from bla.base.errors import BlaError
 from bla.base.paper import VARIANTS
 from bla.experiments.explanation_size import figures as size_figures
 from bla.experiments.explanation_size.experiment import confidences
@@ -240,6 +241,15 @@ def test_confidence_is_the_largest_probability_of_the_evaluated_prediction():
     found = confidences(features, VARIANTS["bla_t"], head, module, "softmax")
     assert found.shape == (3, EVALUATION_CHUNK + 9)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_confidence_needs_finite_features_and_names_the_image(value):
+    features = torch.zeros(6, 16, 5)
+    features[4, 3, 2] = value
+    head, module = Head(torch.ones(3, 2, 5), torch.ones(3, 2)), Module(torch.ones(3, 5), torch.ones(3))
+    with pytest.raises(BlaError, match="the features of 1 of 6 test images are NaN or infinite: numbers 4,"):
+        confidences(features, VARIANTS["bla_t"], head, module, "softmax")
 
 
 def test_the_figure_has_a_row_per_dataset_and_shows_the_tables():

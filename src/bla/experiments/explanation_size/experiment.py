@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bla.base.specs import Explaining
 from bla.method.equations import hard_explanation, hard_weights, logits_of
+from bla.method.finite import refuse_not_finite
 from bla.method.modules import EVALUATION_CHUNK, Head, Module
 from bla.method.scores import Scores, probabilities
 
@@ -15,7 +16,11 @@ Array = NDArray[np.float64]
 
 @torch.no_grad()
 def confidences(features: Tensor, variant: Explaining, head: Head, module: Module, scores: Scores) -> Array:
-    """The largest class probability `[R, N]` of each run with hard explanations, from features `[N, n, C]`."""
+    """The largest class probability `[R, N]` of each run with hard explanations, from features `[N, n, C]`.
+
+    BlaError, which names the images, if a feature is not finite.
+    """
+    refuse_not_finite(features[None], "test images")
     parts = []
     for part in features.split(EVALUATION_CHUNK):
         x = part.float()
