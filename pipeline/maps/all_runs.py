@@ -14,6 +14,7 @@ from bla.explainers.interface import require_finite_maps
 from bla.explainers.registry import explainer_class
 from bla.method.equations import hard_explanation, logits_of, soft_weights
 from bla.method.evaluation import scores_on_hard_explanation
+from bla.method.finite import refuse_not_finite
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for, cell_means
 from pipeline.artifacts.explained_images import load_explained
@@ -58,6 +59,7 @@ def _variant(
     """Soft weights, the same for every class; the class that the variant predicts from its hard explanation."""
     device = choose_device()
     features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
+    refuse_not_finite(features[None], "explained images")
     spec, head, module = load_variant(dataset, name, settings)
     head, module = head.to(device), module.moved(lambda t: t.to(device))
     logits = logits_of(spec, module(features))

@@ -16,6 +16,7 @@ from bla.experiments.faithfulness.experiment import (
     means_over_images,
     similarities,
 )
+from bla.method.finite import refuse_not_finite
 from bla.metrics.measure import Subject, measure
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import ExplainedImages, explained_classes, load_explained
@@ -43,6 +44,7 @@ def all_metrics(
         levels = file.metadata()["levels"].splitlines()
     grid, targets = load_grid(dataset), arrays["targets"]
     features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
+    refuse_not_finite(features[None], "explained images")
     seeds = [derive_seed(settings.seed, dataset, "orders", number) for number in numbers]
     model = explained.classifier_of(spec.run)
     subject = Subject(model, explained.images, explained.labels, targets, seeds, features, grid, masks)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from bla.base.atomic import save_array
+
 IMAGES = Path("data/images/photos")
 
 
@@ -100,3 +102,13 @@ def test_damaged_cached_maps_are_recomputed(explained, end_of, capsys, maps_and_
         if name != "seconds":
             np.testing.assert_array_equal(again[name], values)
     assert maps_and_scores() == before
+
+
+def test_features_that_are_not_finite_stop_the_stages_that_explain_all_runs(explained, end_of):
+    assert end_of("compare_methods") is None  # `agreement` reads which methods did not train
+    path = Path("data/features/painted_birds/test_features.npy")
+    features = np.load(path)
+    features[:, 0, 0] = np.nan
+    save_array(path, features)
+    for words in (("agreement",), ("faithfulness", "painted_birds")):
+        assert "explained images are NaN or infinite: numbers 0, 1" in end_of(*words)
