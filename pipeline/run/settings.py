@@ -41,7 +41,6 @@ from bla.base.specs import (
     Pointwise,
     Schedule,
     Temperature,
-    ThresholdFactor,
     ThresholdRule,
 )
 from pipeline.run.dataset_entry import DatasetEntry, Name, Strict, has_several_classes, refuse_repetition
@@ -153,7 +152,7 @@ class TemperatureThreshold(Strict):
 
     datasets: list[str]
     temperatures: Annotated[list[Temperature], MinLen(min_length=1)]
-    threshold_factors: Annotated[list[ThresholdFactor], MinLen(min_length=1)]
+    threshold_factors: Annotated[list[Annotated[float, Ge(ge=0), Le(le=1000)]], MinLen(min_length=1)]
     threshold_rules: Annotated[list[ThresholdRule], MinLen(min_length=1)]
     runs: Runs
 
@@ -182,7 +181,7 @@ class SmallModule(Strict):
     """BLA-T's settings outside Table 1."""
 
     temperature: Temperature
-    threshold_factor: ThresholdFactor
+    threshold_factor: Annotated[float, Ge(ge=0), Le(le=1000)]
     threshold_rule: ThresholdRule
 
 
