@@ -40,8 +40,8 @@ from bla.method.modules import Head, Module, Trained
 from bla.networks.backbones import Extractor, batch_size_for, build_backbone, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier
 from bla.networks.patches import cells_of_pixels
+from bla.runtime.memory import keep_freed_memory
 from pipeline.run.environment import choose_device
-from pipeline.run.stage import keep_freed_memory
 
 REPETITIONS = 3
 

@@ -26,8 +26,8 @@ from bla.explainers.registry import explainer_class
 from bla.method.initialisation import initial_head
 from bla.networks.backbones import build_backbone, extract, fold_batch_norm
 from bla.networks.classifier import Classifier
+from bla.runtime.memory import keep_freed_memory
 from pipeline.run.environment import choose_device
-from pipeline.run.stage import keep_freed_memory
 
 METHODS = ("l_cam_fm", "l_cam_img", "explainer_network", "xnn")
 CLASSES = 16

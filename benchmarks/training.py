@@ -36,11 +36,11 @@ from bla.base.specs import BoundedLogits, NoExplanation, Schedule, Variant
 from bla.method.initialisation import initial_head
 from bla.method.training import train, train_sweep
 from bla.networks.backbones import extract, fold_batch_norm, load_backbone
+from bla.runtime.memory import keep_freed_memory
 from pipeline.artifacts.images import load_images, load_labels
 from pipeline.artifacts.models import BACKBONES
 from pipeline.run.environment import choose_device
 from pipeline.run.settings import load_settings
-from pipeline.run.stage import keep_freed_memory
 
 PAPER = {"cats_vs_dogs": (18_609, 2, 2), "stanford_dogs": (12_000, 120, 5), "caltech_birds": (5_994, 200, 5)}
 """Training images, classes and epochs of the paper's datasets; maps of 49 cells and 1,280 channels."""

@@ -32,7 +32,7 @@ from bla.own_classifier.options import (
     Weights,
     refuse_existing,
 )
-from bla.runtime.memory import too_little_memory
+from bla.runtime.memory import keep_freed_memory, too_little_memory
 
 if TYPE_CHECKING:
     from bla.own_classifier.methods import Method
@@ -275,6 +275,7 @@ def methods() -> None:
 
 def main() -> None:
     """Run a command; bad input is one message and exit code 1, and so is too little memory."""
+    keep_freed_memory()
     try:
         app()
     except Exception as error:
@@ -289,10 +290,9 @@ def main() -> None:
 
 
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise BlaError("--methods: name at least one; `bla methods` lists them")
-    return names
+    if names := [name.strip() for name in text.split(",") if name.strip()]:
+        return names
+    raise BlaError("--methods: name at least one; `bla methods` lists them")
 
 
 def _fitted(folder: Path | None) -> dict[str, Any]:

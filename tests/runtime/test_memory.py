@@ -1,6 +1,9 @@
 """Errors that mean too little memory are told from others."""
 
 import errno
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -46,3 +49,29 @@ def test_so_are_those_of_a_gpu_of_c_and_of_the_system(error, reason):
 )
 def test_others_are_not(error):
     assert too_little_memory(error) is None
+
+
+FAULTS = """
+import resource, sys, threading
+from bla.runtime.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=lambda: b"x" * (64 << 20))
+    thread.start()
+    thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="options of glibc")
+def test_freed_memory_is_used_again_also_by_another_thread():
+    returned, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("returned", "kept")
+    )
+    assert returned > 16_000  # pages of 4 kB: 64 MB are 16,384
+    assert kept < 100
