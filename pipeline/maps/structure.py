@@ -13,7 +13,7 @@ from bla.base.specs import BoundedLogits, PaintedBirds
 from bla.experiments.related_methods.structure import measures
 from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT
 from bla.experiments.related_methods.structure.graph import Graph, attention_graph
-from bla.experiments.related_methods.structure.tables import beside_random, of_sufficient, proportion
+from bla.experiments.related_methods.structure.tables import beside_random, mean_sizes, of_sufficient, proportion
 from bla.explainers.structured.sag import ShownCells, corner_masks
 from bla.explainers.sufficient_sets import LEVEL, Cells, run_together, verify
 from bla.networks.patches import Grid
@@ -93,20 +93,21 @@ def hard_beside_minimal(
     rows, relations, of_run = list[dict[str, object]](), list[dict[str, object]](), {}
     explain, run = explained_by(dataset, settings), settings.faithfulness.run
     different = [measures.different(of.sufficient) for of in found.sets]
-    counted = [not of.black_suffices for of in found.sets]
+    counted, several = [not of.black_suffices for of in found.sets], [len(of_image) > 1 for of_image in different]
     for name in settings.variants:
         if not isinstance(settings.variant[name], BoundedLogits):
             continue
         given = explain[name](found.numbers)
         random = measures.random_sets(given.hard, derive_seed(settings.seed, dataset, "structure", name))
         first = {"dataset": dataset, "method": name, "title": given.title}
-        size = given.hard[:, counted].sum(axis=2).mean() if any(counted) else np.nan
         quantities = [_quantities(dataset, found, different, hard, run) for hard in (given.hard, random)]
         for quantity in quantities[0]:
             ours, theirs = (of[quantity] for of in quantities)
             most = np.inf if quantity == CONFIDENCE else 1
             compared = of_sufficient(ours, theirs) if quantity == SPARE else beside_random(ours, theirs, most)
-            rows.append(first | {"cells": size, "quantity": quantity} | compared)
+            images = several if quantity == CHOICE else counted
+            sufficient = np.isfinite(ours) if quantity == SPARE else None
+            rows.append(first | mean_sizes(given.hard[:, images], run, sufficient) | {"quantity": quantity} | compared)
         for label, hard in (("hard", given.hard), ("random", random)):
             kinds = [measures.relation(cells, of_image) for of_run in hard for cells, of_image in zip(of_run, different, strict=True) if of_image]  # fmt: skip
             relations.append(first | {"set": label, "n": len(kinds)} | {kind: kinds.count(kind) / len(kinds) if kinds else np.nan for kind in measures.COVER})  # fmt: skip

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bla.base.specs import BoundedLogits
 from bla.experiments.related_methods.structure.figures import CHOICE, SUFFICIENT
 from bla.experiments.related_methods.structure.measures import ImageSets
 from bla.experiments.related_methods.structure.tables import beside_random, summary
@@ -52,6 +53,30 @@ def test_images_where_the_black_image_alone_suffices_are_in_no_quantity(monkeypa
     row = beside_random(ours[SUFFICIENT], random[SUFFICIENT], 1)
     assert (row["n_images"], row["mean"], row["random"]) == (3, pytest.approx(2 / 3), 0)
     assert row["p_smallest"] == 2 / 2**3
+
+
+def test_the_cells_of_a_row_are_those_of_its_runs_and_images(monkeypatch):
+    """Images 1, 2 and 4 count; in run 1 those of images 2 and 4 suffice; only images 1 and 2 have two sets."""
+    run_0, run_1 = [[0, 1, 2, 3], [0], [1], [0, 1, 2, 3], [0, 1]], [[], [2, 3], [0, 2, 3], [], [1]]
+    hard = np.zeros((RUNS, len(BLACK), CELLS), bool)
+    for run, sets in enumerate((run_0, run_1)):
+        for image, cells in enumerate(sets):
+            hard[run, image, cells] = True
+    explained = found(BLACK)
+    explained.numbers = np.arange(len(BLACK))
+    explained.sets[4] = ImageSets([[1]], [0.95], ["minimal"], 0.1)  # has one set: no choice
+    spec = BoundedLogits(explanation="bounded_logits", head="trained", temperature=0.1, threshold_factor=0)
+    settings = SimpleNamespace(variants=["v"], variant={"v": spec}, faithfulness=SimpleNamespace(run=MEASURED), seed=0)
+    given = SimpleNamespace(title="V", hard=hard)
+    monkeypatch.setattr(structure, "explained_by", lambda dataset, settings: {"v": lambda numbers: given})
+    monkeypatch.setattr(structure, "_on_feature_map", lambda dataset, found, hard: hard.mean(axis=2))
+    rows = structure.hard_beside_minimal("d", settings, explained)[0].set_index("quantity")
+    assert set(rows["run"]) == {MEASURED}
+    every = [(1 + 1 + 2 + 2 + 3 + 1) / 6, (2 + 3 + 1) / 3]
+    for quantity in (SUFFICIENT, "relative_confidence", "sufficient_in_feature_map"):
+        assert rows.loc[quantity, ["cells", "cells_of_run"]].tolist() == pytest.approx(every)
+    assert rows.loc["cells_to_spare", ["n_images", "cells", "cells_of_run"]].tolist() == [2, 2, 2]
+    assert rows.loc[CHOICE, ["n_images", "cells", "cells_of_run"]].tolist() == [2, (1 + 1 + 2 + 3) / 4, 2.5]
 
 
 def test_without_another_image_every_quantity_is_empty(monkeypatch):

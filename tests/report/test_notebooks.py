@@ -196,7 +196,9 @@ def test_the_paragraph_beside_minimal_explanations_counts_the_images_whose_patch
         "sufficient": beside_random(np.eye(20, 8), np.zeros((20, 8))),
         "cells_to_spare": of_sufficient(np.array([0, 1, *[np.nan] * 6]), np.full(8, np.nan)),
     }
-    hard = [first | {"quantity": quantity} | row for quantity, row in found.items()]
+    sizes = {"sufficient": 24.86, "cells_to_spare": 12}
+    of_run = {"run": 1, "cells_of_run": 12.34}
+    hard = [first | of_run | {"quantity": quantity, "cells": sizes[quantity]} | row for quantity, row in found.items()]
     relations = [first | {"set": "hard", "n": 160} | dict.fromkeys(COVER, 0.2)]
     empty = pd.DataFrame(columns=["dataset"])
     tables = {"_hard": pd.DataFrame(hard), "_relations": pd.DataFrame(relations)}
@@ -208,6 +210,7 @@ def test_the_paragraph_beside_minimal_explanations_counts_the_images_whose_patch
         exec(cell, names | {"display": shown.append, "Image": lambda path, alt: None})
     (paragraph,) = (each.data for each in shown if isinstance(each, Markdown))
     assert "(20 runs, 8 images)" in paragraph
+    assert "run 1, the one measured, keeps 12.3 cells on average, all 20 runs 24.9;" in paragraph
     assert "of a sufficient one 0.5 patches can go (the run measured, n = 2);" in paragraph
 
 

@@ -25,7 +25,8 @@ IMAGES = [
     "minimal_sets",
     "black_suffices",
 ]
-HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "quantity", "mean", "low", "high", "random", "random_low", "random_high", "rank_biserial", "p", "p_smallest"]  # fmt: skip
+NUMBERS = ["mean", "low", "high", "random", "random_low", "random_high", "rank_biserial", "p", "p_smallest"]
+HARD = ["dataset", "method", "title", "n_runs", "n_images", "cells", "run", "cells_of_run", "quantity", *NUMBERS]
 PARTS = ["dataset", "method", "title", "n_parts", "n_images", "cells", "share_held", "low", "high", "random"]
 
 
@@ -118,7 +119,7 @@ def beside_random(values: Array, random: Array, most: float = np.inf) -> dict[st
     """
     row: dict[str, object] = {"n_runs": len(values), "n_images": values.shape[1]}
     if not values.size:
-        return row | dict.fromkeys(HARD[7:], np.nan)
+        return row | dict.fromkeys(NUMBERS, np.nan)
     ours, theirs = crossed(np.stack([values, random]))
     test = wilcoxon(values.mean(axis=0).round(9), random.mean(axis=0).round(9))
     (low, random_low), (high, random_high) = np.clip([[each.low, each.high] for each in (ours, theirs)], 0, most).T
@@ -133,9 +134,21 @@ def of_sufficient(values: Array, random: Array) -> dict[str, object]:
     The quantity counts, so that its interval ends at 0. Hard explanations and random sets are sufficient on different
     images, so there is no test; `n_images` are those of the hard explanations.
     """
-    row: dict[str, object] = {"n_runs": 1, "n_images": int(np.isfinite(values).sum())} | dict.fromkeys(HARD[7:], np.nan)
-    for quantity, names in ((values, HARD[7:10]), (random, HARD[10:13])):
+    row: dict[str, object] = {"n_runs": 1, "n_images": int(np.isfinite(values).sum())} | dict.fromkeys(NUMBERS, np.nan)
+    for quantity, names in ((values, NUMBERS[:3]), (random, NUMBERS[3:6])):
         known = quantity[np.isfinite(quantity)]
         if len(known):
             row |= dict(zip(names, (known.mean(), *np.maximum(student(known), 0)), strict=True))
     return row
+
+
+def mean_sizes(hard: NDArray[np.bool_], run: int, sufficient: NDArray[np.bool_] | None = None) -> dict[str, object]:
+    """Mean cells of hard explanations `[R, N, n]`: `cells` over all runs, `cells_of_run` over the run measured.
+
+    With `sufficient` `[N]` both are of the run measured alone, over these images.
+    """
+    sizes = hard.sum(axis=2)
+    of_run = sizes[run] if sufficient is None else sizes[run, sufficient]
+    cells = sizes if sufficient is None else of_run
+    mean, mean_of_run = (values.mean() if values.size else np.nan for values in (cells, of_run))
+    return {"cells": mean, "run": run, "cells_of_run": mean_of_run}
