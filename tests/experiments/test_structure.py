@@ -24,6 +24,7 @@ from bla.experiments.related_methods.structure.tables import (
 )
 from bla.explainers.structured.sag import ShownCells
 from bla.explainers.sufficient_sets import run_together, verify
+from bla.plotting.style import STYLE
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.run.stage import run_by_name
 
@@ -327,9 +328,30 @@ def test_the_titles_of_the_chart_end_within_the_picture_and_do_not_touch():
     figure = chart(hard, relations)
     figure.draw_without_rendering()
     boxes = [axis.title.get_window_extent() for axis in figure.axes]
-    assert boxes[0].x0 >= 0
-    assert boxes[-1].x1 <= figure.bbox.x1
-    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(lower.y1 < upper.y0 for upper, lower in pairwise(boxes))
+
+
+@pytest.mark.parametrize("methods", [["BLA"], ["BLA", "BLA-T (renormalise)", "BLA-PH (as released)"]])
+def test_the_chart_is_hardly_wider_than_a_phone_and_no_label_is_cut_off_or_touches_another(methods):
+    row = {"dataset": "painted_birds", "cells": 3.0}
+    hard = pd.DataFrame(
+        [
+            row | {"method": title, "title": title, "quantity": q} | beside_random(np.eye(20, 8), np.zeros((20, 8)))
+            for title in methods
+            for q in (SUFFICIENT, CHOICE)
+        ]
+    )
+    relations = pd.DataFrame([row | {"title": title, "set": kind, "n": 160} | dict.fromkeys(COVER, 0.2) for title in methods for kind in ("hard", "random")])  # fmt: skip
+    figure = chart(hard, relations)
+    figure.draw_without_rendering()
+    assert figure.get_figwidth() * STYLE["savefig.dpi"] <= 500
+    for axis in figure.axes:
+        legend = axis.get_legend().get_window_extent()
+        shown = [label.get_window_extent() for label in axis.get_yticklabels()] + [legend]
+        assert all(label.get_window_extent().y0 > legend.y1 for label in axis.get_xticklabels())
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 for box in shown)
+        assert all(lower.y1 < upper.y0 for upper, lower in pairwise(shown))
 
 
 @pytest.mark.slow

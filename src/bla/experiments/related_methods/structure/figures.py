@@ -1,5 +1,7 @@
 """Pictures of minimal sufficient explanations: an image's graph, and hard explanations beside minimal ones."""
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -19,6 +21,8 @@ BANDS = ((0.9, "#0072b2"), (0.5, "#e69f00"), (-np.inf, "#d55e00"))
 COVER_COLOURS = ("#0072b2", "#56b4e9", "#e69f00", "#cccccc", "#eeeeee")
 SUFFICIENT, CHOICE = "sufficient", "same_choice"
 """The quantities of the chart."""
+WIDTH = 4.8
+"""Inches of the chart; at 100 pixels an inch hardly wider than a phone, so that its text is not shrunk."""
 
 
 def drawn_graph(image: NDArray[np.uint8], masks: Array, graph: Graph, title: str) -> Figure:
@@ -64,17 +68,18 @@ def chart(hard: pd.DataFrame, relations: pd.DataFrame) -> Figure:
     """Per dataset: the share of hard explanations that suffice, what they cover, and the runs that choose one set.
 
     `hard` is the table of that name; `relations` has the share of each of `COVER` by dataset, title and set ("hard",
-    "random").
+    "random"). Panels are stacked, so that the chart is readable on a phone.
     """
     datasets = list(dict.fromkeys(hard["dataset"]))
     with plt.rc_context(STYLE), sns.axes_style("whitegrid"):
         count = max(1, len(datasets))
-        figure, axes = plt.subplots(count, 3, figsize=(13, 3.6 * count), squeeze=False, layout="constrained")
-        for row, dataset in zip(axes, datasets, strict=False):
+        height = 3.1 * count + 1.8 * len(hard.groupby(["dataset", "method"]))
+        figure, axes = plt.subplots(3 * count, 1, figsize=(WIDTH, height), height_ratios=[2, 3, 2] * count, layout="constrained")  # fmt: skip
+        for (first, second, third), dataset in zip(axes.reshape(count, 3), datasets, strict=False):
             of_dataset = hard[hard["dataset"] == dataset]
-            _beside(row[0], of_dataset[of_dataset["quantity"] == SUFFICIENT], f"{dataset}: share that suffices alone")
-            _beside(row[2], of_dataset[of_dataset["quantity"] == CHOICE], "other runs with the same set")
-            _covered(row[1], relations[relations["dataset"] == dataset])
+            _beside(first, of_dataset[of_dataset["quantity"] == SUFFICIENT], f"{dataset}\nshare that suffices alone")
+            _covered(second, relations[relations["dataset"] == dataset], f"{dataset}\nminimal explanations within it")
+            _beside(third, of_dataset[of_dataset["quantity"] == CHOICE], f"{dataset}\nother runs with the same set")
     return figure
 
 
@@ -84,20 +89,22 @@ def _beside(axis: Axes, rows: pd.DataFrame, title: str) -> None:
     for shift, colour, label, names in ((0.12, "#0072b2", "hard explanation", ("mean", "low", "high")), (-0.12, "0.55", "random cells, as many", ("random", "random_low", "random_high"))):  # fmt: skip
         middle, low, high = (rows[name].to_numpy(float) for name in names)
         axis.errorbar(middle, places + shift, xerr=np.maximum(0, [middle - low, high - middle]), fmt="o", color=colour, label=label)  # fmt: skip
-    axis.set_yticks(
-        places, [f"{r.title} ({r.n_runs} runs, {r.n_images} images)" for r in rows.itertuples()], fontsize=7
-    )
-    axis.set(xlim=(-0.02, 1.02), title=title)
-    axis.legend(fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))
+    axis.set_yticks(places, [f"{r.title}\n{r.n_runs} runs, {r.n_images} images" for r in rows.itertuples()])
+    axis.set(xlim=(-0.02, 1.02), ylim=(-0.5, max(1, len(rows)) - 0.5), title=title)
+    _legend_below(axis)
 
 
-def _covered(axis: Axes, rows: pd.DataFrame) -> None:
+def _covered(axis: Axes, rows: pd.DataFrame, title: str) -> None:
     """Stacked shares of what the sets cover of the minimal explanations."""
-    names = [f"{row.title}, {row.set} (n = {row.n})" for row in rows.itertuples()]
+    names = [fill(f"{row.title}, {row.set} (n = {row.n})", 24) for row in rows.itertuples()]
     places, left = np.arange(len(rows))[::-1], np.zeros(len(rows))
     for name, colour in zip(COVER, COVER_COLOURS, strict=True):
         axis.barh(places, rows[name], left=left, color=colour, label=name, edgecolor="white")
         left += rows[name].to_numpy(float)
-    axis.set_yticks(places, names, fontsize=7)
-    axis.set(xlim=(0, 1), title="minimal explanations within it")
-    axis.legend(fontsize=6, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.08))
+    axis.set_yticks(places, names, fontsize=8)
+    axis.set(xlim=(0, 1), title=title)
+    _legend_below(axis)
+
+
+def _legend_below(axis: Axes) -> None:
+    axis.legend(ncols=2, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, 0), borderaxespad=2.5)
