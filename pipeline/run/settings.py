@@ -41,6 +41,7 @@ from bla.base.specs import (
     Pointwise,
     Schedule,
     Temperature,
+    ThresholdFactor,
     ThresholdRule,
 )
 from pipeline.run.dataset_entry import DatasetEntry, Name, Strict, has_several_classes, refuse_repetition
@@ -152,7 +153,7 @@ class TemperatureThreshold(Strict):
 
     datasets: list[str]
     temperatures: Annotated[list[Temperature], MinLen(min_length=1)]
-    threshold_factors: Annotated[list[Annotated[float, Ge(ge=0), Le(le=1000)]], MinLen(min_length=1)]
+    threshold_factors: Annotated[list[ThresholdFactor], MinLen(min_length=1)]
     threshold_rules: Annotated[list[ThresholdRule], MinLen(min_length=1)]
     runs: Runs
 
@@ -181,7 +182,7 @@ class SmallModule(Strict):
     """BLA-T's settings outside Table 1."""
 
     temperature: Temperature
-    threshold_factor: Annotated[float, Ge(ge=0), Le(le=1000)]
+    threshold_factor: ThresholdFactor
     threshold_rule: ThresholdRule
 
 
@@ -368,10 +369,8 @@ def explain_error(error: Any, raw: Any, known: Iterable[str] | None = None) -> s
     """
     name = _name(error, raw)
     names, missing = name.split("."), error["type"] == "missing"
-    if error["type"] in (
-        "extra_forbidden",
-        "unexpected_keyword_argument",
-    ):  # the first from pydantic models, the second from dataclasses
+    # The first from pydantic models, the second from dataclasses.
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         sections = did_you_mean(names[-1], Settings.model_fields) if len(names) == 1 and known is None else ""
         return (
             f"{name}: unknown setting{sections or did_you_mean(names[-1], _field_names() if known is None else known)}"
