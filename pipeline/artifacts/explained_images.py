@@ -9,10 +9,11 @@ from torch import Tensor
 
 from bla.base.errors import BlaError
 from bla.datasets import Labels, class_of_each, spread_over_classes
+from bla.method.modules import EVALUATION_CHUNK
 from bla.method.scores import scores_of
 from bla.networks.backbones import Extractor, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier, OwnTail
-from bla.networks.patches import batch_size_for
+from bla.networks.patches import Grid, batch_size_for
 from bla.networks.sources import last_layer
 from pipeline.artifacts.images import class_names, load_images, load_labels
 from pipeline.artifacts.models import BACKBONES, HEADS, load_head
@@ -78,6 +79,12 @@ def load_classifier(dataset: str, settings: Settings, extractor: Extractor) -> C
             f"{len(names)}; use images of all its classes, sorted as in its training, or set tail to pooled"
         )
     return Classifier(extractor, OwnTail(extractor.network), "softmax" if tail == "own_softmax" else "sigmoid")
+
+
+def scores_from_features(classifier: Classifier, features: Tensor, grid: Grid) -> Tensor:
+    """Class scores `[R, N, K]` of every run, on the CPU, from cached features `[N, n, C]`."""
+    parts = (part.float().transpose(1, 2).unflatten(2, grid) for part in features.split(EVALUATION_CHUNK))
+    return torch.cat([classifier.logits(part.to(classifier.device)).cpu() for part in parts], dim=1)
 
 
 def key_parts(explained: ExplainedImages, dataset: str, settings: Settings) -> tuple[list[object], list[object]]:

@@ -17,7 +17,7 @@ from bla.method.evaluation import scores_on_hard_explanation
 from bla.method.finite import refuse_not_finite
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for, cell_means
-from pipeline.artifacts.explained_images import load_explained
+from pipeline.artifacts.explained_images import load_explained, scores_from_features
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state, load_variant
@@ -88,8 +88,8 @@ def _learned(
     ):
         images = torch.from_numpy(np.array(pixels[numbers[places]])).to(device)
         if classes is None:
-            of_images = features[torch.from_numpy(numbers[places])].float().transpose(1, 2).unflatten(2, grid)
-            targets = classifier.logits(of_images.to(device)).argmax(dim=2)[: method.fitted_runs]
+            scores = scores_from_features(classifier, features[torch.from_numpy(numbers[places])], grid)
+            targets = scores.argmax(dim=2)[: method.fitted_runs].to(device)
         else:
             targets = classes[: method.fitted_runs, torch.from_numpy(places)].to(device)
         of_runs = method.explain_runs(images, targets, torch.zeros(len(places), dtype=torch.int64)).double()

@@ -13,7 +13,7 @@ from bla.method.scores import Scores, correct, loss_as, probabilities, scores_of
 from bla.networks.backbones import fold_batch_norm, load_backbone
 from bla.report.browser.records import Collection, Method, Predictions, mean_distance
 from pipeline.artifacts.arrays import load_arrays
-from pipeline.artifacts.explained_images import load_classifier
+from pipeline.artifacts.explained_images import load_classifier, scores_from_features
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import class_names, load_images, load_labels
 from pipeline.artifacts.maps import MAPS, cell_maps
@@ -99,8 +99,7 @@ def _classifier(dataset: str, settings: Settings) -> Predictions:
     backbone = load_backbone(settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
     classifier = load_classifier(dataset, settings, fold_batch_norm(backbone)).to(device).eval()
     classifier = classifier.run(run if classifier.runs > 1 else 0)
-    maps = features.transpose(1, 2).unflatten(2, load_grid(dataset))
-    scores = torch.cat([classifier.logits(part.float().to(device))[0].cpu() for part in maps.split(EVALUATION_CHUNK)])
+    scores = scores_from_features(classifier, features, load_grid(dataset))[0]
     return _predictions(scores, labels, classifier.scores)
 
 

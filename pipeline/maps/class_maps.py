@@ -13,7 +13,7 @@ from bla.datasets import spread_over_classes
 from bla.experiments.errors.tables import two_classes
 from bla.explainers.all_maps import maps_of_classes
 from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.explained_images import load_explained
+from pipeline.artifacts.explained_images import load_explained, scores_from_features
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state
@@ -46,19 +46,16 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
     explained = load_explained(dataset, settings)
     run = settings.faithfulness.run if explained.classifier.runs > 1 else 0
     model = explained.classifier_of(run)
-    grid, device = load_grid(dataset), model.device
-    features = load_features(dataset, "test")[0]
-    parts = (part.float().transpose(1, 2).unflatten(2, grid).to(device) for part in features.split(256))
-    scores = torch.cat([model.logits(part)[0].cpu() for part in parts]).double().numpy()
+    scores = scores_from_features(model, load_features(dataset, "test")[0], load_grid(dataset))[0].double().numpy()
     wrong = scores.argmax(axis=1) != labels
     numbers = np.concatenate([_some(labels, wrong), _some(labels, ~wrong)])
     classes = two_classes(scores, labels)[:, numbers]
-    images = torch.from_numpy(np.array(load_images(dataset, "test")[numbers])).to(device)
+    images = torch.from_numpy(np.array(load_images(dataset, "test")[numbers])).to(model.device)
     seeds = torch.tensor([derive_seed(settings.seed, dataset, "errors", number) for number in numbers])
     maps, titles = {}, {}
     for method in tqdm(_methods(dataset, settings, run), f"{dataset} errors", disable=None):
         try:
-            explainer, targets = method.build(model), torch.from_numpy(classes).to(device)
+            explainer, targets = method.build(model), torch.from_numpy(classes).to(model.device)
         except BlaError as error:
             print(f"{dataset}: {method.name} is left out: {error}")
             continue

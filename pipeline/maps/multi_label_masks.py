@@ -32,6 +32,7 @@ from bla.explainers.interface import Explainer, LearnedExplainer, TrainingData
 from bla.explainers.registry import explainer_class
 from bla.networks.classifier import Classifier
 from bla.runtime.seeds import derive_seed
+from pipeline.artifacts.explained_images import scores_from_features
 from pipeline.artifacts.multi_label import (
     LEARNED,
     class_names,
@@ -151,7 +152,6 @@ def _precision(dataset: str, classifier: Classifier, settings: Settings) -> pd.D
     """The average precision of each class on all test images."""
     data = load_data(dataset, "test", settings)
     assert data.grid is not None
-    parts = [part.float().transpose(1, 2).unflatten(2, data.grid) for part in data.features[0].split(256)]
-    scores = torch.cat([classifier.logits(part.to(data.device)).cpu() for part in parts], dim=1).double().numpy()
+    scores = scores_from_features(classifier, data.features[0], data.grid).double().numpy()
     train = load_pictures(dataset, "train").labels
     return precision_by_class(scores, data.labels.numpy(), class_names(dataset)).assign(n_train=train.sum(axis=0))

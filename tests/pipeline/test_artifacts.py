@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from bla.base.atomic import save_array
 from bla.base.errors import BlaError
+from bla.method.modules import EVALUATION_CHUNK
+from bla.networks.classifier import Classifier, NoBackbone
 from pipeline.artifacts.arrays import load_array, load_tensor
-from pipeline.artifacts.explained_images import spread
+from pipeline.artifacts.explained_images import scores_from_features, spread
 from pipeline.artifacts.tables import save_table
 
 
@@ -58,3 +61,23 @@ def test_tables_have_six_digits_unless_all_are_requested(tmp_path):
     assert (tmp_path / "a.csv").read_bytes().decode() == 'x,n,s\n1234.57,0,a\n1e-05,1,"b,c"\n0.333333,2,ä\n,3,\n'
     save_table(tmp_path / "a.csv", table, floats=None)
     assert pd.read_csv(tmp_path / "a.csv")["x"].dropna().tolist() == table["x"].dropna().tolist()
+
+
+class CellByCell(torch.nn.Module):
+    """A tail of two runs whose scores depend on where a cell lies: run r sums `weights[r]` `[K, C, h, w]` times the map."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weight = torch.nn.Parameter(weights, requires_grad=False)
+
+    def forward(self, features):
+        return torch.einsum("bchw,rkchw->rbk", features, self.weight)
+
+
+def test_scores_from_cached_features_are_those_of_the_map_cell_by_cell_and_image_by_image():
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.integers(-8, 9, (EVALUATION_CHUNK + 5, 6, 4))).half()  # [N, n, C]
+    weights = torch.from_numpy(rng.integers(-3, 4, (2, 3, 4, 2, 3))).float()
+    scores = scores_from_features(Classifier(NoBackbone(), CellByCell(weights)), features, (2, 3))
+    of_map = features.float().numpy().reshape(-1, 2, 3, 4)  # cells row by row
+    np.testing.assert_array_equal(scores, np.einsum("bhwc,rkchw->rbk", of_map, weights.numpy()))
