@@ -17,6 +17,7 @@ from bla.method.evaluation import scores_on_hard_explanation
 from bla.method.finite import refuse_not_finite
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for, cell_means
+from bla.networks.remembered import with_remembered_features
 from pipeline.artifacts.explained_images import load_explained, scores_from_features
 from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images
@@ -43,9 +44,14 @@ class Explain(Protocol):
     def __call__(self, numbers: NDArray[np.int64], classes: Tensor | None = None) -> Explained: ...
 
 
-def explained_by(dataset: str, settings: Settings) -> Mapping[str, Explain]:
-    """For each variant and learned method, a function that explains test images."""
+def explained_by(dataset: str, settings: Settings, remember: bool = False) -> Mapping[str, Explain]:
+    """For each variant and learned method, a function that explains test images.
+
+    With `remember` an image goes through the backbone once for all learned methods; feature maps stay in memory.
+    """
     classifier = load_explained(dataset, settings).classifier
+    if remember:
+        classifier = with_remembered_features(classifier)
     variants = {name: partial(_variant, dataset, name, settings) for name in settings.variants}
     return variants | {
         name: partial(_learned, dataset, name, settings, classifier) for name in settings.learned_explainers

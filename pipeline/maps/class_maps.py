@@ -12,6 +12,7 @@ from bla.base.errors import BlaError
 from bla.datasets import spread_over_classes
 from bla.experiments.errors.tables import two_classes
 from bla.explainers.all_maps import maps_of_classes
+from bla.networks.remembered import with_remembered_features
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_explained, scores_from_features
 from pipeline.artifacts.features import load_features, load_grid
@@ -45,7 +46,7 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
     """The maps of the run `faithfulness.run`; `labels` `[N]` are those of all test images."""
     explained = load_explained(dataset, settings)
     run = settings.faithfulness.run if explained.classifier.runs > 1 else 0
-    model = explained.classifier_of(run)
+    model = with_remembered_features(explained.classifier_of(run))
     scores = scores_from_features(model, load_features(dataset, "test")[0], load_grid(dataset))[0].double().numpy()
     wrong = scores.argmax(axis=1) != labels
     numbers = np.concatenate([_some(labels, wrong), _some(labels, ~wrong)])

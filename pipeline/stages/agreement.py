@@ -30,7 +30,7 @@ def main() -> None:
     for dataset in settings.datasets:
         shown, images, captions = chosen_images(dataset, DRAWN)
         maps, kept, titles = dict[str, Maps](), dict[str, Maps](), dict[str, str]()
-        for name, explain in (bar := tqdm(explained_by(dataset, settings).items(), disable=None)):
+        for name, explain in (bar := tqdm(explained_by(dataset, settings, remember=True).items(), disable=None)):
             bar.set_description(f"{dataset} agreement, {name}")
             labels = load_labels(dataset, "test")
             explained = explain(spread_over_classes(labels, min(IMAGES, len(labels))))

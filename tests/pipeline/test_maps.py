@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from bla.base.atomic import replacing
 from bla.metrics.rank_correlation import spearman
+from bla.networks.backbones import Extractor
 
 pytestmark = pytest.mark.slow
 
@@ -264,6 +265,33 @@ def test_learned_methods_are_fitted_measured_and_told_whether_they_trained(expla
     for name, seconds in cost["training_seconds"].items():
         of_all = pd.read_csv(f"data/seconds/{DIGITS}/{name}.csv").iloc[0]
         assert 0 < seconds == pytest.approx(of_all["seconds"] / of_all["runs"], rel=1e-4)
+
+
+def test_an_image_goes_through_the_backbone_once_in_agreement_and_errors(explained, edit_params, end_of, monkeypatch):
+    training = {"epochs": 1, "batch_size": 8}
+    methods = {"l_cam_fm": training, "l_cam_img": training | {"images": 10, "runs": 2}}
+    changes = {"explainers": ["cam", "grad_cam", "grad_cam_pp"], "learned_explainers": list(methods)}
+    edit_params(explained, changes | {f"explainer.{name}": settings for name, settings in methods.items()})
+    for name in methods:
+        assert end_of("fit", DIGITS, name) is None
+    assert end_of("maps", DIGITS) is None
+    names = {image.tobytes(): name for name, image in enumerate(np.load(f"data/images/{DIGITS}/test_images.npy"))}
+    computed, feature_map = [], Extractor.feature_map
+
+    def counted(extractor, images):
+        passed = [image.numpy().tobytes() for image in images]  # others try the network when it is loaded
+        computed.extend(names[image] for image in passed if image in names)
+        return feature_map(extractor, images)
+
+    monkeypatch.setattr(Extractor, "feature_map", counted)
+    monkeypatch.setattr("pipeline.stages.agreement.untrained_methods", list)
+    monkeypatch.setattr("pipeline.stages.errors.untrained_methods", list)
+    for stage, images in (("agreement", {40}), ("errors", range(2, 41))):
+        computed.clear()
+        assert end_of(stage) is None
+        assert len(computed) == len(set(computed))
+        assert len(computed) in images
+        assert {"l_cam_fm", "l_cam_img"} <= set(pd.read_csv(f"reports/tables/{stage}.csv")["method"])
 
 
 def test_a_run_that_a_learned_method_was_not_fitted_to_cannot_be_measured(explained, edit_params, end_of):

@@ -39,6 +39,13 @@ def padded_size(images: int, device: torch.device) -> int:
     return 2 ** (images - 1).bit_length() if images and device.type == "cuda" else images
 
 
+def feature_map(extractor: nn.Module, images: Tensor) -> Tensor:
+    """The extractor's map `[B, C, h, w]` of images `[B, H, W, 3]`, from a batch of `padded_size`."""
+    padding = images.new_zeros(padded_size(len(images), images.device) - len(images), *images.shape[1:])
+    features: Tensor = extractor.feature_map(torch.cat([images, padding]) if len(padding) else images)  # type: ignore[operator]
+    return features[: len(images)]
+
+
 class PooledHeads(nn.Module):
     """R linear heads on the average of the cells, such as BL's."""
 
@@ -152,9 +159,7 @@ class Classifier(nn.Module):
         return features
 
     def _feature_map(self, images: Tensor) -> Tensor:
-        padding = images.new_zeros(padded_size(len(images), images.device) - len(images), *images.shape[1:])
-        features: Tensor = self.extractor.feature_map(torch.cat([images, padding]) if len(padding) else images)  # type: ignore[operator]
-        return features[: len(images)]
+        return feature_map(self.extractor, images)
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
