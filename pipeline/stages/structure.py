@@ -11,12 +11,14 @@ from bla.base.paper import COLUMNS
 from bla.experiments.related_methods.structure.figures import chart, drawn_graph
 from bla.experiments.related_methods.structure.measures import COVER
 from bla.experiments.related_methods.structure.tables import HARD, IMAGES, PARTS, corrected_by_method, of_images
+from bla.explainers.structured.sag import SAG
 from bla.report.graph_page import GraphOfImage, graph_page
 from pipeline.artifacts.features import load_grid
 from pipeline.artifacts.figures import FIGURES, Pictures, remove_others, save_pictures
 from pipeline.artifacts.tables import save_tables
 from pipeline.maps.image_names import drawable
-from pipeline.maps.structure import decisive_parts, explanations, hard_beside_minimal, node_masks
+from pipeline.maps.structure import METHOD, decisive_parts, explanations, hard_beside_minimal, node_masks
+from pipeline.run.methods import method_settings
 from pipeline.run.settings import load_settings
 
 PAGES = Path("reports/structure")
@@ -26,13 +28,14 @@ RELATIONS = ["dataset", "method", "title", "set", "n", *COVER]
 def main() -> None:
     """Write reports/structure/DATASET.html and .json, the tables structure_*.csv, a graph per image, and structure.png."""
     settings, pictures, names = load_settings(), Pictures(), set[str]()
+    most = method_settings(settings, METHOD, SAG.Settings).sets
     images, hard, relations, parts = (list[pd.DataFrame]() for _ in range(4))
     for dataset in settings.datasets:
         found, grid = explanations(dataset, settings), load_grid(dataset)
         if found is None:
             print(f"{dataset}: SAG explained no image (see `explainers` and `faithfulness.left_out`)")
             continue
-        images.append(found.table().assign(dataset=dataset))
+        images.append(found.table().assign(dataset=dataset, most_sets=most))
         beside, related, of_run = hard_beside_minimal(dataset, settings, found)
         titles = {"sag": "SAG, smallest set", "sag_all": "SAG, all sets"} | {name: COLUMNS.get(name, name) for name in of_run}  # fmt: skip
         hard.append(beside)

@@ -368,6 +368,8 @@ def test_the_stage_writes_pages_graphs_and_tables_of_the_images_that_sag_explain
     run_by_name(["structure"])
     images = pd.read_csv("reports/tables/structure_images.csv")
     assert len(images) == 5
+    assert images["most_sets"].eq(2).all()
+    assert images["sets_found"].between(1, 2).all()
     (page,) = explained.glob("reports/structure/*.html")
     found = json.loads((explained / "reports/structure/painted_birds.json").read_text())
     assert [image["image"] for image in found] == images["image"].tolist()

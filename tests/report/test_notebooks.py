@@ -167,7 +167,9 @@ def test_the_page_of_structures_says_where_right_is_not_tested_against_wrong(rig
     monkeypatch.chdir(tmp_path)
     Path("reports/tables").mkdir(parents=True)
     counts = {key: [1, 2, 1, 2] for key in (*QUANTITIES, "sets_found", "minimal_sets")}
-    images = pd.DataFrame({"dataset": list("aabb"), "class": "c", "right": right * 2} | counts)
+    images = pd.DataFrame(
+        {"dataset": list("aabb"), "class": "c", "right": right * 2, "most_sets": [2, 2, 3, 3]} | counts
+    )
     empty = dict.fromkeys(("_hard", "_relations", "_parts"), pd.DataFrame(columns=["dataset"]))
     for name, table in (of_images(images, 4) | empty).items():
         table.to_csv(f"reports/tables/structure{name}.csv", index=False)
@@ -181,6 +183,9 @@ def test_the_page_of_structures_says_where_right_is_not_tested_against_wrong(rig
     assert ["right predictions are not tested" in text for text in texts].count(True) == bool(said)
     assert all(f"On {', '.join(said)} right" in text for text in texts if "are not tested" in text)
     assert any("n_wrong" in text for text in texts) == (not said)
+    assert [text for text in texts if "the search ended" in text] == [
+        "On a the search ended at 2 sets (`explainer.sag.sets`) in 1 of 2 images; these may have more."
+    ]
 
 
 def test_the_paragraph_beside_minimal_explanations_counts_the_images_whose_patches_can_go(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ IMAGES = [
     "confidence",
     *QUANTITIES,
     "sets_found",
+    "most_sets",
     "minimal_sets",
     "black_suffices",
 ]
