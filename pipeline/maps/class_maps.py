@@ -14,7 +14,7 @@ from bla.experiments.errors.tables import two_classes
 from bla.explainers.all_maps import maps_of_classes
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_explained
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state
 from pipeline.maps.method_maps import Method
@@ -47,7 +47,7 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
     run = settings.faithfulness.run if explained.classifier.runs > 1 else 0
     model = explained.classifier_of(run)
     grid, device = load_grid(dataset), model.device
-    features = load_features(dataset, "test")[0]
+    features = explained_features(dataset)
     parts = (part.float().transpose(1, 2).unflatten(2, grid).to(device) for part in features.split(256))
     scores = torch.cat([model.logits(part)[0].cpu() for part in parts]).double().numpy()
     wrong = scores.argmax(axis=1) != labels

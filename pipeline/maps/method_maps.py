@@ -29,7 +29,7 @@ from bla.networks.classifier import Classifier
 from bla.runtime.cache import Arrays, cache_key, cached
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import key_parts, load_explained, spread
-from pipeline.artifacts.features import feature_files, load_features, load_grid
+from pipeline.artifacts.features import explained_features, feature_files, load_features, load_grid
 from pipeline.artifacts.images import load_images, prepared_files, some_images
 from pipeline.artifacts.maps import LIME_MAPS, lime_seeds, load_maps
 from pipeline.artifacts.models import BACKBONES, load_state
@@ -200,7 +200,7 @@ class MapMaker:
         learned = method.build(self.model)
         if not isinstance(learned, LearnedExplainer):
             return np.nan, np.nan
-        features, labels = load_features(self.dataset, "test")
+        features, labels = explained_features(self.dataset), load_features(self.dataset, "test")[1]
         schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "objective")  # fmt: skip
         data = TrainingData(features[None], self.grid, load_images(self.dataset, "test"), labels, schedule, self.device)
 
