@@ -20,6 +20,7 @@ from pipeline.artifacts.explained_images import load_explained
 from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state, load_variant
+from pipeline.maps.fitted_methods import learned_methods
 from pipeline.run.environment import choose_device
 from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings
@@ -47,7 +48,7 @@ def explained_by(dataset: str, settings: Settings) -> Mapping[str, Explain]:
     classifier = load_explained(dataset, settings).classifier
     variants = {name: partial(_variant, dataset, name, settings) for name in settings.variants}
     return variants | {
-        name: partial(_learned, dataset, name, settings, classifier) for name in settings.learned_explainers
+        name: partial(_learned, dataset, name, settings, classifier) for name in learned_methods(dataset, settings)
     }
 
 

@@ -17,6 +17,7 @@ from pipeline.artifacts.explained_images import load_explained
 from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state
+from pipeline.maps.fitted_methods import learned_methods
 from pipeline.maps.method_maps import Method
 from pipeline.run.settings import Settings
 
@@ -70,7 +71,7 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
 def _methods(dataset: str, settings: Settings, run: int) -> list[Method]:
     """The methods whose maps depend on the class, without slow ones and controls."""
     methods = [Method(name, settings, None) for name in settings.explainers]
-    for name in settings.learned_explainers:
+    for name in learned_methods(dataset, settings):
         state = {key: values[run : run + 1] for key, values in load_state(dataset, name).items()}
         methods.append(Method(name, settings, state))
     kinds = [(method, method.explainer) for method in methods]
