@@ -26,7 +26,8 @@ def save_pictures(pictures: Mapping[Path, Callable[[], Figure]]) -> None:
 
 
 def remove_others(folder: Path, current: Iterable[Path]) -> None:
-    """Remove all files of `folder` that are not `current` pictures."""
+    """Remove all files of `folder` that are not `current` pictures; an output of DVC, it exists also without pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
     for path in set(folder.iterdir()) - set(current):
         path.unlink()
 

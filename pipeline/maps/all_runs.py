@@ -14,14 +14,14 @@ from bla.explainers.interface import require_finite_maps
 from bla.explainers.registry import explainer_class
 from bla.method.equations import hard_explanation, logits_of, soft_weights
 from bla.method.evaluation import scores_on_hard_explanation
-from bla.method.finite import refuse_not_finite
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for, cell_means
 from bla.networks.remembered import with_remembered_features
 from pipeline.artifacts.explained_images import load_explained, scores_from_features
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state, load_variant
+from pipeline.maps.fitted_methods import learned_methods
 from pipeline.run.environment import choose_device
 from pipeline.run.methods import method_settings
 from pipeline.run.settings import Settings
@@ -54,7 +54,7 @@ def explained_by(dataset: str, settings: Settings, remember: bool = False) -> Ma
         classifier = with_remembered_features(classifier)
     variants = {name: partial(_variant, dataset, name, settings) for name in settings.variants}
     return variants | {
-        name: partial(_learned, dataset, name, settings, classifier) for name in settings.learned_explainers
+        name: partial(_learned, dataset, name, settings, classifier) for name in learned_methods(dataset, settings)
     }
 
 
@@ -64,8 +64,7 @@ def _variant(
 ) -> Explained:
     """Soft weights, the same for every class; the class that the variant predicts from its hard explanation."""
     device = choose_device()
-    features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
-    refuse_not_finite(features[None], "explained images")
+    features = explained_features(dataset, numbers).float().to(device)
     spec, head, module = load_variant(dataset, name, settings)
     head, module = head.to(device), module.moved(lambda t: t.to(device))
     logits = logits_of(spec, module(features))
@@ -88,13 +87,12 @@ def _learned(
     kind, device = explainer_class(name), choose_device()
     method = kind(classifier, method_settings(settings, name, kind.Settings)).load(load_state(dataset, name))
     pixels, grid, parts = load_images(dataset, "test"), load_grid(dataset), []
-    features = load_features(dataset, "test")[0]
     for places in np.array_split(
         np.arange(len(numbers)), -(-len(numbers) // batch_size_for(device, pixels.shape[1:3]))
     ):
         images = torch.from_numpy(np.array(pixels[numbers[places]])).to(device)
         if classes is None:
-            scores = scores_from_features(classifier, features[torch.from_numpy(numbers[places])], grid)
+            scores = scores_from_features(classifier, explained_features(dataset, numbers[places]), grid)
             targets = scores.argmax(dim=2)[: method.fitted_runs].to(device)
         else:
             targets = classes[: method.fitted_runs, torch.from_numpy(places)].to(device)

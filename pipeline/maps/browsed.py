@@ -14,7 +14,7 @@ from bla.networks.backbones import fold_batch_norm, load_backbone
 from bla.report.browser.records import Collection, Method, Predictions, mean_distance
 from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.explained_images import load_classifier, scores_from_features
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_features, load_grid
 from pipeline.artifacts.images import class_names, load_images, load_labels
 from pipeline.artifacts.maps import MAPS, cell_maps
 from pipeline.artifacts.models import BACKBONES, load_variant
@@ -41,7 +41,7 @@ def browsed(dataset: str, settings: Settings) -> Collection:
 def _variant(dataset: str, key: str, settings: Settings) -> Method:
     """Soft weights, kept cells and predictions of one run, and the spread of the soft weights over all runs."""
     device, run = choose_device(), settings.faithfulness.run
-    features, labels = load_features(dataset, "test")
+    features, labels = explained_features(dataset), load_features(dataset, "test")[1]
     spec, head, module = load_variant(dataset, key, settings)
     module, one_head = module.to(device), Head(head.weight[run : run + 1], head.bias[run : run + 1]).to(device)
     parts = []
@@ -94,7 +94,7 @@ def _other_methods(dataset: str, settings: Settings) -> list[Method]:
 def _classifier(dataset: str, settings: Settings) -> Predictions:
     """The predictions of the classifier that the other methods explain, on all test images."""
     device, run = choose_device(), settings.faithfulness.run
-    features, labels = load_features(dataset, "test")
+    features, labels = explained_features(dataset), load_features(dataset, "test")[1]
     _, height, width, _ = load_images(dataset, "test").shape
     backbone = load_backbone(settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
     classifier = load_classifier(dataset, settings, fold_batch_norm(backbone)).to(device).eval()

@@ -15,9 +15,10 @@ from bla.explainers.all_maps import maps_of_classes
 from bla.networks.remembered import with_remembered_features
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_explained, scores_from_features
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import load_state
+from pipeline.maps.fitted_methods import learned_methods
 from pipeline.maps.method_maps import Method
 from pipeline.run.settings import Settings
 
@@ -47,7 +48,7 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
     explained = load_explained(dataset, settings)
     run = settings.faithfulness.run if explained.classifier.runs > 1 else 0
     model = with_remembered_features(explained.classifier_of(run))
-    scores = scores_from_features(model, load_features(dataset, "test")[0], load_grid(dataset))[0].double().numpy()
+    scores = scores_from_features(model, explained_features(dataset), load_grid(dataset))[0].double().numpy()
     wrong = scores.argmax(axis=1) != labels
     numbers = np.concatenate([_some(labels, wrong), _some(labels, ~wrong)])
     classes = two_classes(scores, labels)[:, numbers]
@@ -68,7 +69,7 @@ def class_maps(dataset: str, settings: Settings, labels: NDArray[np.int64]) -> C
 def _methods(dataset: str, settings: Settings, run: int) -> list[Method]:
     """The methods whose maps depend on the class, without slow ones and controls."""
     methods = [Method(name, settings, None) for name in settings.explainers]
-    for name in settings.learned_explainers:
+    for name in learned_methods(dataset, settings):
         state = {key: values[run : run + 1] for key, values in load_state(dataset, name).items()}
         methods.append(Method(name, settings, state))
     kinds = [(method, method.explainer) for method in methods]

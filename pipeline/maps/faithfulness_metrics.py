@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from tqdm import tqdm
@@ -16,11 +15,10 @@ from bla.experiments.faithfulness.experiment import (
     means_over_images,
     similarities,
 )
-from bla.method.finite import refuse_not_finite
 from bla.metrics.measure import Subject, measure
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import ExplainedImages, explained_classes, load_explained
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import object_masks
 from pipeline.artifacts.maps import MAPS, cell_maps, load_sets
 from pipeline.artifacts.models import load_variant
@@ -43,8 +41,7 @@ def all_metrics(
     with safe_open(MAPS / f"{dataset}.safetensors", "np") as file:
         levels = file.metadata()["levels"].splitlines()
     grid, targets = load_grid(dataset), arrays["targets"]
-    features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
-    refuse_not_finite(features[None], "explained images")
+    features = explained_features(dataset, numbers).float().to(device)
     seeds = [derive_seed(settings.seed, dataset, "orders", number) for number in numbers]
     model = explained.classifier_of(spec.run)
     subject = Subject(model, explained.images, explained.labels, targets, seeds, features, grid, masks)
@@ -73,7 +70,7 @@ def metrics_of_other_runs(dataset: str, settings: Settings) -> pd.DataFrame:
     """
     explained, grid = load_explained(dataset, settings), load_grid(dataset)
     spec, numbers, device = settings.faithfulness, explained.numbers, explained.images.device
-    features = load_features(dataset, "test")[0][torch.from_numpy(numbers)].float().to(device)
+    features = explained_features(dataset, numbers).float().to(device)
     seeds = [derive_seed(settings.seed, dataset, "orders", number) for number in numbers]
     classes = explained_classes(explained)
     found = {name: explain(numbers, classes) for name, explain in explained_by(dataset, settings).items()}

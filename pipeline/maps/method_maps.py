@@ -29,10 +29,11 @@ from bla.networks.classifier import Classifier
 from bla.runtime.cache import Arrays, cache_key, cached
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import key_parts, load_explained, spread
-from pipeline.artifacts.features import feature_files, load_features, load_grid
+from pipeline.artifacts.features import explained_features, feature_files, load_features, load_grid
 from pipeline.artifacts.images import load_images, prepared_files, some_images
 from pipeline.artifacts.maps import LIME_MAPS, lime_seeds, load_maps
 from pipeline.artifacts.models import BACKBONES, load_state
+from pipeline.maps.fitted_methods import learned_methods
 from pipeline.run.environment import WORK
 from pipeline.run.methods import method_settings
 from pipeline.run.settings import PARAMS, Settings
@@ -141,7 +142,7 @@ class MapMaker:
         """LIME, the methods of `explainers`, the learned ones, and the variants.
 
         A method that cannot explain the dataset's classifier is left out, with a printed reason; and so are slow methods
-        on a dataset in `faithfulness.left_out`.
+        on a dataset in `faithfulness.left_out`, and without one those that train on images (the stage `fit` says it).
         """
         for name in ("lime", *self.settings.explainers):
             method = Method(name, self.settings, None)
@@ -154,7 +155,7 @@ class MapMaker:
                 print(f"{self.dataset}: {name} is left out: {error}")
                 continue
             yield method
-        for name in (*self.settings.learned_explainers, *self.settings.variants):
+        for name in (*learned_methods(self.dataset, self.settings), *self.settings.variants):
             state = load_state(self.dataset, name)
             runs, run = len(next(iter(state.values()))), self.spec.run
             if self.explained.classifier.runs == 1:  # methods are fitted once, variants are trained in all runs
@@ -200,7 +201,7 @@ class MapMaker:
         learned = method.build(self.model)
         if not isinstance(learned, LearnedExplainer):
             return np.nan, np.nan
-        features, labels = load_features(self.dataset, "test")
+        features, labels = explained_features(self.dataset), load_features(self.dataset, "test")[1]
         schedule, seed = self.settings.dataset[self.dataset].training, derive_seed(self.settings.seed, self.dataset, method.name, "objective")  # fmt: skip
         data = TrainingData(features[None], self.grid, load_images(self.dataset, "test"), labels, schedule, self.device)
 

@@ -20,7 +20,7 @@ from bla.networks.backbones import extract, fold_batch_norm, load_backbone
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for
 from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_features, load_grid
 from pipeline.artifacts.images import load_images, load_labels
 from pipeline.artifacts.models import BACKBONES, load_head, load_state
 from pipeline.maps.method_maps import Method
@@ -74,7 +74,7 @@ class BiasedTraining:
 
     def predicted(self) -> dict[str, NDArray[np.bool_]]:
         """Whether the explained images of other classes are predicted as `CUED`, `[R, N]` (see `use_of_the_cue`)."""
-        clean, cued = load_features(self.dataset, "test")[0][torch.from_numpy(self.numbers)], self.features(self.cued)
+        clean, cued = explained_features(self.dataset, self.numbers), self.features(self.cued)
         pairs = {"biased": (self.biased, cued), "without_cue": (self.biased, clean), "unbiased": (self.unbiased, cued)}
         return {name: self._predicts_cued(*pair)[:, self.others] for name, pair in pairs.items()}
 

@@ -20,7 +20,7 @@ from bla.networks.patches import Grid
 from bla.report.graph_page import GraphOfImage
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_explained
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import class_names
 from pipeline.artifacts.maps import MAPS, load_maps, load_sets
 from pipeline.maps.all_runs import explained_by
@@ -145,7 +145,7 @@ def _on_feature_map(dataset: str, found: Explanations, hard: measures.Hard) -> A
     """Whether the explained head keeps 0.9 of its confidence on the mean of the kept cells' features, `[R, N]`."""
     shown = found.shown
     device, head = shown.images.device, shown.classifier.linear_head()
-    features = load_features(dataset, "test")[0][torch.from_numpy(found.numbers)].float().to(device)
+    features = explained_features(dataset, found.numbers).float().to(device)
     weights = torch.from_numpy(np.concatenate([np.ones_like(hard[:1]), hard])).float().to(device)
     weights = weights / weights.sum(dim=2, keepdim=True).clamp(min=1)
     pooled = torch.einsum("rbn,bnc->rbc", weights, features)

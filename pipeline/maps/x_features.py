@@ -17,7 +17,7 @@ from bla.explainers.x_features import encode, grad_cams
 from bla.networks.backbones import load_backbone
 from bla.networks.patches import Grid
 from pipeline.artifacts.explained_images import load_classifier
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.images import captions, load_images, load_labels
 from pipeline.artifacts.models import BACKBONES, load_state
 from pipeline.run.environment import choose_device
@@ -41,7 +41,7 @@ class Fitted:
 
 def load_fitted(dataset: str, name: str, settings: Settings) -> Fitted:
     """XNN with its state, on the dataset's test features."""
-    device, (features, _), grid = choose_device(), load_features(dataset, "test"), load_grid(dataset)
+    device, features, grid = choose_device(), explained_features(dataset), load_grid(dataset)
     _, height, width, _ = load_images(dataset, "test").shape
     backbone = load_backbone(settings.dataset[dataset].backbone, BACKBONES / f"{dataset}.safetensors", (height, width))
     classifier = load_classifier(dataset, settings, backbone).to(device).eval()

@@ -13,7 +13,7 @@ from bla.method.evaluation import evaluate, scores_on_hard_explanation
 from bla.method.modules import Head, Module, Trained
 from bla.method.scores import correct, probabilities, scores_of
 from bla.runtime.seeds import derive_seed
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_features, load_grid
 from pipeline.artifacts.images import captions
 from pipeline.artifacts.models import load_head, load_variant
 from pipeline.run.settings import Settings
@@ -24,7 +24,7 @@ Maps = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 def maps_of(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[str, Maps]:
     """By variant, the explanations of these test images."""
-    features, labels = (values[torch.as_tensor(numbers)] for values in load_features(dataset, "test"))
+    features, labels = explained_features(dataset, numbers), load_features(dataset, "test")[1][torch.as_tensor(numbers)]
     run, grid, found = settings.faithfulness.run, load_grid(dataset), dict[str, Maps]()
     for key in settings.variants:
         variant, head, module = load_variant(dataset, key, settings)
@@ -59,7 +59,7 @@ def decided_classes(dataset: str, settings: Settings) -> dict[str, NDArray[np.in
 
 def _scores(dataset: str, settings: Settings, numbers: Sequence[int]) -> dict[str, Tensor]:
     """By column, BL first: the class scores `[M, K]` of these test images, on hard explanations."""
-    features, run = load_features(dataset, "test")[0][torch.as_tensor(numbers)].float(), settings.faithfulness.run
+    features, run = explained_features(dataset, numbers).float(), settings.faithfulness.run
     columns: dict[str, tuple[Variant, Head, Module | None]] = {
         "bl": (NoExplanation(explanation="none"), load_head(dataset), None),
         **{key: load_variant(dataset, key, settings) for key in settings.variants},

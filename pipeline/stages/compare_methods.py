@@ -8,7 +8,9 @@ import pandas as pd
 from bla.base.atomic import replacing
 from bla.experiments.faithfulness.tables import (
     AGAINST,
+    answerable,
     beaten_by_controls,
+    differences,
     objectives,
     summary,
     tests,
@@ -25,8 +27,8 @@ CARD = ("sentence", "source", "needs", "cost", "proof")
 
 
 def main() -> None:
-    """Write faithfulness.csv and more tables of that name: _tests, _methods and _metrics (descriptions), _randomisation,
-    _parts (effects of painted parts), _controls (which methods are worse than a control), _objectives (of learned
+    """Write faithfulness.csv and more tables of that name: _tests, _differences (do the methods differ at all?),
+    _methods and _metrics (descriptions), _randomisation, _parts (effects of painted parts), _controls (which methods are worse than a control), _objectives (of learned
     methods, and whether they trained), _per_image (compressed)."""
     settings = load_settings()
     methods = pd.concat([load_table(MAPS / f"{name}.csv").assign(dataset=name) for name in settings.datasets])
@@ -43,9 +45,10 @@ def main() -> None:
     means = mark_untrained(with_titles(summary(per_image, untrained), titles), untrained)
     save_table(TABLES / "faithfulness.csv", means)
     compared = tests(per_image, AGAINST)
-    beaten = beaten_by_controls(compared, titles, settings.statistics.alpha)
-    save_table(TABLES / "faithfulness_controls.csv", beaten)
-    save_table(TABLES / "faithfulness_tests.csv", with_titles(compared, titles))
+    alpha = settings.statistics.alpha
+    save_table(TABLES / "faithfulness_controls.csv", beaten_by_controls(compared, titles, alpha))
+    save_table(TABLES / "faithfulness_tests.csv", with_titles(answerable(compared, alpha), titles))
+    save_table(TABLES / "faithfulness_differences.csv", differences(per_image))
     save_table(TABLES / "faithfulness_methods.csv", cards)
     cascade = pd.concat([load_table(FAITHFULNESS / name / "randomisation.csv") for name in settings.datasets])
     save_table(TABLES / "faithfulness_randomisation.csv", with_titles(cascade, titles))

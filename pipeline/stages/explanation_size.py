@@ -11,7 +11,7 @@ from bla.experiments.explanation_size.tables import RELATIONS, per_bin, per_clas
 from bla.method.scores import scores_of
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.evaluation import load_column
-from pipeline.artifacts.features import load_features
+from pipeline.artifacts.features import explained_features, load_features
 from pipeline.artifacts.figures import FIGURES, save_picture
 from pipeline.artifacts.images import class_names
 from pipeline.artifacts.models import load_variant
@@ -33,7 +33,7 @@ def main() -> None:
     pairs = [(dataset, key) for dataset in settings.datasets for key in bounded]
     parts: dict[str, list[pd.DataFrame]] = {"_runs": [], "_classes": [], "_bins": [], "": []}
     for dataset, key in tqdm(pairs, "explanation_size", unit="column", disable=None):
-        features, labels = load_features(dataset, "test", device)
+        features, labels = explained_features(dataset).to(device), load_features(dataset, "test")[1]
         spec, head, module = load_variant(dataset, key, settings)
         confidence = confidences(features, spec, head.to(device), module.to(device), scores_of(labels))
         column = load_column(dataset, key)

@@ -43,7 +43,6 @@ def main(dataset: str) -> None:
     rows = rows.assign(dataset=dataset, image=numbers[images], explained_class=targets[images])
     save_table(FAITHFULNESS / dataset / "per_image.csv", rows[["dataset", *COLUMNS]])
     for name, table in (("curves", curves), ("randomisation", cascade), ("parts", parts)):
-        table.insert(0, "dataset", dataset)
-        save_table(FAITHFULNESS / dataset / f"{name}.csv", table)
+        save_table(FAITHFULNESS / dataset / f"{name}.csv", table.assign(dataset=dataset)[["dataset", *table]])
     methods = rows["method"].nunique()
     print(f"{dataset}: {rows['metric'].nunique()} metrics of {methods} methods on {len(numbers)} images")

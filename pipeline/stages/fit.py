@@ -15,6 +15,7 @@ from pipeline.artifacts.features import load_features, load_grid
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.maps import save_training_seconds
 from pipeline.artifacts.models import BACKBONES, save_state
+from pipeline.maps.fitted_methods import learned_methods
 from pipeline.run.environment import choose_device
 from pipeline.run.methods import method_settings
 from pipeline.run.settings import load_settings
@@ -23,9 +24,15 @@ from pipeline.run.settings import load_settings
 def main(dataset: str, explainer: str) -> None:
     """Fit run r of the method to run r of the classifier, for the runs that the method wants (`fitted_runs`).
 
-    The seconds go to data/seconds/, because everything else is the same in every run.
+    The seconds go to data/seconds/, because everything else is the same in every run. A method that trains on images is
+    not fitted on a dataset in `faithfulness.left_out`; its files are then empty.
     """
     settings, device = load_settings(), choose_device()
+    if explainer not in learned_methods(dataset, settings):
+        save_training_seconds(dataset, explainer, 0, 0)
+        save_state(dataset, explainer, {})
+        print(f"{dataset} {explainer}: not fitted, because it trains on images; see faithfulness.left_out")
+        return
     images, (features, labels) = load_images(dataset, "train"), load_features(dataset, "train")
     _, height, width, _ = images.shape
     backbone, schedule = settings.dataset[dataset].backbone, settings.dataset[dataset].training

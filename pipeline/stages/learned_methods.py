@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bla.experiments.faithfulness.runs import over_runs
+from bla.experiments.faithfulness.tables import answerable
 from bla.experiments.runs import DID_NOT_TRAIN, mark_untrained, with_titles
 from bla.plotting.maps import side_by_side
 from pipeline.artifacts.features import load_grid
@@ -41,6 +42,7 @@ def main() -> None:
     means, tests = over_runs(
         pd.concat([pd.DataFrame(columns=columns), *per_run])[columns].astype({"value": float}), untrained
     )
+    tests = answerable(tests, settings.statistics.alpha)
     titles = dict(zip(cost["method"], cost["title"], strict=True))
     tables = {"": with_titles(means, titles), "_tests": with_titles(tests, titles), "_cost": cost}
     save_tables("learned_methods", {ending: mark_untrained(table, untrained) for ending, table in tables.items()})

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bla.base.atomic import replacing, save_text
 from bla.explainers.all_maps import maps_of_all_runs
 from bla.explainers.interface import Sets
-from pipeline.artifacts.features import load_features
+from pipeline.artifacts.features import explained_features
 from pipeline.artifacts.maps import MAPS, SECONDS
 from pipeline.artifacts.models import load_head, load_variant
 from pipeline.artifacts.tables import save_table
@@ -67,7 +67,7 @@ def main(dataset: str) -> None:
 def _runs(maker: MapMaker, dataset: str) -> dict[str, np.ndarray]:
     """Table 2's maps of all runs, by method; without CAM if the classifier has no linear head."""
     settings, device = maker.settings, maker.device
-    features = load_features(dataset, "test")[0][torch.from_numpy(maker.numbers)].float().to(device)
+    features = explained_features(dataset, maker.numbers).float().to(device)
     variants = {key: load_variant(dataset, key, settings) for key in settings.variants}
     modules = {key: (spec, module.to(device)) for key, (spec, _, module) in variants.items()}
     pooled = settings.dataset[dataset].backbone.tail == "pooled"

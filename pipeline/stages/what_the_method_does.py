@@ -11,7 +11,7 @@ from bla.method.equations import hard_explanation, logits_of
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.coverage import load_coverage
 from pipeline.artifacts.evaluation import load_columns
-from pipeline.artifacts.features import load_features, load_grid
+from pipeline.artifacts.features import explained_features, load_grid
 from pipeline.artifacts.models import load_variant
 from pipeline.artifacts.tables import TABLES, save_table
 from pipeline.run.environment import choose_device
@@ -53,7 +53,7 @@ def _overlaps(dataset: str, settings: Settings) -> Overlaps:
     if coverage is None or "bla" not in settings.variants:
         return None
     device = choose_device()
-    features, _ = load_features(dataset, "test", device)
+    features = explained_features(dataset).to(device)
     variant, _, module = load_variant(dataset, "bla", settings)
     module = module.to(device)
     with torch.no_grad():

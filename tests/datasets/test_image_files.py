@@ -550,6 +550,43 @@ def test_a_mask_of_classes_is_not_taken_for_a_black_and_white_one(inner, number,
     np.testing.assert_array_equal(marked, (numbers > 0) & (numbers < 255))
 
 
+@pytest.mark.parametrize(("grey", "deep"), [(30, False), (127, False), (20_000, True)])
+def test_a_second_object_of_a_darker_grey_is_not_dropped_in_silence(grey, deep, tmp_path):
+    white = 65535 if deep else 255
+    values = np.zeros((64, 64), np.uint16 if deep else np.uint8)
+    values[4:40, 4:40] = white
+    values[50:53, 50:53] = grey
+    Image.fromarray(values).save(tmp_path / "a.png")
+    with pytest.raises(
+        BlaError, match=rf"a\.png: has the grey levels 0, {grey}, {white}, of which {grey} fills an area"
+    ):
+        load_mask(tmp_path / "a.png", 64, "binary", (64, 64))
+
+
+def test_a_second_object_of_a_lighter_grey_is_part_of_the_mask(tmp_path):
+    values = np.zeros((64, 64), np.uint8)
+    values[4:40, 4:40], values[50:60, 50:60] = 255, 128
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "a.png", 64, "binary", (64, 64)), values > 0)
+
+
+@pytest.mark.parametrize("greys", [[64], [16, 64, 112]])
+def test_edges_of_a_few_greys_that_are_two_pixels_wide_are_no_object(greys, tmp_path):
+    values = np.zeros((64, 64), np.uint8)
+    for place, grey in enumerate([*greys, 255]):
+        values[2 * place : 64 - 2 * place, 2 * place : 64 - 2 * place] = grey
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "a.png", 64, "binary", (64, 64)), values == 255)
+
+
+@pytest.mark.parametrize("grey", [1, 15])
+def test_what_is_nearly_black_is_background_as_in_a_decoded_jpeg(grey, tmp_path):
+    values = np.zeros((64, 64), np.uint8)
+    values[4:40, 4:40], values[48:56, 48:56] = 255, grey
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "a.png", 64, "binary", (64, 64)), values == 255)
+
+
 @pytest.mark.parametrize("side", [9, 30, 61])
 def test_a_black_and_white_mask_with_soft_edges_or_noise_is_one(side, tmp_path):
     white = np.zeros((64, 64), np.uint8)

@@ -79,6 +79,10 @@ def test_a_mask_of_two_images_with_one_name_and_two_endings_is_refused(other, wr
     save_mask(folder, "ear", "a/1.png")
     with pytest.raises(BlaError, match=r"masks/ear/a/1\.png would be the mask of two images"):
         find(spec(masks="binary"), folder)
+    with pytest.raises(
+        BlaError, match=f"of two images, a/1.png and {other}, since a mask has the name of its image without"
+    ):
+        find(spec(masks="binary"), folder)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ def test_every_promised_output_exists(project):
     tables |= {f"user_study{ending}.csv" for ending in ("", "_tests", "_predictions", "_participants", "_excluded")}
     tables |= {"table2.csv", "table2.md", "table2_tests.csv", "faithfulness.csv", "faithfulness_tests.csv"}
     tables |= {
+        "faithfulness_differences.csv",
         "faithfulness_methods.csv",
         "faithfulness_metrics.csv",
         "faithfulness_randomisation.csv",

@@ -11,7 +11,7 @@ from scipy import stats
 
 from bla.experiments.faithfulness import figures as pictures
 from bla.experiments.faithfulness.experiment import best_sets, mean_cascade, means_over_images, similarities
-from bla.experiments.faithfulness.tables import COSTS, beaten_by_controls, objectives, summary
+from bla.experiments.faithfulness.tables import COSTS, answerable, beaten_by_controls, differences, objectives, summary
 from bla.experiments.faithfulness.tables import tests as compare
 from bla.experiments.runs import did_not_train, with_titles
 from bla.metrics import METRICS
@@ -280,6 +280,49 @@ def test_without_the_reference_method_there_are_no_tests(against):
     table = compare(per_image(), against)
     assert len(table) == 0
     assert list(table)[-3:] == ["p", "p_holm", "p_holm_smallest"]
+
+
+@pytest.mark.parametrize(("images", "methods", "answers"), [(6, 2, True), (6, 3, False), (9, 12, True), (9, 14, False)])
+def test_only_families_with_enough_images_are_tested(images, methods, answers):
+    better = {f"m{number}": np.arange(images) + number + 1.0 for number in range(methods - 1)}
+    table = compare(table_of({"random": np.arange(images) * 1.0} | better), ("random",))
+    assert len(table) == methods - 1
+    # A method that is better on every image has p = 2 / 2^n, and Holm multiplies by the number of tests.
+    assert (2 / 2**images * (methods - 1) < 0.05) == answers
+    assert len(answerable(table, 0.05)) == (len(table) if answers else 0)
+
+
+@pytest.mark.parametrize(
+    ("orders", "w", "p"),  # the chi-squared distribution with two degrees of freedom is exp(-x / 2)
+    [
+        ([(1, 2, 3)] * 4, 1, np.exp(-4)),
+        ([(1, 2, 3)] * 3 + [(3, 2, 1)], 1 / 4, np.exp(-1)),  # rank sums 6, 8, 10
+        ([(1, 2, 3), (3, 1, 2), (2, 3, 1)], 0, 1),
+        ([(5, 5, 5)] * 3, 0, 1),
+        ([(1, 1, 3)] * 2, 1, np.exp(-2)),  # tied ranks 1.5, 1.5, 3
+    ],
+)
+def test_whether_methods_differ_is_friedmans_test_over_images(orders, w, p):
+    values = dict(zip("abc", np.array(orders, float).T.tolist(), strict=True))
+    (row,) = differences(table_of(values)).itertuples()
+    assert (row.n, row.methods) == (len(orders), 3)
+    assert row.kendalls_w == pytest.approx(w, abs=1e-12)
+    assert row.p == pytest.approx(p) == pytest.approx(row.p_holm)
+    assert row.p_holm_smallest == pytest.approx(np.exp(-len(orders)))
+
+
+def test_methods_that_do_not_differ_are_said_to_differ_in_five_percent_of_simulations():
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(400):
+        values = {f"m{number}": rng.normal(size=6) for number in range(17)}
+        found += differences(table_of(values))["p"].iloc[0] < 0.05
+    assert 0.02 <= found / 400 <= 0.08
+
+
+def test_two_methods_or_one_image_are_not_tested_together():
+    assert differences(table_of({"a": [1.0, 2.0], "b": [2.0, 1.0]})).empty
+    assert differences(table_of({"a": [1.0], "b": [2.0], "c": [3.0]})).empty
+    assert list(differences(table_of({"a": [1.0]})))[-3:] == ["p", "p_holm", "p_holm_smallest"]
 
 
 def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bla.base.atomic import save_array
+from pipeline.artifacts.features import explained_features
 
 IMAGES = Path("data/images/photos")
 
@@ -112,3 +113,25 @@ def test_features_that_are_not_finite_stop_the_stages_that_explain_all_runs(expl
     save_array(path, features)
     for words in (("agreement",), ("faithfulness", "painted_birds")):
         assert "explained images are NaN or infinite: numbers 0, 1" in end_of(*words)
+
+
+@pytest.mark.parametrize("stage", ["x_features", "errors", "maps painted_birds", "explanation_size"])
+def test_features_that_are_not_finite_are_named_with_their_file_and_images(stage, explained, edit_params, end_of):
+    if stage == "x_features":  # which reads no features without it
+        edit_params(explained, {"learned_explainers": ["xnn"]})
+    assert end_of("compare_methods") is None  # `errors` reads which methods did not train
+    path = Path("data/features/painted_birds/test_features.npy")
+    features = np.load(path)
+    features[5, 0, 0], features[9, 1, 1, 3] = np.nan, np.inf
+    save_array(path, features)
+    message = end_of(*stage.split())
+    assert message == (
+        f"error in {stage}: {path}: the features of 2 of 40 explained images are NaN or infinite: numbers 5, 9, counted "
+        "from 0; their file is damaged: delete it and extract the features again"
+    )
+
+
+def test_explained_features_are_those_of_the_numbers(explained):
+    whole = np.load("data/features/painted_birds/test_features.npy").reshape(40, 16, -1)
+    np.testing.assert_array_equal(explained_features("painted_birds"), whole)
+    np.testing.assert_array_equal(explained_features("painted_birds", [9, 0]), whole[[9, 0]])

@@ -14,10 +14,12 @@ import bla
 from bla.base.arrays import load_npy
 from bla.base.download import Source, fetch
 from bla.base.errors import BlaError
-from bla.base.specs import ImageTable
+from bla.base.specs import Backbone, ImageTable
 from bla.datasets import image_table
 from bla.experiments.explanations.user_study.answers import read_answers
+from bla.networks.backbones import load_backbone
 from bla.own_classifier.labels import read_labels
+from bla.own_classifier.named import load_classifier
 from bla.own_classifier.weights import read_weights
 from pipeline.artifacts.arrays import load_array
 from pipeline.artifacts.models import load_head, load_state
@@ -50,6 +52,27 @@ def test_something_that_is_no_file_is_named_and_nothing_waits_for_it(place, make
     missing = "1 of 8 masks are missing: masks/test/cat/0.png"
     assert missing in message if place.startswith("masks") else f"{place}: " in message and reason in message
     assert not list(Path("data/images").glob("photos/*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "a pipe, socket or device"),
+        (socket_at, "a pipe, socket or device"),
+        (lambda path: path.symlink_to("/dev/zero"), "a pipe, socket or device"),
+        (os.mkdir, ".*"),
+    ],
+    ids=["pipe", "socket", "device", "folder"],
+)
+def test_weights_that_are_no_file_are_named_and_nothing_waits_for_them(make, reason, tmp_path):
+    path = tmp_path / "w.safetensors"
+    make(path)
+    spec = Backbone(architecture="test_resnet", weights=path.name, normalisation="half")
+    with pytest.raises(BlaError, match=rf"w.safetensors: not a readable .safetensors file \({reason}\); name another"):
+        load_backbone(spec, path, 64)
+    for read in (read_weights, lambda path: load_classifier("resnet18", path)):
+        with pytest.raises(BlaError, match=r"w.safetensors: not a file, but a folder, pipe, socket or device; name a "):
+            read(path)
 
 
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"caf\xe9"])

@@ -266,6 +266,14 @@ def test_wrong_usage_has_exit_code_two(site, command):
         assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("setting", ["--learning-rate 1e300", "--epochs 10001", "--runs 1001"])
+def test_a_setting_of_fit_above_its_bound_is_wrong_usage(setting, site, command):
+    code, _, err = command(f"fit photos {setting} -o out")
+    assert code == 2
+    assert f"Invalid value for '{setting.split()[0]}'" in err
+    assert not (site / "out").exists()
+
+
 def test_random_weights_are_refused(site, command):
     code, _, err = command("explain photos -o out", "--model torchvision/resnet18")
     assert code == 1

@@ -207,6 +207,24 @@ def test_a_schedule_that_trains_nothing_is_refused(own, cached, setting):
         bla.fit(own, cached, progress=False, **setting)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"learning_rate": 1e300}, "learning_rate: Input should be less than or equal to 10, not 1e+300"),
+        ({"learning_rate": 10.1}, "learning_rate: Input should be less than or equal to 10, not 10.1"),
+        ({"epochs": 10_001}, "epochs: Input should be less than or equal to 10000, not 10001"),
+        ({"epochs": 2.5}, "epochs: Input should be a valid integer, got a number with a fractional part, not 2.5"),
+        ({"batch_size": 10_000_001}, "batch_size: Input should be less than or equal to 10000000, not 10000001"),
+        ({"runs": 1001}, "runs: at most 1,000, not 1,001"),
+    ],
+    ids=str,
+)
+def test_settings_of_a_fit_have_the_bounds_of_the_pipelines_settings(own, cached, setting, message):
+    with pytest.raises(BlaError) as error:
+        bla.fit(own, cached, progress=False, **setting)
+    assert str(error.value) == f"fit: {message}"
+
+
 def test_training_and_test_photographs_are_not_mixed(own, photos, tmp_path):
     for split in ("train", "test"):
         shutil.copytree(photos, tmp_path / split)

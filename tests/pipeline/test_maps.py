@@ -145,7 +145,10 @@ def test_a_method_for_few_images_has_their_scores_without_ranks_and_tests(
     assert table["rank"].notna().to_dict()["deletion_black"] == (expected >= 5)
     tests = pd.read_csv("reports/tables/faithfulness_tests.csv").query("method == 'i_gos'")
     assert ("lime" in set(tests["metric"])) == (expected == 10)
-    assert ("deletion_black" in set(tests["metric"])) == (expected >= 5)
+    assert "deletion_black" not in set(tests["metric"])  # five images cannot answer for each method
+    differences = pd.read_csv("reports/tables/faithfulness_differences.csv").set_index("metric")
+    others = ["lime", "cam", "rise", "random", "bla_t", "mask"]
+    assert differences.loc["deletion_black", ["n", "methods"]].tolist() == [5, len(others) + (expected >= 5)]
 
 
 def test_maps_of_all_runs_agree_with_maps_of_the_measured_run(explained):
@@ -224,6 +227,29 @@ def test_a_dataset_that_is_left_out_has_fast_maps_pictures_and_the_effects_of_pa
     assert len(pd.read_csv("data/faithfulness/painted_birds/curves.csv")) == 0
     for name in ("maps", "lime", "curves", "ranks", "cascade", "parts"):
         assert Path(f"reports/figures/{name}_painted_birds.png").is_file()
+
+
+def test_methods_that_train_on_images_are_not_fitted_on_a_dataset_that_is_left_out(explained, edit_params, end_of):
+    methods = {"l_cam_fm": {"epochs": 1}, "l_cam_img": {"epochs": 1, "images": 4}}
+    changes = {
+        "learned_explainers": list(methods),
+        "datasets": ["painted_birds"],
+        "faithfulness.left_out": ["painted_birds"],
+    }
+    edit_params(explained, changes | {f"explainer.{n}": s for n, s in methods.items()})
+    for name in methods:
+        assert end_of("fit", "painted_birds", name) is None
+    assert load_file("models/learned/painted_birds/l_cam_fm.safetensors")["weight"].shape[0] == 2
+    assert load_file("models/learned/painted_birds/l_cam_img.safetensors") == {}
+    for stage in ("lime", "maps", "faithfulness"):
+        assert end_of(stage, "painted_birds") is None
+    assert set(pd.read_csv("data/maps/painted_birds.csv")["method"]) == {"cam", "random", "l_cam_fm", "bla_t"}
+    for stage in ("compare_methods", "agreement", "errors", "learned_methods"):
+        assert end_of(stage) is None
+    for name in ("faithfulness", "agreement", "errors"):
+        methods = set(pd.read_csv(f"reports/tables/{name}.csv")["method"])
+        assert "l_cam_fm" in methods
+        assert "l_cam_img" not in methods
 
 
 def test_learned_methods_are_fitted_measured_and_told_whether_they_trained(explained, edit_params, end_of):

@@ -195,6 +195,28 @@ def test_a_store_without_its_notes_starts_from_the_first_row(missing, filling):
     assert filling.settled() == WHOLE
 
 
+NOTES_DAMAGE = {
+    "two records on a line": lambda first, second: first + second,
+    "joined before the chunk that was being written": lambda first, second: first + second + "\n[[99, half",
+    "a record over two lines": lambda first, second: f"{first[:9]}\n{first[9:]}{second}\n",
+    "a line cut in the middle": lambda first, second: f"{first[:9]}\n{second}\n",
+    "the last line cut in the middle": lambda first, second: f"{first}\n{second[:9]}",
+    "a line cut with its end": lambda first, second: f"{first[:9]}{second}\n",
+}
+
+
+@pytest.mark.parametrize("damage", NOTES_DAMAGE.values(), ids=NOTES_DAMAGE.keys())
+def test_a_store_with_damaged_notes_starts_from_the_first_row(damage, filling, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        filling(6)
+    diary = filling.store / "notes.jsonl"
+    save_text(diary, damage(*diary.read_text().splitlines()))
+    assert filling() == NOTES
+    assert filling.starts == [0, 0]
+    assert f"{filling.store}: was changed since it was written" in capsys.readouterr().out
+    assert filling.settled() == WHOLE
+
+
 @pytest.mark.parametrize("text", ["", "{", "[3, 1]", json.dumps({"rows": 3}), "[" * 200_000])
 def test_a_store_with_a_damaged_count_starts_from_the_first_row(text, filling):
     with pytest.raises(KeyboardInterrupt):

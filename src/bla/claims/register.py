@@ -229,7 +229,7 @@ def two_network_l2x(text: str) -> Cases:
             departures += l2x_reading_departures(float(runs["temperature"].iloc[0]))
             departures += [f"{unused} images left out (paper: none)"] if unused else []
             obstacle = "" if evidence.kinds[str(name)] == "cats_vs_dogs" else "not the paper's dataset"
-            finding = chance_when_hard(runs)
+            finding = chance_when_hard(runs, evidence.alpha)
             yield Case(f"{text}: {reading}", str(name), published, finding, obstacle, departures)
 
     return cases
@@ -240,7 +240,8 @@ def subset_selection(text: str) -> Cases:
 
     def cases(evidence: Evidence) -> Iterator[Case]:
         for data, runs in evidence.subset_selection.groupby("data", sort=False):
-            yield Case(f"{text}: median rank, {data}", "synthetic", "", finds_as_well(runs), OURS)
+            finding = finds_as_well(runs, evidence.alpha)
+            yield Case(f"{text}: median rank, {data}", "synthetic", "", finding, OURS)
 
     return cases
 

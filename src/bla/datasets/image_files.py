@@ -57,6 +57,12 @@ TREATMENTS = {"1": "black and white", "L": "grey", "LA": "grey, transparent", "P
 FEW = 32
 """Colours of a mask, at most, that are taken for classes; more are shades of its edges."""
 
+FEW_GREYS = 8
+"""Grey levels of a mask, at most, of which a dark one may be an object; more are shades of its edges."""
+
+NEARLY_BLACK = 1 / 16
+"""Share of the range of grey levels that noise, such as JPEG's, may be lighter than the background."""
+
 AGREES = 0.8
 """Intersection over union of what is white and what is opaque, at least, in a mask with transparent pixels; edges may differ."""
 
@@ -190,6 +196,13 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
     half = 32768 if levels[-1] > 255 else 128  # 16-bit files may hold 8-bit values
     lightest = levels[-1] == 1 or (len(levels) == 2 and (deep or (image.mode == "P" and levels[-1] < 128)))
     white: NDArray[np.bool_] = values >= (levels[-1] if lightest else half)
+    lowest, reach = int(levels[0]), NEARLY_BLACK * (int(levels[-1]) - int(levels[0]))
+    dark = [int(level) for level in levels if lowest + reach < level < half] if 2 < len(levels) <= FEW_GREYS else []
+    if filling := [level for level in dark if _fills_an_area(values == level)]:
+        raise BlaError(
+            f"has the grey levels {', '.join(map(str, levels))}, of which {filling[0]} fills an area, but would count as "
+            "background; make what is object white and the rest black"
+        )
     if "A" in image.getbands():
         opaque = np.array(image.convert("RGBA").getchannel("A")) >= 128
         if not opaque.all() and (white & opaque).sum() < AGREES * (white | opaque).sum():
@@ -198,6 +211,12 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
                 "an alpha channel"
             )
     return white
+
+
+def _fills_an_area(pixels: NDArray[np.bool_]) -> bool:
+    """Whether 3 x 3 neighbouring pixels `[H, W]` are all true; a soft edge is thinner."""
+    rows = pixels[:-2] & pixels[1:-1] & pixels[2:]
+    return bool((rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]).any())
 
 
 def read_images(

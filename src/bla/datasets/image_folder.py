@@ -11,8 +11,7 @@ folder `masks` that has images itself is a class, too.
 
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from bla.base.errors import BlaError
@@ -50,8 +49,8 @@ def find(spec: ImageFolder, folder: Path) -> Listing:
         return ImageFile(name, label, (f"masks/{PurePosixPath(name).with_suffix('.png')}",) if spec.masks else ())
 
     splits = {split: [image(*row) for row in rows] for split, rows in named.items()}
+    refuse_shared_masks(folder, [file for files in splits.values() for file in files])
     masks = [mask for files in splits.values() for file in files for mask in file.masks if mask]
-    refuse_shared_masks(folder, masks)
     missing = [mask for mask in masks if not (folder / mask).is_file()]
     if missing:
         names = ", ".join(missing[:10]) + (", ..." if missing[10:] else "")
@@ -87,12 +86,16 @@ def class_names(folder: Path, splits: tuple[str, ...], others: tuple[str, ...] =
     return classes_by_split[0]
 
 
-def refuse_shared_masks(folder: Path, masks: Sequence[str]) -> None:
+def refuse_shared_masks(folder: Path, files: Iterable[ImageFile]) -> None:
     """Raise BlaError for a mask file that is listed for two images, such as `1.png` for `1.jpg` and `1.png`."""
-    if shared := [mask for mask, count in Counter(masks).items() if count > 1]:
-        raise BlaError(
-            f"{folder}: {shared[0]} would be the mask of two images with one name and two endings; rename one of them"
-        )
+    image_of: dict[str, str] = {}
+    for file in files:
+        for mask in filter(None, file.masks):
+            if (other := image_of.setdefault(mask, file.name)) != file.name:
+                raise BlaError(
+                    f"{folder}: {mask} would be the mask of two images, {other} and {file.name}, since a mask has the name of "
+                    "its image without the ending; rename one of them"
+                )
 
 
 def refuse_unreadable_names(place: Path, names: Sequence[str]) -> None:

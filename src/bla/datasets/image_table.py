@@ -50,7 +50,7 @@ def find(spec: ImageTable, folder: Path) -> Listing:
         numbers = tuple(sorted({classes.index(name) for name in names}))
         masks = tuple(_mask(folder, name, file) for name in mask_names) if spec.masks else ()
         splits[split].append(ImageFile(file, numbers[0] if spec.labels == "one" else numbers, masks))
-    refuse_shared_masks(folder, [mask for files in splits.values() for file in files for mask in file.masks if mask])
+    refuse_shared_masks(folder, [file for files in splits.values() for file in files])
     if empty := [split for split in SPLITS if not splits[split]]:
         raise BlaError(f"{folder / 'images.csv'}: no image has the split {empty[0]}")
     if all(file.label == () for file in splits["test"]):

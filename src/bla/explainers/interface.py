@@ -162,6 +162,9 @@ class LearnedExplainer(Explainer):
     all_runs: ClassVar[bool] = True
     state: State
 
+    trains_on_images: ClassVar[bool] = False
+    """Whether each step of training passes images through the network, which takes long; others train on cached features."""
+
     @property
     def fitted_runs(self) -> int:
         """How many runs are fitted, the classifier's first ones; `fit` gets a seed for each.

@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bla.base.download import Source
 from bla.base.errors import BlaError
+from bla.base.files import refuse_pipe
 from bla.base.specs import Backbone, Normalisation, height_and_width
 from bla.method.modules import CHECKPOINT_HEAD
 from bla.networks.patches import batch_size_for
@@ -222,8 +223,9 @@ def load_backbone(spec: Backbone, weights: Path, image_size: int | tuple[int, in
     `weights` is a safetensors file; see `with_weights`.
     """
     try:
+        refuse_pipe(weights)
         loaded = load_file(weights)
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BlaError(
             f"{weights}: not a readable .safetensors file ({error}); name another, or delete it and run make repro"
         ) from error

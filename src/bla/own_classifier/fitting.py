@@ -28,7 +28,7 @@ from bla.base.specs import Schedule
 from bla.explainers.interface import LearnedExplainer, State, TrainingData
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for
-from bla.own_classifier.methods import Method, with_settings
+from bla.own_classifier.methods import Method, checked, with_settings
 from bla.own_classifier.modules import FrozenTailAttention
 from bla.own_classifier.photos import hidden, read_photos
 from bla.own_classifier.wrap import OwnClassifier, check_wrapped, versions
@@ -36,6 +36,8 @@ from bla.runtime.seeds import derive_seed
 
 SCHEMA = "1"
 LARGEST_HALF = 65504
+MOST_RUNS = 1000
+"""As `runs` in params.yaml."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,18 +221,19 @@ def fit(
 
     `bla_ph` leaves the head as it is; `bla`, `bla_t` and `l2x_f` train it further, beside the module. The schedule is that
     of the paper (section 4.2), with more epochs, for few images; other learned methods have epochs and learning rates in
-    their settings. Raises
-    BlaError if the method is not learned, if it does not suit the classifier, or if the data do not.
+    their settings. Bounds are those of params.yaml. Raises BlaError for a setting outside them, if the method is not
+    learned or does not suit the classifier, or if the data do not.
     """
     if min(runs, epochs, batch_size) < 1 or not (0 < learning_rate < math.inf and 0 <= dropout < 1):
         raise BlaError(
             "runs, epochs and batch_size must be at least 1, learning_rate above 0, and dropout from 0 to less than 1"
         )
+    if runs > MOST_RUNS:
+        raise BlaError(f"fit: runs: at most {MOST_RUNS:,}, not {runs:,}")
+    given = {"batch_size": batch_size, "epochs": epochs, "learning_rate": learning_rate, "dropout": dropout}
+    schedule = checked("fit", Schedule, given | {"adam_epsilon": 1e-7})
     chosen = check_fit(own, method)
     cached = extract_features(own, data, progress)
-    schedule = Schedule(
-        batch_size=batch_size, epochs=epochs, learning_rate=learning_rate, adam_epsilon=1e-7, dropout=dropout
-    )
     training = _training_data(own, cached, schedule)
     explainer = _unfitted(own, chosen)
     seeds = [derive_seed(seed, chosen.name, run) for run in range(runs)]

@@ -53,17 +53,18 @@ def method_names() -> list[str]:
 def with_settings(method: str | type[Explainer], **settings: Any) -> Method:
     """A method by its name or class, with some settings changed; BlaError for an unknown name or a wrong setting."""
     if inspect.isclass(method):
-        return Method(method.__name__, method, _checked(method.__name__, method.Settings, settings))
+        return Method(method.__name__, method, checked(method.__name__, method.Settings, settings))
     if method in VARIANTS:
         preset = VARIANTS[method]
-        return Method(method, Attention, _checked(method, type(preset), asdict(preset) | settings))
+        return Method(method, Attention, checked(method, type(preset), asdict(preset) | settings))
     if method not in method_names():
         raise BlaError(f"there is no explanation method {method}; there are {', '.join(method_names())}")
     explainer = explainer_class(method)
-    return Method(method, explainer, _checked(method, explainer.Settings, settings))
+    return Method(method, explainer, checked(method, explainer.Settings, settings))
 
 
-def _checked(name: str, model: Any, settings: dict[str, Any]) -> Any:
+def checked(name: str, model: Any, settings: dict[str, Any]) -> Any:
+    """The settings as a `model`, a dataclass with bounds; BlaError, which names each setting that is outside."""
     if not is_dataclass(model):
         raise BlaError(f"{name}: its Settings must be a dataclass")
     try:

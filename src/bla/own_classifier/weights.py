@@ -24,7 +24,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise BlaError(f"{path}: no such file of weights")
+        reason = "not a file, but a folder, pipe, socket or device" if path.exists() else "no such file of weights"
+        raise BlaError(f"{path}: {reason}; name a .safetensors file, or a .pth file with a state dict")
     try:
         kind = _kind(path)
         if kind == "safetensors":

@@ -175,7 +175,7 @@ def fill_store(
                 file.flush()
             done += len(parts[0])
             notes.append(json.dumps(more))
-            hashes[diary.name].update(notes[-1].encode())
+            hashes[diary.name].update(f"{notes[-1]}\n".encode())
             writer.write(f"{notes[-1]}\n")
             writer.flush()
             digests = {name: digest.hexdigest() for name, digest in hashes.items()}
@@ -200,7 +200,7 @@ def _resumable(
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         rows, recorded, notes = 0, {}, []
     for line in notes:
-        hashes[diary.name].update(line.encode())
+        hashes[diary.name].update(f"{line}\n".encode())  # with line breaks, so that two joined lines differ
     for name in row_bytes:
         with (store / f"{name}.npy").open("rb") as file:
             remaining = rows * row_bytes[name] if file.read(len(headers[name])) == headers[name] else 0

@@ -2,6 +2,7 @@
 
     summary(per_image)                    # a row per dataset, method and metric
     tests(per_image, ("random", "bla_t")) # each method against these, paired by image
+    differences(per_image)                # do the methods differ at all?
 
 Ranks and tests use the same images for all methods: all that are explained, of deletion and insertion the `slow_images`,
 without those for which no method has a value. A method without a value for one of them has no rank and no test.
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from bla.base.rounding import joined
 from bla.experiments.runs import corrected, did_not_train
@@ -54,7 +56,10 @@ def summary(per_image: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()
     places = {name: place for place, name in enumerate(dict.fromkeys(per_image["dataset"]))}
     table = table.sort_values("dataset", key=lambda names: names.map(places), kind="stable", ignore_index=True)
     table["better"] = [BY_NAME[name].better for name in table["metric"]]
-    trained = per_image[[pair not in untrained for pair in zip(per_image["dataset"], per_image["method"], strict=True)]]
+    pairs = zip(per_image["dataset"], per_image["method"], strict=True)
+    trained = per_image[
+        np.array([pair not in untrained for pair in pairs], bool)
+    ]  # of no rows, a list would select columns
     shared = {key: shared_values(group) for key, group in trained.groupby(["dataset", "metric"], sort=False)}
     of_rows = [shared.get((row.dataset, row.metric), pd.DataFrame()) for row in table.itertuples()]
     ranked = [values.get(method) for values, method in zip(of_rows, table["method"], strict=True)]
@@ -129,6 +134,33 @@ def tests(per_image: pd.DataFrame, against: Iterable[str]) -> pd.DataFrame:
         "p_smallest",
     ]
     return corrected(pd.DataFrame(rows, columns=columns), ["dataset", "against", "metric"])
+
+
+def answerable(tests: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Those of `tests` whose family has enough images: with too few, even a method that wins on all has a p of alpha or more."""
+    return tests[tests["p_holm_smallest"] < alpha]
+
+
+def differences(per_image: pd.DataFrame) -> pd.DataFrame:
+    """Do the methods differ at all? Friedman's test over the shared images, a row per dataset and metric.
+
+    One test instead of one per method, so that few images can answer. `kendalls_w` is its effect size: 0 if images order
+    the methods at random, 1 if all order them alike. The metrics of a dataset are a family; p comes from the chi-squared
+    distribution, which needs more than six methods or ten images.
+    """
+    rows = []
+    for (dataset, metric), group in per_image.groupby(["dataset", "metric"], sort=False):
+        values = shared_values(group).to_numpy().round(9)  # equal up to rounding: ties
+        images, methods = values.shape
+        if metric in (*COSTS, *UNRANKED) or images < 2 or methods < 3:
+            continue
+        largest = images * (methods - 1)
+        equal = bool((values == values[:, :1]).all())  # scipy divides by 0
+        statistic = 0.0 if equal else float(stats.friedmanchisquare(*values.T).statistic)
+        p, smallest = (float(stats.chi2.sf(value, methods - 1)) for value in (statistic, largest))
+        rows.append((dataset, metric, "Friedman over images", images, methods, statistic / largest, p, smallest))
+    columns = ["dataset", "metric", "test", "n", "methods", "kendalls_w", "p", "p_smallest"]
+    return corrected(pd.DataFrame(rows, columns=columns), ["dataset"])
 
 
 def beaten_by_controls(tests: pd.DataFrame, titles: Mapping[str, str], alpha: float) -> pd.DataFrame:

@@ -28,6 +28,7 @@ class ExplainerNetwork(LearnedExplainer):
     """A mask network per run, trained on the labels of the images and the run's own classifier, on few images."""
 
     title = "Explainer"
+    trains_on_images = True
     card = Card(
         sentence="Which parts of the image show the class, as a network of its own has learned to mask them.",
         source="Stalder et al. 2022",

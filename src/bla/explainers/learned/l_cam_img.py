@@ -35,6 +35,7 @@ class LCamImg(LCamFm):
     """L-CAM-Fm, but masks are enlarged and weigh the pixels of the image. It is trained for a short time, on few images."""
 
     title = "L-CAM-Img"
+    trains_on_images = True
     card = Card(
         sentence="Which parts of the image must be shown for the class to be predicted.",
         source="Gkartzonika, Gkalelis and Mezaris 2022; mean colour: Ntrougkas et al. 2024 (T-TAME)",
