@@ -87,12 +87,13 @@ def _learned(
     kind, device = explainer_class(name), choose_device()
     method = kind(classifier, method_settings(settings, name, kind.Settings)).load(load_state(dataset, name))
     pixels, grid, parts = load_images(dataset, "test"), load_grid(dataset), []
+    features = explained_features(dataset)
     for places in np.array_split(
         np.arange(len(numbers)), -(-len(numbers) // batch_size_for(device, pixels.shape[1:3]))
     ):
         images = torch.from_numpy(np.array(pixels[numbers[places]])).to(device)
         if classes is None:
-            scores = scores_from_features(classifier, explained_features(dataset, numbers[places]), grid)
+            scores = scores_from_features(classifier, features[torch.from_numpy(numbers[places])], grid)
             targets = scores.argmax(dim=2)[: method.fitted_runs].to(device)
         else:
             targets = classes[: method.fitted_runs, torch.from_numpy(places)].to(device)
