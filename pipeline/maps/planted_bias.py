@@ -141,4 +141,6 @@ def _listed_methods(settings: Settings) -> list[Method]:
             raise BlaError(
                 f"methods: {method.name} is fitted to a few runs alone (explainer.{method.name}.runs); leave it out"
             )
+        if method.explainer.learned and method.explainer.trains_on_images:
+            raise BlaError(f"methods: {method.name} trains on images, not on features with the cue; leave it out")
     return methods

@@ -28,8 +28,8 @@ CARD = ("sentence", "source", "needs", "cost", "proof")
 
 def main() -> None:
     """Write faithfulness.csv and more tables of that name: _tests, _differences (do the methods differ at all?),
-    _methods and _metrics (descriptions), _randomisation, _parts (effects of painted parts), _controls (which methods are worse than a control), _objectives (of learned
-    methods, and whether they trained), _per_image (compressed)."""
+    _methods and _metrics (descriptions), _randomisation, _parts (effects of painted parts), _controls (which methods are
+    worse than a control), _objectives (of learned methods, and whether they trained), _per_image (compressed)."""
     settings = load_settings()
     methods = pd.concat([load_table(MAPS / f"{name}.csv").assign(dataset=name) for name in settings.datasets])
     titles = dict(zip(methods["method"], methods["title"], strict=True)) | {"mask": "object mask"}
@@ -48,7 +48,7 @@ def main() -> None:
     alpha = settings.statistics.alpha
     save_table(TABLES / "faithfulness_controls.csv", beaten_by_controls(compared, titles, alpha))
     save_table(TABLES / "faithfulness_tests.csv", with_titles(answerable(compared, alpha), titles))
-    save_table(TABLES / "faithfulness_differences.csv", differences(per_image))
+    save_table(TABLES / "faithfulness_differences.csv", differences(per_image, compared, untrained))
     save_table(TABLES / "faithfulness_methods.csv", cards)
     cascade = pd.concat([load_table(FAITHFULNESS / name / "randomisation.csv") for name in settings.datasets])
     save_table(TABLES / "faithfulness_randomisation.csv", with_titles(cascade, titles))

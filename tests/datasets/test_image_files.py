@@ -563,6 +563,15 @@ def test_a_second_object_of_a_darker_grey_is_not_dropped_in_silence(grey, deep, 
         load_mask(tmp_path / "a.png", 64, "binary", (64, 64))
 
 
+def test_a_grey_under_transparent_pixels_is_no_object(tmp_path):
+    values, alpha = np.zeros((64, 64), np.uint8), np.full((64, 64), 255, np.uint8)
+    values[4:40, 4:40], values[50:60, 50:60] = 255, 77
+    alpha[48:62, 48:62] = 0
+    alpha[values == 0] = 0  # what is opaque is what is white
+    Image.fromarray(np.stack([values, alpha], axis=2)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "a.png", 64, "binary", (64, 64)), values == 255)
+
+
 def test_a_second_object_of_a_lighter_grey_is_part_of_the_mask(tmp_path):
     values = np.zeros((64, 64), np.uint8)
     values[4:40, 4:40], values[50:60, 50:60] = 255, 128

@@ -292,6 +292,11 @@ def test_only_families_with_enough_images_are_tested(images, methods, answers):
     assert len(answerable(table, 0.05)) == (len(table) if answers else 0)
 
 
+def apart(values: dict[str, list[float]], **options: object) -> pd.DataFrame:
+    table = table_of(values)
+    return differences(table, compare(table, ("random",)), **options)
+
+
 @pytest.mark.parametrize(
     ("orders", "w", "p"),  # the chi-squared distribution with two degrees of freedom is exp(-x / 2)
     [
@@ -304,7 +309,7 @@ def test_only_families_with_enough_images_are_tested(images, methods, answers):
 )
 def test_whether_methods_differ_is_friedmans_test_over_images(orders, w, p):
     values = dict(zip("abc", np.array(orders, float).T.tolist(), strict=True))
-    (row,) = differences(table_of(values)).itertuples()
+    (row,) = apart(values).itertuples()
     assert (row.n, row.methods) == (len(orders), 3)
     assert row.kendalls_w == pytest.approx(w, abs=1e-12)
     assert row.p == pytest.approx(p) == pytest.approx(row.p_holm)
@@ -315,14 +320,32 @@ def test_methods_that_do_not_differ_are_said_to_differ_in_five_percent_of_simula
     rng, found = np.random.default_rng(0), 0
     for _ in range(400):
         values = {f"m{number}": rng.normal(size=6) for number in range(17)}
-        found += differences(table_of(values))["p"].iloc[0] < 0.05
+        found += apart(values)["p"].iloc[0] < 0.05
     assert 0.02 <= found / 400 <= 0.08
 
 
+def test_controls_the_mask_and_untrained_methods_do_not_make_methods_differ():
+    methods = {"a": [1.0, 2, 3, 1], "b": [2.0, 3, 1, 2], "c": [3.0, 1, 2, 3]}
+    others = {
+        name: [9.0 + place] * 4 for place, name in enumerate(("random", "constant", "centre", "edges", "mask", "d"))
+    }
+    table = apart(methods | others, untrained=[("a", "d")])
+    expected = apart(methods)
+    columns = ["n", "methods", "kendalls_w", "p", "p_holm"]
+    pd.testing.assert_frame_equal(table[columns], expected[columns])
+
+
+def test_what_single_methods_could_have_stands_beside():
+    values = {"random": [0.0] * 6} | {name: [1.0, 2, 3, 4, 5, 6] for name in "abc"}
+    assert apart(values)["smallest_of_single"].tolist() == [3 * 2 / 2**6]  # three tests against random numbers
+    del values["random"]
+    assert apart(values)["smallest_of_single"].isna().all()  # nothing to test against
+
+
 def test_two_methods_or_one_image_are_not_tested_together():
-    assert differences(table_of({"a": [1.0, 2.0], "b": [2.0, 1.0]})).empty
-    assert differences(table_of({"a": [1.0], "b": [2.0], "c": [3.0]})).empty
-    assert list(differences(table_of({"a": [1.0]})))[-3:] == ["p", "p_holm", "p_holm_smallest"]
+    assert apart({"a": [1.0, 2.0], "b": [2.0, 1.0]}).empty
+    assert apart({"a": [1.0], "b": [2.0], "c": [3.0]}).empty
+    assert list(apart({"a": [1.0]}))[-3:] == ["p", "p_holm", "p_holm_smallest"]
 
 
 def stored_maps(images: int = 6, cells: int = 16) -> dict[str, np.ndarray]:

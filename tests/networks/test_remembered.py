@@ -152,3 +152,13 @@ def test_new_images_fill_up_a_batch_of_a_gpu(classifier, images, monkeypatch, th
     for rows in ([0, 1, 2], [0, 1, 2, 3, 4]):
         torch.testing.assert_close(model.features(images[rows]), expected[rows], atol=1e-6, rtol=1e-6)
     assert classifier.extractor.batches == [4, 2]
+
+
+@torch.no_grad()
+def test_it_has_what_the_backbone_has_and_takes_no_images(classifier, images):
+    model = with_remembered_features(classifier)
+    assert model.extractor.mean is classifier.extractor.mean
+    assert model.extractor.batches is classifier.extractor.batches
+    with pytest.raises(AttributeError, match="divisors"):
+        _ = model.extractor.divisors
+    assert model.features(images[:0]).shape == (0, *model.features(images).shape[1:])

@@ -225,6 +225,14 @@ def test_settings_of_a_fit_have_the_bounds_of_the_pipelines_settings(own, cached
     assert str(error.value) == f"fit: {message}"
 
 
+@pytest.mark.parametrize(
+    "setting", [{"epochs": "3"}, {"runs": 2.5}, {"learning_rate": None}, {"batch_size": [8]}], ids=str
+)
+def test_settings_of_a_fit_are_numbers(own, cached, setting):
+    with pytest.raises(BlaError, match=r"^runs must be a whole number; epochs, .* must be numbers$"):
+        bla.fit(own, cached, progress=False, **setting)
+
+
 def test_training_and_test_photographs_are_not_mixed(own, photos, tmp_path):
     for split in ("train", "test"):
         shutil.copytree(photos, tmp_path / split)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bla.base.errors import BlaError
+from bla.explainers.learned.l_cam_fm import LCamFm
 from bla.explainers.posthoc.cam import CAM, cam
 from pipeline.artifacts.features import load_features
 from pipeline.artifacts.models import load_head
@@ -77,6 +78,13 @@ def test_such_a_method_is_refused_before_anything_is_read_or_trained(here, edit_
     edit_params(here, {"learned_explainers": ["xnn"], "planted_bias.methods": ["xnn"]})
     with pytest.raises(BlaError, match=r"^methods: xnn is fitted to a few runs alone \(explainer.xnn.runs\)"):
         BiasedTraining(BIRDS, load_settings())  # nothing is prepared here: reading would fail with another message
+
+
+def test_a_method_that_trains_on_images_is_refused_too(here, edit_params, monkeypatch):
+    edit_params(here, {"learned_explainers": ["l_cam_fm"], "planted_bias.methods": ["l_cam_fm"]})
+    monkeypatch.setattr(LCamFm, "trains_on_images", True)
+    with pytest.raises(BlaError, match=r"^methods: l_cam_fm trains on images"):
+        BiasedTraining(BIRDS, load_settings())
 
 
 @pytest.mark.slow

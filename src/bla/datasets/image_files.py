@@ -196,20 +196,19 @@ def _marked(image: Image.Image, masks: MaskFormat) -> NDArray[np.bool_]:
     half = 32768 if levels[-1] > 255 else 128  # 16-bit files may hold 8-bit values
     lightest = levels[-1] == 1 or (len(levels) == 2 and (deep or (image.mode == "P" and levels[-1] < 128)))
     white: NDArray[np.bool_] = values >= (levels[-1] if lightest else half)
+    opaque = np.array(image.convert("RGBA").getchannel("A")) >= 128 if "A" in image.getbands() else np.ones_like(white)
     lowest, reach = int(levels[0]), NEARLY_BLACK * (int(levels[-1]) - int(levels[0]))
     dark = [int(level) for level in levels if lowest + reach < level < half] if 2 < len(levels) <= FEW_GREYS else []
-    if filling := [level for level in dark if _fills_an_area(values == level)]:
+    if filling := [level for level in dark if _fills_an_area((values == level) & opaque)]:
         raise BlaError(
             f"has the grey levels {', '.join(map(str, levels))}, of which {filling[0]} fills an area, but would count as "
             "background; make what is object white and the rest black"
         )
-    if "A" in image.getbands():
-        opaque = np.array(image.convert("RGBA").getchannel("A")) >= 128
-        if not opaque.all() and (white & opaque).sum() < AGREES * (white | opaque).sum():
-            raise BlaError(
-                "has transparent pixels, and what is opaque is not what is white; set masks to alpha, or save it without "
-                "an alpha channel"
-            )
+    if not opaque.all() and (white & opaque).sum() < AGREES * (white | opaque).sum():
+        raise BlaError(
+            "has transparent pixels, and what is opaque is not what is white; set masks to alpha, or save it without "
+            "an alpha channel"
+        )
     return white
 
 

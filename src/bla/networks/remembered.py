@@ -1,6 +1,7 @@
 """A backbone that computes the feature map of an image once, for methods that explain the same images one after the other."""
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from bla.networks.classifier import Classifier, feature_map
 
 MOST = 1024
-"""Maps that are kept, so that a method which changes images cannot fill the memory; one of 7x7 cells and 1,280 channels has 250 kB."""
+"""Maps that are kept, up to a batch more, so that a method which changes images cannot fill the memory; one of 7x7 cells and 1,280 channels has 250 kB."""
 
 
 def with_remembered_features(classifier: Classifier) -> Classifier:
@@ -27,12 +28,23 @@ class RememberedFeatures(nn.Module):
 
     def __init__(self, extractor: nn.Module) -> None:
         super().__init__()
-        self.extractor, self.mean = extractor, extractor.mean
+        self.extractor = extractor
         self.maps: dict[bytes, Tensor] = {}  # [1, C, h, w] by the hash of an image
+
+    def __getattr__(self, name: str) -> Any:
+        """What this module has not, the backbone has, such as `mean` and `divisor`."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("extractor"), name)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """The map `[B, C, h, w]` of images `[B, H, W, 3]`."""
-        if images.requires_grad or (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())):
+        if (
+            len(images) == 0
+            or images.requires_grad
+            or (torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()))
+        ):
             return self.extractor.feature_map(images)  # type: ignore[no-any-return,operator]
         keys = [_key(image) for image in images.cpu()]
         maps = {key: self.maps[key] for key in keys if key in self.maps}

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,10 @@ def fit(
     their settings. Bounds are those of params.yaml. Raises BlaError for a setting outside them, if the method is not
     learned or does not suit the classifier, or if the data do not.
     """
+    if not isinstance(runs, Integral) or not all(
+        isinstance(number, Real) for number in (epochs, batch_size, learning_rate, dropout)
+    ):
+        raise BlaError("runs must be a whole number; epochs, batch_size, learning_rate and dropout must be numbers")
     if min(runs, epochs, batch_size) < 1 or not (0 < learning_rate < math.inf and 0 <= dropout < 1):
         raise BlaError(
             "runs, epochs and batch_size must be at least 1, learning_rate above 0, and dropout from 0 to less than 1"

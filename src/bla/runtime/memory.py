@@ -27,5 +27,6 @@ def keep_freed_memory() -> None:
     """
     with suppress(OSError, TypeError, AttributeError):  # another C library, or another system
         set_option = ctypes.CDLL(None).mallopt
-        for option, value in ((TRIM_THRESHOLD, 2**31 - 1), (MMAP_THRESHOLD, 2**30), (ARENA_MAX, 1)):
+        for option, value in ((TRIM_THRESHOLD, 2**31 - 1), (MMAP_THRESHOLD, 2**25), (ARENA_MAX, 1)):
             set_option(option, value)
+        set_option(MMAP_THRESHOLD, 2**30)  # refused by glibc before 2.35, whose limit is 2**25

@@ -2,7 +2,7 @@
 
     summary(per_image)                    # a row per dataset, method and metric
     tests(per_image, ("random", "bla_t")) # each method against these, paired by image
-    differences(per_image)                # do the methods differ at all?
+    differences(per_image, tests)         # do the methods differ at all?
 
 Ranks and tests use the same images for all methods: all that are explained, of deletion and insertion the `slow_images`,
 without those for which no method has a value. A method without a value for one of them has no rank and no test.
@@ -141,15 +141,22 @@ def answerable(tests: pd.DataFrame, alpha: float) -> pd.DataFrame:
     return tests[tests["p_holm_smallest"] < alpha]
 
 
-def differences(per_image: pd.DataFrame) -> pd.DataFrame:
+def differences(
+    per_image: pd.DataFrame, tests: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()
+) -> pd.DataFrame:
     """Do the methods differ at all? Friedman's test over the shared images, a row per dataset and metric.
 
-    One test instead of one per method, so that few images can answer. `kendalls_w` is its effect size: 0 if images order
-    the methods at random, 1 if all order them alike. The metrics of a dataset are a family; p comes from the chi-squared
-    distribution, which needs more than six methods or ten images.
+    One test instead of one per method, so that few images can answer. Controls and the object mask take no part, since
+    they differ from methods anyway (decided after a first version with them had been seen), nor do the `untrained`
+    pairs of dataset and method. `kendalls_w` is the effect size: 0 if images order the methods at random, 1 if all order
+    them alike. The metrics of a dataset are a family; p comes from the chi-squared distribution, which is conservative
+    for few images. `smallest_of_single` is the smallest `p_holm` that single methods can have in `tests`.
     """
+    single = tests.groupby(["dataset", "metric"])["p_holm_smallest"].min()
+    names = zip(per_image["dataset"], per_image["method"], strict=True)
+    takes_part = [pair[1] not in (*CONTROLS, "mask") and pair not in untrained for pair in names]
     rows = []
-    for (dataset, metric), group in per_image.groupby(["dataset", "metric"], sort=False):
+    for (dataset, metric), group in per_image[np.array(takes_part, bool)].groupby(["dataset", "metric"], sort=False):
         values = shared_values(group).to_numpy().round(9)  # equal up to rounding: ties
         images, methods = values.shape
         if metric in (*COSTS, *UNRANKED) or images < 2 or methods < 3:
@@ -158,8 +165,9 @@ def differences(per_image: pd.DataFrame) -> pd.DataFrame:
         equal = bool((values == values[:, :1]).all())  # scipy divides by 0
         statistic = 0.0 if equal else float(stats.friedmanchisquare(*values.T).statistic)
         p, smallest = (float(stats.chi2.sf(value, methods - 1)) for value in (statistic, largest))
-        rows.append((dataset, metric, "Friedman over images", images, methods, statistic / largest, p, smallest))
-    columns = ["dataset", "metric", "test", "n", "methods", "kendalls_w", "p", "p_smallest"]
+        smallest_of_single = single.get((dataset, metric), np.nan)
+        rows.append((dataset, metric, "Friedman over images", images, methods, smallest_of_single, statistic / largest, p, smallest))  # fmt: skip
+    columns = ["dataset", "metric", "test", "n", "methods", "smallest_of_single", "kendalls_w", "p", "p_smallest"]
     return corrected(pd.DataFrame(rows, columns=columns), ["dataset"])
 
 
