@@ -42,7 +42,7 @@ paper: env ## compute Tables 1 and 2 on the paper's three datasets, after an est
 
 photos: env ## compute Tables 1 and 2 on photographs, the Oxford-IIIT Pets (0.8 GB to download), after an estimate
 	@.venv/bin/python -m pipeline.run.estimate oxford_pet
-	@.venv/bin/dvc exp run -S 'datasets=[oxford_pet]'
+	@.venv/bin/dvc exp run -S 'datasets=[oxford_pet]' -S 'learned_explainers=[l_cam_fm]' -S 'explainers=[cam,grad_cam,grad_cam_pp,score_cam,rise,random,constant,centre,edges]'
 
 study: env ## build the questionnaire of the user study, reports/study/questionnaire.html
 	@.venv/bin/dvc repro reports/study/dvc.yaml
