@@ -34,7 +34,6 @@ from bla.explainers.posthoc.lime import LIME
 from bla.explainers.posthoc.lime import Settings as LimeSettings
 from bla.explainers.posthoc.rise import Settings as RiseSettings
 from bla.explainers.registry import explainer_class, explainer_names
-from bla.explainers.structured.sag import SAG
 from bla.method.initialisation import initial_head
 from bla.method.modules import Head, Module, Trained
 from bla.networks.backbones import Extractor, batch_size_for, build_backbone, fold_batch_norm, load_backbone
@@ -166,17 +165,6 @@ def main() -> None:
         rows,
         device,
     )
-    sag = SAG(single)
-    few, chosen, own = images[:2], torch.zeros(2, dtype=torch.int64, device=device), torch.arange(2)
-    before = single.forwards
-    together = seconds(lambda: sag.explain(few, chosen, own), device, warm=False)
-    passes = (single.forwards - before) / REPETITIONS
-    alone = seconds(lambda: [sag.explain(few[i : i + 1], chosen[:1], own[:1]) for i in range(2)], device, warm=False)
-    rows = [
-        f"| {arguments.architecture}, {side} px, 2 images together, {passes:.0f} forward passes | {together:.3g} | |",
-        f"| one image after the other | {alone:.3g} | together is {alone / together:.2f}x |",
-    ]
-    record(["SAG", "s", "ratio"], rows, device)
 
 
 if __name__ == "__main__":
