@@ -26,6 +26,7 @@ from bla.explainers.registry import explainer_class, explainer_files
 from bla.metrics.randomisation import cascade_levels, folded_cascade
 from bla.networks.backbones import load_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.remembered import with_remembered_features
 from bla.runtime.cache import Arrays, cache_key, cached
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import key_parts, load_explained, spread
@@ -116,6 +117,11 @@ class MapMaker:
         return folded_cascade(self.intact, self.seed, self.typical)
 
     @cached_property
+    def remembering(self) -> list[Classifier]:
+        """`random`, with the features of an image computed once: fast methods explain the same images one after the other."""
+        return [with_remembered_features(classifier) for classifier in self.random]
+
+    @cached_property
     def random_features(self) -> Tensor:
         """The features `[1, N, n, C]` that the completely random network gives for the images of retraining."""
         return features_of(self.random[-1], self.retraining_images[1])
@@ -128,11 +134,11 @@ class MapMaker:
 
     @cached_property
     def draws(self) -> list[list[Classifier]]:
-        """The first and the last level of further cascades, with other random numbers."""
-        seeds = [
-            derive_seed(self.seed, "draw", draw) for draw in range(1, self.spec.random_draws if self.checks else 1)
-        ]
-        return [folded_cascade(self.intact, seed, self.typical, ends=True) for seed in seeds]
+        """The first and the last level of further cascades, with other random numbers; they remember features."""
+        count = self.spec.random_draws if self.checks else 1
+        seeds = [derive_seed(self.seed, "draw", draw) for draw in range(1, count)]
+        cascades = [folded_cascade(self.intact, seed, self.typical, ends=True) for seed in seeds]
+        return [[with_remembered_features(classifier) for classifier in ends] for ends in cascades]
 
     def levels(self) -> list[str]:
         """The names of the random classifiers' levels."""
@@ -176,7 +182,8 @@ class MapMaker:
         subjects = self._subjects(method)
 
         def work() -> Arrays:
-            random = (lambda: self.random), (lambda: self.draws)
+            # A slow method changes the images, so that remembering them would fill the memory.
+            random = (lambda: self.random if method.explainer.slow else self.remembering), (lambda: self.draws)
             made = make_maps(method.build, self.model, *random, subjects, seeds, *lime)
             sets = np.frombuffer(json.dumps(made.sets).encode(), np.uint8)
             return {name: np.asarray(getattr(made, name)) for name in PARTS} | {"sets": sets}

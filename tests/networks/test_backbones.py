@@ -21,6 +21,7 @@ from bla.networks.backbones import (
     HUB,
     STATISTICS,
     Extractor,
+    InSlices,
     ResidualDrop,
     build_backbone,
     extract,
@@ -373,6 +374,37 @@ def test_folding_batch_norm_does_not_change_features(architecture, left):
     assert all(torch.equal(value, before[name]) for name, value in extractor.state_dict().items())
     assert folded.drops == [m for m in folded.modules() if isinstance(m, ResidualDrop)]
     assert not set(folded.drops) & set(extractor.drops)
+
+
+@pytest.mark.parametrize("depth", [0, 0.2])
+@pytest.mark.parametrize("architecture", ["tf_efficientnet_lite0", "efficientnet_b0"])
+def test_blocks_that_take_few_images_at_a_time_give_the_same_features_and_gradients(architecture, depth, monkeypatch):
+    spec = Backbone(architecture=architecture, weights="w", normalisation="half", stochastic_depth=depth)
+    extractor = built(spec, 224)
+    folded = fold_batch_norm(extractor)
+    images = torch.randint(0, 256, (5, 224, 224, 3), generator=torch.Generator().manual_seed(0)).float()
+    sliced, counts = [module for module in folded.modules() if isinstance(module, InSlices)], []
+    for module in sliced[:1]:
+        module.block.register_forward_hook(lambda module, inputs, result: counts.append(len(result)))
+    found = feature_gradient(folded, images)
+    monkeypatch.setattr("bla.networks.backbones.SLICE", 10**12)
+    wanted = feature_gradient(folded, images)
+    assert counts == [*[1] * 5, *[1] * 5, 0, 5, 5, 0]  # without noise, with noise, and no image
+    assert not any(
+        isinstance(part, ResidualDrop) for module in sliced for part in module.modules()
+    )  # one factor an image
+    for one, other in zip(found, wanted, strict=True):
+        assert (one - other).norm() <= 1e-4 * other.norm()
+
+
+def feature_gradient(extractor, images):
+    """The features of images and noisy ones, none of no image, and the gradient of their squares."""
+    leaf = images.clone().requires_grad_()
+    features = extractor(leaf)
+    (gradient,) = torch.autograd.grad(features.square().sum(), leaf)
+    noisy = extractor(images, extractor.drop_factors(len(images), 0) if extractor.drops else None)
+    assert extractor(images[:0]).shape == (0, *features.shape[1:])
+    return features.detach(), noisy.detach(), gradient
 
 
 class OtherOrder(nn.Module):

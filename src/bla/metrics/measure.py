@@ -99,13 +99,16 @@ def measure(
         table = pd.DataFrame({"cells": np.tile(steps, len(images)), "image": np.repeat(images, len(steps))})
         curves.append(table.assign(method=name, curve=curve, value=values.ravel()))
 
+    ones = torch.ones(1, *subject.images.shape[:3], device=subject.images.device)
+    whole = _target_probabilities(subject, np.arange(len(subject.images)), ones)[0] if occlude else None
     for name, values in maps.items():
         rows = np.nonzero(np.isfinite(values).all(axis=1))[0]
         if not len(rows):
             continue
-        drops = _confidence(subject, values[rows], ranks[name][rows], rows, tied_pixels) if occlude else {}
-        for metric, scores_of_images in drops.items():
-            add(name, metric, rows, scores_of_images)
+        if whole is not None:
+            of_name = _confidence(subject, whole[rows], values[rows], ranks[name][rows], rows, tied_pixels)
+            for metric, scores_of_images in of_name.items():
+                add(name, metric, rows, scores_of_images)
         by_features = _by_features(subject, ranks[name][rows], rows, steps[1:])
         for curve, of_steps in by_features.items():
             add_curve(name, curve, steps[1:], rows, of_steps)
@@ -140,9 +143,9 @@ def measure(
 
 
 def _confidence(
-    subject: Subject, maps: Array, ranks: Tensor, pairs: NDArray[np.intp], tied_pixels: TiedPixels
+    subject: Subject, whole: Array, maps: Array, ranks: Tensor, pairs: NDArray[np.intp], tied_pixels: TiedPixels
 ) -> dict[str, Array]:
-    """Average drop and increase of confidence at each share, `[B]` each.
+    """Average drop from the probability `whole` `[B]` of the image, and increase of it, at each share: `[B]` each.
 
     Of tied pixels those go first whose cell ranks last in `ranks` `[B, Q, n]`; scores are means over the Q orders.
     """
@@ -151,18 +154,17 @@ def _confidence(
     size = images.shape[1:3]
     masks = explanation_mask(torch.from_numpy(joined(maps)).view(-1, *subject.grid).to(images.device), size)
     cells = cells_of_pixels(size, subject.grid).to(images.device)
-    drops, increases = np.zeros((2, ranks.shape[1], len(SHARES), len(pairs)))
-    again = torch.ones(len(pairs), dtype=torch.bool)
+    probabilities = np.zeros((ranks.shape[1], len(SHARES), len(pairs)))
+    places = list(range(len(SHARES)))
     for order in range(ranks.shape[1]):
-        if not again.any():  # no image has tied pixels at a bound, so further orders give the same scores
-            drops[order:], increases[order:] = drops[0], increases[0]
-            break
         first_out = ranks[:, order].to(images.device)[:, cells] if tied_pixels == "orders" else torch.zeros_like(masks)
-        kept, ties = zip(*(keep_largest(masks, share / 100, first_out) for share in SHARES), strict=True)
-        probabilities = _target_probabilities(subject, pairs, torch.stack([torch.ones_like(masks), *kept]).float())
-        drops[order] = average_drop(probabilities[0], probabilities[1:])
-        increases[order] = increase(probabilities[0], probabilities[1:])
-        again = torch.stack(ties).any(dim=0) if tied_pixels == "orders" else torch.zeros_like(again)
+        kept, ties = zip(*(keep_largest(masks, SHARES[place] / 100, first_out) for place in places), strict=True)
+        probabilities[order:, places] = _target_probabilities(subject, pairs, torch.stack(kept).float())
+        # Where no image has tied pixels at the bound, further orders give the same.
+        places = [place for place, tied in zip(places, ties, strict=True) if tied_pixels == "orders" and tied.any()]
+        if not places:
+            break
+    drops, increases = average_drop(whole, probabilities), increase(whole, probabilities)
     scores = {}
     for place, share in enumerate(SHARES):
         scores[f"average_drop_{share}"] = drops[:, place].mean(axis=0)

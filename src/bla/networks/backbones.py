@@ -52,6 +52,9 @@ WRAPPERS = ("module.", "_orig_mod.")
 TRAINERS = ("state_dict.", "model.", "backbone.", "net.")
 """What training programs such as Lightning put there; the user's own network may have such a part."""
 
+SLICE, WHOLE = 700_000, 8
+"""Bytes of input that a block with expanded channels takes at once (`InSlices`), if these are fewer than so many images."""
+
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and divisor of each channel, for pixels in [0, 1]."""
 STATISTICS: dict[Normalisation, Statistics] = {
@@ -76,6 +79,22 @@ class ResidualDrop(nn.Module):
     def forward(self, branch: Tensor) -> Tensor:
         """Scale the branch `[B, ...]` of each image by its factor, if there are factors."""
         return branch if self.factors is None else branch * self.factors.view(-1, *[1] * (branch.ndim - 1))
+
+
+class InSlices(nn.Module):
+    """A block that takes few images at a time on a CPU, so that what is computed between its layers stays in the cache."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The block's maps of maps `[B, ...]`, the same but for rounding."""
+        count = max(1, SLICE // max(1, maps[:1].numel() * maps.element_size()))
+        if count >= WHOLE or maps.device.type != "cpu":
+            result: Tensor = self.block(maps)
+            return result
+        return torch.cat([self.block(part) for part in maps.split(count)])
 
 
 class Extractor(nn.Module):
@@ -289,6 +308,7 @@ def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[
 def fold_batch_norm(extractor: Extractor) -> Extractor:
     """The same extractor with batch normalisation folded into the convolutions before it, for faster inference.
 
+    Blocks that expand their channels between two convolutions, as in EfficientNets, take their images in slices.
     Checked on noise: if the features differ by more than 1e-4, as in a model that applies its layers in another order
     than it lists them, the extractor is returned unchanged.
     """
@@ -317,6 +337,11 @@ def _fold(parent: nn.Module) -> None:
             convolution = name, child
         else:
             _fold(child)
+            drops = any(
+                isinstance(part, ResidualDrop) for part in child.modules()
+            )  # its factors are of the whole batch
+            if hasattr(child, "conv_pw") and hasattr(child, "conv_dw") and not drops:  # timm's inverted residuals
+                setattr(parent, name, InSlices(child))
 
 
 def extract(
