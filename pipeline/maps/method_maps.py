@@ -27,7 +27,7 @@ from bla.metrics.randomisation import cascade_levels, folded_cascade
 from bla.networks.backbones import load_backbone
 from bla.networks.classifier import Classifier
 from bla.networks.remembered import with_remembered_features
-from bla.runtime.cache import Arrays, cache_key, cached
+from bla.runtime.cache import Arrays, cache_key, cached, content_hash
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import key_parts, load_explained, spread
 from pipeline.artifacts.features import explained_features, feature_files, load_features, load_grid
@@ -127,6 +127,11 @@ class MapMaker:
         return features_of(self.random[-1], self.retraining_images[1])
 
     @cached_property
+    def hashes(self) -> list[str]:
+        """Of the files with all features and images, which are large: once for all methods."""
+        return [content_hash(path) for path in (*feature_files(self.dataset), *prepared_files(self.dataset))]
+
+    @cached_property
     def retraining_images(self) -> tuple[Tensor, Tensor]:
         """Numbers and pixels of the training images to which learned methods are fitted again."""
         numbers, pixels, _ = some_images(self.dataset, "train", self.spec.retraining_images)
@@ -217,7 +222,7 @@ class MapMaker:
             return {"values": np.full(2, np.nan) if values is None else values[0].double().numpy()}
 
         settings, known = self._key_parts(method)
-        key = cache_key([Path(__file__), method.file], [*settings, seed], [*known, *feature_files(self.dataset), *prepared_files(self.dataset)])  # fmt: skip
+        key = cache_key([Path(__file__), method.file], [*settings, seed, self.hashes], known)
         value, constant = cached(WORK, f"objective-{self.dataset}-{method.name}", key, work)["values"].tolist()
         return value, constant
 
