@@ -152,8 +152,8 @@ class MapMaker:
     def methods(self) -> Iterator[Method]:
         """LIME, the methods of `explainers`, the learned ones, and the variants.
 
-        A method that cannot explain the dataset's classifier is left out, with a printed reason; and so are slow methods
-        on a dataset in `faithfulness.left_out`, and without one those that train on images (the stage `fit` says it).
+        A method that cannot explain the dataset's classifier is left out, with a printed reason. On a dataset in
+        `faithfulness.left_out` slow methods are left out too, and those that train on images (the stage `fit` says so).
         """
         for name in ("lime", *self.settings.explainers):
             method = Method(name, self.settings, None)

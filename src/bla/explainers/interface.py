@@ -160,10 +160,9 @@ class LearnedExplainer(Explainer):
 
     learned: ClassVar[bool] = True
     all_runs: ClassVar[bool] = True
-    state: State
-
     trains_on_images: ClassVar[bool] = False
     """Whether each step of training passes images through the network, which takes long; others train on cached features."""
+    state: State
 
     @property
     def fitted_runs(self) -> int:

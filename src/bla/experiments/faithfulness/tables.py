@@ -57,9 +57,8 @@ def summary(per_image: pd.DataFrame, untrained: Collection[tuple[str, str]] = ()
     table = table.sort_values("dataset", key=lambda names: names.map(places), kind="stable", ignore_index=True)
     table["better"] = [BY_NAME[name].better for name in table["metric"]]
     pairs = zip(per_image["dataset"], per_image["method"], strict=True)
-    trained = per_image[
-        np.array([pair not in untrained for pair in pairs], bool)
-    ]  # of no rows, a list would select columns
+    kept = np.array([pair not in untrained for pair in pairs], bool)  # of no rows, a list would select columns
+    trained = per_image[kept]
     shared = {key: shared_values(group) for key, group in trained.groupby(["dataset", "metric"], sort=False)}
     of_rows = [shared.get((row.dataset, row.metric), pd.DataFrame()) for row in table.itertuples()]
     ranked = [values.get(method) for values, method in zip(of_rows, table["method"], strict=True)]
