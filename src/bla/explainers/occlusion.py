@@ -9,6 +9,7 @@ built on the device. Batches take (image, mask) pairs in a fixed order, so that 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,20 +17,35 @@ from torch.nn.functional import interpolate
 
 from bla.networks.classifier import Classifier, require_finite
 from bla.networks.patches import Grid, batch_size_for, cells_of_pixels
+from bla.networks.patchwork import Patchwork, patchwork
+from bla.runtime.threads import in_parts
 
 Masks = Callable[[Tensor, Tensor], Tensor]
 """From image numbers `[B]` and mask numbers `[B]` to masks `[B, H, W]` in [0, 1], on the classifier's device."""
+MANY = 100
+"""Masks per image from which on it is worth to piece the maps of hidden patches together (`bla.networks.patchwork`)."""
 
 
-def patch_masks(patterns: Tensor, size: Sequence[int], grid: Grid) -> Masks:
+@dataclass(frozen=True)
+class PatchMasks:
+    """Masks of whole patches, bool; `cells` `[H, W]` are the numbers of the pixels' patches."""
+
+    patterns: Tensor
+    cells: Tensor
+    grid: Grid
+
+    def __call__(self, image: Tensor, number: Tensor) -> Tensor:
+        """Masks `[B, H, W]`."""
+        return self.of(image, number)[:, self.cells]
+
+    def of(self, image: Tensor, number: Tensor) -> Tensor:
+        """The patterns `[B, n]` of these images and masks."""
+        return self.patterns[number] if self.patterns.ndim == 2 else self.patterns[image, number]
+
+
+def patch_masks(patterns: Tensor, size: Sequence[int], grid: Grid) -> PatchMasks:
     """Masks of whole patches: `patterns` bool `[P, n]` for all images, or `[N, P, n]`, true is shown; `size` is (H, W)."""
-    cells = cells_of_pixels(size, grid).to(patterns.device)
-
-    def masks(image: Tensor, number: Tensor) -> Tensor:
-        shown = patterns[number] if patterns.ndim == 2 else patterns[image, number]
-        return shown[:, cells]
-
-    return masks
+    return PatchMasks(patterns, cells_of_pixels(size, grid).to(patterns.device), grid)
 
 
 def smooth_masks(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Masks:
@@ -72,6 +88,7 @@ def occluded_logits(
     device = classifier.device
     images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1:3])
     background = None if background is None else background.to(device)
+    pieced = _pieced(classifier, images, masks, background) if count >= MANY else None
     start = filled = 0
     image_logits: Tensor | None = None
     finite = torch.ones((), dtype=torch.bool, device=device)
@@ -79,13 +96,12 @@ def occluded_logits(
         pairs = torch.arange(start, min(start + size, len(images) * count), device=device)
         image, number = pairs // count, pairs % count
         try:
-            shown = masks(image, number)[..., None]
-            pixels = images[image] * shown
-            if background is not None:
-                behind = background if background.ndim == 1 else background[image]
-                pixels = pixels + behind * (~shown if shown.dtype == torch.bool else 1 - shown)
-            with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                features = classifier.features(pixels)
+            if pieced:
+                features = pieced.features(image, number)
+            else:
+                pixels = _visible(images, image, masks(image, number), background)
+                with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+                    features = classifier.features(pixels)
             logits = classifier.logits(features)
         except torch.OutOfMemoryError:
             if size == 1:
@@ -105,6 +121,50 @@ def occluded_logits(
             if filled == count:
                 yield image_logits
                 image_logits, filled = torch.empty_like(image_logits), 0
+
+
+def _visible(images: Tensor, numbers: Tensor, shown: Tensor, background: Tensor | None) -> Tensor:
+    """Pixels `[B, H, W, 3]` of the images with these numbers `[B]`, under masks `[B, H, W]`."""
+    pixels = images[numbers] * shown[..., None]
+    if background is None:
+        return pixels
+    behind = background if background.ndim == 1 else background[numbers]
+    return pixels + behind * (~shown if shown.dtype == torch.bool else 1 - shown)[..., None]
+
+
+class _Pieced:
+    """Feature maps under patterns of patches, from `Patchwork`; it keeps the pictures' maps of one batch's images."""
+
+    def __init__(
+        self, classifier: Classifier, pieces: Patchwork, images: Tensor, masks: PatchMasks, background: Tensor | None
+    ) -> None:
+        self.classifier, self.pieces, self.images = classifier, pieces, images
+        self.masks, self.background = masks, background
+        self.maps: dict[int, Tensor] = {}
+
+    def features(self, image: Tensor, number: Tensor) -> Tensor:
+        """The feature maps `[B, C, h, w]` of pairs of image and mask, sorted by image; each counts as a forward pass."""
+        self.maps = {one: self.maps[one] if one in self.maps else self._first(one) for one in image.unique().tolist()}
+        self.classifier.forwards += len(image)
+        return in_parts(self._rest, torch.stack([image, number], dim=1))
+
+    def _first(self, image: int) -> Tensor:
+        shown = self.pieces.shown
+        numbers = torch.full((len(shown),), image)
+        return in_parts(self.pieces.first, _visible(self.images, numbers, shown, self.background))
+
+    def _rest(self, pairs: Tensor) -> Tensor:
+        images, counts = pairs[:, 0].unique_consecutive(return_counts=True)
+        parts = zip(images.tolist(), pairs.split(counts.tolist()), strict=True)
+        return torch.cat([self.pieces.rest(self.maps[one], self.masks.of(*part.unbind(dim=1))) for one, part in parts])
+
+
+def _pieced(classifier: Classifier, images: Tensor, masks: Masks, background: Tensor | None) -> _Pieced | None:
+    """Whether and how the first layers' maps are pieced together."""
+    if not isinstance(masks, PatchMasks):
+        return None
+    pieces = patchwork(classifier.extractor, images.shape[1:3], masks.grid)
+    return _Pieced(classifier, pieces, images, masks, background) if pieces else None
 
 
 def target_scores(classifier: Classifier, logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:

@@ -123,11 +123,14 @@ class Extractor(nn.Module):
         """The part of the network that makes the feature map, such as a timm model."""
         return self.network.model
 
+    def normalised(self, images: Tensor) -> Tensor:
+        """What the network gets for images `[B, H, W, 3]` in [0, 255]: `[B, 3, H, W]`."""
+        # Permuted pixels are already channels-last, the faster memory format of convolutions.
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.divisor
+
     def feature_map(self, images: Tensor) -> Tensor:
         """The map `[B, C, h, w]` of uint8 images `[B, H, W, 3]`; BlaError if the model has none."""
-        # Permuted uint8 pixels are already channels-last, the faster memory format of convolutions.
-        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.divisor
-        features = self.network.features(pixels)
+        features = self.network.features(self.normalised(images))
         if features.ndim != 4:
             raise no_map(features)
         return features
