@@ -190,6 +190,13 @@ def test_table_1_depends_only_on_the_training_of_its_columns():
     }
 
 
+def test_a_dataset_that_does_not_run_reaches_one_stage():
+    """The others read data/datasets.json; the datasets of `multi_label` need not be in `datasets`."""
+    assert [stage for stage, spec in STAGES.items() if "dataset" in spec.get("params", [])] == [
+        "multi_label_faithfulness"
+    ]
+
+
 def test_table_2_does_not_depend_on_other_experiments():
     assert not upstream("table2") & EXPERIMENTS
     assert {"lime", "maps"} <= upstream("table2")
