@@ -41,6 +41,8 @@ from pipeline.run.settings import PARAMS, Settings
 
 STATISTICS_OF = 64
 """Number of training images for the statistics of a random network's batch normalisation."""
+REMEMBERED = 64
+"""Explained images at most whose maps on random networks are kept: some 20 an image, 5 MB of 7x7 cells and 1,280 channels."""
 COSTS = ("forwards", "backwards", "seconds")
 PARTS = ("maps", "again", "noise", "random", "draws", *COSTS)
 """The fields of `MethodMaps` that are arrays or numbers."""
@@ -119,7 +121,7 @@ class MapMaker:
     @cached_property
     def remembering(self) -> list[Classifier]:
         """`random`, with the features of an image computed once: fast methods explain the same images one after the other."""
-        return [with_remembered_features(classifier) for classifier in self.random]
+        return [self._remembering(classifier) for classifier in self.random]
 
     @cached_property
     def random_features(self) -> Tensor:
@@ -139,11 +141,14 @@ class MapMaker:
 
     @cached_property
     def draws(self) -> list[list[Classifier]]:
-        """The first and the last level of further cascades, with other random numbers; they remember features."""
+        """The first and the last level of further cascades, with other random numbers; they remember features too."""
         count = self.spec.random_draws if self.checks else 1
         seeds = [derive_seed(self.seed, "draw", draw) for draw in range(1, count)]
         cascades = [folded_cascade(self.intact, seed, self.typical, ends=True) for seed in seeds]
-        return [[with_remembered_features(classifier) for classifier in ends] for ends in cascades]
+        return [[self._remembering(classifier) for classifier in ends] for ends in cascades]
+
+    def _remembering(self, classifier: Classifier) -> Classifier:
+        return with_remembered_features(classifier) if len(self.numbers) <= REMEMBERED else classifier
 
     def levels(self) -> list[str]:
         """The names of the random classifiers' levels."""
@@ -187,7 +192,7 @@ class MapMaker:
         subjects = self._subjects(method)
 
         def work() -> Arrays:
-            # A slow method changes the images, so that remembering them would fill the memory.
+            # A slow method changes the images, so nothing is gained; and LIME is faster on the bare backbone.
             random = (lambda: self.random if method.explainer.slow else self.remembering), (lambda: self.draws)
             made = make_maps(method.build, self.model, *random, subjects, seeds, *lime)
             sets = np.frombuffer(json.dumps(made.sets).encode(), np.uint8)

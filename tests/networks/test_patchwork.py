@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from timm.models.efficientnet import EfficientNet
 from torch import nn
 
+from bla.base.errors import BlaError
 from bla.base.specs import Backbone
-from bla.explainers.occlusion import MANY, blurred, occluded_logits, patch_masks
+from bla.explainers.occlusion import MANY, _PiecedFeatures, blurred, occluded_logits, patch_masks
 from bla.method.modules import Head
 from bla.networks.backbones import Extractor, build_backbone, fold_batch_norm
 from bla.networks.classifier import Classifier
@@ -77,11 +79,11 @@ def test_networks_whose_first_layers_see_more_are_left_whole(architecture, grid)
     assert patchwork(extractor_of(architecture), (96, 96), grid) is None
 
 
-class Layers(nn.Module):
+class Layers(EfficientNet):
     """Has the parts of an EfficientNet, and changes its features in the end."""
 
     def __init__(self, change):
-        super().__init__()
+        nn.Module.__init__(self)
         torch.manual_seed(0)
         self.conv_stem, self.bn1, self.change = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), change
         self.blocks = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, stride=2), nn.Conv2d(4, 4, 65, padding=32))
@@ -111,6 +113,33 @@ def test_a_network_that_does_more_than_its_layers_or_hides_what_they_see_is_left
     assert len(pieces(nn.Identity(), nn.ReLU()).early) == 3
     assert pieces(nn.Sigmoid(), nn.ReLU()) is None
     assert pieces(nn.Identity(), HidesNaN()) is None
+
+
+def test_large_images_are_left_whole():
+    """Their trial images would fill the memory."""
+    assert patchwork(extractor_of("tf_efficientnet_lite0"), (512, 512), (16, 16)) is None
+
+
+def test_only_the_pictures_of_one_batch_are_kept(monkeypatch):
+    size, grid, kept = (96, 96), (3, 3), []
+    extractor = extractor_of("tf_efficientnet_lite0", size)
+    classifier = Classifier(extractor, Head(torch.randn(1, 4, extractor.model.num_features), torch.zeros(1, 4))).eval()
+    features = _PiecedFeatures.features
+    monkeypatch.setattr(_PiecedFeatures, "features", lambda self, *pairs: (features(self, *pairs), kept.append(sorted(self.maps)))[0])  # fmt: skip
+    masks = patch_masks(patterns_of(MANY, 9), size, grid)
+    assert len(list(occluded_logits(classifier, images_of(3, size), masks, MANY, batch_size=MANY - 20))) == 3
+    assert kept == [[0], [0, 1], [1, 2], [2]]
+
+
+@pytest.mark.parametrize("layer", ["conv_stem", "blocks.1.0.block.conv_dw", "conv_head"])
+def test_weights_that_are_not_finite_are_refused(layer):
+    size, grid = (96, 96), (3, 3)
+    extractor = extractor_of("tf_efficientnet_lite0", size)
+    extractor.model.get_submodule(layer).weight.data[0] = torch.nan
+    classifier = Classifier(extractor, Head(torch.randn(1, 4, extractor.model.num_features), torch.zeros(1, 4))).eval()
+    masks = patch_masks(patterns_of(MANY, 9), size, grid)
+    with pytest.raises(BlaError, match=r"not finite; check its weights$"):
+        list(occluded_logits(classifier, images_of(1, size), masks, MANY))
 
 
 def test_a_network_in_training_mode_is_left_whole():

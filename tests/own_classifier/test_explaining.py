@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from matplotlib.figure import Figure
 from own_classifier.conftest import LABELS, TRANSFORM, trained
@@ -21,7 +22,8 @@ import bla
 from bla.base.errors import BlaError
 from bla.explainers.interface import Card, Explainer, StructuredExplainer
 from bla.explainers.registry import explainer_class, explainer_names
-from bla.own_classifier.explaining import as_method, passes
+from bla.networks.patchwork import patchwork
+from bla.own_classifier.explaining import WatchedClassifier, as_method, passes
 from bla.own_classifier.photos import read_photos
 from bla.own_classifier.planning import SEARCHING
 from bla.own_classifier.record import spreadsheet
@@ -144,6 +146,25 @@ def test_forward_passes_are_counted_without_the_backbone(own, photos):
         before = own.classifier.forwards
         chosen.explainer(own.classifier, chosen.settings).explain(image, torch.tensor([0]), torch.tensor([0]))
         assert passes(own, chosen) == own.classifier.forwards - before
+
+
+def test_passes_of_an_efficientnet_are_counted_and_watched_though_its_first_layers_are_pieced_together(monkeypatch):
+    torch.manual_seed(0)
+    model = timm.create_model("mobilenetv2_050", num_classes=3).eval()
+    own = bla.wrap(model, bla.Transform(size=96, resize=96), LABELS)
+    image, lime = (
+        own.preparation.pixels(Image.new("RGB", (96, 96), (200, 30, 90)))[None],
+        bla.with_settings("lime", patterns=130),
+    )
+    assert patchwork(own.classifier.extractor, (96, 96), own.grid)
+    seen, through = [], []
+    watched = WatchedClassifier(own.classifier, seen.append)
+    lime.explainer(watched, lime.settings).explain(image, torch.tensor([0]), torch.tensor([0]))
+    assert sum(seen) == watched.forwards == 130
+    feature_map = own.classifier.extractor.feature_map
+    monkeypatch.setattr(own.classifier.extractor, "feature_map", lambda x: through.append(len(x)) or feature_map(x))
+    assert passes(own, lime) == 130
+    assert through == [1]
 
 
 def test_a_plan_multiplies_passes_by_seconds(own):

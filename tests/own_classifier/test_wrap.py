@@ -72,6 +72,37 @@ def test_logits_are_those_of_the_model(name, transform):
     assert own.grid[0] / own.grid[1] == side[0] / side[1]
 
 
+class AroundTimm(nn.Module):
+    """A user's module with a timm model inside; it is split by torch.fx."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.body = timm.create_model(name, num_classes=0, global_pool="")
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(self.body.num_features, 3)
+
+    def forward(self, x):
+        return self.head(self.pool(self.body(x)).flatten(1))
+
+
+def into_blocks(model, x):
+    """The feature map of a timm model, by code that looks into each block."""
+    x = model.bn1(model.conv_stem(x))
+    for stage in model.blocks:
+        for block in stage:
+            assert isinstance(block.conv_dw, nn.Conv2d)
+            x = block(x)
+    return model.bn2(model.conv_head(x))
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_050", "efficientnet_lite0"])
+def test_timm_blocks_in_a_users_module_or_code(name):
+    around = with_statistics(AroundTimm(name))
+    assert_equal_to_model(bla.wrap(around, CROP, LABELS), around, CROP)
+    model = with_statistics(timm.create_model(name, num_classes=3))
+    own = bla.wrap(model, CROP, LABELS, features=into_blocks, tail=lambda model, maps: model.forward_head(maps))
+    assert_equal_to_model(own, model, CROP)
+
+
 @pytest.mark.parametrize(
     "transform",
     [

@@ -23,7 +23,7 @@ from bla.runtime.threads import in_parts
 Masks = Callable[[Tensor, Tensor], Tensor]
 """From image numbers `[B]` and mask numbers `[B]` to masks `[B, H, W]` in [0, 1], on the classifier's device."""
 MANY = 100
-"""Masks per image from which on it is worth to piece the maps of hidden patches together (`bla.networks.patchwork`)."""
+"""Masks of patches per image from which on piecing their maps together is worth its start (`bla.networks.patchwork`)."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,14 @@ def occluded_logits(
     """Yield the logits `[R, count, K]` of each image under `count` masks, on the classifier's device.
 
     `images` uint8 `[N, H, W, 3]`; `background` is None for black, a colour `[3]`, or images `[N, H, W, 3]`, in [0,
-    255]. `batch_size` is halved when the device runs out of memory; it affects results only by rounding.
+    255]. `batch_size` is halved when the device runs out of memory; it affects results only by rounding. For many masks of
+    patches the first layers' maps are pieced together, which is faster, if the network allows it.
     Raises BlaError before it yields a class score that is not finite.
     """
     device = classifier.device
     images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1:3])
     background = None if background is None else background.to(device)
-    pieced = _pieced(classifier, images, masks, background) if count >= MANY else None
+    pieced = _in_pieces(classifier, images, masks, background) if count >= MANY else None
     start = filled = 0
     image_logits: Tensor | None = None
     finite = torch.ones((), dtype=torch.bool, device=device)
@@ -132,8 +133,8 @@ def _visible(images: Tensor, numbers: Tensor, shown: Tensor, background: Tensor 
     return pixels + behind * (~shown if shown.dtype == torch.bool else 1 - shown)[..., None]
 
 
-class _Pieced:
-    """Feature maps under patterns of patches, from `Patchwork`; it keeps the pictures' maps of one batch's images."""
+class _PiecedFeatures:
+    """Feature maps of images under patterns of patches, by `Patchwork`; the maps of pictures are kept for one batch's images."""
 
     def __init__(
         self, classifier: Classifier, pieces: Patchwork, images: Tensor, masks: PatchMasks, background: Tensor | None
@@ -143,10 +144,9 @@ class _Pieced:
         self.maps: dict[int, Tensor] = {}
 
     def features(self, image: Tensor, number: Tensor) -> Tensor:
-        """The feature maps `[B, C, h, w]` of pairs of image and mask, sorted by image; each counts as a forward pass."""
+        """The feature maps `[B, C, h, w]` of pairs of image and mask, sorted by image."""
         self.maps = {one: self.maps[one] if one in self.maps else self._first(one) for one in image.unique().tolist()}
-        self.classifier.forwards += len(image)
-        return in_parts(self._rest, torch.stack([image, number], dim=1))
+        return self.classifier.features_by(self._rest, torch.stack([image, number], dim=1))
 
     def _first(self, image: int) -> Tensor:
         shown = self.pieces.shown
@@ -159,12 +159,14 @@ class _Pieced:
         return torch.cat([self.pieces.rest(self.maps[one], self.masks.of(*part.unbind(dim=1))) for one, part in parts])
 
 
-def _pieced(classifier: Classifier, images: Tensor, masks: Masks, background: Tensor | None) -> _Pieced | None:
-    """Whether and how the first layers' maps are pieced together."""
+def _in_pieces(
+    classifier: Classifier, images: Tensor, masks: Masks, background: Tensor | None
+) -> _PiecedFeatures | None:
+    """The features pieced together, where masks are of patches and the network allows it."""
     if not isinstance(masks, PatchMasks):
         return None
     pieces = patchwork(classifier.extractor, images.shape[1:3], masks.grid)
-    return _Pieced(classifier, pieces, images, masks, background) if pieces else None
+    return _PiecedFeatures(classifier, pieces, images, masks, background) if pieces else None
 
 
 def target_scores(classifier: Classifier, logits: Tensor, targets: Tensor, probabilities: bool = True) -> Tensor:

@@ -52,8 +52,10 @@ WRAPPERS = ("module.", "_orig_mod.")
 TRAINERS = ("state_dict.", "model.", "backbone.", "net.")
 """What training programs such as Lightning put there; the user's own network may have such a part."""
 
-SLICE, WHOLE = 700_000, 8
-"""Bytes of input that a block with expanded channels takes at once (`InSlices`), if these are fewer than so many images."""
+SLICE = 700_000
+"""Bytes of input that a block takes at once (`InSlices`)."""
+WHOLE = 8
+"""A block takes the whole batch if so many images are within `SLICE`."""
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and divisor of each channel, for pixels in [0, 1]."""
@@ -311,7 +313,7 @@ def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[
 def fold_batch_norm(extractor: Extractor) -> Extractor:
     """The same extractor with batch normalisation folded into the convolutions before it, for faster inference.
 
-    Blocks that expand their channels between two convolutions, as in EfficientNets, take their images in slices.
+    timm's blocks with a pointwise and a depthwise convolution, as in EfficientNets, take few images at a time.
     Checked on noise: if the features differ by more than 1e-4, as in a model that applies its layers in another order
     than it lists them, the extractor is returned unchanged.
     """
@@ -323,7 +325,7 @@ def fold_batch_norm(extractor: Extractor) -> Extractor:
     with torch.inference_mode():
         try:
             before, after = extractor(noise), folded(noise)
-        except (RuntimeError, AssertionError):  # a model with a fixed image size
+        except Exception:  # a model with a fixed image size, or a user's code that looks into a block
             return extractor
     return folded if (after - before).norm() <= 1e-4 * before.norm() else extractor
 
@@ -340,10 +342,9 @@ def _fold(parent: nn.Module) -> None:
             convolution = name, child
         else:
             _fold(child)
-            drops = any(
-                isinstance(part, ResidualDrop) for part in child.modules()
-            )  # its factors are of the whole batch
-            if hasattr(child, "conv_pw") and hasattr(child, "conv_dw") and not drops:  # timm's inverted residuals
+            # torch.fx turns blocks into containers, of which it uses the layers. A drop's factors are of the whole batch.
+            is_block = type(child) is not nn.Module and hasattr(child, "conv_pw") and hasattr(child, "conv_dw")
+            if is_block and not any(isinstance(part, ResidualDrop) for part in child.modules()):
                 setattr(parent, name, InSlices(child))
 
 

@@ -10,6 +10,7 @@ All runs share the backbone, so that one forward pass serves all heads. Methods 
 """
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -145,8 +146,12 @@ class Classifier(nn.Module):
         """The feature map `[B, C, h, w]` of images `[B, H, W, 3]` in [0, 255]."""
         # Batches of a training, whose masks carry gradients, have few sizes.
         work = self.extractor.feature_map if images.requires_grad else self._feature_map
-        features = in_parts(work, images)  # type: ignore[arg-type]
-        self.forwards += len(images)
+        return self.features_by(work, images)  # type: ignore[arg-type]
+
+    def features_by(self, work: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+        """The feature maps `[B, C, h, w]` that `work` computes from items `[B, ...]`; each is a forward pass."""
+        features = in_parts(work, items)
+        self.forwards += len(items)
         if features.requires_grad:
             features.register_hook(self._count_backward)
         return features

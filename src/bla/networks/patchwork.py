@@ -5,7 +5,7 @@ odd number, and likewise of columns. So what it sees, whichever patches are hidd
 which all patches with the same parities of row and column are hidden or shown together. The first layers compute these
 16 once; for each pattern of hidden patches their maps are pieced together, place by place, and the other layers follow.
 
-    pieces = patchwork(extractor, images.shape[1:3], grid)       # None if nothing would be gained
+    pieces = patchwork(extractor, images.shape[1:3], grid)       # None if the network or the images do not allow it
     maps = pieces.first(pictures)                                # pictures [16, H, W, 3] of an image, as `pieces.shown` says
     features = pieces.rest(maps, patterns)                       # bool [B, n], true is shown -> [B, C, h, w]
 """
@@ -21,9 +21,11 @@ from bla.networks.backbones import Extractor
 from bla.networks.patches import Grid, cells_of_pixels, patch_of_pixel
 
 PICTURES = 16
-"""Picture k shows the patches of row r and column c if bit 2 (r mod 2) + (c mod 2) of k is 1."""
+"""Picture k shows the patches of row r and column c if k has a 1 in the binary place 2 * (r mod 2) + c mod 2."""
 FEWEST = 3
 """Layers that are worth it: the stem, its normalisation and activation, and one stage of blocks."""
+MOST = 4_000_000
+"""Pixels of all trial images at most, because they go through the first layers together: 25 of 400 x 400 pixels."""
 ERROR = 1e-4
 """Relative error of the features of a trial image, from which on a network is not pieced together."""
 
@@ -67,11 +69,11 @@ class Patchwork:
 def patchwork(extractor: nn.Module, size: Sequence[int], grid: Grid) -> Patchwork | None:
     """The network in two parts, cut as late as its first layers allow; None if they are too few.
 
-    None too unless it is one of timm's EfficientNets on a CPU. What a layer sees is found by trying: where its map is NaN
-    if a row or column of patches is NaN.
+    None too for large images, and unless it is one of timm's EfficientNets on a CPU. What a layer sees is found by trying:
+    where its map is NaN if a row or column of patches is NaN.
     """
     layers = _layers(extractor)
-    if not layers:
+    if not layers or sum(grid) * size[0] * size[1] > MOST:
         return None
     assert isinstance(extractor, Extractor)
     rows, columns = (patch_of_pixel(side, count) for side, count in zip(size, grid, strict=True))
@@ -80,7 +82,8 @@ def patchwork(extractor: nn.Module, size: Sequence[int], grid: Grid) -> Patchwor
         maps[row, :, rows == row] = torch.nan
     for column in range(grid[1]):
         maps[grid[0] + column, :, :, columns == column] = torch.nan
-    maps, found = maps.to(memory_format=torch.channels_last), None
+    maps = maps.to(memory_format=torch.channels_last)
+    found = None
     for count, layer in enumerate(layers[:-1], start=1):
         maps = layer(maps)
         seen = maps.isnan().any(dim=1)
@@ -95,14 +98,14 @@ def patchwork(extractor: nn.Module, size: Sequence[int], grid: Grid) -> Patchwor
 
 def _layers(extractor: nn.Module) -> list[nn.Module]:
     """The layers of an EfficientNet on a CPU, to be applied one after the other; none for other networks."""
+    from timm.models.efficientnet import EfficientNet
+
     if not isinstance(extractor, Extractor) or extractor.mean.device.type != "cpu" or extractor.training:
         return []
-    model, names = extractor.model, ("conv_stem", "bn1", "blocks", "conv_head", "bn2")
-    parts: list[Any] = [getattr(model, name, None) for name in names]
-    if not all(isinstance(part, nn.Module) for part in parts) or not isinstance(model.blocks, nn.Sequential):
+    model: Any = extractor.model
+    if not isinstance(model, EfficientNet):
         return []
-    stem, norm, blocks, head, last = parts
-    return [stem, norm, *blocks, head, last]
+    return [model.conv_stem, model.bn1, *model.blocks, model.conv_head, model.bn2]
 
 
 def _of_parities(seen: Tensor) -> Tensor | None:

@@ -4,12 +4,12 @@ record = explain(classifier, "photos", ["cam", with_settings("lime", patterns=50
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from bla.base.errors import BlaError
@@ -18,6 +18,7 @@ from bla.explainers.learned.attention import Attention
 from bla.method.equations import hard_explanation, hard_weights, largest_cells, logits_of
 from bla.method.modules import Head
 from bla.metrics.measure import few_cells
+from bla.networks.backbones import Extractor
 from bla.networks.classifier import Classifier
 from bla.networks.patches import batch_size_for, cell_means
 from bla.own_classifier.fitting import FittedMethod
@@ -40,28 +41,36 @@ class WatchedClassifier(Classifier):
         self.watch = watch
         self.eval()
 
-    def features(self, images: Tensor) -> Tensor:
-        """The feature map, after which `watch` is called with the number of images."""
-        features = super().features(images)
-        self.watch(len(images))
+    def features_by(self, work: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+        """The feature maps, after which `watch` is called with their number."""
+        features = super().features_by(work, items)
+        self.watch(len(items))
         return features
+
+
+class OneMap(nn.Module):
+    """A backbone that gives the same map for every image, at once."""
+
+    def __init__(self, features: Tensor, extractor: Extractor) -> None:
+        super().__init__()
+        self.features, self.mean, self.divisor = features, extractor.mean, extractor.divisor
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """That map for images `[B, H, W, 3]`, plus what lets gradients flow."""
+        return self.features.expand(len(images), -1, -1, -1) + 0 * images.float().mean()
 
 
 class CountingClassifier(Classifier):
-    """A classifier whose backbone gives the features of one image at once, to count the forward passes of a method."""
+    """A classifier without its backbone, to count the forward passes of a method."""
 
     def __init__(self, own: OwnClassifier) -> None:
-        super().__init__(own.classifier.extractor, own.classifier.tail, own.classifier.scores)
+        extractor = cast(Extractor, own.classifier.extractor)
+        image = own.preparation.pixels(check_images()[0])[None].to(own.classifier.device)
         with torch.no_grad():
-            self.image = own.preparation.pixels(check_images()[0])[None].to(self.device)
-            self.one = own.classifier.extractor.feature_map(self.image)  # type: ignore[operator]
+            features = extractor.feature_map(image)
+        super().__init__(OneMap(features, extractor), own.classifier.tail, own.classifier.scores)
+        self.image = image
         self.eval()
-
-    def features(self, images: Tensor) -> Tensor:
-        """The features of one image, plus what lets gradients flow."""
-        self.forwards += len(images)
-        features: Tensor = self.one.expand(len(images), -1, -1, -1) + 0 * images.float().mean()
-        return features
 
 
 def as_method(given: MethodInput) -> Method | FittedMethod:
