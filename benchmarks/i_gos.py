@@ -80,7 +80,7 @@ def main() -> None:
         [
             f"{len(images)} images; I-GOS, iGOS++: 2 iterations",
             "one by one / batched (time)",
-            "s an image; 20 iterations",
+            "s an image; I-GOS, iGOS++: 20 iterations",
         ],
         lines,
         model.device,
