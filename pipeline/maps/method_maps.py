@@ -147,8 +147,13 @@ class MapMaker:
         cascades = [folded_cascade(self.intact, seed, self.typical, ends=True) for seed in seeds]
         return [[self._remembering(classifier) for classifier in ends] for ends in cascades]
 
+    @torch.no_grad()
     def _remembering(self, classifier: Classifier) -> Classifier:
-        return with_remembered_features(classifier) if len(self.numbers) <= REMEMBERED else classifier
+        if len(self.numbers) > REMEMBERED:
+            return classifier
+        remembering = with_remembered_features(classifier)
+        remembering.features(self.images)  # in the same batch, whichever method comes first
+        return remembering
 
     def levels(self) -> list[str]:
         """The names of the random classifiers' levels."""
