@@ -36,8 +36,9 @@ from bla.explainers.posthoc.rise import Settings as RiseSettings
 from bla.explainers.registry import explainer_class, explainer_names
 from bla.method.initialisation import initial_head
 from bla.method.modules import Head, Module, Trained
-from bla.networks.backbones import Extractor, batch_size_for, build_backbone, fold_batch_norm, load_backbone
+from bla.networks.backbones import Extractor, batch_size_for, build_backbone, load_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.folding import fold_batch_norm
 from bla.networks.patches import cells_of_pixels
 from bla.runtime.memory import keep_freed_memory
 from pipeline.run.environment import choose_device

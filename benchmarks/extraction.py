@@ -20,7 +20,8 @@ from results import record
 
 import pipeline  # noqa: F401  puts src on the path
 from bla.base.specs import Backbone
-from bla.networks.backbones import Extractor, build_backbone, fold_batch_norm, load_backbone
+from bla.networks.backbones import Extractor, build_backbone, load_backbone
+from bla.networks.folding import fold_batch_norm
 from pipeline.run.environment import choose_device
 
 

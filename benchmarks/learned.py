@@ -24,8 +24,9 @@ from bla.explainers.interface import LearnedExplainer, TrainingData
 from bla.explainers.learned.attention import Attention
 from bla.explainers.registry import explainer_class
 from bla.method.initialisation import initial_head
-from bla.networks.backbones import build_backbone, extract, fold_batch_norm
+from bla.networks.backbones import build_backbone, extract
 from bla.networks.classifier import Classifier
+from bla.networks.folding import fold_batch_norm
 from bla.runtime.memory import keep_freed_memory
 from pipeline.run.environment import choose_device
 

@@ -22,7 +22,8 @@ from bla.datasets.painted_birds import generate
 from bla.method.evaluation import evaluate
 from bla.method.initialisation import initial_head
 from bla.method.training import train
-from bla.networks.backbones import extract, fold_batch_norm, load_backbone
+from bla.networks.backbones import extract, load_backbone
+from bla.networks.folding import fold_batch_norm
 from bla.networks.packaged import packaged_weights
 from pipeline.run.environment import WORK, choose_device
 

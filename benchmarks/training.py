@@ -35,7 +35,8 @@ from bla.base.paper import VARIANTS
 from bla.base.specs import BoundedLogits, NoExplanation, Schedule, Variant
 from bla.method.initialisation import initial_head
 from bla.method.training import train, train_sweep
-from bla.networks.backbones import extract, fold_batch_norm, load_backbone
+from bla.networks.backbones import extract, load_backbone
+from bla.networks.folding import fold_batch_norm
 from bla.runtime.memory import keep_freed_memory
 from pipeline.artifacts.images import load_images, load_labels
 from pipeline.artifacts.models import BACKBONES

@@ -78,3 +78,21 @@ def learnable_images(images: int, cells: int, channels: int, classes: int):
     features = torch.rand(images, cells, channels, generator=generator)
     features[torch.arange(images), labels + 2, labels] += 3
     return features.half(), labels
+
+
+def randomise(model, seed=0):
+    """Random weights and running statistics of batch norms, as after training: none is 0 or 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in ((module.weight.data, 0.5, 1.5), (module.bias.data, -0.2, 0.2)):
+                tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
+            module.running_mean.copy_(0.3 * torch.randn(module.running_mean.shape, generator=generator))
+            module.running_var.copy_(0.5 + 1.5 * torch.rand(module.running_var.shape, generator=generator))
+    return model
+
+
+def built(spec, size=64):
+    """The architecture of a specification with random weights, frozen."""
+    torch.manual_seed(0)
+    return randomise(build_backbone(spec, size)).eval().requires_grad_(False)

@@ -11,8 +11,9 @@ from bla.base.errors import BlaError
 from bla.datasets import Labels, class_of_each, spread_over_classes
 from bla.method.modules import EVALUATION_CHUNK
 from bla.method.scores import scores_of
-from bla.networks.backbones import Extractor, fold_batch_norm, load_backbone
+from bla.networks.backbones import Extractor, load_backbone
 from bla.networks.classifier import Classifier, OwnTail
+from bla.networks.folding import fold_batch_norm
 from bla.networks.patches import Grid, batch_size_for
 from bla.networks.sources import last_layer
 from pipeline.artifacts.images import class_names, load_images, load_labels

@@ -17,8 +17,9 @@ from bla.base.atomic import replacing
 from bla.base.errors import BlaError
 from bla.explainers.interface import TrainingData
 from bla.method.modules import Head
-from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.networks.backbones import load_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.folding import fold_batch_norm
 from pipeline.artifacts.arrays import load_array, load_arrays, load_tensor, refuse_nan
 from pipeline.artifacts.tables import load_table
 from pipeline.run.environment import choose_device

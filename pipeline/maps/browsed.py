@@ -10,7 +10,8 @@ from bla.method.equations import hard_explanation, logits_of, soft_weights
 from bla.method.evaluation import scores_on_hard_explanation
 from bla.method.modules import EVALUATION_CHUNK, Head
 from bla.method.scores import Scores, correct, loss_as, probabilities, scores_of
-from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.networks.backbones import load_backbone
+from bla.networks.folding import fold_batch_norm
 from bla.report.browser.records import Collection, Method, Predictions, mean_distance
 from pipeline.artifacts.arrays import load_arrays
 from pipeline.artifacts.explained_images import load_classifier, scores_from_features

@@ -39,7 +39,7 @@ from pipeline.run.environment import WORK
 from pipeline.run.methods import method_settings
 from pipeline.run.settings import PARAMS, Settings
 
-STATISTICS_OF = 64
+STATISTICS_OF = 32
 """Number of training images for the statistics of a random network's batch normalisation."""
 REMEMBERED = 64
 """Explained images at most whose maps on random networks are kept: some 20 an image, 5 MB of 7x7 cells and 1,280 channels."""

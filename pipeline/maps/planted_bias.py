@@ -16,9 +16,11 @@ from bla.explainers.interface import LearnedExplainer, State, TrainingData, expl
 from bla.method.initialisation import initial_head
 from bla.method.scores import class_count
 from bla.method.training import train
-from bla.networks.backbones import extract, fold_batch_norm, load_backbone
+from bla.networks.backbones import extract, load_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.folding import fold_batch_norm
 from bla.networks.patches import batch_size_for
+from bla.networks.remembered import RememberedFeatures
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.features import explained_features, load_features, load_grid
 from pipeline.artifacts.images import load_images, load_labels
@@ -122,7 +124,8 @@ class BiasedTraining:
         head = train(data.features, data.labels, none, start, seeds, data.schedule, device=self.device).head
         stored = load_head(self.dataset, self.settings.runs)
         stored = type(head)(stored.weight[: self.runs], stored.bias[: self.runs])
-        biased, unbiased = (Classifier(self.extractor, h).to(self.device).eval() for h in (head, stored))
+        backbone = RememberedFeatures(self.extractor)  # all methods explain the same images
+        biased, unbiased = (Classifier(backbone, h).to(self.device).eval() for h in (head, stored))
         return biased, unbiased
 
     @torch.no_grad()

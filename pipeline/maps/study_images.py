@@ -9,7 +9,8 @@ from bla.base.paper import variant_departures
 from bla.datasets import spread_over_classes
 from bla.experiments.explanations.user_study.protocol import METHODS, OTHERS, QUESTIONS
 from bla.explainers.interface import cell_maps
-from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.networks.backbones import load_backbone
+from bla.networks.folding import fold_batch_norm
 from bla.report.questionnaire.page import StudyDataset
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_classifier

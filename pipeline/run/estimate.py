@@ -31,7 +31,8 @@ from bla.explainers.posthoc.rise import RISE
 from bla.explainers.registry import explainer_class
 from bla.method.initialisation import initial_head
 from bla.method.training import train
-from bla.networks.backbones import build_backbone, extract, fold_batch_norm
+from bla.networks.backbones import build_backbone, extract
+from bla.networks.folding import fold_batch_norm
 from bla.networks.patches import batch_size_for
 from pipeline.artifacts.features import FEATURES
 from pipeline.artifacts.images import IMAGES

@@ -8,7 +8,8 @@ from tqdm import tqdm
 from bla.base.errors import BlaError
 from bla.explainers.interface import TrainingData
 from bla.explainers.registry import explainer_class
-from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.networks.backbones import load_backbone
+from bla.networks.folding import fold_batch_norm
 from bla.runtime.seeds import derive_seed
 from pipeline.artifacts.explained_images import load_classifier
 from pipeline.artifacts.features import load_features, load_grid

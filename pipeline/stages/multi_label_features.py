@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from bla.datasets import SPLITS
-from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.networks.backbones import load_backbone
 from bla.networks.extraction import fill_features
+from bla.networks.folding import fold_batch_norm
 from bla.networks.patches import batch_size_for
 from bla.runtime.cache import cache_key, resume_store, settle_store
 from bla.runtime.seeds import derive_seed

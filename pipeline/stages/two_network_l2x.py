@@ -12,7 +12,8 @@ from bla.experiments.runs import means
 from bla.experiments.two_network_l2x.experiment import Data, merged, train_and_evaluate
 from bla.experiments.two_network_l2x.figures import picture
 from bla.experiments.two_network_l2x.tables import MEASURES, RUN, SETTING, differences
-from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.networks.backbones import load_backbone
+from bla.networks.folding import fold_batch_norm
 from bla.runtime.seeds import derive_seed
 from bla.runtime.threads import side_by_side
 from pipeline.artifacts.arrays import load_tensor

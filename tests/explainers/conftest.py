@@ -10,8 +10,8 @@ from bla.explainers.learned.attention import Attention
 from bla.explainers.mask_networks import build_network
 from bla.explainers.registry import explainer_class
 from bla.method.modules import Module, Trained
-from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
+from bla.networks.folding import fold_batch_norm
 
 CHANNELS = 96
 MASKS = {"size": 4, "iterations": 2, "points": 3, "area": 0.001, "variation": 0.01}

@@ -105,12 +105,12 @@ def test_the_objective_is_its_three_terms_computed_with_all_channels(masking):
     scores = torch.randn(3, 8, generator=generator)
     seen = []
     settings = LCamSettings(cross_entropy=0.7, area=3, smoothness=0.2, masking=masking)
-    objective = Objective(settings, "softmax", (2, 2), lambda x, masks, rows: seen.append(masks) or scores)
-    found = objective((weight, bias), features, labels, rows_of(3))
+    objective = Objective(settings, "softmax", (2, 2), lambda x, masks, rows: seen.append(masks) or scores[None])
+    (found,) = objective([(weight, bias)], features, labels, rows_of(3))
     masks = torch.einsum("bnc,kc->bkn", features, weight).add(bias[:, None]).sigmoid().view(3, 8, 2, 2)
     size, roughness = regularisers(masks, labels, masking)
     assert found.item() == pytest.approx((0.7 * cross_entropy(scores, labels) + 3 * size + 0.2 * roughness).item(), rel=1e-5)  # fmt: skip
-    torch.testing.assert_close(seen[0], masks[[0, 1, 2], labels])
+    torch.testing.assert_close(seen[0], masks[None, [0, 1, 2], labels])
 
 
 @pytest.mark.parametrize(("channels", "count"), [(512, 513_000), (2048, 2_049_000)], ids=["VGG-16", "ResNet-50"])
@@ -140,7 +140,7 @@ def test_a_training_step_computed_by_hand():
         roughness = ((a[0] - a[1]) ** 2 + 0.3 * (2 * (a**2).sum() + (a**2).sum())) / 2
         return 1.5 * loss + 2 * size + 0.01 * roughness
 
-    loss = objective((weight, bias), features, labels, rows_of(1))
+    (loss,) = objective([(weight, bias)], features, labels, rows_of(1))
     assert loss.item() == pytest.approx(by_hand(w, b), rel=1e-5)
     gradients, h = torch.autograd.grad(loss, [weight, bias]), 1e-5
     slopes = [(by_hand(w + h, b) - by_hand(w - h, b)) / 2 / h, (by_hand(w, b + h) - by_hand(w, b - h)) / 2 / h]
@@ -204,7 +204,7 @@ def test_run_r_reads_draw_r_plus_epoch():
 
     def masked(x, masks, rows):
         seen.append(x.unique().tolist())
-        return classifier.logits(as_maps(x * masks.flatten(1)[..., None], (4, 4)))[0]
+        return classifier.logits(as_maps(x * masks[0].flatten(1)[..., None], (4, 4)))
 
     objective = Objective(LCamSettings(epochs=4), "softmax", (4, 4), masked)
     train(objective, data, predictions(classifier, data)[0][0], 3, 0, 2)
@@ -219,7 +219,7 @@ def test_training_from_files_gives_another_order_but_the_same_images():
 
     def masked(x, masks, rows):
         seen.append(x[:, 0, 0].tolist())
-        return classifier.logits(as_maps(x * masks.flatten(1)[..., None], (4, 4)))[0]
+        return classifier.logits(as_maps(x * masks[0].flatten(1)[..., None], (4, 4)))
 
     train(Objective(LCamSettings(epochs=1, batch_size=2), "softmax", (4, 4), masked), data, labels, 3, 0, 0)
     assert sorted(number for batch in seen for number in batch) == list(range(10))
@@ -249,12 +249,13 @@ def test_features_that_are_not_finite_are_named_and_not_the_learning_rate(value)
 def test_fm_classifies_the_feature_map_that_the_mask_weighs(tail):
     classifier = Classifier(Small(), random_head(2, 6) if tail == "pooled" else Flatten(6, 16)).eval()
     generator = torch.Generator().manual_seed(0)
-    features, masks = torch.randn(3, 16, 6, generator=generator), torch.rand(3, 4, 4, generator=generator)
+    features, masks = torch.randn(3, 16, 6, generator=generator), torch.rand(2, 3, 4, 4, generator=generator)
     run = classifier.runs - 1
     data = TrainingData(features[None], (4, 4), None, torch.zeros(3), SCHEDULE, CPU)
     found = LCamFm(classifier).masked(run, data)(features, masks, rows_of(3))
-    expected = classifier.logits(as_maps(features, (4, 4)) * masks[:, None])[run]
-    torch.testing.assert_close(found, expected)
+    assert found.shape == (2, 3, 3)
+    for of_masks, scores in zip(masks, found, strict=True):
+        torch.testing.assert_close(scores, classifier.logits(as_maps(features, (4, 4)) * of_masks[:, None])[run])
 
 
 @pytest.mark.parametrize("background", ["black", "mean"])
@@ -267,9 +268,10 @@ def test_img_lays_the_enlarged_mask_over_the_image(background, images):
     expected = images.numpy() * share + colour * (1 - share)
     np.testing.assert_allclose(method.shown(images, masks), expected, atol=1e-3)
     data, rows = data_of(classifier, images), torch.tensor([2, 0, 1])
-    scores = method.masked(1, data)(data.features[0], masks, rows)
+    scores = method.masked(1, data)(data.features[0], torch.stack([masks, 0 * masks]), rows)
     given = torch.from_numpy(images[rows].numpy() * share + colour * (1 - share)).float()
-    torch.testing.assert_close(scores, classifier(given)[1], rtol=1e-4, atol=1e-4)
+    hidden = torch.from_numpy(colour).expand(3, SIDE, SIDE, 3).float()
+    torch.testing.assert_close(scores, torch.stack([classifier(given)[1], classifier(hidden)[1]]), rtol=1e-4, atol=1e-4)
 
 
 def test_the_full_mask_shows_the_image_and_the_empty_mask_the_background(images):

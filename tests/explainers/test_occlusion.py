@@ -209,15 +209,15 @@ def test_no_graph_is_built_and_the_caller_keeps_gradients_enabled(images, patter
 
 
 def test_out_of_memory_halves_the_batch_and_changes_no_result(classifier, images, patterns, monkeypatch):
-    whole, features, sizes = logits_of(classifier, images, patterns), classifier.features, []
+    whole, features, sizes = logits_of(classifier, images, patterns), classifier.features_by, []
 
-    def tight(batch):
+    def tight(work, batch):
         sizes.append(len(batch))
         if len(batch) > 3:
             raise torch.OutOfMemoryError("no memory")
-        return features(batch)
+        return features(work, batch)
 
-    monkeypatch.setattr(classifier, "features", tight)
+    monkeypatch.setattr(classifier, "features_by", tight)
     same(logits_of(classifier, images, patterns, batch_size=14), whole)
     assert sizes == [14, 7, 3, 3, 3, 3, 3, 3]
 
@@ -225,11 +225,11 @@ def test_out_of_memory_halves_the_batch_and_changes_no_result(classifier, images
 def test_too_little_memory_for_one_image_is_an_error(classifier, images, patterns, monkeypatch):
     sizes = []
 
-    def full(batch):
+    def full(work, batch):
         sizes.append(len(batch))
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr(classifier, "features", full)
+    monkeypatch.setattr(classifier, "features_by", full)
     with pytest.raises(torch.OutOfMemoryError, match="no memory"):
         logits_of(classifier, images, patterns, batch_size=5)
     assert sizes == [5, 2, 1]

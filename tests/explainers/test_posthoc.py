@@ -130,8 +130,13 @@ def test_lime_recovers_a_classifier_that_is_linear_in_its_patches(random_head, i
 
 def test_a_patch_is_shown_with_probability_presence(small, images, targets, seeds, monkeypatch):
     shown = []
-    features = small.features
-    monkeypatch.setattr(small, "features", lambda pixels: shown.append((pixels > 0).float().mean()) or features(pixels))
+    whole = small.extractor.feature_map
+
+    def seen(pixels):
+        shown.extend((pixels > 0).float().mean(dim=(1, 2, 3)).tolist())
+        return whole(pixels)
+
+    monkeypatch.setattr(small.extractor, "feature_map", seen)
     for presence in (0.2, 0.8):
         shown.clear()
         LIME(small, LIME.Settings(patterns=200, presence=presence)).explain(images, targets, seeds)

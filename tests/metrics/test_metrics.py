@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -480,11 +481,11 @@ class Fixed(torch.nn.Module):
 
     def __init__(self, of):
         super().__init__()
-        self.of, self.seen, self.device = of, 0, torch.device("cpu")
+        self.extractor, self.seen, self.device = SimpleNamespace(feature_map=of), 0, torch.device("cpu")
 
-    def features(self, images):
-        self.seen += len(images)
-        return self.of(images)
+    def features_by(self, work, items):
+        self.seen += len(items)
+        return work(items)
 
     def logits(self, probability):
         return torch.stack([probability, 1 - probability], dim=1)[None]

@@ -9,8 +9,9 @@ from bla.base.errors import BlaError
 from bla.base.specs import Backbone
 from bla.explainers.occlusion import MANY, _PiecedFeatures, blurred, occluded_logits, patch_masks
 from bla.method.modules import Head
-from bla.networks.backbones import Extractor, build_backbone, fold_batch_norm
+from bla.networks.backbones import Extractor, build_backbone
 from bla.networks.classifier import Classifier
+from bla.networks.folding import fold_batch_norm
 from bla.networks.patches import cells_of_pixels
 from bla.networks.patchwork import patchwork
 from bla.networks.sources import Network

@@ -11,7 +11,8 @@ from torchvision import models
 
 from bla.base.errors import BlaError
 from bla.explainers.learned.l_cam_fm import LCamFm
-from bla.networks.backbones import fold_batch_norm, load_backbone
+from bla.networks.backbones import load_backbone
+from bla.networks.folding import fold_batch_norm
 from pipeline.artifacts.explained_images import load_classifier, load_explained
 from pipeline.artifacts.images import load_images
 from pipeline.artifacts.models import BACKBONES, load_state

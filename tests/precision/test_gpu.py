@@ -20,9 +20,9 @@ from bla.method.initialisation import initial_head
 from bla.method.modules import Head
 from bla.method.training import train, train_sweep
 from bla.metrics.randomisation import folded_cascade
-from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
 from bla.networks.extraction import fill_features
+from bla.networks.folding import fold_batch_norm
 from bla.runtime.cache import resume_store
 from bla.runtime.cuda_graphs import WARM_UP, Replayed
 

@@ -12,7 +12,7 @@ their sum divided by B alone, so that its weight grows with the batch.
 Source: Gkartzonika, Gkalelis and Mezaris 2022, section 3, and the code that they released.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -37,7 +37,7 @@ PREDICTED_AT_ONCE = 128
 """Images per batch when the classifier predicts the labels."""
 
 Masked = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From features `[B, n, C]`, masks `[B, h, w]` and the images' rows `[B]` to class scores `[B, K]` of what is shown."""
+"""From features `[B, n, C]`, masks `[M, B, h, w]` and the images' rows `[B]` to class scores `[M, B, K]` of what each mask shows."""
 Weight = Annotated[float, Ge(ge=0), Lt(lt=1e6)]
 
 
@@ -99,19 +99,30 @@ class Objective:
     def __init__(self, settings: LCamSettings, scores: Scores, grid: Grid, masked: Masked) -> None:
         self.settings, self.scores, self.grid, self.masked = settings, scores, grid, masked
 
-    def __call__(self, head: tuple[Tensor, Tensor] | float, features: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        """Its value for a batch of features `[B, n, C]` and labels `[B]`; a number is a constant mask, in place of a head."""
+    def __call__(
+        self, heads: Sequence[tuple[Tensor, Tensor] | float], features: Tensor, labels: Tensor, rows: Tensor
+    ) -> Tensor:
+        """Its values `[M]` with M heads, for a batch of features `[B, n, C]` and labels `[B]`; a number is a constant mask."""
         classes, own = labels.unique(return_inverse=True)  # no pair has another class
+        masks = torch.stack([self._masks(head, features, classes) for head in heads])
+        shown = masks[:, torch.arange(len(labels), device=masks.device), own]
+        values = []
+        for logits, of_head in zip(self.masked(features, shown, rows), masks, strict=True):
+            loss = loss_as(self.scores, logits, labels).mean()
+            spread, roughness = regularisers(of_head, own, self.settings.masking)
+            values.append(
+                self.settings.cross_entropy * loss + self.settings.area * spread + self.settings.smoothness * roughness
+            )
+        return torch.stack(values)
+
+    def _masks(self, head: tuple[Tensor, Tensor] | float, features: Tensor, classes: Tensor) -> Tensor:
+        """The masks `[B, k, h, w]` of these classes `[k]`."""
         if isinstance(head, tuple):
             weight, bias = head
             logits = features @ weight[classes].T + bias[classes]
-            masks = logits.sigmoid().transpose(1, 2).unflatten(2, self.grid)  # [B, k, h, w]
-        else:
-            masks = features.new_full((len(labels), len(classes), *self.grid), head)
-        shown = masks[torch.arange(len(labels), device=masks.device), own]
-        loss = loss_as(self.scores, self.masked(features, shown, rows), labels).mean()
-        spread, roughness = regularisers(masks, own, self.settings.masking)
-        return self.settings.cross_entropy * loss + self.settings.area * spread + self.settings.smoothness * roughness
+            masks: Tensor = logits.sigmoid().transpose(1, 2).unflatten(2, self.grid)
+            return masks
+        return features.new_full((len(features), len(classes), *self.grid), head)
 
 
 def initial(classes: int, channels: int, seed: int, device: torch.device) -> list[Tensor]:
@@ -144,7 +155,7 @@ def train(objective: Objective, data: TrainingData, labels: Tensor, classes: int
         for pool in pools(data.features, labels[draw[0]], draw, [order], limit, settings.batch_size, data.device):
             for rows in pool.orders[0].split(settings.batch_size):
                 features = pool.features[pool.draw[0], rows].float()
-                loss = objective((head[0], head[1]), features, pool.labels[rows], rows)
+                (loss,) = objective([(head[0], head[1])], features, pool.labels[rows], rows)
                 step(head, velocities, torch.autograd.grad(loss, head), settings.learning_rate)
                 losses[0, epoch] += loss.detach() * len(rows) / images
         if not losses[0, epoch].isfinite():
@@ -161,8 +172,7 @@ def held_out(objective: Objective, head: tuple[Tensor, Tensor], data: TrainingDa
     total = torch.zeros(len(masks), device=data.device)
     for rows in torch.arange(len(labels), device=data.device).split(objective.settings.batch_size):
         features = data.features[0][rows.to(data.features.device)].to(data.device).float()
-        values = [objective(mask, features, labels[rows], rows) for mask in masks]
-        total += torch.stack(values) * len(rows) / len(labels)
+        total += objective(masks, features, labels[rows], rows) * len(rows) / len(labels)
     return torch.stack([total[0], total[1:].min()])
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bla.networks.classifier import Classifier, require_finite
+from bla.networks.classifier import Classifier, feature_map, require_finite
 from bla.networks.patches import Grid, batch_size_for, cells_of_pixels
 from bla.networks.patchwork import Patchwork, patchwork
 from bla.runtime.threads import in_parts
@@ -88,8 +88,19 @@ def occluded_logits(
     """
     device = classifier.device
     images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1:3])
-    background = None if background is None else background.to(device)
+    if background is not None:  # a colour becomes a picture
+        background = (
+            background.float()
+            .expand(images.shape[-3:] if background.ndim == 1 else images.shape)
+            .contiguous()
+            .to(device)
+        )
     pieced = _in_pieces(classifier, images, masks, background) if count >= MANY else None
+
+    def masked(pairs: Tensor) -> Tensor:
+        image, number = pairs.unbind(dim=1)
+        return feature_map(classifier.extractor, _visible(images, image, masks(image, number), background))
+
     start = filled = 0
     image_logits: Tensor | None = None
     finite = torch.ones((), dtype=torch.bool, device=device)
@@ -100,9 +111,8 @@ def occluded_logits(
             if pieced:
                 features = pieced.features(image, number)
             else:
-                pixels = _visible(images, image, masks(image, number), background)
                 with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                    features = classifier.features(pixels)
+                    features = classifier.features_by(masked, torch.stack([image, number], dim=1))
             logits = classifier.logits(features)
         except torch.OutOfMemoryError:
             if size == 1:
@@ -125,12 +135,12 @@ def occluded_logits(
 
 
 def _visible(images: Tensor, numbers: Tensor, shown: Tensor, background: Tensor | None) -> Tensor:
-    """Pixels `[B, H, W, 3]` of the images with these numbers `[B]`, under masks `[B, H, W]`."""
-    pixels = images[numbers] * shown[..., None]
+    """Pixels `[B, H, W, 3]` of the images with these numbers `[B]`, under masks `[B, H, W]`; the background is `[H, W, 3]` or `[N, H, W, 3]`."""
+    shown = shown[..., None]
     if background is None:
-        return pixels
-    behind = background if background.ndim == 1 else background[numbers]
-    return pixels + behind * (~shown if shown.dtype == torch.bool else 1 - shown)[..., None]
+        return images[numbers] * shown
+    behind = background if background.ndim == 3 else background[numbers]
+    return images[numbers].float().sub_(behind).mul_(shown).add_(behind)
 
 
 class _PiecedFeatures:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bla.networks.backbones import fold_batch_norm
 from bla.networks.classifier import Classifier
+from bla.networks.folding import fold_batch_norm
 from bla.runtime.seeds import derive_seed
 
 

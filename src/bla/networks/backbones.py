@@ -10,7 +10,6 @@ features are noisy: `drop_factors` draws this noise for each image from a seed. 
 """
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bla.base.download import Source
 from bla.base.errors import BlaError
@@ -52,11 +50,6 @@ WRAPPERS = ("module.", "_orig_mod.")
 TRAINERS = ("state_dict.", "model.", "backbone.", "net.")
 """What training programs such as Lightning put there; the user's own network may have such a part."""
 
-SLICE = 700_000
-"""Bytes of input that a block takes at once (`InSlices`)."""
-WHOLE = 8
-"""A block takes the whole batch if so many images are within `SLICE`."""
-
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and divisor of each channel, for pixels in [0, 1]."""
 STATISTICS: dict[Normalisation, Statistics] = {
@@ -81,22 +74,6 @@ class ResidualDrop(nn.Module):
     def forward(self, branch: Tensor) -> Tensor:
         """Scale the branch `[B, ...]` of each image by its factor, if there are factors."""
         return branch if self.factors is None else branch * self.factors.view(-1, *[1] * (branch.ndim - 1))
-
-
-class InSlices(nn.Module):
-    """A block that takes few images at a time on a CPU, so that what is computed between its layers stays in the cache."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """The block's maps of maps `[B, ...]`, the same but for rounding."""
-        count = max(1, SLICE // max(1, maps[:1].numel() * maps.element_size()))
-        if count >= WHOLE or maps.device.type != "cpu":
-            result: Tensor = self.block(maps)
-            return result
-        return torch.cat([self.block(part) for part in maps.split(count)])
 
 
 class Extractor(nn.Module):
@@ -127,8 +104,10 @@ class Extractor(nn.Module):
 
     def normalised(self, images: Tensor) -> Tensor:
         """What the network gets for images `[B, H, W, 3]` in [0, 255]: `[B, 3, H, W]`."""
-        # Permuted pixels are already channels-last, the faster memory format of convolutions.
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.divisor
+        # In whole rows, because three numbers at a time are slow. Permuted pixels are already channels-last, the faster
+        # memory format of convolutions.
+        mean, divisor = (values.flatten().repeat(images.shape[2]) for values in (self.mean, self.divisor))
+        return ((images.float().flatten(2) - mean) / divisor).view(images.shape).permute(0, 3, 1, 2)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """The map `[B, C, h, w]` of uint8 images `[B, H, W, 3]`; BlaError if the model has none."""
@@ -308,44 +287,6 @@ def _classes(spec: Backbone, loaded: dict[str, Tensor], image_size: int | tuple[
             "name a file with them, or set tail to pooled and classifier to trained_here"
         )
     return len(loaded[name])
-
-
-def fold_batch_norm(extractor: Extractor) -> Extractor:
-    """The same extractor with batch normalisation folded into the convolutions before it, for faster inference.
-
-    timm's blocks with a pointwise and a depthwise convolution, as in EfficientNets, take few images at a time.
-    Checked on noise: if the features differ by more than 1e-4, as in a model that applies its layers in another order
-    than it lists them, the extractor is returned unchanged.
-    """
-    folded = copy.deepcopy(extractor)
-    for part in folded.network.parts:
-        _fold(part)
-    side = 64
-    noise = torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        try:
-            before, after = extractor(noise), folded(noise)
-        except Exception:  # a model with a fixed image size, or a user's code that looks into a block
-            return extractor
-    return folded if (after - before).norm() <= 1e-4 * before.norm() else extractor
-
-
-def _fold(parent: nn.Module) -> None:
-    convolution: tuple[str, nn.Conv2d] | None = None
-    for name, child in list(parent.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and convolution and child.num_features == convolution[1].out_channels:
-            setattr(parent, convolution[0], fuse_conv_bn_eval(convolution[1], child))
-            rest = [getattr(child, part) for part in ("drop", "act") if hasattr(child, part)]  # timm's BatchNormAct2d
-            setattr(parent, name, nn.Sequential(*rest))
-            convolution = None
-        elif isinstance(child, nn.Conv2d):
-            convolution = name, child
-        else:
-            _fold(child)
-            # torch.fx turns blocks into containers, of which it uses the layers. A drop's factors are of the whole batch.
-            is_block = type(child) is not nn.Module and hasattr(child, "conv_pw") and hasattr(child, "conv_dw")
-            if is_block and not any(isinstance(part, ResidualDrop) for part in child.modules()):
-                setattr(parent, name, InSlices(child))
 
 
 def extract(

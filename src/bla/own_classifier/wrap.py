@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from bla.base.errors import BlaError
 from bla.method.scores import Scores
-from bla.networks.backbones import Extractor, fold_batch_norm
+from bla.networks.backbones import Extractor
 from bla.networks.classifier import Classifier, OwnTail
+from bla.networks.folding import fold_batch_norm
 from bla.networks.patches import Grid
 from bla.networks.sources import Network, SplitNetwork, TimmNetwork, no_map, split
 from bla.own_classifier.transform import TOLERANCE, Preparation, check_images, prepare

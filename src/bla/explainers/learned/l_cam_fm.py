@@ -78,11 +78,14 @@ class LCamFm(LearnedExplainer):
         assert grid is not None
 
         def scores(features: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
-            weights = masks.flatten(1)
+            weights = masks.flatten(2)
             if classifier.is_pooled:  # the mean over the cells is enough, and several times faster
-                pooled = torch.einsum("bn,bnc->bc", weights, features) / weights.shape[1]
-                return classifier.logits(pooled[..., None, None])[0]
-            return classifier.logits(as_maps(features * weights[..., None], grid))[0]
+                pooled = torch.einsum("mbn,bnc->mbc", weights, features) / weights.shape[2]
+                maps = pooled.flatten(0, 1)[..., None, None]
+            else:
+                maps = torch.cat([as_maps(features * of[..., None], grid) for of in weights])
+            logits: Tensor = classifier.logits(maps)[0].unflatten(0, masks.shape[:2])
+            return logits
 
         return scores
 

@@ -57,8 +57,9 @@ class LCamImg(LCamFm):
 
         def scores(features: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
             images = torch.from_numpy(pixels[rows.cpu().numpy()]).to(masks.device)
-            logits: Tensor = classifier(self.shown(images, masks))
-            return logits[0]
+            shown = torch.cat([self.shown(images, of) for of in masks])
+            logits: Tensor = classifier(shown)[0].unflatten(0, masks.shape[:2])
+            return logits
 
         return scores
 

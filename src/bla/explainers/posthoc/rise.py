@@ -75,13 +75,15 @@ def random_masks(
         else:
             offsets.append(torch.stack([torch.randint(0, c, (count,), generator=generator) for c in cell], dim=1))
     shown, offset = torch.stack(cells).float().to(device), torch.stack(offsets).to(device)
-    down, across = (torch.arange(side, device=device) for side in size)
+    # Bilinear: a mask is (down across^T) applied to the cells, with a column of weights for each row of cells, and each column.
+    weights = [interpolate(torch.eye(grid)[None], (grid + 1) * c, mode="linear")[0].to(device) for c in cell]
+    places = [torch.arange(side, device=device) for side in size]
 
     def masks(image: Tensor, number: Tensor) -> Tensor:
-        larger = [(grid + 1) * c for c in cell]
-        large = interpolate(shown[image, number][:, None], larger, mode="bilinear")[:, 0]
-        rows, columns = offset[image, number].unbind(dim=1)
-        each = torch.arange(len(image), device=device)[:, None, None]
-        return large[each, (rows[:, None] + down)[:, :, None], (columns[:, None] + across)[:, None, :]]
+        chosen = offset[image, number]
+        down, across = (
+            w[:, start[:, None] + p] for w, start, p in zip(weights, chosen.unbind(dim=1), places, strict=True)
+        )
+        return down.permute(1, 2, 0) @ shown[image, number] @ across.permute(1, 0, 2)
 
     return masks
