@@ -88,13 +88,10 @@ def occluded_logits(
     """
     device = classifier.device
     images, size = images.to(device), batch_size or batch_size_for(device, images.shape[1:3])
-    if background is not None:  # a colour becomes a picture
-        background = (
-            background.float()
-            .expand(images.shape[-3:] if background.ndim == 1 else images.shape)
-            .contiguous()
-            .to(device)
-        )
+    if background is not None:
+        background = background.to(device).float()
+        if background.ndim == 1:  # a picture, because three numbers at a time are slow
+            background = background.expand(images.shape[1:]).contiguous()
     pieced = _in_pieces(classifier, images, masks, background) if count >= MANY else None
 
     def masked(pairs: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from bla.base.specs import Count, LearningRate
 from bla.explainers.interface import Card, TrainingData
 from bla.explainers.l_cam import LCamSettings, Masked
 from bla.explainers.learned.l_cam_fm import LCamFm
+from bla.networks.patches import batch_size_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,9 @@ class LCamImg(LCamFm):
         def scores(features: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
             images = torch.from_numpy(pixels[rows.cpu().numpy()]).to(masks.device)
             shown = torch.cat([self.shown(images, of) for of in masks])
-            logits: Tensor = classifier(shown)[0].unflatten(0, masks.shape[:2])
-            return logits
+            size = max(len(rows), batch_size_for(masks.device, images.shape[1:3]))
+            logits = [classifier(part)[0] for part in shown.split(size)]
+            return torch.cat(logits).view(*masks.shape[:2], -1)
 
         return scores
 
