@@ -1,4 +1,4 @@
-"""The examples of docs/own_methods.md and docs/own_images.md run in a project with `dvc repro`, without registration."""
+"""The examples of docs/own_methods.md and docs/own_images.md run in all stages of a project, without registration."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from commands import run
+from commands import run, run_stages
 from page_examples import files
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -85,7 +85,7 @@ def save_images(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, make_project, save_random_weights):
-    """A small project with the examples of the docs, after `dvc repro`."""
+    """A small project with the examples of the docs, after all stages."""
     folder = make_project(tmp_path_factory.mktemp("own"), copy=True, changes=CHANGES)
     for name, code in EXAMPLES.items():
         (folder / name).write_text(code)
@@ -98,7 +98,7 @@ def project(tmp_path_factory, make_project, save_random_weights):
     run(folder, "git", "init", "-q")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "start")
-    (folder / "output").write_text(run(folder, "dvc", "repro"))
+    (folder / "output").write_text(run_stages(folder))
     return folder
 
 
@@ -146,7 +146,7 @@ def test_a_learned_method_is_fitted_to_every_run_of_the_classifier(project):
     for dataset, runs in (("wide", 2), ("several", 2), ("sigmoid", 1)):
         state = load_file(project / f"models/learned/{dataset}/class_means.safetensors")
         assert state["means"].shape[:2] == (runs, 2)
-    assert "fit@wide-class_means" in (project / "output").read_text()
+    assert "pipeline fit --dataset wide --explainer class_means" in (project / "output").read_text()
 
 
 def test_methods_that_need_a_linear_head_are_left_out_if_the_tail_has_none(project):
