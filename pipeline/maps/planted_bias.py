@@ -58,6 +58,7 @@ class BiasedTraining:
         backbone = settings.dataset[dataset].backbone
         weights = BACKBONES / f"{dataset}.safetensors"
         self.extractor = fold_batch_norm(load_backbone(backbone, weights, (pixels.shape[1], pixels.shape[2])))
+        self.remembered = RememberedFeatures(self.extractor)  # the methods explain the same images
         self.numbers = spread_over_classes(labels, min(settings.planted_bias.images, len(labels)))
         self.cued, self.masks = self.paint("test", self.numbers)
         self.images = torch.from_numpy(self.cued).to(self.device)
@@ -89,8 +90,10 @@ class BiasedTraining:
             if method.explainer.learned:
                 unfitted: LearnedExplainer = method.explainer(self.biased, method.settings)
                 states = [unfitted.fit(self.data, seeds), load_state(self.dataset, name)]
-            both = zip((self.biased, self.unbiased), states, strict=True)
-            maps = [self._maps(name, classifier, state) for classifier, state in both]
+            both = [self.biased, self.unbiased]
+            if not method.explainer.slow:  # which change the images
+                both = [classifier.with_extractor(self.remembered).eval() for classifier in both]
+            maps = [self._maps(name, *pair) for pair in zip(both, states, strict=True)]
             yield MethodOnBoth(name, Method(name, self.settings, states[1]).title, *maps)
 
     def _maps(self, name: str, classifier: Classifier, state: State | None) -> Array:
@@ -124,8 +127,7 @@ class BiasedTraining:
         head = train(data.features, data.labels, none, start, seeds, data.schedule, device=self.device).head
         stored = load_head(self.dataset, self.settings.runs)
         stored = type(head)(stored.weight[: self.runs], stored.bias[: self.runs])
-        backbone = RememberedFeatures(self.extractor)  # all methods explain the same images
-        biased, unbiased = (Classifier(backbone, h).to(self.device).eval() for h in (head, stored))
+        biased, unbiased = (Classifier(self.extractor, h).to(self.device).eval() for h in (head, stored))
         return biased, unbiased
 
     @torch.no_grad()

@@ -118,25 +118,32 @@ def test_a_model_is_not_folded_if_folding_cannot_be_checked():
     assert fold_batch_norm(extractor) is extractor
 
 
-class LooksIntoItsBlocks(nn.Module):
-    """An EfficientNet whose features depend on an attribute of a block."""
+class LooksIn(nn.Module):
+    """A network whose code looks into its layers: folding takes away what it looks for, or a slice leaves too little of it."""
 
-    def __init__(self, model):
+    def __init__(self, model, look):
         super().__init__()
-        self.model = model
+        self.model, self.look = model, look
 
     def features(self, x):
         x = self.model.blocks[0](self.model.bn1(self.model.conv_stem(x)))
-        for block in self.model.blocks[1]:
-            x = block(x) * block.conv_dw.out_channels
-        return x
+        return self.look(self.model, x)
 
 
-def test_a_network_may_look_into_blocks_that_take_few_images_at_a_time():
-    spec = Backbone(architecture="tf_efficientnet_lite0", weights="w", normalisation="half")
-    extractor = Extractor(Network([LooksIntoItsBlocks(built(spec).model)]), STATISTICS["half"]).eval()
-    folded = fold_batch_norm(extractor)
-    assert any(isinstance(module, InSlices) for module in folded.modules())
-    with torch.no_grad():
-        found, wanted = folded(torch.from_numpy(IMAGES)), extractor(torch.from_numpy(IMAGES))
-    assert (found - wanted).norm() <= 1e-4 * wanted.norm()
+LOOKS = {
+    "an attribute of a block": lambda model, x: model.blocks[1][0](x) * model.blocks[1][0].conv_dw.out_channels,
+    "a part of a block": lambda model, x: model.blocks[1][0].conv_pw(x),
+    "statistics": lambda model, x: x * model.bn1.running_mean[0],
+    "a block called by name": lambda model, x: model.blocks[1][0](x=x),
+    "a table of sizes": lambda model, x: x * {112: 1.0}[x.shape[2]],
+    "a list of sizes": lambda model, x: [x, x][x.shape[2]],
+    "a division": lambda model, x: x // (x.shape[2] // 112),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_a_network_that_looks_into_its_layers_is_left_as_it_is(look):
+    """Whatever it raises then, such as AttributeError, KeyError, TypeError or IndexError."""
+    model = built(Backbone(architecture="tf_efficientnet_lite0", weights="w", normalisation="half"), 224).model
+    extractor = Extractor(Network([LooksIn(model, look)]), STATISTICS["half"]).eval()
+    assert fold_batch_norm(extractor) is extractor

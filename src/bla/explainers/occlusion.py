@@ -96,7 +96,9 @@ def occluded_logits(
 
     def masked(pairs: Tensor) -> Tensor:
         image, number = pairs.unbind(dim=1)
-        return feature_map(classifier.extractor, _visible(images, image, masks(image, number), background))
+        pixels = _visible(images, image, masks(image, number), background)
+        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            return feature_map(classifier.extractor, pixels)
 
     start = filled = 0
     image_logits: Tensor | None = None
@@ -108,8 +110,7 @@ def occluded_logits(
             if pieced:
                 features = pieced.features(image, number)
             else:
-                with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                    features = classifier.features_by(masked, torch.stack([image, number], dim=1))
+                features = classifier.features_by(masked, torch.stack([image, number], dim=1))
             logits = classifier.logits(features)
         except torch.OutOfMemoryError:
             if size == 1:

@@ -22,8 +22,6 @@ from bla.runtime.threads import side_by_side
 
 EPSILON = 1e-8
 """Of Adam (torch's default, as in the authors' code)."""
-JUDGED_AT_ONCE = 16
-"""Images per batch of the objective on held-out data, which does not depend on it."""
 
 
 class ExplainerNetwork(LearnedExplainer):
@@ -66,7 +64,8 @@ class ExplainerNetwork(LearnedExplainer):
         data = data.some(max(1, self.settings.images // 2))
         classes, runs = self._class_count(data), len(self.state["losses"])
         totals = torch.zeros(runs, 1 + len(CONSTANTS), device=data.device)
-        for rows in _batches(torch.arange(len(data.labels)), JUDGED_AT_ONCE):
+        # Twice as many at a time as in training, since no gradients are kept; the value does not depend on it.
+        for rows in _batches(torch.arange(len(data.labels)), 2 * self.settings.batch_size):
             pixels, labels = _batch(data, rows)
             flat = [pixels.new_tensor(c).logit().expand(len(rows), classes, *pixels.shape[1:3]) for c in CONSTANTS]
             for run in range(runs):

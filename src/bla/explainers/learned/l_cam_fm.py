@@ -81,11 +81,10 @@ class LCamFm(LearnedExplainer):
             weights = masks.flatten(2)
             if classifier.is_pooled:  # the mean over the cells is enough, and several times faster
                 pooled = torch.einsum("mbn,bnc->mbc", weights, features) / weights.shape[2]
-                maps = pooled.flatten(0, 1)[..., None, None]
-            else:
-                maps = torch.cat([as_maps(features * of[..., None], grid) for of in weights])
-            logits: Tensor = classifier.logits(maps)[0].unflatten(0, masks.shape[:2])
-            return logits
+                logits = classifier.logits(pooled.flatten(0, 1)[..., None, None])[0]
+                return logits.unflatten(0, masks.shape[:2])  # type: ignore[no-any-return]
+            shown = (as_maps(features * of[..., None], grid) for of in weights)
+            return torch.stack([classifier.logits(maps)[0] for maps in shown])
 
         return scores
 

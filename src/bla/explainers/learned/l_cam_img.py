@@ -58,9 +58,10 @@ class LCamImg(LCamFm):
 
         def scores(features: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
             images = torch.from_numpy(pixels[rows.cpu().numpy()]).to(masks.device)
-            shown = torch.cat([self.shown(images, of) for of in masks])
-            size = max(len(rows), batch_size_for(masks.device, images.shape[1:3]))
-            logits = [classifier(part)[0] for part in shown.split(size)]
+            together = max(1, batch_size_for(masks.device, images.shape[1:3]) // len(rows))
+            logits = []
+            for some in masks.split(together):
+                logits.append(classifier(torch.cat([self.shown(images, of) for of in some]))[0])
             return torch.cat(logits).view(*masks.shape[:2], -1)
 
         return scores
