@@ -5,9 +5,8 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
-from small_networks import weights_of
+from small_networks import randomise, weights_of
 from timm.layers.drop import DropPath
-from torch import nn
 
 from bla.base.specs import Backbone
 from bla.networks.backbones import ResidualDrop, build_backbone, load_backbone
@@ -18,18 +17,6 @@ STATISTICS = {
     "half": ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
 }
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
-
-
-def randomise(model, seed=0):
-    """Random weights and running statistics of batch norms, as after training: none is 0 or 1."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in ((module.weight.data, 0.5, 1.5), (module.bias.data, -0.2, 0.2)):
-                tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
-            module.running_mean.copy_(0.3 * torch.randn(module.running_mean.shape, generator=generator))
-            module.running_var.copy_(0.5 + 1.5 * torch.rand(module.running_var.shape, generator=generator))
-    return model
 
 
 @pytest.mark.parametrize("normalisation", STATISTICS)
