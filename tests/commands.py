@@ -34,4 +34,5 @@ def run_stages(project: Path) -> str:
         words, cwd=project, env=ENV | code, input=commands, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not [out.fs_path for stage in stages for out in stage.outs if not Path(out.fs_path).exists()]
     return done.stdout + done.stderr

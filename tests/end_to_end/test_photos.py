@@ -82,9 +82,7 @@ def project(site, tmp_path_factory, make_project, save_random_weights):
     weights = save_random_weights(tmp_path_factory.mktemp("weights") / "random.safetensors")
     small = {"images.image_size": 64, "backbone.architecture": "test_resnet", "backbone.weights": str(weights)}
     small |= {"backbone.output_stride": 16, "training.epochs": 1}
-    changes = {f"dataset.oxford_pet.{name}": value for name, value in small.items()}
-    changes["reports"] = ["table1", "faithfulness"]  # with the front page, what is read here
-    make_project(folder, copy=True, changes=changes)
+    make_project(folder, copy=True, changes={f"dataset.oxford_pet.{name}": value for name, value in small.items()})
     path = folder / "pipeline/run/settings.py"
     path.write_text(f"{path.read_text()}\n\n{SERVED.format(sources=site, counts=COUNTS)}")
     for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "start")):
